@@ -1,0 +1,3 @@
+//! The `p2psync` command.
+
+fn main() {}
