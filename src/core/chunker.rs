@@ -52,9 +52,17 @@ impl ChunkSizes {
 /// Collects a file's chunks and makes the lists that describe them.
 #[derive(Default)]
 pub struct ListBuilder {
-    /// Per level the children not yet in a list.
-    levels: Vec<Vec<Content>>,
+    levels: Vec<Page>,
     finished: Vec<ChunkList>,
+}
+
+/// The children of one level that are not yet in a list.
+#[derive(Default)]
+struct Page {
+    children: Vec<Content>,
+    /// How many of the children make the next list. It is closed when two more have come: a list has at least two
+    /// children, so a lone one at the end of a level still joins the page before it.
+    due: Option<usize>,
 }
 
 impl ListBuilder {
@@ -66,16 +74,13 @@ impl ListBuilder {
     /// The file's content and all lists below it, leaves first. An empty file is the empty chunk.
     pub fn finish(mut self) -> Result<(Content, Vec<ChunkList>), ContentError> {
         let mut level = 0;
-        while level < self.levels.len() {
-            let children = std::mem::take(&mut self.levels[level]);
-            let top = level + 1 == self.levels.len();
-            match children[..] {
-                [] => {}
-                [only] if top => return Ok((only, self.finished)),
-                // A list has at least two children, so a lone one at the end of a level joins the page before it.
-                [lone] => self.extend_last_page(level, lone)?,
-                _ => self.close_page(level, children)?,
+        while let Some(page) = self.levels.get_mut(level) {
+            let children = std::mem::take(&mut page.children);
+            // A level that has closed a page has two children left at least, so a lone one is the top.
+            if let [only] = children[..] {
+                return Ok((only, self.finished));
             }
+            self.close_page(level, children)?;
             level += 1;
         }
         Ok((Content::of_chunk(b""), Vec::new()))
@@ -83,17 +88,12 @@ impl ListBuilder {
 
     fn push_at(&mut self, level: usize, child: Content) -> Result<(), ContentError> {
         if self.levels.len() == level {
-            self.levels.push(Vec::new());
+            self.levels.push(Page::default());
         }
-        let page = &mut self.levels[level];
-        page.push(child);
-        let cut_here = child.id.0[31] == 0 && child.id.0[30] & LIST_CUT_MASK == 0;
-        // One place is kept free for a lone last child.
-        if page.len() >= LIST_CHILDREN_MAX - 1 || (page.len() >= LIST_CHILDREN_MIN && cut_here) {
-            let children = std::mem::take(page);
-            self.close_page(level, children)?;
+        match self.levels[level].push(child) {
+            Some(children) => self.close_page(level, children),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn close_page(&mut self, level: usize, children: Vec<Content>) -> Result<(), ContentError> {
@@ -102,20 +102,27 @@ impl ListBuilder {
         self.finished.push(list);
         self.push_at(level + 1, content)
     }
+}
 
-    fn extend_last_page(&mut self, level: usize, lone: Content) -> Result<(), ContentError> {
-        let depth = lone.depth + 1;
-        let at = self.finished.iter().rposition(|l| l.content().depth == depth).ok_or(ContentError::List)?;
-        let page = self.finished.remove(at);
-        // The page's own parent still waits in the level above, as its last child: no page above can have been cut
-        // by it, because then the lone chunk could not have followed it without a list of its own.
-        let parent = self.levels.get_mut(level + 1).ok_or(ContentError::List)?;
-        match parent.pop() {
-            Some(last) if last == page.content() => {}
-            _ => return Err(ContentError::List),
+impl Page {
+    /// Adds a child. Gives the children of a list that is complete by now.
+    fn push(&mut self, child: Content) -> Option<Vec<Content>> {
+        self.children.push(child);
+        let count = self.children.len();
+        if let Some(due) = self.due {
+            if count < due + 2 {
+                return None;
+            }
+            let rest = self.children.split_off(due);
+            self.due = None;
+            return Some(std::mem::replace(&mut self.children, rest));
         }
-        let children = [page.children(), &[lone]].concat();
-        self.close_page(level, children)
+        let cut_here = child.id.0[31] == 0 && child.id.0[30] & LIST_CUT_MASK == 0;
+        // One place is kept free for a lone last child.
+        if count >= LIST_CHILDREN_MAX - 1 || (count >= LIST_CHILDREN_MIN && cut_here) {
+            self.due = Some(count);
+        }
+        None
     }
 }
 
@@ -162,7 +169,9 @@ mod tests {
 
     #[test]
     fn boundaries_never_change() {
-        assert_eq!(cuts(&noise(600_000, 1)), [0]);
+        assert_eq!(cuts(&noise(600_000, 1)), [28128, 87550, 64925, 67788, 30364, 38273, 50371, 101085, 100168, 31348]);
+        let sizes = ChunkSizes::for_file(LARGE_FILE_BYTES);
+        assert_eq!(sizes.first_cut(&noise(2_000_000, 1), true), Some(278755));
     }
 
     #[test]
@@ -188,6 +197,51 @@ mod tests {
             assert_eq!(content.depth as usize, usize::from(count > 1) + usize::from(lists.len() > 1), "{count}");
             let leaves: usize = lists.iter().filter(|l| l.content().depth == 1).map(|l| l.children().len()).sum();
             assert_eq!(leaves as u64, if count < 2 { 0 } else { count });
+        }
+    }
+
+    /// Chunks whose ids make no page end early, so that pages are as long as may be.
+    fn build_long_pages(chunks: u64) -> (Content, Vec<ChunkList>) {
+        let mut builder = ListBuilder::default();
+        for n in 0..chunks {
+            let mut id = [1; 32];
+            id[..8].copy_from_slice(&n.to_be_bytes());
+            builder.push(Content { id: ContentId(id), depth: 0, size: 1 }).unwrap();
+        }
+        builder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_lone_chunk_at_the_end_joins_the_page_before_it() {
+        let page = LIST_CHILDREN_MAX as u64 - 1;
+        for (chunks, pages) in [(page, vec![page]), (page + 1, vec![page + 1]), (page + 2, vec![page, 2])] {
+            let (content, lists) = build_long_pages(chunks);
+            let lengths: Vec<u64> = lists.iter().take(pages.len()).map(|l| l.children().len() as u64).collect();
+            assert_eq!((content.size, lengths), (chunks, pages));
+        }
+    }
+
+    #[test]
+    fn a_lone_chunk_behind_a_page_that_ends_its_parent_joins_it_too() {
+        // Every chunk ends a page as soon as one may end, so the pages are known beforehand.
+        let cutting = |n: u64| {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&n.to_be_bytes());
+            Content { id: ContentId(id), depth: 0, size: 1 }
+        };
+        let page_chunks = LIST_CHILDREN_MIN as u64;
+        let ends_parent = |page: &u64| {
+            let chunks = page * page_chunks..(page + 1) * page_chunks;
+            let id = ChunkList::new(chunks.map(cutting).collect()).unwrap().content().id.0;
+            id[31] == 0 && id[30] & LIST_CUT_MASK == 0
+        };
+        let pages = (page_chunks - 1..).find(ends_parent).unwrap() + 1;
+        for lone in [0, 1, 2] {
+            let mut builder = ListBuilder::default();
+            (0..pages * page_chunks + lone).for_each(|n| builder.push(cutting(n)).unwrap());
+            let (content, lists) = builder.finish().unwrap();
+            assert_eq!(content.size, pages * page_chunks + lone);
+            assert!(lists.iter().all(|list| (2..=LIST_CHILDREN_MAX).contains(&list.children().len())));
         }
     }
 
