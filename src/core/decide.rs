@@ -141,3 +141,253 @@ pub fn deleted(ours: &Entry, epoch: EpochId, count: u64) -> Entry {
     entry.version = ours.version.clone().with(epoch, count);
     entry
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::content::Content;
+    use crate::core::disk::DiskKind;
+    use crate::core::entry::{Meta, Stamp};
+    use crate::core::path::RelPath;
+    use proptest::prelude::*;
+
+    const A: EpochId = EpochId(1);
+    const B: EpochId = EpochId(2);
+
+    fn version(a: u64, b: u64) -> VersionVector {
+        VersionVector::new().with(A, a).with(B, b)
+    }
+
+    fn nothing() -> Entry {
+        Entry::nothing(RelPath::parse(b"report.odt").unwrap())
+    }
+
+    fn content(text: &str) -> ContentId {
+        Content::of_chunk(text.as_bytes()).id
+    }
+
+    /// A file written by the device of that number.
+    fn file(text: &str, mtime_ns: i64, author: u8, version: VersionVector) -> Entry {
+        let kind = Kind::File(Content::of_chunk(text.as_bytes()));
+        Entry { kind, mtime_ns, weight_ns: mtime_ns, author: DeviceId([author; 32]), version, ..nothing() }
+    }
+
+    fn tombstone(version: VersionVector) -> Entry {
+        Entry { version, ..nothing() }
+    }
+
+    fn directory(version: VersionVector) -> Entry {
+        Entry { kind: Kind::Directory, version, ..nothing() }
+    }
+
+    fn superseding(entry: Entry, texts: &[&str]) -> Entry {
+        Entry { superseded: texts.iter().map(|t| content(t)).collect(), ..entry }
+    }
+
+    fn plain(ours: &Entry, rival: &Entry) -> Decision {
+        decide(ours, rival, &Found::default())
+    }
+
+    /// One device hears what the other holds now.
+    fn hear(ours: &mut Entry, rival: &Entry, epoch: EpochId, found: &Found, copies: &mut Vec<ContentId>) {
+        let count = ours.version.get(epoch) + 1;
+        match decide(ours, rival, found) {
+            Decision::Forget | Decision::Wait => drop(merge_meta(ours, rival)),
+            Decision::Take => *ours = taken(ours, rival),
+            Decision::Join => *ours = joined(ours, rival),
+            Decision::Keep => *ours = resolved(ours, rival, false, epoch, count),
+            Decision::Resolve { copy } => {
+                copies.extend(ours.kind.content_id().filter(|_| copy));
+                *ours = resolved(ours, rival, true, epoch, count);
+            }
+        }
+    }
+
+    /// What the two devices hold when each has heard the other often enough; and what became conflict copies.
+    fn settled(mut a: Entry, mut b: Entry, found: &Found) -> (Entry, Entry, Vec<ContentId>) {
+        let mut copies = Vec::new();
+        for _ in 0..4 {
+            hear(&mut a, &b, A, found, &mut copies);
+            hear(&mut b, &a, B, found, &mut copies);
+        }
+        (a, b, copies)
+    }
+
+    #[test]
+    fn every_row_of_the_table_is_decided_as_written() {
+        use Decision::*;
+        let cases = [
+            ("older", file("x", 2, 1, version(2, 0)), file("y", 9, 1, version(1, 0)), Forget),
+            ("the same", file("x", 2, 1, version(2, 0)), file("x", 2, 1, version(2, 0)), Forget),
+            ("newer", file("y", 9, 1, version(1, 0)), file("x", 2, 1, version(2, 0)), Take),
+            ("newer deletion", file("y", 9, 1, version(1, 0)), tombstone(version(1, 1)), Take),
+            ("alike", file("x", 2, 1, version(1, 0)), file("x", 2, 1, version(0, 1)), Join),
+            ("both deleted", tombstone(version(2, 0)), tombstone(version(1, 1)), Join),
+            ("both directories", directory(version(1, 0)), directory(version(0, 1)), Join),
+            (
+                "other mtime, lesser",
+                file("x", 2, 1, version(1, 0)),
+                file("x", 3, 1, version(0, 1)),
+                Resolve { copy: false },
+            ),
+            ("other mtime, greater", file("x", 3, 1, version(1, 0)), file("x", 2, 1, version(0, 1)), Wait),
+            ("other author", file("x", 2, 1, version(1, 0)), file("x", 2, 2, version(0, 1)), Resolve { copy: false }),
+            ("rival deleted", file("x", 2, 1, version(2, 0)), tombstone(version(1, 1)), Keep),
+            ("ours deleted", tombstone(version(1, 1)), file("x", 2, 1, version(2, 0)), Resolve { copy: false }),
+            ("rival wins", file("x", 2, 1, version(1, 0)), file("y", 3, 2, version(0, 1)), Resolve { copy: true }),
+            ("ours wins", file("y", 3, 2, version(0, 1)), file("x", 2, 1, version(1, 0)), Wait),
+            ("a directory wins", file("x", 9, 1, version(1, 0)), directory(version(0, 1)), Resolve { copy: true }),
+            ("ours is a directory", directory(version(0, 1)), file("x", 9, 1, version(1, 0)), Wait),
+        ];
+        for (what, ours, rival, expect) in cases {
+            assert_eq!(plain(&ours, &rival), expect, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_clock_in_the_future_wins_no_longer_than_its_moment() {
+        let future = Entry { mtime_ns: 1_000_000, ..file("future", 5, 1, version(1, 0)) };
+        let later = file("later", 6, 2, version(0, 1));
+        assert_eq!(plain(&future, &later), Decision::Resolve { copy: true });
+        assert_eq!(plain(&later, &future), Decision::Wait);
+    }
+
+    #[test]
+    fn equal_versions_of_different_states_still_end_alike() {
+        let (x, y) = (file("x", 2, 1, version(1, 1)), file("y", 3, 2, version(1, 1)));
+        let (a, b, copies) = settled(x, y, &Found::default());
+        assert_eq!((a.clone(), copies), (b, vec![content("x")]));
+        assert_eq!(a.kind.content_id(), Some(content("y")));
+    }
+
+    #[test]
+    fn the_same_files_found_on_two_devices_merge_without_a_trace() {
+        let found = Found([(A, 9), (B, 9)].into());
+        let (x, y) = (file("x", 2, 0, version(4, 0)), file("x", 2, 0, version(0, 7)));
+        assert_eq!(decide(&x, &y, &found), Decision::Join);
+        let (a, b, copies) = settled(x, y, &found);
+        assert_eq!((a.version.clone(), copies.len()), (version(4, 7), 0));
+        assert_eq!(a, b);
+    }
+
+    #[test]
+    fn different_files_found_on_two_devices_are_a_conflict() {
+        let found = Found([(A, 9), (B, 9)].into());
+        let (a, b, copies) = settled(file("x", 2, 0, version(4, 0)), file("y", 3, 0, version(0, 7)), &found);
+        assert_eq!((a.clone(), copies), (b, vec![content("x")]));
+        assert_eq!(a.kind.content_id(), Some(content("y")));
+    }
+
+    #[test]
+    fn a_lost_index_does_not_resurrect_what_was_deleted_meanwhile() {
+        let found = Found([(A, 9)].into());
+        let here = file("x", 2, 0, version(4, 0));
+        let gone = superseding(tombstone(version(0, 5)), &["x"]);
+        assert_eq!(decide(&here, &gone, &found), Decision::Take);
+        assert_eq!(decide(&gone, &here, &found), Decision::Join);
+        let (a, b, _) = settled(here, gone, &found);
+        assert!(!a.is_live() && a == b);
+    }
+
+    #[test]
+    fn a_lost_index_makes_no_conflict_of_what_was_edited_meanwhile() {
+        let found = Found([(A, 9)].into());
+        for edited in ["y", "x"] {
+            let here = file("x", 2, 0, version(4, 0));
+            let there = superseding(file(edited, 1, 2, version(0, 5)), &["x"]);
+            let (a, b, copies) = settled(here, there, &found);
+            assert_eq!((a.author, copies.len()), (DeviceId([2; 32]), 0));
+            assert_eq!(a, b);
+        }
+    }
+
+    #[test]
+    fn what_was_edited_while_the_index_was_lost_is_kept() {
+        let found = Found([(A, 9)].into());
+        let here = file("mine", 2, 0, version(4, 0));
+        let (a, b, copies) = settled(here.clone(), superseding(file("y", 3, 2, version(0, 5)), &["x"]), &found);
+        assert_eq!((a, copies), (b, vec![content("mine")]));
+        let (a, b, _) = settled(here, superseding(tombstone(version(0, 5)), &["x"]), &found);
+        assert_eq!((a.kind.content_id(), a == b), (Some(content("mine")), true));
+    }
+
+    #[test]
+    fn an_edit_after_the_first_scan_is_an_edit() {
+        let found = Found([(A, 9)].into());
+        let here = superseding(file("again", 2, 1, version(10, 0)), &["x"]);
+        let there = superseding(file("y", 3, 2, version(0, 5)), &["x", "again"]);
+        assert_eq!(decide(&here, &there, &found), Decision::Resolve { copy: true });
+    }
+
+    #[test]
+    fn metadata_goes_its_own_way() {
+        let meta = |count, mode| Meta {
+            stamp: Stamp { count, epoch: A },
+            mode: Some((DiskKind::File, mode)),
+            touched: Some((99, content("x"))),
+        };
+        let ours = Entry { meta: meta(5, 0o700), ..file("x", 2, 1, version(1, 0)) };
+        let newer = Entry { meta: meta(4, 0o600), ..file("y", 3, 1, version(2, 0)) };
+        let entry = taken(&ours, &newer);
+        assert_eq!((entry.mode(), entry.disk_mtime_ns()), (0o700, 3));
+        assert!(!is_settled(&newer, &ours, &Found::default()) && is_settled(&entry, &ours, &Found::default()));
+        assert_eq!(plain(&tombstone(version(2, 0)), &ours), Decision::Forget);
+    }
+
+    #[test]
+    fn a_tombstone_remembers_what_it_replaced() {
+        let gone = deleted(&superseding(file("x", 2, 1, version(1, 0)), &["v", "w"]), A, 2);
+        assert_eq!(gone.superseded, [content("x"), content("v"), content("w")]);
+        assert_eq!((gone.version, gone.mtime_ns, gone.weight_ns), (version(2, 0), 0, 0));
+    }
+
+    /// One user's operation on what the device holds.
+    fn edit(mut entry: Entry, epoch: EpochId, what: u8) -> Entry {
+        let count = entry.version.get(epoch) + 1;
+        match what {
+            0 if entry.is_live() => deleted(&entry, epoch, count),
+            1 => {
+                entry.meta.stamp = Stamp { count: entry.meta.stamp.count + 1, epoch };
+                entry
+            }
+            2 => {
+                let version = entry.version.clone().with(epoch, count);
+                Entry { kind: Kind::Directory, mtime_ns: 0, weight_ns: 0, author: DeviceId::NONE, version, ..entry }
+            }
+            _ => {
+                let version = entry.version.clone().with(epoch, count);
+                let old: Vec<ContentId> = entry.kind.content_id().into_iter().collect();
+                let mut new = file(&format!("text {}", what % 4), i64::from(what), epoch.0 as u8, version);
+                new.meta = entry.meta.clone();
+                new.superseded = entry.superseded.clone();
+                new.superseded = new.superseded_with(&old);
+                new
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn two_devices_end_alike_whatever_each_did(
+            common in proptest::collection::vec(0u8..8, 0..3),
+            here in proptest::collection::vec(0u8..8, 0..4),
+            there in proptest::collection::vec(0u8..8, 0..4),
+            (found_a, found_b) in (0u64..3, 0u64..3),
+        ) {
+            let common = common.into_iter().fold(nothing(), |entry, what| edit(entry, A, what));
+            let a = here.into_iter().fold(common.clone(), |entry, what| edit(entry, A, what));
+            let b = there.into_iter().fold(common, |entry, what| edit(entry, B, what));
+            let found = Found([(A, found_a), (B, found_b)].into());
+            let (x, y, _) = settled(a.clone(), b.clone(), &found);
+            prop_assert!(x.same_state(&y), "{x:?} {y:?}");
+            prop_assert_eq!((&x.version, &x.meta), (&y.version, &y.meta));
+            prop_assert!(is_settled(&x, &y, &found) && is_settled(&y, &x, &found));
+            // The other device hears first: the same stays under the name.
+            let (mut here, mut there) = (a, b);
+            hear(&mut there, &here, B, &found, &mut Vec::new());
+            hear(&mut here, &there, A, &found, &mut Vec::new());
+            let (here, there, _) = settled(here, there, &found);
+            prop_assert!(here.same_state(&there) && here.same_state(&x), "{here:?} {x:?}");
+        }
+    }
+}
