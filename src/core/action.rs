@@ -34,10 +34,12 @@ pub enum Action {
         mode: u32,
         expect: Option<Expected>,
     },
-    /// Puts the staged, complete file of this content into place.
+    /// Puts the staged, complete file of this content into place; `copy` tells several staged files of one content
+    /// apart. An empty file needs no stage.
     PlaceFile {
         path: RelPath,
         content: Content,
+        copy: u32,
         mtime_ns: i64,
         mode: u32,
         expect: Option<Expected>,

@@ -1,1 +1,301 @@
-//! placeholder
+//! The folder state machine: inputs in, decisions out.
+//!
+//! [`Folder::handle`] takes one [`Input`] and the moment it happened, records in the index what it says, and returns
+//! the [`Output`]s that follow. What is wanted is never stored: it is derived from our entries and the rivals that
+//! peers sent (see [`crate::core::decide`]), so after a crash the same wants come out again.
+//!
+//! | file | is about |
+//! | --- | --- |
+//! | `observe` | what a scan saw: local edits, deletions once they have settled |
+//! | `peers` | sessions: hello, index batches both ways, acknowledgements |
+//! | `rollback` | noticing that our own index went back in time |
+//! | `proof` | digests compared with peers, unequal buckets repaired |
+//! | `want` | deciding about rivals, a bounded number at a time |
+//! | `plan` | the work that follows from a decision |
+//! | `above` | directories above and below what is wanted |
+//! | `outcome` | what came of a piece of work: the commit of an applied entry |
+//! | `hold` | mass deletions held back until the user confirms |
+//! | `rules` | paths that an ignore rule begins or ceases to cover |
+//!
+//! Architecture invariant: the index handle is the only I/O in here. No clock, no async, no disk, no sockets, no
+//! randomness: they come in as inputs. Bulk bytes never pass through.
+
+mod above;
+mod hold;
+mod io;
+mod observe;
+mod outcome;
+mod peers;
+mod plan;
+mod proof;
+mod rollback;
+mod rules;
+mod want;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::core::action::WorkId;
+use crate::core::decide::Found;
+use crate::core::id::{DeviceId, RunId};
+use crate::core::ignore::Rules;
+use crate::core::path::RelPath;
+use crate::core::version::COUNT_MAX;
+use crate::index::{Index, IndexError, Record};
+
+pub use io::{FetchError, FetchOrder, Input, Now, Observation, Output, Seen, Settings, Staged};
+
+use peers::Peer;
+use want::Work;
+
+/// Pieces of work under way at once: enough to keep disk and wire busy, few enough to plan anew after a crash.
+pub const WORKS_MAX: usize = 1024;
+/// How long a vanished path may come back under its name, or turn up under another, before it counts as deleted.
+pub const DELETE_SETTLE_MS: u64 = 250;
+/// How long tombstones are kept at least.
+const TOMBSTONE_MS: i64 = 90 * 24 * 3600 * 1000;
+/// How often old tombstones and unused lists are looked for.
+const HOUSEKEEPING_MS: u64 = 3600 * 1000;
+/// Rows that one round of housekeeping removes at most.
+const HOUSEKEEPING_ROWS: usize = 10_000;
+
+/// Key of the index note that says why the folder has stopped itself.
+pub const NOTE_HALTED: &str = "halted";
+/// Key of the index note that says which deletions wait for the user.
+pub const NOTE_HELD: &str = "held";
+
+/// One shared folder on this device.
+pub struct Folder {
+    index: Index,
+    settings: Settings,
+    rules: Rules,
+    found: Found,
+    peers: BTreeMap<DeviceId, Peer>,
+    works: BTreeMap<WorkId, Work>,
+    busy: BTreeMap<RelPath, WorkId>,
+    next_work: WorkId,
+    /// Works whose bytes are staged and that wait for the directory above them, by that directory.
+    parked: BTreeMap<RelPath, Vec<WorkId>>,
+    pass: want::Pass,
+    /// Paths to look at again because something at them was not as expected.
+    rescans: BTreeSet<RelPath>,
+    halted: bool,
+    suspicious: bool,
+    /// When the newest missing path was seen missing; deletions wait from then on.
+    missing_since_ms: Option<u64>,
+    /// Until then deletions are not held: the user has confirmed them.
+    confirmed_until_ms: u64,
+    /// Paths whose last observation seemed older than what was known.
+    doubted: BTreeSet<RelPath>,
+    changed_mono_ms: u64,
+    housekeeping_ms: u64,
+    outputs: Vec<Output>,
+}
+
+impl Folder {
+    /// Begins a new run of the index's epoch. `run` is fresh and random.
+    pub fn new(mut index: Index, settings: Settings, rules: Rules, run: RunId) -> Result<Self, IndexError> {
+        index.start_run(run)?;
+        let state = index.state()?;
+        let mut found = index.found()?;
+        if !state.scanned {
+            index.set_found(state.epoch, COUNT_MAX)?;
+            found.0.insert(state.epoch, COUNT_MAX);
+        }
+        index.wake_rivals()?;
+        let missing_since_ms = (index.count_marked(crate::index::Mark::Missing)? > 0).then_some(0);
+        Ok(Self {
+            index,
+            settings,
+            rules,
+            found,
+            peers: BTreeMap::new(),
+            works: BTreeMap::new(),
+            busy: BTreeMap::new(),
+            next_work: 1,
+            parked: BTreeMap::new(),
+            pass: want::Pass::default(),
+            rescans: BTreeSet::new(),
+            halted: false,
+            suspicious: false,
+            missing_since_ms,
+            confirmed_until_ms: 0,
+            doubted: BTreeSet::new(),
+            changed_mono_ms: 0,
+            housekeeping_ms: 0,
+            outputs: Vec::new(),
+        })
+    }
+
+    /// Takes in what happened and says what follows. Everything is committed before it returns.
+    ///
+    /// # Errors
+    ///
+    /// Only where the index fails; the folder has to be stopped then.
+    pub fn handle(&mut self, input: Input, now: Now) -> Result<Vec<Output>, IndexError> {
+        self.index.begin()?;
+        match self.take_in(input, now).and_then(|()| self.follow_up(now)) {
+            Ok(()) => {
+                self.index.commit()?;
+                Ok(std::mem::take(&mut self.outputs))
+            }
+            Err(error) => {
+                self.index.rollback()?;
+                self.outputs.clear();
+                Err(error)
+            }
+        }
+    }
+
+    /// When [`Input::Tick`] is due, on the clock that only goes forward; `None` where nothing waits for time.
+    pub fn next_tick_ms(&self, now: Now) -> Result<Option<u64>, IndexError> {
+        let settle = self.missing_since_ms.map(|since| since + DELETE_SETTLE_MS + 1);
+        let retry = self
+            .index
+            .next_problem_ms()?
+            .map(|at| now.mono_ms + at.saturating_sub(now.wall_ms()).clamp(50, 60_000) as u64);
+        let proof = self.next_proof_ms();
+        let acks = self.peers.values().filter_map(Peer::ack_due_ms).min();
+        Ok([settle, retry, proof, acks].into_iter().flatten().min())
+    }
+
+    /// The index, for reading.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// True where no work is under way and none is known to be possible.
+    pub fn is_idle(&self) -> bool {
+        self.works.is_empty() && !self.pass.is_wanted() && self.missing_since_ms.is_none()
+    }
+
+    /// Marks the end of an orderly shutdown.
+    pub fn close(mut self) -> Result<(), IndexError> {
+        self.index.set_clean()
+    }
+
+    /// Gives up everything but what is committed, as a crash would.
+    pub fn into_index(self) -> Index {
+        self.index
+    }
+
+    fn take_in(&mut self, input: Input, now: Now) -> Result<(), IndexError> {
+        match input {
+            Input::ScanStarted { suspicious } => self.suspicious = suspicious,
+            Input::Observed(observations) => self.observe(observations, now)?,
+            Input::ScanFinished { complete } => self.scan_finished(complete, now)?,
+            Input::Connected(peer) => self.connected(peer, now)?,
+            Input::Lost(peer) => self.lost(peer, now)?,
+            Input::Message(peer, message) => self.hear(peer, message, now)?,
+            Input::Fetched(results) => self.fetched(results, now)?,
+            Input::Applied(outcomes) => self.applied(outcomes, now)?,
+            Input::Tick => self.tick(now)?,
+            Input::Settings(settings) => self.set_settings(settings)?,
+            Input::Rules(rules) => self.set_rules(*rules, now)?,
+            Input::Halted(reason) => self.set_halted(reason, now)?,
+            Input::Confirm => self.confirm(now)?,
+            Input::Reject => self.reject(now)?,
+        }
+        Ok(())
+    }
+
+    /// After every input: plan what has become possible, tell peers what has changed.
+    fn follow_up(&mut self, now: Now) -> Result<(), IndexError> {
+        self.pump(now)?;
+        self.tell_peers(now)?;
+        if !self.rescans.is_empty() {
+            let paths = std::mem::take(&mut self.rescans).into_iter().collect();
+            self.outputs.push(Output::Rescan(paths));
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, now: Now) -> Result<(), IndexError> {
+        self.settle_missing(now)?;
+        for path in self.index.problems_due(now.wall_ms(), WORKS_MAX)? {
+            self.retry(&path, now)?;
+        }
+        if now.mono_ms >= self.housekeeping_ms {
+            self.housekeeping_ms = now.mono_ms + HOUSEKEEPING_MS;
+            self.keep_house(now)?;
+        }
+        Ok(())
+    }
+
+    /// A problem's time has come: whatever it was about is tried again.
+    fn retry(&mut self, path: &RelPath, now: Now) -> Result<(), IndexError> {
+        if let Some(row) = self.index.problem(path)? {
+            let later = now.wall_ms() + want::retry_delay_ms(row.problem.kind, row.attempts);
+            self.index.set_problem(path, &row.problem, now.wall_ms(), Some(later))?;
+        }
+        if self.index.rivals(path)?.is_empty() {
+            self.rescans.insert(path.clone());
+        } else {
+            self.index.set_todo(path, true)?;
+            self.pass.want();
+        }
+        Ok(())
+    }
+
+    /// Tombstones go when every device that shares the folder has applied them and they are old.
+    fn keep_house(&mut self, now: Now) -> Result<(), IndexError> {
+        let mut applied = self.index.state()?.last_seq;
+        for peer in &self.settings.peers {
+            applied = applied.min(self.index.peer(*peer)?.map_or(0, |row| row.applied));
+        }
+        self.index.forget_tombstones(now.wall_ms() - TOMBSTONE_MS, applied, HOUSEKEEPING_ROWS)?;
+        self.index.collect_lists(HOUSEKEEPING_ROWS)?;
+        self.index.prune_removals(now.wall_ms() - crate::core::guard::WINDOW_MS)
+    }
+
+    fn set_settings(&mut self, settings: Settings) -> Result<(), IndexError> {
+        for gone in self.settings.peers.difference(&settings.peers) {
+            self.index.forget_peer(*gone)?;
+            self.peers.remove(gone);
+        }
+        self.settings = settings;
+        Ok(())
+    }
+
+    fn set_halted(&mut self, reason: Option<String>, now: Now) -> Result<(), IndexError> {
+        let was_halted = std::mem::replace(&mut self.halted, reason.is_some());
+        self.index.set_note(NOTE_HALTED, reason.as_deref())?;
+        match (&reason, was_halted) {
+            (Some(text), false) => self.report("halted", None, text.clone(), now)?,
+            (None, true) => {
+                self.report("resumed", None, "the folder is back".into(), now)?;
+                self.index.wake_rivals()?;
+                self.pass.want();
+                self.outputs.push(Output::FullScan);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Records an event in the index and passes it on to whoever shows events.
+    fn report(&mut self, kind: &'static str, path: Option<&RelPath>, text: String, now: Now) -> Result<(), IndexError> {
+        self.index.log(now.wall_ms(), kind, path, &text)?;
+        self.outputs.push(Output::Event { kind, path: path.cloned(), text });
+        Ok(())
+    }
+
+    /// What the index has at a path, with the tombstone-less nothing where it has no row.
+    fn ours(&self, path: &RelPath) -> Result<Record, IndexError> {
+        Ok(self.index.record(path)?.unwrap_or_else(|| Record {
+            entry: crate::core::entry::Entry::nothing(path.clone()),
+            seq: 0,
+            disk: None,
+            mark: crate::index::Mark::Here,
+            changed_ms: 0,
+        }))
+    }
+
+    fn epoch(&self) -> Result<crate::core::id::EpochId, IndexError> {
+        Ok(self.index.state()?.epoch)
+    }
+
+    /// Something that peers will want to know has been committed.
+    fn touch(&mut self, now: Now) {
+        self.changed_mono_ms = now.mono_ms;
+    }
+}

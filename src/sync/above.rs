@@ -1,0 +1,129 @@
+//! Directories above and below: they are there before what is in them, and go after it, unless the user put
+//! something new into them.
+
+use crate::core::decide::{self, Decision};
+use crate::core::entry::{Entry, Kind};
+use crate::core::path::RelPath;
+use crate::core::version::VersionVector;
+use crate::index::{IndexError, Mark, Record};
+
+use super::plan::{copy_for, place};
+use super::want::{Goal, Looked};
+use super::{Folder, Now};
+
+/// Records looked at per query.
+const PAGE: usize = 256;
+
+/// What there is above a path.
+pub(super) enum Above {
+    Ready,
+    Later,
+    /// No directory is live there and none is on its way.
+    Gone(Box<Record>),
+    /// The directory above is not on this disk on purpose.
+    PassedOn(Mark),
+}
+
+impl Folder {
+    /// A directory is to go, but something lives below it: perhaps its deletion is still to come. Once every peer
+    /// has told all it knows, what is left is the user's, and the directory stays.
+    pub(super) fn wait_or_revive(&mut self, ours: &Record, now: Now) -> Result<Looked, IndexError> {
+        let path = &ours.entry.path;
+        let is_told = self.peers.values().all(|p| p.hello.is_none() || p.caught_up);
+        if !is_told || !self.works.is_empty() || self.is_draining_below(path)? {
+            return Ok(Looked::Skipped);
+        }
+        let mut entry = ours.entry.clone();
+        entry.version = entry.version.with(self.epoch()?, self.index.next_seq());
+        self.put_decided(&entry, ours, now)?;
+        Ok(Looked::Settled)
+    }
+
+    /// True where something below the directory waits to be deleted.
+    fn is_draining_below(&self, dir: &RelPath) -> Result<bool, IndexError> {
+        let mut after = None;
+        loop {
+            let page = self.index.records_from(after.as_ref(), Some(dir), PAGE)?;
+            let Some(last) = page.last() else { return Ok(false) };
+            after = Some(last.entry.path.clone());
+            for record in page.iter().filter(|r| r.entry.is_live()) {
+                let rivals = self.index.rivals(&record.entry.path)?;
+                let leaves = rivals.iter().any(|r| {
+                    !r.entry.is_live() && decide::decide(&record.entry, &r.entry, &self.found) == Decision::Take
+                });
+                if leaves || record.mark == Mark::Missing {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    /// Makes sure that there is, or will be, a directory above the path: those that are not live and not on their
+    /// way are brought back, from the top down.
+    pub(super) fn look_above(&mut self, path: &RelPath) -> Result<Above, IndexError> {
+        let mut gone = Vec::new();
+        for directory in path.ancestors() {
+            match self.look_at_directory(&directory)? {
+                Above::Ready => break,
+                Above::Gone(record) => gone.push(*record),
+                other => return Ok(other),
+            }
+        }
+        while let Some(record) = gone.pop() {
+            self.revive(record)?;
+        }
+        Ok(Above::Ready)
+    }
+
+    fn look_at_directory(&self, path: &RelPath) -> Result<Above, IndexError> {
+        if let Some(work) = self.busy.get(path).and_then(|id| self.works.get(id)) {
+            let makes = match &work.goal {
+                Goal::Revive { .. } => true,
+                Goal::Metadata { entry } => entry.kind.is_directory(),
+                Goal::Adopt { rival, .. } => rival.entry.kind.is_directory(),
+                Goal::MovedAway { .. } => false,
+            };
+            return Ok(if makes { Above::Ready } else { Above::Later });
+        }
+        let ours = self.ours(path)?;
+        if ours.entry.kind.is_directory() {
+            return Ok(match ours.mark {
+                Mark::Here if ours.disk.is_some() => Above::Ready,
+                Mark::Ignored | Mark::Declined => Above::PassedOn(ours.mark),
+                Mark::Missing if self.missing_since_ms.is_some() => Above::Later,
+                _ => Above::Gone(Box::new(ours)),
+            });
+        }
+        // Its own entry may just not have been looked at, or waits for its turn.
+        let is_coming = self.index.rivals(path)?.iter().any(|r| {
+            r.entry.kind.is_directory()
+                && matches!(
+                    decide::decide(&ours.entry, &r.entry, &self.found),
+                    Decision::Take | Decision::Resolve { .. }
+                )
+        });
+        Ok(if is_coming { Above::Later } else { Above::Gone(Box::new(ours)) })
+    }
+
+    /// Brings a directory back for what lives below it. Its version does not include that of a tombstone or file
+    /// that stands there: it is concurrent to it, the directory wins, and the holder of the file keeps a copy.
+    fn revive(&mut self, ours: Record) -> Result<(), IndexError> {
+        let copy = copy_for(&ours, Decision::Resolve { copy: true });
+        let mut directory = Entry::nothing(ours.entry.path.clone());
+        directory.kind = Kind::Directory;
+        let action = place(&ours, &directory, copy.as_ref(), 0);
+        let work = self.begin(ours, Goal::Revive { copy })?;
+        self.order(work, action);
+        Ok(())
+    }
+
+    /// The entry that a revived directory gets: an event of this device alone.
+    pub(super) fn revived_entry(&self, ours: &Entry) -> Result<Entry, IndexError> {
+        let old = if ours.kind.is_directory() { ours.version.clone() } else { VersionVector::new() };
+        let mut entry = Entry::nothing(ours.path.clone());
+        entry.kind = Kind::Directory;
+        entry.version = old.with(self.epoch()?, self.index.next_seq());
+        entry.meta = ours.meta.clone();
+        Ok(entry)
+    }
+}

@@ -1,0 +1,389 @@
+//! What a scan saw: local edits become events, vanished paths become tombstones once they have settled.
+
+use crate::core::content::ContentId;
+use crate::core::decide::{self, Decision};
+use crate::core::disk::{DiskKind, DiskState};
+use crate::core::entry::{Entry, Kind, MODE_MASK, Stamp};
+use crate::core::guard;
+use crate::core::id::{DeviceId, EpochId};
+use crate::core::ignore::IGNORE_FILE;
+use crate::core::path::RelPath;
+use crate::core::problem::{Problem, ProblemKind};
+use crate::index::{IndexError, Mark, Record};
+
+use super::{DELETE_SETTLE_MS, Folder, Now, Observation, Output, Seen};
+
+/// Paths remembered as looked at twice; more are simply believed.
+const DOUBTED_MAX: usize = 10_000;
+/// Deletions announced in one transaction.
+const SETTLE_BATCH: usize = 2000;
+
+impl Folder {
+    pub(super) fn observe(&mut self, observations: Vec<Observation>, now: Now) -> Result<(), IndexError> {
+        for observation in observations {
+            let path = observation.path;
+            // A path in work is frozen until its outcome is known; it is looked at again then.
+            if let Some(work) = self.busy.get(&path) {
+                if let Some(work) = self.works.get_mut(work) {
+                    work.look_again = true;
+                }
+                continue;
+            }
+            self.observe_one(&path, observation.seen, now)?;
+        }
+        Ok(())
+    }
+
+    fn observe_one(&mut self, path: &RelPath, seen: Seen, now: Now) -> Result<(), IndexError> {
+        let ours = self.ours(path)?;
+        let is_directory = matches!(seen, Seen::Directory(_));
+        if matches!(ours.mark, Mark::Ignored | Mark::Declined) || self.rules.is_ignored(path, is_directory).is_some() {
+            return Ok(());
+        }
+        if self.is_doubtful(path, &ours, &seen) {
+            self.rescans.insert(path.clone());
+            return Ok(());
+        }
+        match seen {
+            Seen::Failed(problem) => return self.index.set_problem(path, &problem, now.wall_ms(), None),
+            Seen::Absent => self.observe_absent(path, ours, now)?,
+            Seen::Directory(disk) => self.observe_present(path, ours, Kind::Directory, disk, now)?,
+            Seen::Symlink { disk, target } => self.observe_present(path, ours, Kind::Symlink(target), disk, now)?,
+            Seen::File { disk, content, lists } => {
+                self.index.put_lists(content, &lists)?;
+                self.observe_present(path, ours, Kind::File(content), disk, now)?;
+            }
+        }
+        // Whatever was said of the path before is decided anew in the light of what is there.
+        if !self.index.rivals(path)?.is_empty() {
+            self.index.set_todo(path, true)?;
+            self.pass.want();
+        }
+        Ok(())
+    }
+
+    /// A look that is older than what is known came late: look again, once (clocks may jump).
+    fn is_doubtful(&mut self, path: &RelPath, ours: &Record, seen: &Seen) -> bool {
+        let (Seen::File { disk, .. } | Seen::Symlink { disk, .. }) = seen else { return false };
+        let is_older = ours.disk.is_some_and(|known| disk.ctime_ns != 0 && disk.ctime_ns < known.ctime_ns);
+        if !is_older || self.doubted.len() >= DOUBTED_MAX || !self.doubted.insert(path.clone()) {
+            self.doubted.remove(path);
+            return false;
+        }
+        true
+    }
+
+    /// Old bytes of an entry that was only passed on so far: known to be older than it, so no event.
+    fn note_outdated(
+        &mut self,
+        path: &RelPath,
+        ours: &Record,
+        kind: &Kind,
+        disk: DiskState,
+        now: Now,
+    ) -> Result<bool, IndexError> {
+        let is_nothing = ours.seq == 0 && kind.content_id().is_some();
+        let id = kind.content_id().filter(|_| is_nothing);
+        let rivals = self.index.rivals(path)?;
+        let is_outdated = rivals
+            .iter()
+            .any(|r| r.peer == self.settings.device && id.is_some_and(|id| r.entry.superseded.contains(&id)));
+        if is_outdated {
+            let entry = Entry { kind: kind.clone(), mtime_ns: disk.mtime_ns, ..ours.entry.clone() };
+            self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
+        }
+        Ok(is_outdated)
+    }
+
+    /// Directories that were kept for what was left in them are the user's again when something new is in them.
+    fn revive_kept_parents(&mut self, path: &RelPath, now: Now) -> Result<(), IndexError> {
+        for directory in path.ancestors() {
+            let above = self.ours(&directory)?;
+            if above.mark != Mark::Kept {
+                break;
+            }
+            let mut entry = self.revived_entry(&above.entry)?;
+            entry.version = above.entry.version.join(&entry.version);
+            self.index.put(&entry, None, Mark::Here, now.wall_ms())?;
+            self.rescans.insert(directory);
+        }
+        Ok(())
+    }
+
+    fn observe_present(
+        &mut self,
+        path: &RelPath,
+        ours: Record,
+        kind: Kind,
+        disk: DiskState,
+        now: Now,
+    ) -> Result<(), IndexError> {
+        if self.index.problem(path)?.is_some_and(|row| row.problem.kind != ProblemKind::Suspect) {
+            self.index.clear_problem(path)?;
+        }
+        if ours.entry.kind == kind {
+            return self.observe_same_content(path, ours, disk, now);
+        }
+        if self.adopt_rival(path, &ours, &kind, Some(disk), now)?
+            || self.note_outdated(path, &ours, &kind, disk, now)?
+        {
+            return Ok(());
+        }
+        if ours.mark == Mark::Kept && kind.is_directory() {
+            return Ok(());
+        }
+        if self.suspicious && is_suspect(&ours.entry, &kind) {
+            return self.suspect(path, disk, now);
+        }
+        if ours.mark == Mark::Suspect {
+            self.index.clear_problem(path)?;
+        }
+        self.revive_kept_parents(path, now)?;
+        let is_first_scan = !self.index.state()?.scanned;
+        let author = if is_first_scan { DeviceId::NONE } else { self.settings.device };
+        let entry = edited(&ours.entry, kind, disk, author, now, self.epoch()?, self.index.next_seq());
+        self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
+        self.index.drop_removal(path)?;
+        self.touch(now);
+        if !is_first_scan && !entry.kind.is_directory() {
+            let kind = if ours.entry.is_live() { "changed" } else { "added" };
+            self.report(kind, Some(path), format!("{kind} here"), now)?;
+        }
+        self.note_ignore_file(path);
+        Ok(())
+    }
+
+    /// The content is what the index has: at most mode or mtime were changed.
+    fn observe_same_content(
+        &mut self,
+        path: &RelPath,
+        ours: Record,
+        disk: DiskState,
+        now: Now,
+    ) -> Result<(), IndexError> {
+        if ours.mark == Mark::Suspect {
+            self.index.clear_problem(path)?;
+        }
+        let mut entry = ours.entry;
+        if ours.mark == Mark::Here && ours.disk.is_some() && note_metadata(&mut entry, disk, self.epoch()?) {
+            self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
+            self.touch(now);
+            return Ok(());
+        }
+        // Peers that were told it is not here learn that it is again.
+        if ours.disk.is_none() || ours.mark != Mark::Here {
+            self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
+            self.touch(now);
+            return Ok(());
+        }
+        self.index.set_disk(path, Some(disk), Mark::Here, now.wall_ms())
+    }
+
+    fn observe_absent(&mut self, path: &RelPath, ours: Record, now: Now) -> Result<(), IndexError> {
+        self.index.clear_problem(path)?;
+        if !ours.entry.is_live() || ours.mark == Mark::Held {
+            return Ok(());
+        }
+        // Only what was here can vanish: an entry that is merely passed on has no absence.
+        let was_here = matches!(ours.mark, Mark::Here | Mark::Suspect | Mark::Kept) && ours.disk.is_some();
+        if !was_here || self.adopt_rival(path, &ours, &Kind::Deleted, None, now)? {
+            return Ok(());
+        }
+        self.index.set_disk(path, None, Mark::Missing, now.wall_ms())?;
+        self.missing_since_ms = Some(now.mono_ms);
+        Ok(())
+    }
+
+    /// A scanned state that equals a stored rival *is* that entry: a swap whose commit was lost, or the same work
+    /// done twice. Its version is adopted and no event is issued.
+    fn adopt_rival(
+        &mut self,
+        path: &RelPath,
+        ours: &Record,
+        kind: &Kind,
+        disk: Option<DiskState>,
+        now: Now,
+    ) -> Result<bool, IndexError> {
+        for rival in self.index.rivals(path)? {
+            let same =
+                rival.entry.kind.content_id() == kind.content_id() && rival.entry.kind.disk_kind() == kind.disk_kind();
+            if !same {
+                continue;
+            }
+            let entry = match decide::decide(&ours.entry, &rival.entry, &self.found) {
+                Decision::Take => decide::taken(&ours.entry, &rival.entry),
+                Decision::Resolve { .. } if !ours.entry.is_live() => {
+                    let (epoch, count) = (self.epoch()?, self.index.next_seq());
+                    decide::resolved(&ours.entry, &rival.entry, true, epoch, count)
+                }
+                _ => continue,
+            };
+            self.index.put(&entry, disk, Mark::Here, now.wall_ms())?;
+            if let Some(disk) = disk {
+                self.fix_metadata(&entry, disk, now)?;
+            }
+            self.drop_settled_rivals(path, &entry)?;
+            self.touch(now);
+            self.note_ignore_file(path);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn suspect(&mut self, path: &RelPath, disk: DiskState, now: Now) -> Result<(), IndexError> {
+        let text = "suddenly empty or an old version after the computer went down; your other devices keep the good one. \
+                    'p2psync restore' brings it back; saving the file again keeps what is here";
+        self.index.set_disk(path, Some(disk), Mark::Suspect, now.wall_ms())?;
+        self.index.set_problem(path, &Problem::new(ProblemKind::Suspect, text), now.wall_ms(), None)?;
+        self.report("suspect", Some(path), text.into(), now)
+    }
+
+    pub(super) fn note_ignore_file(&mut self, path: &RelPath) {
+        if path.as_bytes() == IGNORE_FILE.as_bytes() && !self.outputs.contains(&Output::ReloadRules) {
+            self.outputs.push(Output::ReloadRules);
+        }
+    }
+
+    /// A complete scan of a fresh index closes the counts that say "found".
+    pub(super) fn scan_finished(&mut self, complete: bool, now: Now) -> Result<(), IndexError> {
+        if !complete {
+            return Ok(());
+        }
+        self.suspicious = false;
+        let state = self.index.state()?;
+        if !state.scanned {
+            self.index.set_found(state.epoch, state.last_seq)?;
+            self.found.0.insert(state.epoch, state.last_seq);
+            self.index.set_scanned()?;
+            self.index.wake_rivals()?;
+            self.pass.want();
+            self.tell_found();
+        }
+        self.index.set_note("last_scan_ms", Some(&now.wall_ms().to_string()))
+    }
+
+    /// Announces vanished paths as deleted, children before parents, unless that would be most of the folder.
+    pub(super) fn settle_missing(&mut self, now: Now) -> Result<(), IndexError> {
+        let Some(since) = self.missing_since_ms else { return Ok(()) };
+        if now.mono_ms < since + DELETE_SETTLE_MS || self.halted || !self.index.state()?.scanned {
+            return Ok(());
+        }
+        let missing = self.index.missing(SETTLE_BATCH)?;
+        if missing.is_empty() {
+            self.missing_since_ms = None;
+            return Ok(());
+        }
+        if self.holds_local_deletions(now)? {
+            self.missing_since_ms = None;
+            return Ok(());
+        }
+        for path in missing {
+            let ours = self.ours(&path)?;
+            let entry = decide::deleted(&ours.entry, self.epoch()?, self.index.next_seq());
+            self.index.put(&entry, None, Mark::Here, now.wall_ms())?;
+            let moved = match ours.entry.kind.content() {
+                Some(content) => !self.index.holders(content.id, 1)?.is_empty(),
+                None => false,
+            };
+            if !moved {
+                self.index.note_removal(now.wall_ms(), &path)?;
+            }
+            if !ours.entry.kind.is_directory() {
+                let (kind, text) = if moved {
+                    ("moved", "moved or one of several copies deleted here")
+                } else {
+                    ("deleted", "deleted here")
+                };
+                self.report(kind, Some(&path), text.into(), now)?;
+            }
+            self.index.set_todo(&path, true)?;
+        }
+        self.pass.want();
+        self.touch(now);
+        Ok(())
+    }
+
+    /// True where the missing paths are so much of the folder that the user is asked first.
+    fn holds_local_deletions(&mut self, now: Now) -> Result<bool, IndexError> {
+        let candidates = self.index.count_marked(Mark::Missing)?;
+        let before = self.index.removals_since(now.wall_ms() - guard::WINDOW_MS)?;
+        let totals = self.index.totals()?;
+        let live = totals.files + totals.directories + totals.symlinks;
+        if self.is_confirmed(now) || !guard::is_mass_removal(self.settings.guard, candidates, before, live) {
+            return Ok(false);
+        }
+        let moved = self.count_moved_missing()?;
+        if !guard::is_mass_removal(self.settings.guard, candidates - moved, before, live) {
+            return Ok(false);
+        }
+        self.hold_missing(now)?;
+        Ok(true)
+    }
+
+    /// Missing files whose content lies elsewhere in the folder: they were moved, or are copies.
+    fn count_moved_missing(&mut self) -> Result<u64, IndexError> {
+        let (mut after, mut moved) = (None, 0);
+        loop {
+            let page = self.index.marked(Mark::Missing, after.as_ref(), SETTLE_BATCH)?;
+            let Some(last) = page.last() else { return Ok(moved) };
+            after = Some(last.entry.path.clone());
+            for record in page {
+                if let Some(content) = record.entry.kind.content() {
+                    moved += u64::from(!self.index.holders(content.id, 1)?.is_empty());
+                }
+            }
+        }
+    }
+}
+
+/// The entry of a local edit that issues `count`.
+fn edited(ours: &Entry, kind: Kind, disk: DiskState, author: DeviceId, now: Now, epoch: EpochId, count: u64) -> Entry {
+    let is_directory = kind.is_directory();
+    let replaced: Vec<ContentId> = ours.kind.content_id().into_iter().collect();
+    let mtime_ns = if is_directory { 0 } else { disk.mtime_ns };
+    let mut entry = Entry {
+        kind,
+        mtime_ns,
+        weight_ns: mtime_ns.min(now.wall_ns),
+        author: if is_directory { DeviceId::NONE } else { author },
+        version: ours.version.clone().with(epoch, count),
+        ..ours.clone()
+    };
+    entry.superseded = entry.superseded_with(&replaced);
+    note_metadata(&mut entry, disk, epoch);
+    entry
+}
+
+/// Takes mode and mtime from the disk into the entry's register. True where that changed something.
+fn note_metadata(entry: &mut Entry, disk: DiskState, epoch: EpochId) -> bool {
+    let mode_differs =
+        disk.kind != DiskKind::Symlink && visible_mode(disk.kind, disk.mode) != visible_mode(disk.kind, entry.mode());
+    let mtime_differs = disk.kind != DiskKind::Directory && disk.mtime_ns != entry.disk_mtime_ns();
+    if !mode_differs && !mtime_differs {
+        return false;
+    }
+    let touched =
+        entry.kind.content_id().filter(|_| disk.kind != DiskKind::Directory && disk.mtime_ns != entry.mtime_ns);
+    entry.meta.stamp = Stamp { count: entry.meta.stamp.count + 1, epoch };
+    if disk.kind != DiskKind::Symlink {
+        entry.meta.mode = Some((disk.kind, disk.mode & MODE_MASK));
+    }
+    entry.meta.touched = touched.map(|id| (disk.mtime_ns, id));
+    true
+}
+
+/// The bits that a disk of ours shows: directories always stay usable by their owner.
+pub(super) fn visible_mode(kind: DiskKind, mode: u32) -> u32 {
+    let mode = mode & MODE_MASK;
+    if kind == DiskKind::Directory { mode | 0o700 } else { mode }
+}
+
+/// After an unclean boot: an emptied file, or one with a content that it had before.
+fn is_suspect(ours: &Entry, kind: &Kind) -> bool {
+    match (ours.kind.content(), kind) {
+        (Some(before), Kind::File(after)) => {
+            (after.size == 0 && before.size > 0) || ours.superseded.contains(&after.id)
+        }
+        _ => false,
+    }
+}

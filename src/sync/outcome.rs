@@ -1,0 +1,353 @@
+//! What came of a piece of work: staged bytes lead to an action, a done action to a commit.
+
+use crate::core::action::{Action, Outcome, Slot, WorkId};
+use crate::core::conflict;
+use crate::core::decide::Decision;
+use crate::core::disk::DiskState;
+use crate::core::entry::{Entry, MODE_MASK, Meta, Stamp};
+use crate::core::path::RelPath;
+use crate::core::problem::{Problem, ProblemKind};
+use crate::index::{HistoryRow, IndexError, Mark, Record};
+
+use super::plan::place;
+use super::want::{Goal, Work, retry_delay_ms};
+use super::{FetchError, Folder, Now, Staged};
+
+/// A directory that is not empty though the index knows of nothing in it is looked into this often before it is kept.
+const NOT_EMPTY_LOOKS: u32 = 2;
+
+impl Folder {
+    pub(super) fn fetched(
+        &mut self,
+        results: Vec<(WorkId, Result<Staged, FetchError>)>,
+        now: Now,
+    ) -> Result<(), IndexError> {
+        for (id, result) in results {
+            let Some(work) = self.works.get_mut(&id) else { continue };
+            match result {
+                Ok(staged) => {
+                    work.lists = staged.lists;
+                    if let Goal::Adopt { rival, decision, copy } = work.goal.clone() {
+                        let ours = work.ours.clone();
+                        let entry = self.outcome_entry(&ours.entry, &rival, decision)?;
+                        self.order(id, place(&ours, &entry, copy.as_ref(), staged.copy));
+                    }
+                }
+                Err(FetchError::NoSource) => {
+                    // Not trouble of this device's: it waits until a device that has it is connected.
+                    let text = "no connected device has the content at the moment";
+                    self.give_up(id, Some(Problem::new(ProblemKind::NoSource, text)), now)?;
+                }
+                Err(FetchError::Problem(problem)) => self.give_up(id, Some(problem), now)?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn applied(&mut self, outcomes: Vec<(WorkId, Outcome)>, now: Now) -> Result<(), IndexError> {
+        for (id, outcome) in outcomes {
+            match outcome {
+                Outcome::Done { disk, displaced, conflict, rescued } => {
+                    if let Some(work) = self.end(id) {
+                        self.commit_done(work, disk, displaced, conflict, now)?;
+                    }
+                    self.rescans.extend(rescued);
+                }
+                Outcome::Changed => {
+                    let path = self.works.get(&id).map(|w| w.path.clone());
+                    self.rescans.extend(path);
+                    self.give_up(id, None, now)?;
+                }
+                Outcome::NotEmpty => self.not_empty(id, now)?,
+                Outcome::ConflictNameTaken => self.conflict_name_taken(id, now)?,
+                Outcome::NotStaged => {
+                    self.give_up(
+                        id,
+                        Some(Problem::new(ProblemKind::Busy, "the download was incomplete and is fetched again")),
+                        now,
+                    )?;
+                }
+                Outcome::Failed(problem) if problem.kind.is_declined() => self.decline(id, problem, now)?,
+                Outcome::Failed(problem) => self.give_up(id, Some(problem), now)?,
+            }
+        }
+        self.acks_are_due(now);
+        Ok(())
+    }
+
+    /// Takes a work off the list and lets those go on that waited for its path.
+    fn end(&mut self, id: WorkId) -> Option<Work> {
+        let work = self.works.remove(&id)?;
+        self.busy.remove(&work.path);
+        let others: Vec<WorkId> = self
+            .works
+            .iter()
+            .filter(|(_, w)| matches!(w.goal, Goal::MovedAway { to, .. } if to == id))
+            .map(|(i, _)| *i)
+            .collect();
+        for other in others {
+            if let Some(away) = self.works.remove(&other) {
+                self.busy.remove(&away.path);
+                self.release(&away.path);
+            }
+        }
+        self.release(&work.path);
+        if work.look_again {
+            self.rescans.insert(work.path.clone());
+        }
+        self.pass.want();
+        Some(work)
+    }
+
+    fn release(&mut self, path: &RelPath) {
+        for id in self.parked.remove(path).unwrap_or_default() {
+            if let Some(action) = self.works.get(&id).and_then(|w| w.action.clone()) {
+                self.order(id, action);
+            }
+        }
+    }
+
+    /// Ends a work without a result. With a problem it is tried again later, without one as soon as the path has been
+    /// looked at.
+    fn give_up(&mut self, id: WorkId, problem: Option<Problem>, now: Now) -> Result<(), IndexError> {
+        let moved_from = self
+            .works
+            .values()
+            .find(|w| matches!(w.goal, Goal::MovedAway { to, .. } if to == id))
+            .map(|w| w.path.clone());
+        let Some(work) = self.end(id) else { return Ok(()) };
+        if let Some(from) = moved_from {
+            self.index.set_todo(&from, true)?;
+            self.rescans.insert(from);
+        }
+        if let Some(problem) = problem {
+            let attempts = self.index.problem(&work.path)?.map_or(0, |row| row.attempts);
+            let is_waiting = problem.kind == ProblemKind::NoSource;
+            // Without a peer there is nothing to try: its coming wakes what waits for it.
+            let retry =
+                (!is_waiting || !self.peers.is_empty()).then(|| now.wall_ms() + retry_delay_ms(problem.kind, attempts));
+            if attempts == 0 && !is_waiting {
+                self.report("problem", Some(&work.path), problem.text.clone(), now)?;
+            }
+            self.index.set_problem(&work.path, &problem, now.wall_ms(), retry)?;
+        }
+        Ok(())
+    }
+
+    fn commit_done(
+        &mut self,
+        work: Work,
+        disk: Option<DiskState>,
+        displaced: Option<Slot>,
+        conflict: Option<DiskState>,
+        now: Now,
+    ) -> Result<(), IndexError> {
+        let ours = &work.ours;
+        if let Some(slot) = displaced {
+            self.note_displaced(&ours.entry, slot, now)?;
+        }
+        match &work.goal {
+            Goal::Adopt { rival, decision, copy } => {
+                if let (Some(copy), Some(disk)) = (copy, conflict) {
+                    self.put_conflict_copy(&ours.entry, copy, disk, now)?;
+                }
+                let entry = self.outcome_entry(&ours.entry, rival, *decision)?;
+                if let Some(content) = entry.kind.content() {
+                    self.index.put_lists(content, &work.lists)?;
+                }
+                self.index.put(&entry, disk, Mark::Here, now.wall_ms())?;
+                self.finish_path(&entry, now)?;
+                self.tell_applied(&ours.entry, &entry, rival.peer, now)?;
+                if let Some(Action::Move { from, .. }) = &work.action {
+                    self.commit_moved_away(from, now)?;
+                }
+                self.note_ignore_file(&entry.path);
+            }
+            Goal::Revive { copy } => {
+                if let (Some(copy), Some(disk)) = (copy, conflict) {
+                    self.put_conflict_copy(&ours.entry, copy, disk, now)?;
+                }
+                let entry = self.revived_entry(&ours.entry)?;
+                self.index.put(&entry, disk, Mark::Here, now.wall_ms())?;
+                self.finish_path(&entry, now)?;
+            }
+            Goal::Metadata { entry } => {
+                self.index.put(entry, disk, Mark::Here, now.wall_ms())?;
+                self.finish_path(entry, now)?;
+            }
+            Goal::MovedAway { .. } => {}
+        }
+        self.touch(now);
+        Ok(())
+    }
+
+    /// The path that a moved file left takes the tombstone that was waiting there.
+    fn commit_moved_away(&mut self, from: &RelPath, now: Now) -> Result<(), IndexError> {
+        let ours = self.ours(from)?;
+        for rival in self.index.rivals(from)? {
+            let takes = crate::core::decide::decide(&ours.entry, &rival.entry, &self.found) == Decision::Take;
+            if takes && !rival.entry.is_live() {
+                let entry = crate::core::decide::taken(&ours.entry, &rival.entry);
+                self.index.put(&entry, None, Mark::Here, now.wall_ms())?;
+                return self.finish_path(&entry, now);
+            }
+        }
+        // The tombstone was taken back meanwhile: a scan will find the path empty.
+        self.rescans.insert(from.clone());
+        Ok(())
+    }
+
+    /// After a commit at a path: its problem is over, and what peers said of it since is decided anew.
+    fn finish_path(&mut self, entry: &Entry, _now: Now) -> Result<(), IndexError> {
+        self.index.clear_problem(&entry.path)?;
+        self.drop_settled_rivals(&entry.path, entry)?;
+        self.index.set_todo(&entry.path, true)
+    }
+
+    fn tell_applied(
+        &mut self,
+        before: &Entry,
+        after: &Entry,
+        peer: crate::core::id::DeviceId,
+        now: Now,
+    ) -> Result<(), IndexError> {
+        if !after.is_live() && before.is_live() {
+            self.index.note_removal(now.wall_ms(), &after.path)?;
+        }
+        if after.kind.is_directory() || before.kind.is_directory() {
+            return Ok(());
+        }
+        let from = peer.short();
+        let (kind, text) = match (before.is_live(), after.is_live()) {
+            (_, false) => ("deleted", format!("deleted by {from}; the file is in history")),
+            (false, true) => ("received", format!("received from {from}")),
+            (true, true) => ("updated", format!("updated by {from}; the old version is in history")),
+        };
+        self.report(kind, Some(&after.path), text, now)
+    }
+
+    fn note_displaced(&mut self, ours: &Entry, slot: Slot, now: Now) -> Result<(), IndexError> {
+        let row = HistoryRow {
+            slot: slot.name,
+            path: ours.path.clone(),
+            content: ours.kind.content(),
+            disk: slot.disk,
+            author: ours.author,
+            displaced_ms: now.wall_ms(),
+            by_remote: true,
+        };
+        self.index.add_history(&row)
+    }
+
+    /// The losing version under its own name: the same entry on every device that holds it, but for the version.
+    fn put_conflict_copy(
+        &mut self,
+        loser: &Entry,
+        copy: &RelPath,
+        disk: DiskState,
+        now: Now,
+    ) -> Result<(), IndexError> {
+        let before = self.ours(copy)?;
+        let epoch = self.epoch()?;
+        let stamp = Stamp { count: before.entry.meta.stamp.count + 1, epoch };
+        let touched = loser.kind.content_id().filter(|_| disk.mtime_ns != loser.mtime_ns).map(|id| (disk.mtime_ns, id));
+        let entry = Entry {
+            path: copy.clone(),
+            version: before.entry.version.with(epoch, self.index.next_seq()),
+            superseded: before.entry.superseded,
+            meta: Meta { stamp, mode: Some((disk.kind, disk.mode & MODE_MASK)), touched },
+            ..loser.clone()
+        };
+        self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
+        self.index.set_todo(copy, true)?;
+        let text = format!("changed on two devices at once; this device's version was kept as {copy}");
+        self.report("conflict", Some(&loser.path), text, now)
+    }
+
+    /// The plain name belongs to another version: part of the content id goes into the name.
+    fn conflict_name_taken(&mut self, id: WorkId, now: Now) -> Result<(), IndexError> {
+        let Some(work) = self.works.get_mut(&id) else { return Ok(()) };
+        let loser = work.ours.entry.clone();
+        let taken = match &work.goal {
+            Goal::Adopt { copy, .. } | Goal::Revive { copy } => copy.clone(),
+            _ => None,
+        };
+        let longer = conflict::conflict_name(&loser.path, loser.mtime_ns, loser.author, loser.kind.content_id()).ok();
+        if longer.is_none() || longer == taken {
+            // Even that name is taken: by this very content from an earlier attempt, or by something of the user's.
+            self.rescans.extend(taken);
+            let text = "there is no free name for the conflict copy; move away the file that has its name";
+            return self.give_up(id, Some(Problem::new(ProblemKind::InTheWay, text)), now);
+        }
+        match &mut work.goal {
+            Goal::Adopt { copy, .. } | Goal::Revive { copy } => *copy = longer,
+            _ => {}
+        }
+        let action = match (&work.goal, work.action.take()) {
+            (Goal::Adopt { copy, .. } | Goal::Revive { copy }, Some(action)) => Some(with_copy(action, copy.clone())),
+            _ => None,
+        };
+        if let Some(action) = action {
+            self.order(id, action);
+        }
+        Ok(())
+    }
+
+    /// A directory whose last entry is gone still holds something: look into it, and if that is nothing that syncs,
+    /// keep it. Its deletion is adopted; that it is still there is no event.
+    fn not_empty(&mut self, id: WorkId, now: Now) -> Result<(), IndexError> {
+        let Some(work) = self.works.get(&id) else { return Ok(()) };
+        let path = work.path.clone();
+        let looks = self.index.problem(&path)?.map_or(0, |row| row.attempts);
+        if looks < NOT_EMPTY_LOOKS {
+            self.rescans.insert(path);
+            let text = "the directory was deleted elsewhere, but something is still in it here";
+            return self.give_up(id, Some(Problem::new(ProblemKind::InTheWay, text)), now);
+        }
+        let Some(work) = self.end(id) else { return Ok(()) };
+        let Goal::Adopt { rival, decision, .. } = &work.goal else { return Ok(()) };
+        if rival.entry.is_live() {
+            let text = "something that does not sync is in the directory that a file is to replace; move it away";
+            let retry = now.wall_ms() + retry_delay_ms(ProblemKind::InTheWay, looks);
+            return self.index.set_problem(
+                &path,
+                &Problem::new(ProblemKind::InTheWay, text),
+                now.wall_ms(),
+                Some(retry),
+            );
+        }
+        let entry = self.outcome_entry(&work.ours.entry, rival, *decision)?;
+        self.index.put(&entry, None, Mark::Kept, now.wall_ms())?;
+        self.touch(now);
+        self.finish_path(&entry, now)
+    }
+
+    /// This disk cannot hold the entry: it is known and passed on, and does not count as missing here.
+    fn decline(&mut self, id: WorkId, problem: Problem, now: Now) -> Result<(), IndexError> {
+        let Some(work) = self.end(id) else { return Ok(()) };
+        let path = work.path.clone();
+        if let Goal::Adopt { rival, decision: Decision::Take, .. } = &work.goal {
+            let ours: Record = work.ours.clone();
+            if !ours.entry.is_live() {
+                self.pass_on(ours, rival, Decision::Take, Mark::Declined, now)?;
+            }
+        }
+        self.report("problem", Some(&path), problem.text.clone(), now)?;
+        self.index.set_problem(&path, &problem, now.wall_ms(), None)
+    }
+}
+
+/// The same action with another name for the conflict copy.
+fn with_copy(mut action: Action, copy: Option<RelPath>) -> Action {
+    use crate::core::action::Displace;
+    let expect = match &mut action {
+        Action::CreateDirectory { expect, .. }
+        | Action::PlaceFile { expect, .. }
+        | Action::PlaceSymlink { expect, .. } => expect.as_mut(),
+        _ => None,
+    };
+    if let (Some(expect), Some(copy)) = (expect, copy) {
+        expect.displace = Displace::ConflictCopy(copy);
+    }
+    action
+}

@@ -1,0 +1,249 @@
+//! Planning: what has to be fetched, and which action leads to what a rival says.
+
+use crate::core::action::{Action, Displace, Expected};
+use crate::core::decide::{self, Decision};
+use crate::core::entry::{Entry, Kind};
+use crate::core::id::DeviceId;
+use crate::core::path::RelPath;
+use crate::index::{IndexError, Mark, Record, Rival};
+
+use super::above::Above;
+use super::want::{Goal, Looked};
+use super::{FetchOrder, Folder, Now, Output};
+
+/// Devices asked for one content, and places looked at for a move, at most.
+const SOURCES_MAX: usize = 8;
+
+impl Folder {
+    pub(super) fn plan(
+        &mut self,
+        ours: Record,
+        rival: Rival,
+        decision: Decision,
+        now: Now,
+    ) -> Result<Looked, IndexError> {
+        let path = &rival.entry.path;
+        let kind = &rival.entry.kind;
+        if matches!(ours.mark, Mark::Ignored | Mark::Declined) {
+            let mark = ours.mark;
+            return self.pass_on(ours, &rival, decision, mark, now);
+        }
+        if self.rules.is_ignored(path, kind.is_directory()).is_some() {
+            return self.pass_on(ours, &rival, decision, Mark::Ignored, now);
+        }
+        if kind.is_deleted() {
+            return self.plan_removal(ours, rival, decision, now);
+        }
+        if ours.entry.kind.is_directory() && !kind.is_directory() && self.index.has_live_below(path)? {
+            return self.wait_or_revive(&ours, now);
+        }
+        match self.look_above(path)? {
+            Above::Ready => {}
+            Above::Later | Above::Gone(_) => return Ok(Looked::Skipped),
+            Above::PassedOn(mark) => return self.pass_on(ours, &rival, decision, mark, now),
+        }
+        match kind {
+            Kind::File(content) if ours.entry.kind.content() == Some(*content) && ours.is_held() => {
+                self.plan_same_content(ours, rival, decision)
+            }
+            Kind::File(content) => {
+                if let Some(looked) = self.plan_move(&ours, &rival, decision)? {
+                    return Ok(looked);
+                }
+                let sources = self.sources(&rival)?;
+                let (path, content) = (path.clone(), *content);
+                let copy = copy_for(&ours, decision);
+                let work = self.begin(ours, Goal::Adopt { rival, decision, copy })?;
+                self.outputs.push(Output::Fetch(FetchOrder { work, path, content, sources }));
+                Ok(Looked::Settled)
+            }
+            _ => {
+                let copy = copy_for(&ours, decision);
+                let action = place(&ours, &rival.entry, copy.as_ref(), 0);
+                let work = self.begin(ours, Goal::Adopt { rival, decision, copy })?;
+                self.order(work, action);
+                Ok(Looked::Settled)
+            }
+        }
+    }
+
+    /// Only mtime and author differ: the greater's are taken without touching the bytes.
+    fn plan_same_content(&mut self, ours: Record, rival: Rival, decision: Decision) -> Result<Looked, IndexError> {
+        let entry = self.outcome_entry(&ours.entry, &rival, decision)?;
+        let Some(expect) = ours.disk else { return Ok(Looked::Blocked) };
+        let action = Action::SetMetadata {
+            path: entry.path.clone(),
+            expect,
+            mtime_ns: entry.disk_mtime_ns(),
+            mode: entry.mode(),
+        };
+        let work = self.begin(ours, Goal::Adopt { rival, decision, copy: None })?;
+        self.order(work, action);
+        Ok(Looked::Settled)
+    }
+
+    /// The entry that adopting a rival leads to, as things are now.
+    pub(super) fn outcome_entry(&self, ours: &Entry, rival: &Rival, decision: Decision) -> Result<Entry, IndexError> {
+        Ok(match decision {
+            Decision::Resolve { .. } => {
+                decide::resolved(ours, &rival.entry, true, self.epoch()?, self.index.next_seq())
+            }
+            _ => decide::taken(ours, &rival.entry),
+        })
+    }
+
+    /// The file may be here under a name that it is leaving: then it is renamed, and no bytes are read at all.
+    fn plan_move(&mut self, ours: &Record, rival: &Rival, decision: Decision) -> Result<Option<Looked>, IndexError> {
+        let Some(content) = rival.entry.kind.content() else { return Ok(None) };
+        if ours.entry.is_live() {
+            return Ok(None);
+        }
+        for source in self.index.moved_from(content.id, SOURCES_MAX)? {
+            let from = source.entry.path.clone();
+            let leaves =
+                self.index.rivals(&from)?.into_iter().any(|r| {
+                    !r.entry.is_live() && decide::decide(&source.entry, &r.entry, &self.found) == Decision::Take
+                });
+            let (true, Some(expect), false) = (leaves, source.disk, self.busy.contains_key(&from)) else { continue };
+            let entry = self.outcome_entry(&ours.entry, rival, decision)?;
+            let to = entry.path.clone();
+            let action = Action::Move { from, to, expect, mtime_ns: entry.disk_mtime_ns(), mode: entry.mode() };
+            let work = self.begin(ours.clone(), Goal::Adopt { rival: rival.clone(), decision, copy: None })?;
+            self.begin(source, Goal::MovedAway { to: work })?;
+            self.order(work, action);
+            return Ok(Some(Looked::Settled));
+        }
+        Ok(None)
+    }
+
+    fn plan_removal(&mut self, ours: Record, rival: Rival, decision: Decision, now: Now) -> Result<Looked, IndexError> {
+        let path = rival.entry.path.clone();
+        let Some(disk) = ours.disk.filter(|_| ours.entry.is_live()) else {
+            // Seen gone already: it settles as a deletion of our own, and the two are joined.
+            if ours.mark == Mark::Missing {
+                return Ok(Looked::Blocked);
+            }
+            let entry = self.outcome_entry(&ours.entry, &rival, decision)?;
+            self.index.put(&entry, None, Mark::Here, now.wall_ms())?;
+            self.drop_settled_rivals(&path, &entry)?;
+            self.acks_are_due(now);
+            return Ok(Looked::Settled);
+        };
+        let action = if ours.entry.kind.is_directory() {
+            if self.index.has_live_below(&path)? {
+                return self.wait_or_revive(&ours, now);
+            }
+            Action::RemoveDirectory { path }
+        } else {
+            let content = ours.entry.kind.content().map(|c| c.id);
+            Action::Remove { path, expect: Expected { disk, content, displace: Displace::History } }
+        };
+        let work = self.begin(ours, Goal::Adopt { rival, decision, copy: None })?;
+        self.order(work, action);
+        Ok(Looked::Settled)
+    }
+
+    /// An entry that this disk does not hold is known and told, but nothing is done about it.
+    pub(super) fn pass_on(
+        &mut self,
+        ours: Record,
+        rival: &Rival,
+        decision: Decision,
+        mark: Mark,
+        now: Now,
+    ) -> Result<Looked, IndexError> {
+        // A conflict is resolved by a device that holds the bytes.
+        if decision != Decision::Take {
+            return Ok(Looked::Blocked);
+        }
+        let entry = decide::taken(&ours.entry, &rival.entry);
+        let mark = if entry.is_live() { mark } else { Mark::Here };
+        self.index.put(&entry, None, mark, now.wall_ms())?;
+        self.drop_settled_rivals(&entry.path, &entry)?;
+        self.touch(now);
+        self.acks_are_due(now);
+        Ok(Looked::Settled)
+    }
+
+    /// Only the metadata register is newer at a peer.
+    pub(super) fn plan_metadata(&mut self, ours: Record, rival: &Rival, now: Now) -> Result<Looked, IndexError> {
+        let mut entry = ours.entry.clone();
+        decide::merge_meta(&mut entry, &rival.entry);
+        match ours.disk.filter(|_| ours.mark == Mark::Here && ours.entry.is_live()) {
+            Some(expect) => {
+                let path = entry.path.clone();
+                let action = Action::SetMetadata { path, expect, mtime_ns: entry.disk_mtime_ns(), mode: entry.mode() };
+                let work = self.begin(ours, Goal::Metadata { entry })?;
+                self.order(work, action);
+            }
+            None => self.put_decided(&entry, &ours, now)?,
+        }
+        Ok(Looked::Settled)
+    }
+
+    /// Sets mode and mtime on disk where they are not what the entry says.
+    pub(super) fn fix_metadata(
+        &mut self,
+        entry: &Entry,
+        disk: crate::core::disk::DiskState,
+        _now: Now,
+    ) -> Result<(), IndexError> {
+        let mode_fits =
+            super::observe::visible_mode(disk.kind, disk.mode) == super::observe::visible_mode(disk.kind, entry.mode());
+        let is_directory = entry.kind.is_directory();
+        if (mode_fits && (is_directory || disk.mtime_ns == entry.disk_mtime_ns()))
+            || self.busy.contains_key(&entry.path)
+        {
+            return Ok(());
+        }
+        let ours = self.ours(&entry.path)?;
+        let action = Action::SetMetadata {
+            path: entry.path.clone(),
+            expect: disk,
+            mtime_ns: entry.disk_mtime_ns(),
+            mode: entry.mode(),
+        };
+        let work = self.begin(ours, Goal::Metadata { entry: entry.clone() })?;
+        self.order(work, action);
+        Ok(())
+    }
+
+    /// Connected peers that hold the rival's content: the ones that said so first, then any other.
+    fn sources(&self, rival: &Rival) -> Result<Vec<DeviceId>, IndexError> {
+        let said: Vec<DeviceId> = self
+            .index
+            .rivals(&rival.entry.path)?
+            .into_iter()
+            .filter(|r| r.held && r.entry.kind == rival.entry.kind)
+            .map(|r| r.peer)
+            .collect();
+        let connected = |peer: &&DeviceId| self.peers.get(peer).is_some_and(|p| p.hello.is_some());
+        let mut sources: Vec<DeviceId> = said.iter().filter(connected).copied().collect();
+        sources.extend(self.peers.keys().filter(connected).filter(|p| !said.contains(p)));
+        sources.truncate(SOURCES_MAX);
+        Ok(sources)
+    }
+}
+
+/// The conflict copy's path, where the decision asks for one.
+pub(super) fn copy_for(ours: &Record, decision: Decision) -> Option<RelPath> {
+    let wants = decision == Decision::Resolve { copy: true } && ours.is_held() && !ours.entry.kind.is_directory();
+    let entry = &ours.entry;
+    wants.then(|| crate::core::conflict::conflict_name(&entry.path, entry.mtime_ns, entry.author, None).ok()).flatten()
+}
+
+/// The action that puts an entry in the place of ours.
+pub(super) fn place(ours: &Record, entry: &Entry, copy: Option<&RelPath>, staged: u32) -> Action {
+    let path = entry.path.clone();
+    let expect = ours.disk.filter(|_| ours.entry.is_live()).map(|disk| Expected {
+        disk,
+        content: ours.entry.kind.content().map(|c| c.id),
+        displace: copy.map_or(Displace::History, |copy| Displace::ConflictCopy(copy.clone())),
+    });
+    let (mtime_ns, mode) = (entry.disk_mtime_ns(), entry.mode());
+    match &entry.kind {
+        Kind::File(content) => Action::PlaceFile { path, content: *content, copy: staged, mtime_ns, mode, expect },
+        Kind::Symlink(target) => Action::PlaceSymlink { path, target: target.clone(), mtime_ns, expect },
+        Kind::Directory | Kind::Deleted => Action::CreateDirectory { path, mode, expect },
+    }
+}

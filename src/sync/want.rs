@@ -1,0 +1,258 @@
+//! Deciding about rivals, and planning the work that follows: what to fetch, what to put where.
+//!
+//! Wants are derived from the rivals in the index, a bounded number at a time. One pass goes through them in path
+//! order, so directories come before what is in them; deletions come last, children before parents, so that a file
+//! that was moved is still here when its new name turns up.
+
+use crate::core::action::{Action, WorkId};
+use crate::core::content::ChunkList;
+use crate::core::decide::{self, Decision};
+use crate::core::entry::Entry;
+use crate::core::path::RelPath;
+use crate::core::problem::ProblemKind;
+use crate::index::{IndexError, Record, Rival};
+
+use super::{Folder, Now, Output, WORKS_MAX};
+
+/// Paths looked at per query.
+const PAGE: usize = 256;
+
+/// One path between the decision and its commit.
+pub(super) struct Work {
+    pub path: RelPath,
+    pub goal: Goal,
+    pub ours: Record,
+    /// The action, once ordered or parked; `None` while its bytes are fetched.
+    pub action: Option<Action>,
+    pub lists: Vec<ChunkList>,
+    /// The path was seen to change meanwhile.
+    pub look_again: bool,
+}
+
+/// What a work is to lead to.
+#[derive(Clone)]
+pub(super) enum Goal {
+    /// Our entry becomes the rival's: taken, or resolved with a copy of ours where the decision says so.
+    Adopt { rival: Rival, decision: Decision, copy: Option<RelPath> },
+    /// A directory that something below it needs comes (back) to life.
+    Revive { copy: Option<RelPath> },
+    /// Mode or mtime are set to what the register says.
+    Metadata { entry: Entry },
+    /// The other half of a move: the path that the file leaves.
+    MovedAway { to: WorkId },
+}
+
+/// Progress through what is to be decided.
+#[derive(Default)]
+pub(super) struct Pass {
+    wanted: bool,
+    after: Option<RelPath>,
+    deleting: bool,
+    /// The deletions of this pass were found to be no mass removal.
+    guarded: bool,
+    /// Something was finished since the pass began, so what was skipped may be possible now.
+    progress: bool,
+    skipped: bool,
+}
+
+impl Pass {
+    /// There may be something to decide.
+    pub fn want(&mut self) {
+        self.wanted = true;
+        self.progress = true;
+    }
+
+    pub fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+}
+
+/// What became of looking at a path.
+pub(super) enum Looked {
+    /// Nothing more to do, or work has begun.
+    Settled,
+    /// Has to wait for something that is under way.
+    Skipped,
+    /// Waits for a peer, a user or a conflict's other side; asked again when one of those turns up.
+    Blocked,
+}
+
+/// How long until a problem of this kind is tried again, in ms.
+pub(super) fn retry_delay_ms(kind: ProblemKind, attempts: u32) -> i64 {
+    let most = match kind {
+        // Cured from outside at any moment, and cheap to try.
+        ProblemKind::NoSpace | ProblemKind::Permission | ProblemKind::Busy | ProblemKind::InTheWay => 4_000,
+        _ => 60_000,
+    };
+    (500i64 << attempts.min(10)).min(most)
+}
+
+impl Folder {
+    /// Begins as much work as there is room for.
+    pub(super) fn pump(&mut self, now: Now) -> Result<(), IndexError> {
+        if !self.pass.wanted || self.halted || !self.index.state()?.scanned {
+            return Ok(());
+        }
+        while self.works.len() < WORKS_MAX && self.pass.wanted {
+            if self.pass.deleting { self.pump_deletions(now)? } else { self.pump_live(now)? }
+        }
+        Ok(())
+    }
+
+    /// One page of the first half of a pass: everything that is to be here.
+    fn pump_live(&mut self, now: Now) -> Result<(), IndexError> {
+        let paths = self.index.todo_live(self.pass.after.as_ref(), PAGE)?;
+        let (looked, _) = self.look_at_all(&paths, now)?;
+        if let Some(last) = looked.checked_sub(1).and_then(|at| paths.get(at)) {
+            self.pass.after = Some(last.clone());
+        }
+        self.pass.deleting = looked == paths.len() && paths.len() < PAGE;
+        Ok(())
+    }
+
+    /// One page of the second half: everything that is to go. What was settled or begun is off the list, so the
+    /// page is always the first one.
+    fn pump_deletions(&mut self, now: Now) -> Result<(), IndexError> {
+        let paths = self.index.todo_deleted(PAGE)?;
+        if !self.pass.guarded && !paths.is_empty() && self.holds_remote_deletions(now)? {
+            self.end_pass();
+            return Ok(());
+        }
+        self.pass.guarded = true;
+        let (_, settled) = self.look_at_all(&paths, now)?;
+        if paths.len() < PAGE || settled == 0 {
+            self.end_pass();
+        }
+        Ok(())
+    }
+
+    /// Looks at each path while there is room for work: how many were looked at, and how many of them need no more
+    /// looking.
+    fn look_at_all(&mut self, paths: &[RelPath], now: Now) -> Result<(usize, usize), IndexError> {
+        let mut settled = 0;
+        for (at, path) in paths.iter().enumerate() {
+            if self.works.len() >= WORKS_MAX {
+                return Ok((at, settled));
+            }
+            match self.look_at(path, now)? {
+                Looked::Settled => settled += 1,
+                Looked::Skipped => self.pass.skipped = true,
+                Looked::Blocked => {
+                    settled += 1;
+                    self.index.set_todo(path, false)?;
+                    self.acks_are_due(now);
+                }
+            }
+        }
+        Ok((paths.len(), settled))
+    }
+
+    /// A pass that had to skip something is repeated when something else has been finished meanwhile.
+    fn end_pass(&mut self) {
+        let again = self.pass.skipped && self.pass.progress;
+        self.pass = Pass { wanted: again, ..Pass::default() };
+    }
+
+    /// Decides about one path's rivals until there is nothing to decide or work to be done.
+    fn look_at(&mut self, path: &RelPath, now: Now) -> Result<Looked, IndexError> {
+        if self.busy.contains_key(path) {
+            return Ok(Looked::Skipped);
+        }
+        loop {
+            let ours = self.ours(path)?;
+            let mut best: Option<(Rival, Decision)> = None;
+            let mut changed = false;
+            for rival in self.index.rivals(path)? {
+                match decide::decide(&ours.entry, &rival.entry, &self.found) {
+                    Decision::Forget if rival.entry.meta.stamp > ours.entry.meta.stamp => {
+                        return self.plan_metadata(ours, &rival, now);
+                    }
+                    Decision::Forget => self.index.drop_rival(rival.peer, path)?,
+                    Decision::Join => {
+                        let entry = decide::joined(&ours.entry, &rival.entry);
+                        let metadata = entry.meta != ours.entry.meta;
+                        self.put_decided(&entry, &ours, now)?;
+                        if let Some(disk) = ours.disk.filter(|_| metadata) {
+                            self.fix_metadata(&entry, disk, now)?;
+                        }
+                        changed = true;
+                    }
+                    Decision::Keep if ours.is_held() => {
+                        let (epoch, count) = (self.epoch()?, self.index.next_seq());
+                        let entry = decide::resolved(&ours.entry, &rival.entry, false, epoch, count);
+                        self.put_decided(&entry, &ours, now)?;
+                        changed = true;
+                    }
+                    Decision::Take => prefer(&mut best, rival, Decision::Take),
+                    // Only who holds the losing bytes resolves a conflict.
+                    decision @ Decision::Resolve { .. } if ours.is_held() || !ours.entry.is_live() => {
+                        prefer(&mut best, rival, decision)
+                    }
+                    Decision::Keep | Decision::Resolve { .. } | Decision::Wait => {}
+                }
+                if changed {
+                    break;
+                }
+            }
+            if changed {
+                continue;
+            }
+            return match best {
+                Some((rival, decision)) => self.plan(ours, rival, decision, now),
+                None if self.index.rivals(path)?.is_empty() => Ok(Looked::Settled),
+                None => Ok(Looked::Blocked),
+            };
+        }
+    }
+
+    pub(super) fn put_decided(&mut self, entry: &Entry, ours: &Record, now: Now) -> Result<(), IndexError> {
+        self.index.put(entry, ours.disk, ours.mark, now.wall_ms())?;
+        self.drop_settled_rivals(&entry.path, entry)?;
+        self.touch(now);
+        self.acks_are_due(now);
+        Ok(())
+    }
+
+    pub(super) fn drop_settled_rivals(&mut self, path: &RelPath, entry: &Entry) -> Result<(), IndexError> {
+        for rival in self.index.rivals(path)? {
+            if decide::is_settled(entry, &rival.entry, &self.found) {
+                self.index.drop_rival(rival.peer, path)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn begin(&mut self, ours: Record, goal: Goal) -> Result<WorkId, IndexError> {
+        let id = self.next_work;
+        self.next_work += 1;
+        let path = ours.entry.path.clone();
+        self.busy.insert(path.clone(), id);
+        self.index.set_todo(&path, false)?;
+        self.works.insert(id, Work { path, goal, ours, action: None, lists: Vec::new(), look_again: false });
+        Ok(id)
+    }
+
+    /// Orders an action, or parks it until the directory above it has been made.
+    pub(super) fn order(&mut self, id: WorkId, action: Action) {
+        let Some(work) = self.works.get_mut(&id) else { return };
+        work.action = Some(action.clone());
+        match action.path().parent().filter(|parent| self.busy.contains_key(parent)) {
+            Some(parent) => self.parked.entry(parent).or_default().push(id),
+            None => self.outputs.push(Output::Apply(id, action)),
+        }
+    }
+}
+
+/// Of several candidates one that no other includes; else the first.
+fn prefer(best: &mut Option<(Rival, Decision)>, rival: Rival, decision: Decision) {
+    let better = match best {
+        None => true,
+        Some((old, _)) => {
+            old.entry.version < rival.entry.version
+                || (old.entry.version == rival.entry.version && rival.held && !old.held)
+        }
+    };
+    if better {
+        *best = Some((rival, decision));
+    }
+}
