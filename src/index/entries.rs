@@ -234,3 +234,199 @@ impl Reader {
         self.first_raw(sql, [key], record_at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::{Rival, Totals};
+    use super::*;
+    use crate::core::entry::Kind;
+    use proptest::prelude::*;
+
+    fn names(records: Vec<Record>) -> Vec<RelPath> {
+        records.into_iter().map(|r| r.entry.path).collect()
+    }
+
+    #[test]
+    fn a_put_replaces_what_was_at_the_path_and_moves_it_to_the_end() {
+        let mut index = index();
+        assert_eq!((put(&mut index, &file("a", b"1")), put(&mut index, &file("b", b"2"))), (1, 2));
+        assert_eq!(put(&mut index, &file("a", b"3")), 3);
+        assert_eq!(names(index.records_since(0, 10).unwrap()), paths(&["b", "a"]));
+        assert_eq!(names(index.records_since(2, 10).unwrap()), paths(&["a"]));
+        assert_eq!(index.records_since(u64::MAX, 10).unwrap(), []);
+        assert_eq!((index.next_seq(), index.state().unwrap().last_seq), (4, 3));
+    }
+
+    #[test]
+    fn no_number_is_issued_twice_even_if_the_last_entry_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let file_path = dir.path().join("index.db");
+        let mut index = Index::open(&file_path, EPOCH).unwrap();
+        put(&mut index, &file("a", b"1"));
+        index.remove(&path("a")).unwrap();
+        drop(index);
+        assert_eq!(put(&mut Index::open(&file_path, EPOCH).unwrap(), &file("a", b"1")), 2);
+    }
+
+    #[test]
+    fn paths_come_in_component_order_however_odd_their_names() {
+        let mut index = index();
+        let sorted = ["a", "a/\u{1}", "a/b", "a/b/c", "a/z", "a\u{1}", "a!", "a.b", "a0", "ä", "\u{10ffff}"];
+        for at in sorted.iter().rev() {
+            put(&mut index, &file(at, b""));
+        }
+        let high = Entry { path: RelPath::parse(&[0xff; 255]).unwrap(), ..file("x", b"") };
+        put(&mut index, &high);
+        let mut expected = paths(&sorted);
+        expected.push(high.path);
+        assert_eq!(names(index.records_from(None, None, 100).unwrap()), expected);
+        let below = names(index.records_from(None, Some(&path("a")), 100).unwrap());
+        assert_eq!(below, paths(&["a/\u{1}", "a/b", "a/b/c", "a/z"]));
+        let after = names(index.records_from(Some(&path("a/b")), Some(&path("a")), 1).unwrap());
+        assert_eq!(after, paths(&["a/b/c"]));
+        let after = names(index.records_from(Some(&path("a/z")), None, 2).unwrap());
+        assert_eq!(after, paths(&["a\u{1}", "a!"]));
+    }
+
+    #[test]
+    fn missing_paths_come_with_children_before_their_directories() {
+        let mut index = index();
+        for at in ["a", "a/b", "a/b/c", "a!", "b"] {
+            put(&mut index, &file(at, b""));
+            index.set_disk(&path(at), None, Mark::Missing, 5).unwrap();
+        }
+        index.set_disk(&path("b"), disk(1), Mark::Here, 6).unwrap();
+        assert_eq!(index.missing(10).unwrap(), paths(&["a!", "a/b/c", "a/b", "a"]));
+        assert_eq!(index.missing(2).unwrap(), paths(&["a!", "a/b/c"]));
+        assert_eq!(index.count_marked(Mark::Missing).unwrap(), 4);
+        assert_eq!(index.count_marked(Mark::Here).unwrap(), 1);
+        let marked = index.marked(Mark::Missing, Some(&path("a")), 2).unwrap();
+        assert_eq!(names(marked), paths(&["a/b", "a/b/c"]));
+        assert_eq!(names(index.marked(Mark::Here, None, 9).unwrap()), paths(&["b"]));
+    }
+
+    #[test]
+    fn a_new_look_at_the_disk_changes_neither_entry_nor_number() {
+        let mut index = index();
+        let seq = put(&mut index, &full("a"));
+        index.set_disk(&path("a"), disk(9), Mark::Suspect, 7).unwrap();
+        let record = Record { entry: full("a"), seq, disk: disk(9), mark: Mark::Suspect, changed_ms: 7 };
+        assert!(record.is_held());
+        assert_eq!(index.record(&path("a")).unwrap(), Some(record));
+        index.set_disk(&path("unknown"), disk(9), Mark::Here, 7).unwrap();
+        assert_eq!(index.record(&path("unknown")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_directory_counts_as_occupied_while_anything_below_it_is_live() {
+        let mut index = index();
+        for entry in [of_kind("d", Kind::Directory), file("d/e/f", b""), file("d!", b"")] {
+            put(&mut index, &entry);
+        }
+        assert!(index.has_live_below(&path("d")).unwrap());
+        put(&mut index, &tombstone("d/e/f"));
+        assert!(!index.has_live_below(&path("d")).unwrap());
+    }
+
+    #[test]
+    fn only_files_on_this_disk_hold_their_content() {
+        let mut index = index();
+        for at in ["here", "suspect", "ignored", "missing", "replaced"] {
+            put(&mut index, &file(at, b"same"));
+        }
+        put(&mut index, &file("other", b"else"));
+        put(&mut index, &file("replaced", b"else"));
+        index.set_disk(&path("suspect"), disk(1), Mark::Suspect, 0).unwrap();
+        index.set_disk(&path("ignored"), disk(1), Mark::Ignored, 0).unwrap();
+        index.set_disk(&path("missing"), None, Mark::Here, 0).unwrap();
+        let id = file("x", b"same").kind.content().unwrap().id;
+        let holders = names(index.holders(id, 10).unwrap());
+        assert_eq!(holders, paths(&["here", "suspect"]));
+        assert_eq!(index.holders(id, 1).unwrap().len(), 1);
+        assert!(index.is_announced(id).unwrap());
+        assert!(!index.is_announced(ContentId([1; 32])).unwrap());
+    }
+
+    #[test]
+    fn a_tombstone_is_forgotten_only_when_old_applied_and_undisputed() {
+        let mut index = index();
+        for at in ["young", "unapplied", "disputed", "left over", "marked", "old"] {
+            put(&mut index, &tombstone(at));
+        }
+        put(&mut index, &file("live", b""));
+        index.set_disk(&path("young"), None, Mark::Here, 2000).unwrap();
+        let seq = put(&mut index, &tombstone("unapplied"));
+        index.put_rival(PEER, &announced(file("disputed", b"r"), 1)).unwrap();
+        index.set_disk(&path("left over"), disk(1), Mark::Here, 0).unwrap();
+        index.set_disk(&path("marked"), None, Mark::Kept, 0).unwrap();
+        assert_eq!(index.forget_tombstones(1500, seq - 1, 0).unwrap(), 0);
+        assert_eq!(index.forget_tombstones(1500, seq - 1, 10).unwrap(), 1);
+        assert_eq!(index.record(&path("old")).unwrap(), None);
+        assert_eq!(index.totals().unwrap().tombstones, 5);
+        let rival = Rival { peer: PEER, seq: 1, held: true, entry: file("disputed", b"r") };
+        assert_eq!(index.rivals(&path("disputed")).unwrap(), [rival]);
+    }
+
+    #[test]
+    fn totals_count_each_kind_and_follow_every_change() {
+        let mut index = index();
+        for entry in [
+            file("f", b"12345"),
+            file("g", b"123"),
+            of_kind("d", Kind::Directory),
+            of_kind("l", Kind::Symlink(b"t"[..].into())),
+            tombstone("t"),
+        ] {
+            put(&mut index, &entry);
+        }
+        let totals = Totals { files: 2, directories: 1, symlinks: 1, bytes: 8, tombstones: 1 };
+        assert_eq!(index.totals().unwrap(), totals);
+        put(&mut index, &tombstone("f"));
+        index.remove(&path("l")).unwrap();
+        index.remove(&path("unknown")).unwrap();
+        let totals = Totals { files: 1, directories: 1, symlinks: 0, bytes: 3, tombstones: 2 };
+        assert_eq!(index.totals().unwrap(), totals);
+    }
+
+    #[test]
+    fn buckets_divide_all_records_between_them() {
+        let mut index = index();
+        for n in 0..50 {
+            put(&mut index, &file(&format!("f{n:02}"), b""));
+        }
+        let mut all: Vec<RelPath> = (0..=255).flat_map(|b| names(index.bucket(b, None, 99).unwrap())).collect();
+        all.sort();
+        assert_eq!(all, names(index.records_from(None, None, 99).unwrap()));
+        let bucket = bucket_of(&path("f07"));
+        assert_eq!(names(index.bucket(bucket, Some(&path("f06")), 1).unwrap()), paths(&["f07"]));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+        #[test]
+        fn digest_and_totals_equal_a_recount_after_any_history(
+            steps in proptest::collection::vec((0usize..6, 0u8..6, any::<bool>()), 1..40)
+        ) {
+            let mut index = index();
+            for (n, (at, what, commit)) in steps.into_iter().enumerate() {
+                let at = ["a", "b", "a/c", "d", "e\u{1}", "f"][at];
+                index.begin().unwrap();
+                match what {
+                    0 => drop(put(&mut index, &tombstone(at))),
+                    1 => drop(put(&mut index, &of_kind(at, Kind::Directory))),
+                    2 => index.remove(&path(at)).unwrap(),
+                    3 => drop(put(&mut index, &full(at))),
+                    _ => drop(put(&mut index, &file(at, &[n as u8]))),
+                }
+                if commit { index.commit().unwrap() } else { index.rollback().unwrap() }
+                let (digest, live) = recomputed(&index);
+                let totals = index.totals().unwrap();
+                prop_assert_eq!(&index.digest().unwrap(), &digest);
+                prop_assert_eq!(totals.files + totals.directories + totals.symlinks, live);
+                let stored = super::super::counters::Counters::load(&index.conn).unwrap();
+                prop_assert_eq!((stored.digest(), stored.totals, stored.last_seq), (digest, totals, index.next_seq() - 1));
+            }
+        }
+    }
+}

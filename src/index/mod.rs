@@ -20,6 +20,8 @@ mod problems;
 mod rivals;
 mod row;
 mod state;
+#[cfg(test)]
+mod testing;
 
 pub use error::IndexError;
 pub use log::{EVENTS_MAX, TEXT_BYTES_MAX};

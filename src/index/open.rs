@@ -447,3 +447,251 @@ fn check_health(conn: &Connection) -> Res<()> {
 fn is_schema_error(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Mark;
+    use super::super::testing::*;
+    use super::*;
+    use crate::core::id::RunId;
+    use std::fs;
+
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index.db");
+        (dir, path)
+    }
+
+    #[test]
+    fn what_was_committed_is_there_after_reopening() {
+        let (_dir, at) = place();
+        let mut index = Index::open(&at, EPOCH).unwrap();
+        let state = index.state().unwrap();
+        assert_eq!((state.epoch, state.last_seq, state.scanned, state.clean), (EPOCH, 0, false, true));
+        index.start_run(RunId(u64::MAX)).unwrap();
+        put(&mut index, &full("a"));
+        index.set_scanned().unwrap();
+        let (digest, record) = (index.digest().unwrap(), index.record(&path("a")).unwrap());
+        drop(index);
+
+        let index = Index::open(&at, EpochId(1)).unwrap();
+        let state = index.state().unwrap();
+        assert_eq!((state.epoch, state.run, state.last_seq), (EPOCH, RunId(u64::MAX), 1));
+        assert!(state.scanned && !state.clean);
+        assert_eq!((index.digest().unwrap(), index.record(&path("a")).unwrap()), (digest, record));
+        assert_eq!(index.next_seq(), 2);
+    }
+
+    #[test]
+    fn a_reader_sees_what_is_committed_and_only_that() {
+        let (_dir, at) = place();
+        assert!(Reader::open(&at).err().unwrap().is_missing());
+        let mut index = Index::open(&at, EPOCH).unwrap();
+        put(&mut index, &full("a"));
+        let reader = Reader::open(&at).unwrap();
+        index.begin().unwrap();
+        put(&mut index, &file("b", b"12"));
+        assert_eq!(index.totals().unwrap().files, 2);
+        assert_eq!((reader.totals().unwrap().files, reader.record(&path("b")).unwrap()), (1, None));
+        index.commit().unwrap();
+        assert_eq!(reader.totals().unwrap(), index.totals().unwrap());
+        assert_eq!(reader.digest().unwrap(), index.digest().unwrap());
+        assert_eq!(reader.state().unwrap(), index.state().unwrap());
+        assert_eq!(reader.record(&path("a")).unwrap(), index.record(&path("a")).unwrap());
+    }
+
+    #[test]
+    fn a_reader_works_without_an_agent_after_a_good_end_and_after_a_crash() {
+        let (dir, at) = place();
+        let mut index = Index::open(&at, EPOCH).unwrap();
+        put(&mut index, &file("a", b""));
+        // A copy of the files of an open index is what a crash leaves.
+        let crashed = dir.path().join("crashed.db");
+        fs::copy(&at, &crashed).unwrap();
+        fs::copy(dir.path().join("index.db-wal"), dir.path().join("crashed.db-wal")).unwrap();
+        assert_eq!(Reader::open(&crashed).unwrap().totals().unwrap().files, 1);
+        index.set_clean().unwrap();
+        drop(index);
+        let reader = Reader::open(&at).unwrap();
+        assert_eq!(reader.totals().unwrap().files, 1);
+        assert!(reader.state().unwrap().clean);
+    }
+
+    #[test]
+    fn an_orderly_shutdown_leaves_everything_in_the_database_itself() {
+        let (dir, at) = place();
+        let mut index = Index::open(&at, EPOCH).unwrap();
+        index.start_run(RunId(1)).unwrap();
+        put(&mut index, &file("a", b""));
+        index.set_clean().unwrap();
+        assert_eq!(fs::metadata(dir.path().join("index.db-wal")).unwrap().len(), 0);
+        assert!(index.state().unwrap().clean);
+        index.start_run(RunId(2)).unwrap();
+        assert!(!index.state().unwrap().clean);
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_damage() {
+        let (_dir, at) = place();
+        fs::write(&at, vec![b'x'; 10_000]).unwrap();
+        assert!(Index::open(&at, EPOCH).err().unwrap().is_corrupt());
+        assert!(Reader::open(&at).err().unwrap().is_corrupt());
+    }
+
+    #[test]
+    fn another_programs_database_is_not_taken_for_an_index() {
+        let (_dir, at) = place();
+        Connection::open(&at).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
+        assert!(Index::open(&at, EPOCH).err().unwrap().is_corrupt());
+        assert!(Reader::open(&at).err().unwrap().is_corrupt());
+    }
+
+    #[test]
+    fn damage_in_the_middle_is_noticed_after_a_crash() {
+        let (_dir, at) = place();
+        let mut index = Index::open(&at, EPOCH).unwrap();
+        index.begin().unwrap();
+        for n in 0..2000 {
+            put(&mut index, &file(&format!("some/longer/path/{n}"), b""));
+        }
+        index.commit().unwrap();
+        index.set_clean().unwrap();
+        index.start_run(RunId(1)).unwrap();
+        drop(index);
+        let mut bytes = fs::read(&at).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 20_000].fill(0xa5);
+        fs::write(&at, bytes).unwrap();
+        assert!(Index::open(&at, EPOCH).err().unwrap().is_corrupt());
+    }
+
+    #[test]
+    fn a_database_cut_short_or_without_its_tables_is_damage() {
+        let (_dir, at) = place();
+        let mut index = Index::open(&at, EPOCH).unwrap();
+        index.start_run(RunId(1)).unwrap();
+        index.conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); DROP TABLE state").unwrap();
+        drop(index);
+        assert!(Index::open(&at, EPOCH).err().unwrap().is_corrupt());
+        let bytes = fs::read(&at).unwrap();
+        fs::write(&at, &bytes[..bytes.len() / 2]).unwrap();
+        assert!(Index::open(&at, EPOCH).err().unwrap().is_corrupt());
+    }
+
+    #[test]
+    fn a_database_of_a_newer_version_is_refused_and_left_alone() {
+        let (_dir, at) = place();
+        let index = Index::open(&at, EPOCH).unwrap();
+        set(&index.conn, "user_version", "99").unwrap();
+        drop(index);
+        for error in [Index::open(&at, EPOCH).err().unwrap(), Reader::open(&at).err().unwrap()] {
+            assert!(matches!(error, IndexError::Newer { found: 99, .. }), "{error}");
+            assert!(error.to_string().contains("newer version"));
+        }
+    }
+
+    #[test]
+    fn an_empty_file_is_a_new_index_to_the_writer_and_none_to_a_reader() {
+        let (_dir, at) = place();
+        fs::write(&at, b"").unwrap();
+        assert!(Reader::open(&at).err().unwrap().is_missing());
+        assert_eq!(Index::open(&at, EPOCH).unwrap().state().unwrap().epoch, EPOCH);
+    }
+
+    #[test]
+    fn rolling_back_undoes_rows_numbers_sums_and_devices() {
+        let mut index = index();
+        put(&mut index, &file("kept", b"1"));
+        let (digest, totals) = (index.digest().unwrap(), index.totals().unwrap());
+        index.begin().unwrap();
+        put(&mut index, &full("undone"));
+        index.rollback().unwrap();
+        assert_eq!((index.digest().unwrap(), index.totals().unwrap(), index.next_seq()), (digest, totals, 2));
+        assert_eq!(count(&index, "devices"), 0);
+        // The author's number went with the transaction and is given anew.
+        put(&mut index, &full("done"));
+        assert_eq!(index.record(&path("done")).unwrap().unwrap().entry, full("done"));
+    }
+
+    #[test]
+    fn nested_transactions_end_with_the_outermost() {
+        let mut index = index();
+        assert!(index.commit().is_err());
+        index.begin().unwrap();
+        index.begin().unwrap();
+        put(&mut index, &file("a", b""));
+        index.commit().unwrap();
+        assert!(!index.conn.is_autocommit());
+        assert!(index.start_run(RunId(1)).is_err());
+        index.rollback().unwrap();
+        assert_eq!((index.record(&path("a")).unwrap(), index.next_seq()), (None, 1));
+        index.rollback().unwrap();
+    }
+
+    #[test]
+    fn a_transaction_in_which_a_write_failed_cannot_be_committed() {
+        let mut index = index();
+        index
+            .conn
+            .execute_batch("CREATE TEMP TRIGGER t BEFORE INSERT ON notes BEGIN SELECT RAISE(ABORT, 'no'); END")
+            .unwrap();
+        index.begin().unwrap();
+        put(&mut index, &file("a", b""));
+        assert!(index.set_note("k", Some("v")).is_err());
+        assert!(index.put(&file("b", b""), None, Mark::Here, 0).is_err());
+        assert!(matches!(index.commit(), Err(IndexError::Transaction { .. })));
+        assert_eq!((index.totals().unwrap().files, index.next_seq()), (0, 1));
+        put(&mut index, &file("a", b""));
+    }
+
+    #[test]
+    fn what_sqlite_rolled_back_by_itself_is_not_half_committed() {
+        let mut index = index();
+        index
+            .conn
+            .execute_batch("CREATE TEMP TRIGGER t BEFORE INSERT ON notes BEGIN SELECT RAISE(ROLLBACK, 'no'); END")
+            .unwrap();
+        index.begin().unwrap();
+        put(&mut index, &file("a", b""));
+        assert!(index.set_note("k", Some("v")).is_err());
+        assert!(index.put(&file("b", b""), None, Mark::Here, 0).is_err());
+        assert!(index.commit().is_err());
+        assert_eq!((count(&index, "entries"), index.next_seq()), (0, 1));
+    }
+
+    #[test]
+    fn every_query_that_is_asked_often_uses_an_index() {
+        let index = index();
+        let id = "substr(content, 1, 8) = substr(?1, 1, 8) AND content = ?1";
+        for (sql, plan) in [
+            ("SELECT * FROM entries WHERE path = ?1".to_string(), "sqlite_autoindex_entries_1"),
+            ("SELECT * FROM entries WHERE path > ?1 AND path < ?2 ORDER BY path".into(), "sqlite_autoindex_entries_1"),
+            ("SELECT * FROM entries WHERE seq > ?1 ORDER BY seq".into(), "INTEGER PRIMARY KEY"),
+            (format!("SELECT * FROM entries WHERE kind = 1 AND {id}"), "entries_content"),
+            (format!("SELECT * FROM history WHERE content IS NOT NULL AND {id}"), "history_content"),
+            ("SELECT * FROM entries WHERE mark = ?1 AND mark <> 0 ORDER BY path DESC".into(), "entries_mark"),
+            (
+                "SELECT * FROM entries WHERE kind = 0 AND changed_ms < ?1 ORDER BY changed_ms".into(),
+                "entries_tombstones",
+            ),
+            ("SELECT id FROM lists WHERE substr(own, 1, 8) = substr(?1, 1, 8) AND own = ?1".into(), "lists_own"),
+            ("SELECT own FROM places JOIN lists ON lists.id = list WHERE prefix = ?1".into(), "PRIMARY KEY (prefix=?)"),
+            ("SELECT * FROM rivals WHERE path = ?1 ORDER BY peer".into(), "PRIMARY KEY (path=?)"),
+            ("SELECT * FROM rivals WHERE peer = ?1 ORDER BY seq".into(), "rivals_peer"),
+            ("SELECT * FROM history WHERE path = ?1 ORDER BY displaced_ms DESC, slot DESC".into(), "history_path"),
+        ] {
+            let mut statement = index.conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let steps: Vec<String> = statement
+                .query_map(params!["", ""].split_at(statement_parameters(&sql)).0, |row| row.get(3))
+                .unwrap()
+                .map(Result::unwrap)
+                .collect();
+            assert!(steps.iter().any(|s| s.contains(plan)), "{sql}: {steps:?}");
+            assert!(steps.iter().all(|s| !s.contains("TEMP B-TREE") && !s.starts_with("SCAN")), "{sql}: {steps:?}");
+        }
+    }
+
+    fn statement_parameters(sql: &str) -> usize {
+        if sql.contains("?2") { 2 } else { usize::from(sql.contains("?1")) }
+    }
+}

@@ -319,3 +319,78 @@ fn unpack_pairs(packed: &[u8]) -> Res<Vec<(u64, u64)>> {
     let number = |bytes: &[u8]| bytes.iter().fold(0u64, |n, b| n << 8 | u64::from(*b));
     Ok(pairs.iter().map(|p| (number(&p[..8]), number(&p[8..]))).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    #[test]
+    fn every_field_of_every_kind_reads_back() {
+        let mut index = index();
+        let entries = [
+            full("full"),
+            file("plain", b""),
+            of_kind("dir", Kind::Directory),
+            of_kind("link", Kind::Symlink(b"../\xff"[..].into())),
+            tombstone("gone"),
+            Entry { superseded: full("x").superseded, ..tombstone("gone with a past") },
+        ];
+        for (entry, mark) in entries.iter().zip([Mark::Here, Mark::Missing, Mark::Held, Mark::Suspect, Mark::Kept]) {
+            let seq = index.put(entry, disk(u64::MAX), mark, -3).unwrap();
+            let record = Record { entry: entry.clone(), seq, disk: disk(u64::MAX), mark, changed_ms: -3 };
+            assert_eq!(index.record(&entry.path).unwrap(), Some(record));
+        }
+    }
+
+    #[test]
+    fn a_row_that_makes_no_sense_is_damage_and_not_a_panic() {
+        for broken in [
+            "path = x'2e2e'",
+            "path = x'61002f'",
+            "kind = 9",
+            "kind = 3, content = zeroblob(5000)",
+            "content = x'00'",
+            "content = NULL",
+            "depth = -1",
+            "depth = 256",
+            "depth = NULL",
+            "size = -1",
+            "version = x'00'",
+            "version = zeroblob(16)",
+            "version = zeroblob(4112)",
+            "author = 99",
+            "superseded = x'0011'",
+            "superseded = zeroblob(320)",
+            "meta = x''",
+            "meta = x'01ff'",
+            "meta = x'0000'",
+            "meta = x'020900000000'",
+            "mark = 77",
+            "disk_kind = 8",
+            "disk_mode = -1",
+            "disk_mode = NULL",
+            "seq = -5",
+        ] {
+            let mut index = index();
+            put(&mut index, &full("a"));
+            index.conn.execute(&format!("UPDATE entries SET {broken}"), []).unwrap();
+            let error = index.records_from(None, None, 10).unwrap_err();
+            assert!(error.is_corrupt(), "{broken}: {error}");
+        }
+    }
+
+    #[test]
+    fn metadata_reads_back_whatever_parts_it_has() {
+        let whole = full("a").meta;
+        for meta in [
+            Meta::default(),
+            Meta { stamp: Stamp::default(), ..whole.clone() },
+            Meta { mode: None, ..whole.clone() },
+            Meta { touched: None, ..whole.clone() },
+            whole,
+        ] {
+            assert_eq!(pack_meta(&meta).map_or(Meta::default(), |packed| unpack_meta(&packed).unwrap()), meta);
+        }
+    }
+}
