@@ -259,3 +259,170 @@ fn children(body: &[u8]) -> Res<Vec<(ContentId, u64)>> {
     };
     children.iter().map(|child| split(child).ok_or(Fault::Bad("a list that is cut short"))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::{Index, Mark};
+    use super::*;
+    use crate::core::entry::{Entry, Kind};
+
+    fn put_listed(index: &mut Index, at: &str, root: Content, lists: &[ChunkList]) -> Entry {
+        let entry = of_kind(at, Kind::File(root));
+        index.put_lists(root, lists).unwrap();
+        put(index, &entry);
+        entry
+    }
+
+    fn offset_of(chunks: &[Content], n: usize) -> u64 {
+        chunks[..n].iter().map(|c| c.size).sum()
+    }
+
+    #[test]
+    fn every_chunk_of_a_file_with_many_lists_is_found_at_its_offset() {
+        let mut index = index();
+        let (root, lists, chunks) = two_level_content(5, 30);
+        put_listed(&mut index, "big", root, &lists);
+        for (n, chunk) in chunks.iter().enumerate() {
+            let places = index.places(chunk.id, 10).unwrap();
+            let place = Place { path: path("big"), disk: disk(1).unwrap(), offset: offset_of(&chunks, n) };
+            assert_eq!(places, [place]);
+        }
+        assert_eq!(index.places(ContentId([5; 32]), 10).unwrap(), []);
+    }
+
+    #[test]
+    fn a_chunk_is_found_in_whole_files_and_in_all_that_share_it() {
+        let mut index = index();
+        let (root, lists, chunks) = two_level_content(2, 3);
+        let other = ChunkList::new(vec![chunks[5], chunks[0], chunks[5]]).unwrap();
+        put_listed(&mut index, "two", root, &lists);
+        put_listed(&mut index, "other", other.content(), &[other.clone()]);
+        put(&mut index, &of_kind("small", Kind::File(chunks[5])));
+        // The same page is also a file of its own.
+        put(&mut index, &of_kind("page", Kind::File(lists[1].content())));
+        let mut found: Vec<(RelPathText, u64)> =
+            index.places(chunks[5].id, 10).unwrap().iter().map(|p| (p.path.to_string(), p.offset)).collect();
+        found.sort();
+        let expected = [
+            ("other", 0),
+            ("other", chunks[5].size + chunks[0].size),
+            ("page", offset_of(&chunks[3..], 2)),
+            ("small", 0),
+            ("two", offset_of(&chunks, 5)),
+        ];
+        assert_eq!(found, expected.map(|(at, offset)| (at.to_string(), offset)));
+        assert_eq!(index.places(chunks[5].id, 2).unwrap().len(), 2);
+    }
+
+    type RelPathText = String;
+
+    #[test]
+    fn ids_that_share_their_first_bits_are_told_apart() {
+        let mut index = index();
+        let mut twin = Content::of_chunk(b"a");
+        twin.id.0[31] ^= 1;
+        let list = ChunkList::new(vec![Content::of_chunk(b"a"), Content::of_chunk(b"b")]).unwrap();
+        let twins = ChunkList::new(vec![Content::of_chunk(b"b"), twin]).unwrap();
+        put_listed(&mut index, "one", list.content(), &[list.clone()]);
+        put_listed(&mut index, "two", twins.content(), &[twins.clone()]);
+        put(&mut index, &of_kind("whole", Kind::File(twin)));
+        let found = |id| -> Vec<String> {
+            index.places(id, 9).unwrap().iter().map(|p| format!("{} {}", p.path, p.offset)).collect()
+        };
+        assert_eq!(found(Content::of_chunk(b"a").id), ["one 0"]);
+        assert_eq!(found(twin.id), ["whole 0", "two 1"]);
+    }
+
+    #[test]
+    fn lists_read_back_with_children_before_parents_or_not_at_all() {
+        let mut index = index();
+        let (root, lists, chunks) = two_level_content(4, 5);
+        assert_eq!(index.lists_of(root).unwrap(), None);
+        index.put_lists(root, &lists).unwrap();
+        index.put_lists(root, &lists).unwrap();
+        assert_eq!(index.lists_of(root).unwrap(), Some(lists.clone()));
+        assert_eq!(index.lists_of(chunks[0]).unwrap(), Some(vec![]));
+        assert_eq!(index.list_body(lists[2].content().id).unwrap(), Some(lists[2].body()));
+        assert_eq!(index.list_body(chunks[0].id).unwrap(), None);
+        let mut partial = super::super::testing::index();
+        partial.put_lists(root, &lists[1..]).unwrap();
+        assert_eq!(partial.lists_of(root).unwrap(), None);
+        partial.put_lists(root, &lists).unwrap();
+        assert_eq!(partial.lists_of(root).unwrap(), Some(lists));
+    }
+
+    #[test]
+    fn a_list_that_repeats_in_a_file_is_stored_once_and_found_at_each_place() {
+        let mut index = index();
+        let page = ChunkList::new(vec![Content::of_chunk(b"zz"), Content::of_chunk(b"y")]).unwrap();
+        let top = ChunkList::new(vec![page.content(), page.content()]).unwrap();
+        put_listed(&mut index, "f", top.content(), &[page.clone(), page.clone(), top.clone()]);
+        assert_eq!(count(&index, "lists"), 2);
+        assert_eq!(index.lists_of(top.content()).unwrap(), Some(vec![page, top]));
+        let offsets: Vec<u64> = index.places(Content::of_chunk(b"y").id, 9).unwrap().iter().map(|p| p.offset).collect();
+        assert_eq!(offsets, [2, 5]);
+    }
+
+    #[test]
+    fn all_that_a_file_on_this_disk_is_made_of_is_announced_and_nothing_else() {
+        let mut index = index();
+        let (root, lists, chunks) = two_level_content(2, 3);
+        index.put_lists(root, &lists).unwrap();
+        let all: Vec<ContentId> = chunks.iter().chain([&lists[0].content(), &root]).map(|c| c.id).collect();
+        assert!(all.iter().all(|id| !index.is_announced(*id).unwrap()));
+        let entry = of_kind("f", Kind::File(root));
+        index.put(&entry, None, Mark::Ignored, 0).unwrap();
+        assert!(all.iter().all(|id| !index.is_announced(*id).unwrap()));
+        put(&mut index, &entry);
+        assert!(all.iter().all(|id| index.is_announced(*id).unwrap()));
+        put(&mut index, &tombstone("f"));
+        assert!(all.iter().all(|id| !index.is_announced(*id).unwrap()));
+        index.add_history(&displaced("slot", "f", Some(root), 1)).unwrap();
+        assert!(all.iter().all(|id| index.is_announced(*id).unwrap()));
+        let (row, offset) = index.history_places(chunks[4].id, 5).unwrap().remove(0);
+        assert_eq!((row.slot, offset), (path("slot"), offset_of(&chunks, 4)));
+    }
+
+    #[test]
+    fn lists_go_when_their_last_user_goes_and_not_before() {
+        let mut index = index();
+        let (root, lists, _) = two_level_content(3, 4);
+        let shared = ChunkList::new(vec![lists[1].content(), lists[0].content()]).unwrap();
+        put_listed(&mut index, "f", root, &lists);
+        put_listed(&mut index, "copy", root, &lists);
+        put_listed(&mut index, "shares", shared.content(), &[shared.clone()]);
+        assert_eq!(index.collect_lists(100).unwrap(), 0);
+        index.add_history(&displaced("slot", "f", Some(root), 1)).unwrap();
+        put(&mut index, &file("f", b"edited"));
+        index.remove(&path("copy")).unwrap();
+        assert_eq!(index.collect_lists(100).unwrap(), 0);
+        assert_eq!(index.lists_of(root).unwrap(), Some(lists.clone()));
+        index.drop_history(&path("slot")).unwrap();
+        assert_eq!(index.collect_lists(1).unwrap(), 1);
+        assert_eq!(index.collect_lists(100).unwrap(), 1);
+        assert_eq!(index.lists_of(shared.content()).unwrap().unwrap().len(), 3);
+        put(&mut index, &tombstone("shares"));
+        assert_eq!(index.collect_lists(100).unwrap(), 3);
+        assert_eq!(["lists", "places", "loose"].map(|table| count(&index, table)), [0, 0, 0]);
+    }
+
+    #[test]
+    fn lists_for_which_no_entry_ever_came_are_collected_too() {
+        let mut index = index();
+        let (root, lists, _) = two_level_content(2, 2);
+        index.put_lists(root, &lists).unwrap();
+        assert_eq!(index.collect_lists(100).unwrap(), 3);
+        assert_eq!(count(&index, "places"), 0);
+    }
+
+    #[test]
+    fn a_tampered_list_is_damage() {
+        let mut index = index();
+        let (root, lists, chunks) = two_level_content(2, 2);
+        put_listed(&mut index, "f", root, &lists);
+        index.conn.execute("UPDATE lists SET body = substr(body, 1, 41) WHERE depth = 1", []).unwrap();
+        assert!(index.lists_of(root).unwrap_err().is_corrupt());
+        assert!(index.places(chunks[1].id, 5).unwrap_err().is_corrupt());
+    }
+}

@@ -145,3 +145,62 @@ impl Reader {
         self.first_raw(sql, [slot.key()], history_at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use crate::core::content::Content;
+    use crate::core::id::DeviceId;
+
+    fn slots(rows: Vec<HistoryRow>) -> Vec<RelPath> {
+        rows.into_iter().map(|r| r.slot).collect()
+    }
+
+    #[test]
+    fn history_is_found_by_path_slot_content_and_age() {
+        let mut index = index();
+        let content = Content::of_chunk(b"old");
+        let rows = [
+            displaced("s/1", "a", Some(content), 30),
+            displaced("s/2", "a", Some(Content::of_chunk(b"older")), 10),
+            displaced("s/3", "b", Some(content), 20),
+            HistoryRow { by_remote: false, author: DeviceId::NONE, ..displaced("s/4", "b", None, 40) },
+        ];
+        for row in &rows {
+            index.add_history(row).unwrap();
+        }
+        assert_eq!(index.history_of(&path("a")).unwrap(), rows[..2]);
+        assert_eq!(index.history_slot(&path("s/4")).unwrap().as_ref(), Some(&rows[3]));
+        assert_eq!(slots(index.history_with(content.id, 9).unwrap()), paths(&["s/1", "s/3"]));
+        assert_eq!(slots(index.history_older(30, 9).unwrap()), paths(&["s/2", "s/3"]));
+        assert_eq!(slots(index.history_from(Some(&path("s/2")), 1).unwrap()), paths(&["s/3"]));
+        assert_eq!(index.history_from(None, 9).unwrap(), rows);
+    }
+
+    #[test]
+    fn bytes_in_history_follow_what_is_added_replaced_and_dropped() {
+        let mut index = index();
+        index.add_history(&displaced("s/1", "a", None, 1)).unwrap();
+        index.add_history(&displaced("s/2", "a", None, 2)).unwrap();
+        index.add_history(&displaced("s/2", "b", None, 3)).unwrap();
+        assert_eq!(index.history_bytes().unwrap(), 200);
+        index.drop_history(&path("s/1")).unwrap();
+        index.drop_history(&path("unknown")).unwrap();
+        assert_eq!(index.history_bytes().unwrap(), 100);
+        assert_eq!(slots(index.history_of(&path("b")).unwrap()), paths(&["s/2"]));
+    }
+
+    #[test]
+    fn removals_are_counted_once_per_path_within_the_window() {
+        let mut index = index();
+        for (at_ms, at) in [(10, "a"), (20, "b"), (30, "c"), (40, "a")] {
+            index.note_removal(at_ms, &path(at)).unwrap();
+        }
+        assert_eq!(index.removals_since(20).unwrap(), 3);
+        assert_eq!(index.removals(30, 9).unwrap(), paths(&["c", "a"]));
+        index.drop_removal(&path("c")).unwrap();
+        index.prune_removals(40).unwrap();
+        assert_eq!(index.removals(0, 9).unwrap(), paths(&["a"]));
+    }
+}

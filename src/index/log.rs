@@ -72,3 +72,52 @@ fn event_at(_: &Reader, row: &Row) -> Res<EventRow> {
     let path = if blob_or_null(row, 3)?.is_some() { Some(path_at(row, 3)?) } else { None };
     Ok(EventRow { id: row.get(0)?, at_ms: row.get(1)?, kind: row.get(2)?, path, text: row.get(4)? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    #[test]
+    fn the_log_is_read_on_from_a_line_or_back_from_its_end() {
+        let mut index = index();
+        for n in 0..5 {
+            index.log(n, "applied", (n > 0).then(|| path("a")).as_ref(), &format!("line {n}")).unwrap();
+        }
+        let all = index.events(0, 9).unwrap();
+        assert_eq!((all.len(), all[0].path.as_ref(), all[1].path.as_ref()), (5, None, Some(&path("a"))));
+        assert_eq!(index.events(all[2].id, 9).unwrap(), all[3..]);
+        assert_eq!(index.last_events(2).unwrap(), all[3..]);
+    }
+
+    #[test]
+    fn the_log_never_outgrows_its_bound() {
+        let mut index = index();
+        index.begin().unwrap();
+        for n in 0..EVENTS_MAX + 700 {
+            index.log(n as i64, "k", None, "").unwrap();
+        }
+        index.commit().unwrap();
+        let left = count(&index, "events") as usize;
+        assert!((EVENTS_MAX - 500..=EVENTS_MAX).contains(&left), "{left}");
+        assert_eq!(index.last_events(1).unwrap()[0].at_ms, EVENTS_MAX as i64 + 699);
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        let text = "ä".repeat(TEXT_BYTES_MAX);
+        assert_eq!(cut_text(&text).len(), TEXT_BYTES_MAX);
+        assert_eq!(cut_text(&format!("a{text}")).len(), TEXT_BYTES_MAX - 1);
+        assert_eq!(cut_text("short"), "short");
+    }
+
+    #[test]
+    fn notes_are_set_replaced_and_cleared() {
+        let mut index = index();
+        index.set_note("halt", Some("no marker")).unwrap();
+        index.set_note("halt", Some("unmounted")).unwrap();
+        assert_eq!(index.note("halt").unwrap().as_deref(), Some("unmounted"));
+        index.set_note("halt", None).unwrap();
+        assert_eq!(index.note("halt").unwrap(), None);
+    }
+}

@@ -112,3 +112,80 @@ fn peer_at(reader: &Reader, row: &Row) -> Res<PeerRow> {
 fn exception_at(_: &Reader, row: &Row) -> Res<Exception> {
     Ok(Exception { path: path_at(row, 0)?, seq: count_at(row, 1)?, reason: reason_from(row.get(2)?)? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use crate::core::id::RunId;
+    use crate::core::message::Reason;
+
+    #[test]
+    fn what_is_known_of_a_peer_reads_back() {
+        let mut index = index();
+        let bare = PeerRow {
+            device: PEER,
+            cursor: None,
+            their_last_seq: 0,
+            acked: 0,
+            applied: 0,
+            proved_ms: None,
+            last_seen_ms: None,
+        };
+        let cursor = Cursor { epoch: EPOCH, seq: 9, runs: vec![(RunId(u64::MAX), 3), (RunId(1), 9)] };
+        let full = PeerRow {
+            device: DeviceId([8; 32]),
+            cursor: Some(cursor),
+            their_last_seq: 10,
+            acked: 5,
+            applied: 4,
+            proved_ms: Some(-1),
+            last_seen_ms: Some(2),
+        };
+        assert_eq!(index.peer(PEER).unwrap(), None);
+        for peer in [&full, &bare, &full] {
+            index.set_peer(peer).unwrap();
+        }
+        assert_eq!(index.peer(full.device).unwrap(), Some(full.clone()));
+        assert_eq!(index.peer(PEER).unwrap(), Some(bare.clone()));
+        assert_eq!(index.peers().unwrap(), [full, bare]);
+    }
+
+    #[test]
+    fn exceptions_replace_the_earlier_ones_of_that_peer_only() {
+        let mut index = index();
+        let at = |text: &str, reason| Exception { path: path(text), seq: 3, reason };
+        let other = DeviceId([8; 32]);
+        let reasons =
+            [Reason::Pending, Reason::Conflict, Reason::Ignored, Reason::Declined, Reason::Held, Reason::Problem];
+        let all: Vec<Exception> = (b'a'..).zip(reasons).map(|(n, r)| at(&(n as char).to_string(), r)).collect();
+        index.set_exceptions(other, &all).unwrap();
+        index.set_exceptions(PEER, &all).unwrap();
+        index.set_exceptions(PEER, &[at("z", Reason::Held)]).unwrap();
+        assert_eq!(index.exceptions(PEER, 9).unwrap(), [at("z", Reason::Held)]);
+        assert_eq!(index.exceptions(other, 9).unwrap(), all);
+        assert_eq!(index.exceptions(other, 2).unwrap(), all[..2]);
+        assert_eq!(index.exception_at(other, &path("b")).unwrap(), Some(at("b", Reason::Conflict)));
+        assert_eq!(index.exception_at(PEER, &path("b")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_forgotten_peer_takes_its_rivals_and_exceptions_along() {
+        let mut index = index();
+        let row = PeerRow {
+            device: PEER,
+            cursor: None,
+            their_last_seq: 0,
+            acked: 0,
+            applied: 0,
+            proved_ms: None,
+            last_seen_ms: None,
+        };
+        index.set_peer(&row).unwrap();
+        index.put_rival(PEER, &announced(file("a", b""), 1)).unwrap();
+        index.set_exceptions(PEER, &[Exception { path: path("a"), seq: 1, reason: Reason::Pending }]).unwrap();
+        index.forget_peer(PEER).unwrap();
+        index.forget_peer(DeviceId([1; 32])).unwrap();
+        assert_eq!(["peers", "rivals", "exceptions"].map(|table| count(&index, table)), [0, 0, 0]);
+    }
+}

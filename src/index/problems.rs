@@ -84,3 +84,41 @@ fn problem_at(_: &Reader, row: &Row) -> Res<ProblemRow> {
         attempts: row.get(5)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    #[test]
+    fn the_same_trouble_again_is_an_attempt_and_another_kind_begins_anew() {
+        let mut index = index();
+        let at = path("a");
+        let full = Problem::new(ProblemKind::NoSpace, "the disk is full");
+        index.set_problem(&at, &full, 100, Some(200)).unwrap();
+        index.set_problem(&at, &full, 150, Some(300)).unwrap();
+        let row = ProblemRow { path: at.clone(), problem: full, since_ms: 100, retry_ms: Some(300), attempts: 2 };
+        assert_eq!(index.problem(&at).unwrap(), Some(row));
+        let busy = Problem::new(ProblemKind::Busy, "x".repeat(5000));
+        index.set_problem(&at, &busy, 160, None).unwrap();
+        let row = index.problem(&at).unwrap().unwrap();
+        assert_eq!((row.since_ms, row.retry_ms, row.attempts), (160, None, 1));
+        assert_eq!((row.problem.kind, row.problem.text.len()), (ProblemKind::Busy, super::super::TEXT_BYTES_MAX));
+        index.clear_problem(&at).unwrap();
+        assert_eq!((index.problem(&at).unwrap(), index.count_problems().unwrap()), (None, 0));
+    }
+
+    #[test]
+    fn problems_fall_due_in_the_order_of_their_times() {
+        let mut index = index();
+        let io = Problem::new(ProblemKind::Io, "input or output error");
+        assert_eq!(index.next_problem_ms().unwrap(), None);
+        for (at, retry_ms) in [("never", None), ("late", Some(30)), ("soon", Some(-10)), ("now", Some(20))] {
+            index.set_problem(&path(at), &io, 0, retry_ms).unwrap();
+        }
+        assert_eq!(index.problems_due(20, 9).unwrap(), paths(&["soon", "now"]));
+        assert_eq!(index.next_problem_ms().unwrap(), Some(-10));
+        let all: Vec<RelPath> = index.problems(3).unwrap().into_iter().map(|p| p.path).collect();
+        assert_eq!(all, paths(&["late", "never", "now"]));
+    }
+}

@@ -144,3 +144,124 @@ impl Reader {
         Ok(pending.unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Mark;
+    use super::super::testing::*;
+    use super::*;
+    use crate::core::content::{Content, SIZE_MAX};
+    use crate::core::entry::Kind;
+
+    const OTHER: DeviceId = DeviceId([8; 32]);
+
+    #[test]
+    fn a_peer_has_one_rival_at_a_path_its_latest() {
+        let mut index = index();
+        index.put_rival(PEER, &announced(tombstone("a"), 1)).unwrap();
+        index.put_rival(PEER, &announced(full("a"), 2)).unwrap();
+        index.put_rival(OTHER, &Announced { entry: file("a", b"x"), seq: 9, held: false }).unwrap();
+        let ours = Rival { peer: PEER, seq: 2, held: true, entry: full("a") };
+        let others = Rival { peer: OTHER, seq: 9, held: false, entry: file("a", b"x") };
+        assert_eq!(index.rivals(&path("a")).unwrap(), [ours, others.clone()]);
+        index.drop_rival(PEER, &path("a")).unwrap();
+        index.drop_rival(DeviceId([1; 32]), &path("a")).unwrap();
+        assert_eq!(index.rivals(&path("a")).unwrap(), [others]);
+    }
+
+    #[test]
+    fn rivals_wait_to_be_decided_until_they_are_and_again_when_woken() {
+        let mut index = index();
+        for (n, at) in (1..).zip(["c", "a/b", "a", "a!"]) {
+            index.put_rival(PEER, &announced(file(at, b""), n)).unwrap();
+        }
+        index.put_rival(OTHER, &announced(file("a", b""), 1)).unwrap();
+        assert_eq!(index.todo_live(None, 10).unwrap(), paths(&["a", "a/b", "a!", "c"]));
+        assert_eq!(index.todo_live(Some(&path("a")), 2).unwrap(), paths(&["a/b", "a!"]));
+        index.set_todo(&path("a"), false).unwrap();
+        assert_eq!(index.todo_live(None, 1).unwrap(), paths(&["a/b"]));
+        index.set_todo(&path("a"), true).unwrap();
+        assert_eq!(index.todo_live(None, 1).unwrap(), paths(&["a"]));
+        for at in ["a", "a/b", "a!", "c"] {
+            index.set_todo(&path(at), false).unwrap();
+        }
+        assert_eq!(index.todo_live(None, 10).unwrap(), []);
+        index.wake_rivals().unwrap();
+        assert_eq!(index.todo_live(None, 10).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn deletions_come_last_path_first_and_wait_for_live_rivals() {
+        let mut index = index();
+        for (n, at) in (1..).zip(["d", "d/e", "d/e/f", "g"]) {
+            index.put_rival(PEER, &announced(tombstone(at), n)).unwrap();
+        }
+        index.put_rival(OTHER, &announced(tombstone("d"), 1)).unwrap();
+        index.put_rival(OTHER, &announced(file("g", b""), 2)).unwrap();
+        assert_eq!(index.todo_deleted(10).unwrap(), paths(&["d/e/f", "d/e", "d"]));
+        assert_eq!(index.todo_deleted(1).unwrap(), paths(&["d/e/f"]));
+        index.set_todo(&path("d/e"), false).unwrap();
+        assert_eq!(index.todo_deleted(10).unwrap(), paths(&["d/e/f", "d"]));
+    }
+
+    #[test]
+    fn only_deletions_of_what_is_live_here_are_counted() {
+        let mut index = index();
+        for at in ["live", "dead", "unknown"] {
+            index.put_rival(PEER, &announced(tombstone(at), 1)).unwrap();
+            index.put_rival(OTHER, &announced(tombstone(at), 1)).unwrap();
+        }
+        put(&mut index, &file("live", b""));
+        put(&mut index, &tombstone("dead"));
+        assert_eq!(index.count_rival_deletions().unwrap(), 1);
+    }
+
+    #[test]
+    fn a_move_is_seen_by_the_content_that_is_to_be_deleted_elsewhere() {
+        let mut index = index();
+        for at in ["from", "stays", "ignored"] {
+            put(&mut index, &file(at, b"same"));
+        }
+        index.set_disk(&path("ignored"), disk(1), Mark::Ignored, 0).unwrap();
+        for at in ["from", "ignored"] {
+            index.put_rival(PEER, &announced(tombstone(at), 1)).unwrap();
+        }
+        let id = Content::of_chunk(b"same").id;
+        let from: Vec<RelPath> = index.moved_from(id, 9).unwrap().into_iter().map(|r| r.entry.path).collect();
+        assert_eq!(from, paths(&["from"]));
+    }
+
+    #[test]
+    fn pending_counts_each_file_once_and_survives_absurd_sizes() {
+        let mut index = index();
+        assert_eq!(index.pending().unwrap(), (0, 0));
+        index.put_rival(PEER, &announced(file("a", b"123"), 1)).unwrap();
+        index.put_rival(OTHER, &announced(file("a", b"12345"), 1)).unwrap();
+        index.put_rival(PEER, &announced(of_kind("d", Kind::Directory), 2)).unwrap();
+        index.put_rival(PEER, &announced(tombstone("t"), 3)).unwrap();
+        assert_eq!(index.pending().unwrap(), (1, 5));
+        for at in ["x", "y", "z"] {
+            let huge = Content { depth: 3, size: SIZE_MAX, ..Content::of_chunk(b"") };
+            index.put_rival(PEER, &announced(of_kind(at, Kind::File(huge)), 4)).unwrap();
+        }
+        let (files, bytes) = index.pending().unwrap();
+        assert_eq!(files, 4);
+        assert!(bytes > SIZE_MAX);
+    }
+
+    #[test]
+    fn the_rivals_of_one_peer_are_listed_and_forgotten_without_the_others() {
+        let mut index = index();
+        for (n, at) in [(3, "a"), (1, "b"), (2, "c")] {
+            index.put_rival(PEER, &announced(file(at, b""), n)).unwrap();
+            index.put_rival(OTHER, &announced(file(at, b""), n)).unwrap();
+        }
+        let of = |index: &Index, peer, limit| -> Vec<u64> {
+            index.rivals_of(peer, limit).unwrap().iter().map(|r| r.seq).collect()
+        };
+        assert_eq!(of(&index, PEER, 2), [1, 2]);
+        index.drop_rivals_of(PEER).unwrap();
+        assert_eq!((of(&index, PEER, 9), of(&index, OTHER, 9)), (vec![], vec![1, 2, 3]));
+        assert_eq!(of(&index, DeviceId([1; 32]), 9), []);
+    }
+}

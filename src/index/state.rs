@@ -115,3 +115,33 @@ impl Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    #[test]
+    fn runs_begin_at_the_next_number_of_their_epoch() {
+        let mut index = index();
+        index.start_run(RunId(u64::MAX)).unwrap();
+        put(&mut index, &file("a", b""));
+        index.start_run(RunId(2)).unwrap();
+        index.set_scanned().unwrap();
+        put(&mut index, &file("b", b""));
+        index.start_epoch(EpochId(5), RunId(3)).unwrap();
+        assert_eq!(index.runs(EPOCH).unwrap(), [(RunId(u64::MAX), 1), (RunId(2), 2)]);
+        assert_eq!(index.runs(EpochId(5)).unwrap(), [(RunId(3), 3)]);
+        let state = State { epoch: EpochId(5), run: RunId(3), last_seq: 2, scanned: false, clean: false };
+        assert_eq!(index.state().unwrap(), state);
+    }
+
+    #[test]
+    fn found_counts_read_back_per_epoch() {
+        let mut index = index();
+        index.set_found(EPOCH, 5).unwrap();
+        index.set_found(EpochId(2), 7).unwrap();
+        index.set_found(EPOCH, 9).unwrap();
+        assert_eq!(index.found().unwrap().0, [(EpochId(2), 7), (EPOCH, 9)].into());
+    }
+}

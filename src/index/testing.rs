@@ -1,6 +1,6 @@
 //! Fixtures that the tests of this module share.
 
-use super::{Index, Mark, Reader};
+use super::{HistoryRow, Index, Mark, Reader};
 use crate::core::content::{ChunkList, Content};
 use crate::core::digest;
 use crate::core::disk::{DiskKind, DiskState};
@@ -102,4 +102,17 @@ pub(super) fn recomputed(reader: &Reader) -> (Vec<u128>, u64) {
 /// Every number in every table, to see that nothing is left over.
 pub(super) fn count(index: &Index, table: &str) -> i64 {
     index.conn.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+}
+
+/// What a peer's change put into history.
+pub(super) fn displaced(slot: &str, from: &str, content: Option<Content>, at_ms: i64) -> HistoryRow {
+    HistoryRow {
+        slot: path(slot),
+        path: path(from),
+        content,
+        disk: disk(100).unwrap(),
+        author: PEER,
+        displaced_ms: at_ms,
+        by_remote: true,
+    }
 }
