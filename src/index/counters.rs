@@ -1,0 +1,118 @@
+//! Sums over the index that would cost a walk to find: kept in memory by the writer, stored with every commit.
+
+use rusqlite::{Connection, params};
+
+use super::Totals;
+use super::error::{Fault, Res};
+use super::row::blob;
+use crate::core::digest;
+use crate::core::entry::{Entry, Kind};
+use crate::core::message::BUCKETS;
+
+/// The sums, with what of them is not stored yet.
+#[derive(Clone, Debug)]
+pub(super) struct Counters {
+    pub(super) last_seq: u64,
+    pub(super) totals: Totals,
+    /// Bytes that lie in history.
+    pub(super) history_bytes: u64,
+    digest: Box<[u128; BUCKETS]>,
+    unstored: Box<[bool; BUCKETS]>,
+}
+
+impl Counters {
+    pub(super) fn load(conn: &Connection) -> Res<Self> {
+        let sql = "SELECT last_seq, files, directories, symlinks, tombstones, bytes, history_bytes FROM state";
+        let (last_seq, totals, history_bytes) = conn.prepare_cached(sql)?.query_row([], |row| {
+            let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+            let totals = Totals {
+                files: number(1)?,
+                directories: number(2)?,
+                symlinks: number(3)?,
+                tombstones: number(4)?,
+                bytes: number(5)?,
+            };
+            Ok((number(0)?, totals, number(6)?))
+        })?;
+        let unstored = Box::new([false; BUCKETS]);
+        Ok(Self { last_seq, totals, history_bytes, digest: load_digest(conn)?, unstored })
+    }
+
+    /// Writes what has changed.
+    pub(super) fn store(&mut self, conn: &Connection) -> Res<()> {
+        let sql = "UPDATE state SET last_seq = ?1, files = ?2, directories = ?3, symlinks = ?4, tombstones = ?5,
+                   bytes = ?6, history_bytes = ?7";
+        let totals = &self.totals;
+        let numbers = [
+            self.last_seq,
+            totals.files,
+            totals.directories,
+            totals.symlinks,
+            totals.tombstones,
+            totals.bytes,
+            self.history_bytes,
+        ];
+        conn.prepare_cached(sql)?.execute(numbers.map(u64::cast_signed))?;
+        let mut put = conn.prepare_cached("INSERT OR REPLACE INTO digest (bucket, value) VALUES (?1, ?2)")?;
+        for (bucket, (value, unstored)) in self.digest.iter().zip(self.unstored.iter_mut()).enumerate() {
+            if std::mem::take(unstored) {
+                put.execute(params![bucket as i64, value.to_be_bytes()])?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn add(&mut self, entry: &Entry) {
+        self.count(entry, u64::wrapping_add);
+        self.sum(entry, u128::wrapping_add);
+    }
+
+    pub(super) fn subtract(&mut self, entry: &Entry) {
+        self.count(entry, u64::wrapping_sub);
+        self.sum(entry, u128::wrapping_sub);
+    }
+
+    pub(super) fn digest(&self) -> Vec<u128> {
+        self.digest.to_vec()
+    }
+
+    fn count(&mut self, entry: &Entry, op: fn(u64, u64) -> u64) {
+        let totals = &mut self.totals;
+        let count = match &entry.kind {
+            Kind::File(content) => {
+                totals.bytes = op(totals.bytes, content.size);
+                &mut totals.files
+            }
+            Kind::Directory => &mut totals.directories,
+            Kind::Symlink(_) => &mut totals.symlinks,
+            Kind::Deleted => &mut totals.tombstones,
+        };
+        *count = op(*count, 1);
+    }
+
+    fn sum(&mut self, entry: &Entry, op: fn(u128, u128) -> u128) {
+        if !entry.is_live() {
+            return;
+        }
+        // A bucket is a byte, and there are 256 of each.
+        let bucket = usize::from(digest::bucket_of(&entry.path));
+        self.digest[bucket] = op(self.digest[bucket], digest::of_entry(entry));
+        self.unstored[bucket] = true;
+    }
+}
+
+/// The stored digest alone.
+pub(super) fn load_digest(conn: &Connection) -> Res<Box<[u128; BUCKETS]>> {
+    let mut digest = Box::new([0u128; BUCKETS]);
+    let mut statement = conn.prepare_cached("SELECT bucket, value FROM digest")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let slot = usize::try_from(row.get::<_, i64>(0)?).ok().and_then(|bucket| digest.get_mut(bucket));
+        let value = blob(row, 1)?.try_into().map(u128::from_be_bytes);
+        match (slot, value) {
+            (Some(slot), Ok(value)) => *slot = value,
+            _ => return Err(Fault::Bad("a malformed digest")),
+        }
+    }
+    Ok(digest)
+}

@@ -1,0 +1,432 @@
+//! This device's own entries: put, found by path, by sequence number, by mark and by content.
+
+use rusqlite::params;
+
+use super::error::{Fault, Res};
+use super::open::{Index, Reader, rows_max};
+use super::row::{
+    count_at, disk_values, kind_values, mark_code, pack_ids, pack_meta, pack_version, path_at, record_at,
+    record_columns, weight_value,
+};
+use super::{IndexError, Mark, Record};
+use crate::core::content::ContentId;
+use crate::core::digest::bucket_of;
+use crate::core::disk::DiskState;
+use crate::core::entry::Entry;
+use crate::core::path::RelPath;
+use crate::core::version::COUNT_MAX;
+
+/// Rows that a walk with a filter looks at between two answers: bounds its memory.
+const WALK_ROWS: usize = 1000;
+
+impl Index {
+    /// Stores an entry at its path, in place of what was there, under the next sequence number, which it returns.
+    pub fn put(&mut self, entry: &Entry, disk: Option<DiskState>, mark: Mark, now_ms: i64) -> Result<u64, IndexError> {
+        self.write(|index| {
+            let key = entry.path.key();
+            let old = index.record_raw(&key)?;
+            if let Some(old) = &old {
+                index.execute("DELETE FROM entries WHERE seq = ?1", [old.seq.cast_signed()])?;
+                index.counters_mut().subtract(&old.entry);
+            }
+            let seq = index.next_seq();
+            if seq >= COUNT_MAX {
+                return Err(Fault::Bad("its sequence numbers have run out"));
+            }
+            index.insert_entry(seq, &key, entry, disk, mark, now_ms)?;
+            index.counters_mut().add(entry);
+            index.counters_mut().last_seq = seq;
+            index.note_use(old.and_then(|old| old.entry.kind.content()), entry.kind.content())?;
+            Ok(seq)
+        })
+    }
+
+    /// Stores a new look at the path; entry and sequence number stay. Nothing where no entry is.
+    pub fn set_disk(
+        &mut self,
+        path: &RelPath,
+        disk: Option<DiskState>,
+        mark: Mark,
+        now_ms: i64,
+    ) -> Result<(), IndexError> {
+        self.write(|index| {
+            let sql = "UPDATE entries SET mark = ?2, changed_ms = ?3, disk_kind = ?4, disk_size = ?5,
+                       disk_mtime_ns = ?6, disk_ctime_ns = ?7, disk_inode = ?8, disk_mode = ?9 WHERE path = ?1";
+            let (kind, size, mtime_ns, ctime_ns, inode, mode) = disk_values(disk.as_ref());
+            let params = params![path.key(), mark_code(mark), now_ms, kind, size, mtime_ns, ctime_ns, inode, mode];
+            index.execute(sql, params).map(drop)
+        })
+    }
+
+    /// Forgets what is known of the path altogether, tombstone included.
+    pub fn remove(&mut self, path: &RelPath) -> Result<(), IndexError> {
+        self.write(|index| index.remove_raw(&path.key()))
+    }
+
+    /// Forgets up to `limit` tombstones that are older than `older_than_ms`, that everyone has applied
+    /// (`applied_seq`), that nothing on this disk belongs to and that no rival speaks of. Says how many.
+    pub fn forget_tombstones(
+        &mut self,
+        older_than_ms: i64,
+        applied_seq: u64,
+        limit: usize,
+    ) -> Result<usize, IndexError> {
+        self.write(|index| {
+            let sql = "SELECT path FROM entries WHERE kind = 0 AND changed_ms < ?1 AND seq <= ?2 AND mark = 0
+                       AND disk_kind IS NULL AND NOT EXISTS (SELECT 1 FROM rivals WHERE rivals.path = entries.path)
+                       ORDER BY changed_ms LIMIT ?3";
+            let applied_seq = applied_seq.min(COUNT_MAX).cast_signed();
+            let paths = index.rows_raw(sql, [older_than_ms, applied_seq, rows_max(limit)], |_, row| path_at(row, 0))?;
+            for path in &paths {
+                index.remove_raw(&path.key())?;
+            }
+            Ok(paths.len())
+        })
+    }
+
+    fn insert_entry(
+        &mut self,
+        seq: u64,
+        key: &[u8],
+        entry: &Entry,
+        disk: Option<DiskState>,
+        mark: Mark,
+        now_ms: i64,
+    ) -> Res<()> {
+        let author = self.number_device(entry.author)?;
+        let (kind, content, depth, size) = kind_values(&entry.kind);
+        let (disk_kind, disk_size, disk_mtime_ns, disk_ctime_ns, disk_inode, disk_mode) = disk_values(disk.as_ref());
+        let sql = concat!(
+            "INSERT INTO entries (",
+            record_columns!(),
+            ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
+        );
+        let params = params![
+            key,
+            kind,
+            content,
+            depth,
+            size,
+            entry.mtime_ns,
+            weight_value(entry),
+            pack_version(&entry.version),
+            author,
+            pack_ids(&entry.superseded),
+            pack_meta(&entry.meta),
+            seq.cast_signed(),
+            mark_code(mark),
+            now_ms,
+            disk_kind,
+            disk_size,
+            disk_mtime_ns,
+            disk_ctime_ns,
+            disk_inode,
+            disk_mode,
+        ];
+        self.execute(sql, params).map(drop)
+    }
+
+    fn remove_raw(&mut self, key: &[u8]) -> Res<()> {
+        let Some(old) = self.record_raw(key)? else { return Ok(()) };
+        self.execute("DELETE FROM entries WHERE seq = ?1", [old.seq.cast_signed()])?;
+        self.counters_mut().subtract(&old.entry);
+        self.note_use(old.entry.kind.content(), None)
+    }
+}
+
+impl Reader {
+    /// What this device holds or passes on at a path.
+    pub fn record(&self, path: &RelPath) -> Result<Option<Record>, IndexError> {
+        self.read(|r| r.record_raw(&path.key()))
+    }
+
+    /// What changed after a sequence number, in the order of the changes.
+    pub fn records_since(&self, after_seq: u64, limit: usize) -> Result<Vec<Record>, IndexError> {
+        let sql = concat!("SELECT ", record_columns!(), " FROM entries WHERE seq > ?1 ORDER BY seq LIMIT ?2");
+        self.rows(sql, [after_seq.min(COUNT_MAX).cast_signed(), rows_max(limit)], record_at)
+    }
+
+    /// Records in path order after `after`; with `below` only what lies below that directory.
+    pub fn records_from(
+        &self,
+        after: Option<&RelPath>,
+        below: Option<&RelPath>,
+        limit: usize,
+    ) -> Result<Vec<Record>, IndexError> {
+        // No key is empty, so all keys come after the empty one.
+        let after = after.map(RelPath::key).unwrap_or_default();
+        let Some((from, to)) = below.map(RelPath::keys_below) else {
+            let sql = concat!("SELECT ", record_columns!(), " FROM entries WHERE path > ?1 ORDER BY path LIMIT ?2");
+            return self.rows(sql, params![after, rows_max(limit)], record_at);
+        };
+        let sql =
+            concat!("SELECT ", record_columns!(), " FROM entries WHERE path > ?1 AND path < ?2 ORDER BY path LIMIT ?3");
+        self.rows(sql, params![after.max(from), to, rows_max(limit)], record_at)
+    }
+
+    /// True where any entry below the directory is live, on this disk or not.
+    pub fn has_live_below(&self, dir: &RelPath) -> Result<bool, IndexError> {
+        let (from, to) = dir.keys_below();
+        let sql = "SELECT 1 FROM entries WHERE path > ?1 AND path < ?2 AND kind <> 0 LIMIT 1";
+        Ok(self.first(sql, params![from, to], |_, _| Ok(()))?.is_some())
+    }
+
+    /// Paths that a scan saw absent; last path first, so that children come before their directories.
+    pub fn missing(&self, limit: usize) -> Result<Vec<RelPath>, IndexError> {
+        let sql = "SELECT path FROM entries WHERE mark = 1 AND mark <> 0 ORDER BY path DESC LIMIT ?1";
+        self.rows(sql, [rows_max(limit)], |_, row| path_at(row, 0))
+    }
+
+    /// How many entries have this mark.
+    pub fn count_marked(&self, mark: Mark) -> Result<u64, IndexError> {
+        let sql = match mark {
+            Mark::Here => "SELECT count(*) FROM entries WHERE mark = ?1",
+            _ => "SELECT count(*) FROM entries WHERE mark = ?1 AND mark <> 0",
+        };
+        Ok(self.first(sql, [mark_code(mark)], |_, row| count_at(row, 0))?.unwrap_or(0))
+    }
+
+    /// Entries with this mark, in path order after `after`.
+    pub fn marked(&self, mark: Mark, after: Option<&RelPath>, limit: usize) -> Result<Vec<Record>, IndexError> {
+        const HERE: &str =
+            concat!("SELECT ", record_columns!(), " FROM entries WHERE mark = ?1 AND path > ?2 ORDER BY path LIMIT ?3");
+        const OTHERS: &str = concat!(
+            "SELECT ",
+            record_columns!(),
+            " FROM entries WHERE mark = ?1 AND mark <> 0 AND path > ?2 ORDER BY path LIMIT ?3"
+        );
+        let sql = if mark == Mark::Here { HERE } else { OTHERS };
+        let after = after.map(RelPath::key).unwrap_or_default();
+        self.rows(sql, params![mark_code(mark), after, rows_max(limit)], record_at)
+    }
+
+    /// Files on this disk with exactly this content.
+    pub fn holders(&self, id: ContentId, limit: usize) -> Result<Vec<Record>, IndexError> {
+        self.read(|r| r.holders_raw(id, limit))
+    }
+
+    /// Entries and tombstones of one digest bucket, in path order after `after`.
+    pub fn bucket(&self, bucket: u8, after: Option<&RelPath>, limit: usize) -> Result<Vec<Record>, IndexError> {
+        let mut at = after.cloned();
+        let mut found = Vec::new();
+        while found.len() < limit {
+            let page = self.records_from(at.as_ref(), None, WALK_ROWS)?;
+            let Some(last) = page.last() else { break };
+            at = Some(last.entry.path.clone());
+            let room = limit - found.len();
+            found.extend(page.into_iter().filter(|r| bucket_of(&r.entry.path) == bucket).take(room));
+        }
+        Ok(found)
+    }
+
+    pub(super) fn holders_raw(&self, id: ContentId, limit: usize) -> Res<Vec<Record>> {
+        let sql = concat!(
+            "SELECT ",
+            record_columns!(),
+            " FROM entries WHERE kind = 1 AND substr(content, 1, 8) = substr(?1, 1, 8) AND content = ?1",
+            " AND disk_kind IS NOT NULL AND mark IN (0, 3) LIMIT ?2"
+        );
+        self.rows_raw(sql, params![id.0.as_slice(), rows_max(limit)], record_at)
+    }
+
+    fn record_raw(&self, key: &[u8]) -> Res<Option<Record>> {
+        let sql = concat!("SELECT ", record_columns!(), " FROM entries WHERE path = ?1");
+        self.first_raw(sql, [key], record_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::{Rival, Totals};
+    use super::*;
+    use crate::core::entry::Kind;
+    use proptest::prelude::*;
+
+    fn names(records: Vec<Record>) -> Vec<RelPath> {
+        records.into_iter().map(|r| r.entry.path).collect()
+    }
+
+    #[test]
+    fn a_put_replaces_what_was_at_the_path_and_moves_it_to_the_end() {
+        let mut index = index();
+        assert_eq!((put(&mut index, &file("a", b"1")), put(&mut index, &file("b", b"2"))), (1, 2));
+        assert_eq!(put(&mut index, &file("a", b"3")), 3);
+        assert_eq!(names(index.records_since(0, 10).unwrap()), paths(&["b", "a"]));
+        assert_eq!(names(index.records_since(2, 10).unwrap()), paths(&["a"]));
+        assert_eq!(index.records_since(u64::MAX, 10).unwrap(), []);
+        assert_eq!((index.next_seq(), index.state().unwrap().last_seq), (4, 3));
+    }
+
+    #[test]
+    fn no_number_is_issued_twice_even_if_the_last_entry_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let file_path = dir.path().join("index.db");
+        let mut index = Index::open(&file_path, EPOCH).unwrap();
+        put(&mut index, &file("a", b"1"));
+        index.remove(&path("a")).unwrap();
+        drop(index);
+        assert_eq!(put(&mut Index::open(&file_path, EPOCH).unwrap(), &file("a", b"1")), 2);
+    }
+
+    #[test]
+    fn paths_come_in_component_order_however_odd_their_names() {
+        let mut index = index();
+        let sorted = ["a", "a/\u{1}", "a/b", "a/b/c", "a/z", "a\u{1}", "a!", "a.b", "a0", "ä", "\u{10ffff}"];
+        for at in sorted.iter().rev() {
+            put(&mut index, &file(at, b""));
+        }
+        let high = Entry { path: RelPath::parse(&[0xff; 255]).unwrap(), ..file("x", b"") };
+        put(&mut index, &high);
+        let mut expected = paths(&sorted);
+        expected.push(high.path);
+        assert_eq!(names(index.records_from(None, None, 100).unwrap()), expected);
+        let below = names(index.records_from(None, Some(&path("a")), 100).unwrap());
+        assert_eq!(below, paths(&["a/\u{1}", "a/b", "a/b/c", "a/z"]));
+        let after = names(index.records_from(Some(&path("a/b")), Some(&path("a")), 1).unwrap());
+        assert_eq!(after, paths(&["a/b/c"]));
+        let after = names(index.records_from(Some(&path("a/z")), None, 2).unwrap());
+        assert_eq!(after, paths(&["a\u{1}", "a!"]));
+    }
+
+    #[test]
+    fn missing_paths_come_with_children_before_their_directories() {
+        let mut index = index();
+        for at in ["a", "a/b", "a/b/c", "a!", "b"] {
+            put(&mut index, &file(at, b""));
+            index.set_disk(&path(at), None, Mark::Missing, 5).unwrap();
+        }
+        index.set_disk(&path("b"), disk(1), Mark::Here, 6).unwrap();
+        assert_eq!(index.missing(10).unwrap(), paths(&["a!", "a/b/c", "a/b", "a"]));
+        assert_eq!(index.missing(2).unwrap(), paths(&["a!", "a/b/c"]));
+        assert_eq!(index.count_marked(Mark::Missing).unwrap(), 4);
+        assert_eq!(index.count_marked(Mark::Here).unwrap(), 1);
+        let marked = index.marked(Mark::Missing, Some(&path("a")), 2).unwrap();
+        assert_eq!(names(marked), paths(&["a/b", "a/b/c"]));
+        assert_eq!(names(index.marked(Mark::Here, None, 9).unwrap()), paths(&["b"]));
+    }
+
+    #[test]
+    fn a_new_look_at_the_disk_changes_neither_entry_nor_number() {
+        let mut index = index();
+        let seq = put(&mut index, &full("a"));
+        index.set_disk(&path("a"), disk(9), Mark::Suspect, 7).unwrap();
+        let record = Record { entry: full("a"), seq, disk: disk(9), mark: Mark::Suspect, changed_ms: 7 };
+        assert!(record.is_held());
+        assert_eq!(index.record(&path("a")).unwrap(), Some(record));
+        index.set_disk(&path("unknown"), disk(9), Mark::Here, 7).unwrap();
+        assert_eq!(index.record(&path("unknown")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_directory_counts_as_occupied_while_anything_below_it_is_live() {
+        let mut index = index();
+        for entry in [of_kind("d", Kind::Directory), file("d/e/f", b""), file("d!", b"")] {
+            put(&mut index, &entry);
+        }
+        assert!(index.has_live_below(&path("d")).unwrap());
+        put(&mut index, &tombstone("d/e/f"));
+        assert!(!index.has_live_below(&path("d")).unwrap());
+    }
+
+    #[test]
+    fn only_files_on_this_disk_hold_their_content() {
+        let mut index = index();
+        for at in ["here", "suspect", "ignored", "missing", "replaced"] {
+            put(&mut index, &file(at, b"same"));
+        }
+        put(&mut index, &file("other", b"else"));
+        put(&mut index, &file("replaced", b"else"));
+        index.set_disk(&path("suspect"), disk(1), Mark::Suspect, 0).unwrap();
+        index.set_disk(&path("ignored"), disk(1), Mark::Ignored, 0).unwrap();
+        index.set_disk(&path("missing"), None, Mark::Here, 0).unwrap();
+        let id = file("x", b"same").kind.content().unwrap().id;
+        let holders = names(index.holders(id, 10).unwrap());
+        assert_eq!(holders, paths(&["here", "suspect"]));
+        assert_eq!(index.holders(id, 1).unwrap().len(), 1);
+        assert!(index.is_announced(id).unwrap());
+        assert!(!index.is_announced(ContentId([1; 32])).unwrap());
+    }
+
+    #[test]
+    fn a_tombstone_is_forgotten_only_when_old_applied_and_undisputed() {
+        let mut index = index();
+        for at in ["young", "unapplied", "disputed", "left over", "marked", "old"] {
+            put(&mut index, &tombstone(at));
+        }
+        put(&mut index, &file("live", b""));
+        index.set_disk(&path("young"), None, Mark::Here, 2000).unwrap();
+        let seq = put(&mut index, &tombstone("unapplied"));
+        index.put_rival(PEER, &announced(file("disputed", b"r"), 1)).unwrap();
+        index.set_disk(&path("left over"), disk(1), Mark::Here, 0).unwrap();
+        index.set_disk(&path("marked"), None, Mark::Kept, 0).unwrap();
+        assert_eq!(index.forget_tombstones(1500, seq - 1, 0).unwrap(), 0);
+        assert_eq!(index.forget_tombstones(1500, seq - 1, 10).unwrap(), 1);
+        assert_eq!(index.record(&path("old")).unwrap(), None);
+        assert_eq!(index.totals().unwrap().tombstones, 5);
+        let rival = Rival { peer: PEER, seq: 1, held: true, entry: file("disputed", b"r") };
+        assert_eq!(index.rivals(&path("disputed")).unwrap(), [rival]);
+    }
+
+    #[test]
+    fn totals_count_each_kind_and_follow_every_change() {
+        let mut index = index();
+        for entry in [
+            file("f", b"12345"),
+            file("g", b"123"),
+            of_kind("d", Kind::Directory),
+            of_kind("l", Kind::Symlink(b"t"[..].into())),
+            tombstone("t"),
+        ] {
+            put(&mut index, &entry);
+        }
+        let totals = Totals { files: 2, directories: 1, symlinks: 1, bytes: 8, tombstones: 1 };
+        assert_eq!(index.totals().unwrap(), totals);
+        put(&mut index, &tombstone("f"));
+        index.remove(&path("l")).unwrap();
+        index.remove(&path("unknown")).unwrap();
+        let totals = Totals { files: 1, directories: 1, symlinks: 0, bytes: 3, tombstones: 2 };
+        assert_eq!(index.totals().unwrap(), totals);
+    }
+
+    #[test]
+    fn buckets_divide_all_records_between_them() {
+        let mut index = index();
+        for n in 0..50 {
+            put(&mut index, &file(&format!("f{n:02}"), b""));
+        }
+        let mut all: Vec<RelPath> = (0..=255).flat_map(|b| names(index.bucket(b, None, 99).unwrap())).collect();
+        all.sort();
+        assert_eq!(all, names(index.records_from(None, None, 99).unwrap()));
+        let bucket = bucket_of(&path("f07"));
+        assert_eq!(names(index.bucket(bucket, Some(&path("f06")), 1).unwrap()), paths(&["f07"]));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+        #[test]
+        fn digest_and_totals_equal_a_recount_after_any_history(
+            steps in proptest::collection::vec((0usize..6, 0u8..6, any::<bool>()), 1..40)
+        ) {
+            let mut index = index();
+            for (n, (at, what, commit)) in steps.into_iter().enumerate() {
+                let at = ["a", "b", "a/c", "d", "e\u{1}", "f"][at];
+                index.begin().unwrap();
+                match what {
+                    0 => drop(put(&mut index, &tombstone(at))),
+                    1 => drop(put(&mut index, &of_kind(at, Kind::Directory))),
+                    2 => index.remove(&path(at)).unwrap(),
+                    3 => drop(put(&mut index, &full(at))),
+                    _ => drop(put(&mut index, &file(at, &[n as u8]))),
+                }
+                if commit { index.commit().unwrap() } else { index.rollback().unwrap() }
+                let (digest, live) = recomputed(&index);
+                let totals = index.totals().unwrap();
+                prop_assert_eq!(&index.digest().unwrap(), &digest);
+                prop_assert_eq!(totals.files + totals.directories + totals.symlinks, live);
+                let stored = super::super::counters::Counters::load(&index.conn).unwrap();
+                prop_assert_eq!((stored.digest(), stored.totals, stored.last_seq), (digest, totals, index.next_seq() - 1));
+            }
+        }
+    }
+}
