@@ -103,6 +103,11 @@ impl Config {
         self.folders.iter().find(|f| f.id == *id)
     }
 
+    /// The peer with this name, id, or short id.
+    pub fn find_peer(&self, word: &str) -> Option<&Peer> {
+        parse::find_peer(&self.peers, word)
+    }
+
     /// True where this folder is shared with this peer.
     pub fn shares(&self, folder: &Folder, peer: &DeviceId) -> bool {
         self.peer(peer).is_some()
@@ -150,7 +155,7 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 }
 
 /// The path with links resolved as far as it exists.
-fn resolve(path: &Path) -> PathBuf {
+pub fn resolve(path: &Path) -> PathBuf {
     for base in path.ancestors() {
         if let (Ok(real), Ok(rest)) = (base.canonicalize(), path.strip_prefix(base)) {
             return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
@@ -158,3 +163,6 @@ fn resolve(path: &Path) -> PathBuf {
     }
     path.to_owned()
 }
+
+#[cfg(test)]
+mod tests;
