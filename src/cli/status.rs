@@ -252,3 +252,145 @@ fn path_text(found: &PathStatus) -> String {
     let _ = write!(text, "{table}");
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{PeerStatus, ProblemItem};
+    use crate::home::Home;
+
+    const NOW_MS: i64 = 10_000_000;
+
+    fn context() -> Context {
+        Context { home: Home::at(Path::new("/h"), "/home/me".into()), now_ms: NOW_MS }
+    }
+
+    fn sample() -> Status {
+        let folder = FolderStatus {
+            id: "default".into(),
+            label: "P2PSync".into(),
+            path: "/home/me/P2PSync".into(),
+            state: FolderState::InSync,
+            files: 1204,
+            directories: 1,
+            bytes: 3_435_973_837,
+            watch: "ok".into(),
+            last_scan_ms: Some(NOW_MS - 120_000),
+            peers: vec![FolderPeerStatus {
+                name: "desktop".into(),
+                connected: true,
+                in_sync: true,
+                proved_identical_ms: Some(NOW_MS - 60_000),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let peer = |name: &str, connected, last_seen_ms| PeerStatus {
+            device_id: "BBBBBBB-C".into(),
+            name: name.into(),
+            connected,
+            last_seen_ms,
+            ..Default::default()
+        };
+        Status {
+            device_id: "AAAAAAA-B".into(),
+            name: "laptop".into(),
+            running: true,
+            listening: Some("[::]:7724".into()),
+            folders: vec![folder],
+            peers: vec![peer("desktop", true, None), peer("phone", false, Some(NOW_MS - 7_200_000))],
+            problems_total: 0,
+        }
+    }
+
+    #[test]
+    fn the_short_status_fits_in_five_lines() {
+        let expected = "\
+laptop (AAAAAAA): running, reachable at [::]:7724
+P2PSync (~/P2PSync): in sync; 1,204 files, 3.2 GB
+Peers: desktop connected; phone not connected, last seen 2 hours ago
+Next: nothing to do; 'p2psync status' shows more
+";
+        assert_eq!(short_text(&sample(), &context()), expected);
+    }
+
+    #[test]
+    fn the_full_status_tells_all() {
+        let mut status = sample();
+        let folder = &mut status.folders[0];
+        folder.problems_total = 3;
+        folder.problems = vec![ProblemItem {
+            path: "a\nb".into(),
+            text: "the disk is full; free some space".into(),
+            ..Default::default()
+        }];
+        folder.conflicts = 1;
+        folder.need_files = 2;
+        folder.need_bytes = 10;
+        let expected = "\
+laptop (AAAAAAA): running, reachable at [::]:7724
+
+Folder P2PSync (~/P2PSync, id default)
+  State: in sync
+  Here: 1,204 files, 1 directory, 3.2 GB
+  To come: 2 items, 10 bytes
+  Last full scan: 2 minutes ago
+  1 conflict copy (see 'p2psync conflicts')
+  Peers:
+    desktop  has everything, proved identical 1 minute ago
+  3 problems:
+    a\\nb  the disk is full; free some space
+    and 2 more (--json lists up to 50)
+
+Peers
+  desktop  BBBBBBB  connected
+  phone    BBBBBBB  not connected, last seen 2 hours ago
+
+Next: 'p2psync conflicts' shows the conflict copies
+";
+        assert_eq!(full_text(&status, &context()), expected);
+    }
+
+    #[test]
+    fn the_next_step_is_the_one_that_helps_most() {
+        let check = |word: &str, change: fn(&mut Status)| {
+            let mut status = sample();
+            change(&mut status);
+            assert!(next_step(&status).contains(word), "{word}: {}", next_step(&status));
+        };
+        check("p2psync run", |s| s.running = false);
+        check("p2psync pair", |s| s.peers.clear());
+        check("folder add", |s| s.folders.clear());
+        check("what is wrong", |s| s.problems_total = 1);
+        check("other devices", |s| s.peers.iter_mut().for_each(|p| p.connected = false));
+        check("confirm-changes default", |s| s.folders[0].held = Some(Default::default()));
+    }
+
+    #[test]
+    fn a_path_is_explained() {
+        let found = PathStatus {
+            path: "a/b".into(),
+            folder: "P2PSync".into(),
+            state: "in_sync".into(),
+            explanation: vec!["Every device has it.".into()],
+            here: Some("a file of 3 bytes".into()),
+            peers: vec![crate::api::PathPeerStatus {
+                name: "desktop".into(),
+                text: "has it".into(),
+                ..Default::default()
+            }],
+        };
+        let expected = "a/b in P2PSync: in sync\nHere: a file of 3 bytes\nEvery device has it.\n  desktop  has it  not connected\n";
+        assert_eq!(path_text(&found), expected);
+    }
+
+    #[test]
+    fn the_json_shape_is_stable() {
+        let json = serde_json::to_value(sample()).unwrap();
+        assert_eq!(json["folders"][0]["state"], "in_sync");
+        assert_eq!(json["folders"][0]["held"], serde_json::Value::Null);
+        let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, ["device_id", "folders", "listening", "name", "peers", "problems_total", "running"]);
+        assert_eq!(serde_json::from_value::<Status>(json).unwrap(), sample());
+    }
+}

@@ -49,10 +49,10 @@ impl Fault {
         what: impl Into<String>,
         advice: impl Into<String>,
     ) -> Self {
-        let start = text.floor_char_boundary(span.start);
+        let start = boundary(text, span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
-        let end = text.ceil_char_boundary(span.end.max(start)).min(line_end).max(start);
+        let end = boundary(text, span.end).min(line_end).max(start);
         let shown: String = text[line_start..line_end].trim_end().chars().take(SHOWN_CHARS_MAX).collect();
         Self {
             path: path.to_owned(),
@@ -64,6 +64,11 @@ impl Fault {
             width: text[start..end].chars().count().max(1),
         }
     }
+}
+
+/// The nearest place at or before this one where no character is cut.
+fn boundary(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
 impl From<Fault> for ConfigError {
