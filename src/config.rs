@@ -5,6 +5,7 @@
 mod edit;
 mod fault;
 mod parse;
+mod raw;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};

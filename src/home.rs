@@ -71,7 +71,7 @@ impl Home {
         Ok(Self {
             user_dir,
             config_dir: dirs.config_dir().to_owned(),
-            runtime_dir: dirs.runtime_dir().map_or_else(|| data_dir.clone(), Path::to_owned),
+            runtime_dir: dirs.runtime_dir().filter(is_usable).map_or_else(|| data_dir.clone(), Path::to_owned),
             data_dir,
         })
     }
@@ -83,7 +83,7 @@ impl Home {
 
     /// Makes the directories, for their owner alone.
     pub fn create(&self) -> Result<(), HomeError> {
-        for dir in [&self.config_dir, &self.data_dir, &self.index_dir(), &self.runtime_dir] {
+        for dir in [&self.config_dir, &self.data_dir, &self.index_dir()] {
             DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| failed("create", dir, e))?;
         }
         Ok(())
@@ -185,6 +185,12 @@ impl Lock {
         written.map_err(|e| failed("write", &path, e))?;
         Ok(Self { _file: file })
     }
+}
+
+/// True where this runtime directory can be made: after a change of user the variable may name another's.
+fn is_usable(runtime_dir: &&Path) -> bool {
+    let session_dir = runtime_dir.parent().and_then(|dir| std::fs::metadata(dir).ok());
+    session_dir.is_some_and(|found| found.is_dir() && found.uid() == rustix::process::getuid().as_raw())
 }
 
 fn read_lock_file(path: &Path) -> Option<String> {

@@ -130,3 +130,76 @@ pub fn find_folder<'a>(config: &'a Config, word: Option<&str>) -> anyhow::Result
         (None, _) => bail!("there is no folder '{word}'; 'p2psync folder list' shows all"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{NewFolder, NewPeer, Sharing};
+
+    /// A home with folders at `docs` (id `d`), and at `link`, which leads to `real` (id `l`); both labelled alike.
+    fn context() -> (tempfile::TempDir, Context) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("real/sub")).unwrap();
+        std::os::unix::fs::symlink(root.join("real"), root.join("link")).unwrap();
+        let home = Home::at(&root.join("home"), root.clone());
+        for (id, name) in [("d", "docs"), ("l", "link")] {
+            let id = id.parse().unwrap();
+            config::add_folder(
+                &home,
+                &NewFolder { id, label: "same".into(), path: root.join(name), peers: Sharing::All },
+            )
+            .unwrap();
+        }
+        (dir, Context { home, now_ms: 0 })
+    }
+
+    #[test]
+    fn a_folder_is_found_by_id_label_or_path() {
+        let (_dir, context) = context();
+        let config = context.config().unwrap();
+        assert_eq!(find_folder(&config, Some("d")).unwrap().id.as_str(), "d");
+        let path = context.home.user_dir().join("link");
+        assert_eq!(find_folder(&config, path.to_str()).unwrap().id.as_str(), "l");
+        let message = |word| find_folder(&config, word).unwrap_err().to_string();
+        assert!(message(Some("same")).contains("several folders are labelled"));
+        assert!(message(Some("x")).contains("no folder 'x'"));
+        assert!(message(None).contains("say which"));
+        let only = config::remove_folder(&context.home, &"l".parse().unwrap()).unwrap();
+        assert_eq!(find_folder(&only, None).unwrap().id.as_str(), "d");
+        assert_eq!(find_folder(&only, Some("same")).unwrap().id.as_str(), "d");
+    }
+
+    #[test]
+    fn a_peer_is_found_by_name_id_or_short_id() {
+        let (_dir, context) = context();
+        let id = DeviceId([3; 32]);
+        let peer = NewPeer { id, name: Some("desk".into()), addresses: Vec::new() };
+        let config = config::add_peer(&context.home, &peer).unwrap();
+        for word in ["desk", &id.to_string(), &id.short().to_lowercase()] {
+            assert_eq!(find_peer(&config, word).unwrap().id, id, "{word}");
+        }
+        assert!(find_peer(&config, "phone").is_err());
+    }
+
+    #[test]
+    fn a_path_is_spelled_as_its_folder_is() {
+        let (_dir, context) = context();
+        let (config, root) = (context.config().unwrap(), context.home.user_dir().to_owned());
+        let spelled = |given: &str| context.path_in_folder(&config, &root.join(given)).ok();
+        assert_eq!(spelled("docs/gone.txt"), Some(root.join("docs/gone.txt")));
+        assert_eq!(spelled("real/sub/x"), Some(root.join("link/sub/x")));
+        assert_eq!(spelled("real/sub/../x"), Some(root.join("link/x")));
+        assert_eq!(spelled("real"), Some(root.join("link")));
+        assert_eq!(spelled("elsewhere"), None);
+    }
+
+    #[test]
+    fn a_missing_agent_means_reading_the_index() {
+        let (_dir, context) = context();
+        let read = context.ask_or_read(&Request::Status, |_| None, |config| Ok(config.folders.len()));
+        assert_eq!(read.unwrap(), 2);
+        context.reload();
+        assert!(context.order(&Request::Rescan { folder: None }).unwrap_err().to_string().contains("not running"));
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::json;
 
@@ -39,7 +39,7 @@ pub fn run(context: &Context, command: FolderCommand) -> anyhow::Result<()> {
 
 fn add(context: &Context, given: &Path, id: Option<&str>, label: Option<String>, peers: &Peers) -> anyhow::Result<()> {
     let id: FolderId = match id {
-        Some(text) => text.parse().with_context(|| format!("'{}' can't be the id of a folder", clean(text)))?,
+        Some(text) => text.parse().map_err(|e| anyhow!("'{}' can't be the id of a folder: {e}", clean(text)))?,
         None => random_id()?,
     };
     context.prepare()?;

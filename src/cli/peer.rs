@@ -1,6 +1,6 @@
 //! `p2psync peer`.
 
-use anyhow::{Context as _, bail};
+use anyhow::{anyhow, bail};
 use serde_json::json;
 
 use super::arguments::PeerCommand;
@@ -27,9 +27,7 @@ pub fn run(context: &Context, command: PeerCommand) -> anyhow::Result<()> {
 }
 
 fn add(context: &Context, id: &str, name: Option<String>, addresses: Vec<String>) -> anyhow::Result<()> {
-    let id: DeviceId = id.parse().with_context(|| {
-        format!("'{}' is not a device id; copy it from 'p2psync id' on the other device", clean(id))
-    })?;
+    let id: DeviceId = id.parse().map_err(|e| anyhow!("{e}; copy the id from 'p2psync id' on the other device"))?;
     let own = context.prepare()?;
     if id == own {
         bail!("this is the id of this very device; add the id that 'p2psync id' prints on the other one");

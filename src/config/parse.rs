@@ -6,10 +6,10 @@ use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_spanned::Spanned;
 
 use super::fault::Fault;
+use super::raw::{RawConfig, RawFolder, RawNetwork, RawPeer, RawSharing, RawSync};
 use super::{Config, ConfigError, Folder, LABEL_CHARS_MAX, NAME_CHARS_MAX, Network, Peer, Sharing, Sync};
 use crate::core::id::{DeviceId, FolderId};
 
@@ -40,69 +40,6 @@ pub struct Surroundings {
     pub host_name: String,
     /// Resolves links in a path.
     pub resolve: fn(&Path) -> PathBuf,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawConfig {
-    name: Option<Spanned<String>>,
-    #[serde(default)]
-    network: RawNetwork,
-    #[serde(default)]
-    sync: RawSync,
-    #[serde(default, rename = "peer")]
-    peers: Vec<RawPeer>,
-    #[serde(default, rename = "folder")]
-    folders: Vec<RawFolder>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct RawNetwork {
-    listen: Option<Spanned<String>>,
-    multicast: Option<bool>,
-    multicast_v4: Option<Spanned<String>>,
-    multicast_v6: Option<Spanned<String>>,
-    discovery_port: Option<Spanned<u16>>,
-    #[serde(default)]
-    announce_to: Vec<Spanned<String>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct RawSync {
-    rescan_minutes: Option<Spanned<u32>>,
-    reconcile_minutes: Option<Spanned<u32>>,
-    history_days: Option<Spanned<u32>>,
-    hold_deletes_above: Option<u64>,
-    hold_deletes_percent: Option<Spanned<u8>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawPeer {
-    id: Spanned<String>,
-    name: Option<Spanned<String>>,
-    #[serde(default)]
-    addresses: Vec<Spanned<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawFolder {
-    id: Spanned<String>,
-    label: Option<Spanned<String>>,
-    path: Spanned<String>,
-    peers: Option<Spanned<RawSharing>>,
-    #[serde(default)]
-    paused: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "\"all\", or a list of names or ids of peers")]
-enum RawSharing {
-    Word(String),
-    List(Vec<String>),
 }
 
 /// Reads and checks a config; `path` is only for messages.
