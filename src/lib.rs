@@ -20,6 +20,7 @@
 //! | how do devices find, trust and talk to each other? | [`net`], `docs/protocol.md` |
 //! | which threads and tasks are there? | [`engine`] |
 //! | what can be configured? | [`config`], `config.example.toml` |
+//! | where does the agent keep its own files? | [`home`] |
 //!
 //! # Architecture invariants
 //!
@@ -39,6 +40,7 @@ pub mod config;
 pub mod core;
 pub mod engine;
 pub mod fs;
+pub mod home;
 pub mod index;
 pub mod net;
 pub mod sync;

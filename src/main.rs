@@ -1,3 +1,18 @@
-//! The `p2psync` command.
+//! The `p2psync` command: parse, start logging, dispatch, exit code (0 fine, 1 error, 2 wrong usage).
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use p2psync::cli;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    cli::start_logging(&arguments);
+    match cli::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("p2psync: {}", cli::output::error_text(&error));
+            ExitCode::FAILURE
+        }
+    }
+}

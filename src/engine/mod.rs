@@ -1,1 +1,4 @@
-//! placeholder
+//! Wires everything together.
+
+pub mod agent;
+pub mod report;

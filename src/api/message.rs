@@ -1,0 +1,175 @@
+//! Requests and replies, one JSON object on a line each.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::types::{ConflictItem, EventItem, HistoryItem, PathStatus, Status};
+
+/// Longest request in bytes: a path and a few words.
+pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// Longest reply in bytes: a status with many folders.
+pub const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What a command wants of the agent. Folders are named by id.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    Status,
+    StatusPath {
+        path: WirePath,
+    },
+    /// The config file has changed.
+    Reload,
+    /// Scan this folder, or all of them.
+    Rescan {
+        folder: Option<String>,
+    },
+    /// The held deletions are wanted.
+    Confirm {
+        folder: String,
+    },
+    /// The held deletions are not wanted.
+    Reject {
+        folder: String,
+    },
+    /// Show a pairing code and wait for another device; goes on as long as the connection.
+    PairShow,
+    /// Pair with the device that shows this code.
+    PairJoin {
+        code: String,
+    },
+    Restore {
+        path: WirePath,
+        when: When,
+    },
+    Conflicts,
+    History {
+        path: WirePath,
+    },
+    /// The latest events, oldest first.
+    Events {
+        count: usize,
+    },
+    /// Stop the agent.
+    Stop,
+}
+
+/// Which version to restore.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// The one that was displaced last.
+    Latest,
+    /// The one that lay there at this time, in milliseconds since 1970 UTC.
+    AtMs(i64),
+    /// The one with this id in the list of versions.
+    Id(String),
+}
+
+/// What the agent answers.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "reply", content = "value", rename_all = "snake_case")]
+pub enum Reply {
+    Status(Status),
+    Path(PathStatus),
+    Conflicts(Vec<ConflictItem>),
+    History(Vec<HistoryItem>),
+    Events(Vec<EventItem>),
+    /// Done, in words.
+    Done {
+        text: String,
+    },
+    /// What is being done meanwhile.
+    Progress {
+        text: String,
+    },
+    /// The code to type on the other device.
+    PairCode {
+        code: String,
+        valid_seconds: u64,
+    },
+    /// Paired with this device; `folders` holds the labels of the folders that are shared with it now.
+    Paired {
+        device_id: String,
+        name: String,
+        folders: Vec<String>,
+    },
+    /// Not done: what happened and what to do.
+    Error {
+        text: String,
+    },
+}
+
+/// A reply on the wire.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct Answer {
+    /// True where no more replies follow.
+    pub last: bool,
+    #[serde(flatten)]
+    pub reply: Reply,
+}
+
+/// A path in JSON, whatever its bytes: those that are not plain text are written as `%` and two hexadecimal digits.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct WirePath(pub PathBuf);
+
+impl From<WirePath> for String {
+    fn from(path: WirePath) -> String {
+        let mut text = String::new();
+        for chunk in path.0.as_os_str().as_bytes().utf8_chunks() {
+            text.push_str(&chunk.valid().replace('%', "%25"));
+            chunk.invalid().iter().for_each(|byte| text.push_str(&format!("%{byte:02x}")));
+        }
+        text
+    }
+}
+
+impl TryFrom<String> for WirePath {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        let mut bytes = Vec::with_capacity(text.len());
+        let mut pieces = text.split('%');
+        bytes.extend_from_slice(pieces.next().unwrap_or_default().as_bytes());
+        for piece in pieces {
+            let digits = piece.get(..2).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
+            let byte = digits
+                .and_then(|d| u8::from_str_radix(d, 16).ok())
+                .ok_or("a % is not followed by two hexadecimal digits")?;
+            bytes.push(byte);
+            bytes.extend_from_slice(piece.get(2..).unwrap_or_default().as_bytes());
+        }
+        Ok(Self(OsString::from_vec(bytes).into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_path_survives_json(bytes: Vec<u8>) {
+            let path = WirePath(OsString::from_vec(bytes).into());
+            let json = serde_json::to_string(&path).unwrap();
+            prop_assert_eq!(serde_json::from_str::<WirePath>(&json).unwrap(), path);
+        }
+    }
+
+    #[test]
+    fn the_wire_form_is_stable() {
+        let request = Request::Restore { path: WirePath("/a b".into()), when: When::AtMs(5) };
+        let json = serde_json::to_string(&request).unwrap();
+        assert_eq!(json, r#"{"request":"restore","path":"/a b","when":{"at_ms":5}}"#);
+        assert_eq!(serde_json::from_str::<Request>(&json).unwrap(), request);
+        let answer = Answer { last: true, reply: Reply::Done { text: "ok".into() } };
+        let json = serde_json::to_string(&answer).unwrap();
+        assert_eq!(json, r#"{"last":true,"reply":"done","value":{"text":"ok"}}"#);
+        assert_eq!(serde_json::from_str::<Answer>(&json).unwrap(), answer);
+    }
+}

@@ -1,0 +1,192 @@
+//! What can be asked of an agent or an index, as `--json` prints it.
+//!
+//! Stable: fields are added, never renamed or removed. Times are milliseconds since 1970 UTC, sizes are bytes, paths
+//! are text with control characters and bytes that are not UTF-8 escaped.
+
+use serde::{Deserialize, Serialize};
+
+/// Most problems listed for a folder; `problems_total` counts them all.
+pub const PROBLEMS_SHOWN_MAX: usize = 50;
+
+/// This device, its folders and its peers.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    pub device_id: String,
+    pub name: String,
+    /// True where an agent runs; without one this is what the index last knew.
+    pub running: bool,
+    /// Address and port that peers connect to.
+    pub listening: Option<String>,
+    pub folders: Vec<FolderStatus>,
+    pub peers: Vec<PeerStatus>,
+    pub problems_total: u64,
+}
+
+/// What a folder is doing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FolderState {
+    /// All that is known of is here, and connected peers have what is here.
+    InSync,
+    /// Entries are being fetched or applied.
+    Syncing,
+    Scanning,
+    /// By the user.
+    Paused,
+    /// It has stopped itself; `state_text` says why.
+    Halted,
+    /// Many deletions wait for the user's word.
+    Held,
+    /// In sync but for some items.
+    Problems,
+    /// No peer that it is shared with is connected.
+    WaitingForPeers,
+    /// No agent runs.
+    NotRunning,
+    /// Not known yet.
+    #[default]
+    Starting,
+}
+
+/// A folder on this device.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct FolderStatus {
+    pub id: String,
+    pub label: String,
+    pub path: String,
+    pub state: FolderState,
+    /// The state as a sentence.
+    pub state_text: String,
+    pub files: u64,
+    pub directories: u64,
+    pub bytes: u64,
+    /// What is still to come from peers.
+    pub need_files: u64,
+    pub need_bytes: u64,
+    pub problems: Vec<ProblemItem>,
+    pub problems_total: u64,
+    /// Conflict copies in the folder.
+    pub conflicts: u64,
+    pub held: Option<HeldDeletions>,
+    /// "ok", or why changes are found by scanning only and what would help.
+    pub watch: String,
+    pub last_scan_ms: Option<i64>,
+    pub peers: Vec<FolderPeerStatus>,
+}
+
+/// Trouble with one item, which does not stop the others.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct ProblemItem {
+    pub path: String,
+    /// Stable name of the kind, such as "no_space".
+    pub kind: String,
+    /// What happened and what to do.
+    pub text: String,
+    pub since_ms: i64,
+}
+
+/// Deletions that wait for the user's word.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct HeldDeletions {
+    pub deletions: u64,
+    pub text: String,
+}
+
+/// How far a peer is with a folder.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct FolderPeerStatus {
+    pub device_id: String,
+    pub name: String,
+    pub connected: bool,
+    /// Entries of ours that the peer has not applied.
+    pub behind_items: u64,
+    pub in_sync: bool,
+    /// When equal digests last proved both indexes identical.
+    pub proved_identical_ms: Option<i64>,
+}
+
+/// Another device.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct PeerStatus {
+    pub device_id: String,
+    pub name: String,
+    pub connected: bool,
+    pub address: Option<String>,
+    pub last_seen_ms: Option<i64>,
+    /// Since the agent started.
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+/// One path: what state it is in, and why.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct PathStatus {
+    pub path: String,
+    /// Label of the folder that holds it.
+    pub folder: String,
+    /// One word: "in_sync", "syncing", "waiting", "conflict", "ignored", "problem", "deleted" or "unknown".
+    pub state: String,
+    /// Sentences, the most important first.
+    pub explanation: Vec<String>,
+    /// What lies here, in words.
+    pub here: Option<String>,
+    pub peers: Vec<PathPeerStatus>,
+}
+
+/// One path at one peer.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct PathPeerStatus {
+    pub device_id: String,
+    pub name: String,
+    pub connected: bool,
+    pub has_it: bool,
+    /// In words.
+    pub text: String,
+}
+
+/// An earlier version of a path that can be restored.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct HistoryItem {
+    /// Names this version in `p2psync restore PATH@ID`.
+    pub id: String,
+    pub path: String,
+    pub folder: String,
+    /// When it was put into history.
+    pub displaced_ms: i64,
+    /// When its content was last changed.
+    pub mtime_ms: i64,
+    pub bytes: u64,
+    /// Name of the device that displaced it.
+    pub displaced_by: Option<String>,
+    /// Why: "replaced" or "deleted".
+    pub reason: String,
+    /// When it may be removed.
+    pub expires_ms: Option<i64>,
+}
+
+/// A conflict copy that lies in a folder.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct ConflictItem {
+    pub folder: String,
+    /// The conflict copy.
+    pub path: String,
+    /// The file it is a copy of; it may be gone.
+    pub original: String,
+    pub mtime_ms: i64,
+    pub bytes: u64,
+    /// The device that wrote it.
+    pub device: Option<String>,
+}
+
+/// Something that happened, worth telling the user.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct EventItem {
+    pub time_ms: i64,
+    pub folder: Option<String>,
+    /// One stable word, such as "received", "deleted", "conflict" or "problem".
+    pub kind: String,
+    pub path: Option<String>,
+    /// Name of the device it came from.
+    pub device: Option<String>,
+    pub text: String,
+}

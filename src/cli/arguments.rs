@@ -1,0 +1,246 @@
+//! The command line.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Keeps folders the same on your own devices, peer to peer
+#[derive(Parser, Debug)]
+#[command(name = "p2psync", version, after_help = "Without a command: a short status, and what to do next.")]
+pub struct Arguments {
+    /// Keep settings, key, index and socket in this directory (also: P2PSYNC_HOME)
+    #[arg(long, global = true, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// How much to log to stderr (finer control: RUST_LOG)
+    #[arg(long, global = true, value_name = "LEVEL", value_enum)]
+    pub log_level: Option<LogLevel>,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Loudness of the log.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        })
+    }
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run the agent in the foreground
+    Run,
+    /// Show how things are, or all about one path
+    Status {
+        /// A file or directory in one of the folders
+        path: Option<PathBuf>,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Pair with another device: shows a code, or takes the code that the other shows
+    Pair {
+        /// The code shown on the other device
+        code: Option<String>,
+    },
+    /// Other devices
+    #[command(subcommand)]
+    Peer(PeerCommand),
+    /// Folders on this device
+    #[command(subcommand)]
+    Folder(FolderCommand),
+    /// Show the latest events
+    Log {
+        /// How many
+        #[arg(short = 'n', long = "count", value_name = "N", default_value_t = 20)]
+        count: usize,
+        #[arg(long)]
+        json: bool,
+    },
+    /// List conflict copies
+    Conflicts {
+        #[arg(long)]
+        json: bool,
+    },
+    /// List earlier versions of a path
+    History {
+        path: PathBuf,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring back an earlier version; what lies there now goes into the history
+    Restore {
+        /// PATH or PATH@WHEN; WHEN is an id from 'history', '2h' or '3d' ago, or a time like 2026-11-20T14:03
+        #[arg(value_name = "PATH[@WHEN]")]
+        path: PathBuf,
+        /// WHEN, for paths that contain an @
+        #[arg(long, value_name = "WHEN")]
+        at: Option<String>,
+    },
+    /// Print this device's id (and make its key if there is none)
+    Id,
+    /// The config file
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Subcommand, Debug)]
+pub enum PeerCommand {
+    /// Add a device by its id; do the same on the other device ('pair' does both at once)
+    Add {
+        /// The other device's id, from 'p2psync id' there
+        id: String,
+        #[arg(long)]
+        name: Option<String>,
+        /// Where to reach it; may be given several times
+        #[arg(long = "address", value_name = "HOST:PORT")]
+        addresses: Vec<String>,
+    },
+    /// List all peers
+    List {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop sharing with a device
+    Remove {
+        #[arg(value_name = "ID|NAME")]
+        peer: String,
+    },
+    /// Call a peer something else on this device
+    Rename {
+        #[arg(value_name = "ID|NAME")]
+        peer: String,
+        #[arg(value_name = "NEW")]
+        name: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum FolderCommand {
+    /// Share a directory; it is made if missing
+    Add {
+        path: PathBuf,
+        /// The id that the folder has on the other devices; random if left out
+        #[arg(long)]
+        id: Option<String>,
+        /// Name shown to you; the directory's if left out
+        #[arg(long)]
+        label: Option<String>,
+        #[command(flatten)]
+        peers: Peers,
+    },
+    /// List all folders
+    List {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop sharing a folder; its files stay where they are
+    Remove(OneFolder),
+    /// Say with whom a folder is shared
+    Share {
+        #[command(flatten)]
+        folder: OneFolder,
+        #[command(flatten)]
+        peers: Peers,
+    },
+    /// Leave a folder alone for now
+    Pause(OneFolder),
+    /// Go on with a paused folder
+    Resume(OneFolder),
+    /// Scan a folder now, or all
+    Rescan(OneFolder),
+    /// Carry out the many deletions that were held back
+    ConfirmChanges(OneFolder),
+    /// Undo the many deletions that were held back
+    RejectChanges(OneFolder),
+}
+
+/// A folder, which need not be named where there is just one.
+#[derive(Args, Debug)]
+pub struct OneFolder {
+    /// Id or label; may be left out if there is just one folder
+    #[arg(value_name = "FOLDER")]
+    pub name: Option<String>,
+}
+
+/// With whom to share.
+#[derive(Args, Debug)]
+pub struct Peers {
+    /// A peer to share with, or 'all'; may be given several times
+    #[arg(long = "peer", value_name = "ID|NAME|all")]
+    pub peers: Vec<String>,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum ConfigCommand {
+    /// Check the config file
+    Check,
+    /// Print where the config file is
+    Path,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_are_read_as_documented() {
+        let accepted: &[&[&str]] = &[
+            &[],
+            &["id"],
+            &["--home", "/h", "run"],
+            &["run", "--home", "/h", "--log-level", "debug"],
+            &["peer", "add", "ID", "--name", "n", "--address", "a:1", "--address", "b:2"],
+            &["peer", "list"],
+            &["peer", "remove", "desktop"],
+            &["peer", "rename", "desktop", "new"],
+            &["folder", "add", "/p", "--id", "i", "--label", "l", "--peer", "a", "--peer", "b"],
+            &["folder", "list"],
+            &["folder", "remove"],
+            &["folder", "share", "f", "--peer", "all"],
+            &["folder", "pause", "f"],
+            &["folder", "resume"],
+            &["folder", "rescan"],
+            &["folder", "confirm-changes", "f"],
+            &["folder", "reject-changes", "f"],
+            &["pair"],
+            &["pair", "ABCD-EFGH"],
+            &["status"],
+            &["status", "a/b", "--json"],
+            &["log", "-n", "5", "--json"],
+            &["conflicts", "--json"],
+            &["history", "a", "--json"],
+            &["restore", "a@2d"],
+            &["config", "check"],
+            &["config", "path"],
+        ];
+        for words in accepted {
+            let line = std::iter::once("p2psync").chain(words.iter().copied());
+            assert!(Arguments::try_parse_from(line).is_ok(), "{words:?}");
+        }
+        for words in [&["peer"][..], &["restore"], &["frobnicate"], &["run", "--log-level", "loud"]] {
+            let line = std::iter::once("p2psync").chain(words.iter().copied());
+            assert_eq!(Arguments::try_parse_from(line).unwrap_err().exit_code(), 2, "{words:?}");
+        }
+    }
+}

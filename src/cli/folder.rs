@@ -1,0 +1,177 @@
+//! `p2psync folder`.
+
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow, bail};
+use ring::rand::{SecureRandom, SystemRandom};
+use serde_json::json;
+
+use super::arguments::{FolderCommand, OneFolder, Peers};
+use super::context::{Context, absolute, find_folder, find_peer};
+use super::output::{self, Table, clean};
+use super::peer::config_or_empty;
+use crate::api::client::ClientError;
+use crate::api::{Reply, Request};
+use crate::config::{self, Config, NewFolder, Sharing};
+use crate::core::id::{FolderId, base32};
+
+/// Bytes of a random folder id: 16 characters of base32.
+const RANDOM_ID_BYTES: usize = 10;
+
+/// Carries out a `folder` command.
+pub fn run(context: &Context, command: FolderCommand) -> anyhow::Result<()> {
+    match command {
+        FolderCommand::Add { path, id, label, peers } => add(context, &path, id.as_deref(), label, &peers),
+        FolderCommand::List { json } => list(context, json),
+        FolderCommand::Remove(folder) => remove(context, &folder),
+        FolderCommand::Share { folder, peers } => share(context, &folder, &peers),
+        FolderCommand::Pause(folder) => set_paused(context, &folder, true),
+        FolderCommand::Resume(folder) => set_paused(context, &folder, false),
+        FolderCommand::Rescan(folder) => rescan(context, &folder),
+        FolderCommand::ConfirmChanges(folder) => {
+            order(context, &folder, |folder| Request::Confirm { folder }, "deciding about held changes")
+        }
+        FolderCommand::RejectChanges(folder) => {
+            order(context, &folder, |folder| Request::Reject { folder }, "deciding about held changes")
+        }
+    }
+}
+
+fn add(context: &Context, given: &Path, id: Option<&str>, label: Option<String>, peers: &Peers) -> anyhow::Result<()> {
+    let id: FolderId = match id {
+        Some(text) => text.parse().map_err(|e| anyhow!("'{}' can't be the id of a folder: {e}", clean(text)))?,
+        None => random_id()?,
+    };
+    context.prepare()?;
+    let config = context.config()?;
+    let path = absolute(given)?;
+    let sharing = sharing(&config, peers)?.unwrap_or(Sharing::All);
+    let label =
+        label.unwrap_or_else(|| path.file_name().map_or_else(|| id.to_string(), |n| clean(&n.to_string_lossy())));
+    if config.folder(&id).is_none() {
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot make the directory {}", path.display()))?;
+    }
+    let new = NewFolder { id: id.clone(), label, path, peers: sharing };
+    let config = config::add_folder(&context.home, &new)?;
+    context.reload();
+    let place = output::short_path(&new.path, context.home.user_dir());
+    let with = sharing_text(&config, &new.peers);
+    output::print(&format!(
+        "Added the folder {} at {place}, shared with {with}.\nOn each other device: p2psync folder add PATH --id {id}\n",
+        clean(&new.label)
+    ))
+}
+
+fn random_id() -> anyhow::Result<FolderId> {
+    let mut bytes = [0; RANDOM_ID_BYTES];
+    SystemRandom::new().fill(&mut bytes).ok().context("the system has no random numbers")?;
+    Ok(String::from_utf8(base32(&bytes))?.to_lowercase().parse()?)
+}
+
+/// The peers named on the command line, `None` where none were.
+fn sharing(config: &Config, peers: &Peers) -> anyhow::Result<Option<Sharing>> {
+    if peers.peers.is_empty() {
+        return Ok(None);
+    }
+    if peers.peers.iter().any(|p| p.eq_ignore_ascii_case("all")) {
+        return Ok(Some(Sharing::All));
+    }
+    let ids = peers.peers.iter().map(|word| find_peer(config, word).map(|p| p.id));
+    Ok(Some(Sharing::Only(ids.collect::<anyhow::Result<_>>()?)))
+}
+
+fn list(context: &Context, as_json: bool) -> anyhow::Result<()> {
+    let config = config_or_empty(context)?;
+    if as_json {
+        let item = |folder: &config::Folder| {
+            let peers = match &folder.peers {
+                Sharing::All => json!("all"),
+                Sharing::Only(ids) => json!(ids.iter().map(ToString::to_string).collect::<Vec<_>>()),
+            };
+            json!({ "id": folder.id.as_str(), "label": folder.label, "path": folder.path.to_string_lossy(),
+                    "peers": peers, "paused": folder.paused })
+        };
+        return output::print_json(&config.folders.iter().map(item).collect::<Vec<_>>());
+    }
+    if config.folders.is_empty() {
+        return output::print("There are no folders yet. Add one: p2psync folder add PATH\n");
+    }
+    let mut table = Table::new(&["LABEL", "ID", "PATH", "SHARED WITH", ""]);
+    for folder in &config.folders {
+        let place = output::short_path(&folder.path, context.home.user_dir());
+        let paused = if folder.paused { "paused" } else { "" };
+        let with = sharing_text(&config, &folder.peers);
+        table.row([folder.label.clone(), folder.id.to_string(), place, with, paused.to_owned()]);
+    }
+    output::print(&table.to_string())
+}
+
+fn sharing_text(config: &Config, peers: &Sharing) -> String {
+    match peers {
+        Sharing::All => "all peers".to_owned(),
+        Sharing::Only(ids) if ids.is_empty() => "nobody".to_owned(),
+        Sharing::Only(ids) => {
+            let name = |id| config.peer(id).map(|p| clean(&p.name));
+            ids.iter().filter_map(name).collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+fn remove(context: &Context, folder: &OneFolder) -> anyhow::Result<()> {
+    let config = context.config()?;
+    let found = find_folder(&config, folder.name.as_deref())?;
+    config::remove_folder(&context.home, &found.id)?;
+    context.reload();
+    let place = output::short_path(&found.path, context.home.user_dir());
+    output::print(&format!("{} is no longer shared from here. Its files stay in {place}.\n", clean(&found.label)))
+}
+
+fn share(context: &Context, folder: &OneFolder, peers: &Peers) -> anyhow::Result<()> {
+    let config = context.config()?;
+    let found = find_folder(&config, folder.name.as_deref())?;
+    let Some(sharing) = sharing(&config, peers)? else {
+        bail!("say with whom: --peer NAME (several times if need be), or --peer all");
+    };
+    config::set_folder_peers(&context.home, &found.id, &sharing)?;
+    context.reload();
+    output::print(&format!("{} is shared with {}.\n", clean(&found.label), sharing_text(&config, &sharing)))
+}
+
+fn set_paused(context: &Context, folder: &OneFolder, paused: bool) -> anyhow::Result<()> {
+    let config = context.config()?;
+    let found = find_folder(&config, folder.name.as_deref())?;
+    config::set_paused(&context.home, &found.id, paused)?;
+    context.reload();
+    let label = clean(&found.label);
+    output::print(&match paused {
+        true => format!("{label} is paused. Go on with: p2psync folder resume {}\n", found.id),
+        false => format!("{label} goes on.\n"),
+    })
+}
+
+fn rescan(context: &Context, folder: &OneFolder) -> anyhow::Result<()> {
+    let config = context.config()?;
+    let id =
+        folder.name.as_deref().map(|word| find_folder(&config, Some(word)).map(|f| f.id.to_string())).transpose()?;
+    let text = context.order(&Request::Rescan { folder: id }).map_err(|e| explain(e, "scanning"))?;
+    output::print(&format!("{}\n", clean(&text)))
+}
+
+fn order(context: &Context, folder: &OneFolder, request: fn(String) -> Request, doing: &str) -> anyhow::Result<()> {
+    let config = context.config()?;
+    let found = find_folder(&config, folder.name.as_deref())?;
+    let text = match context.ask(&request(found.id.to_string())) {
+        Ok(Reply::Done { text }) => text,
+        Ok(_) => "Done.".to_owned(),
+        Err(error) => return Err(explain(error.into(), doing)),
+    };
+    output::print(&format!("{}\n", clean(&text)))
+}
+
+/// Says why an agent is needed where none runs.
+fn explain(error: anyhow::Error, doing: &str) -> anyhow::Error {
+    match error.downcast_ref() {
+        Some(ClientError::NotRunning) => error.context(format!("{doing} needs the agent")),
+        _ => error,
+    }
+}

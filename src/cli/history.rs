@@ -1,0 +1,150 @@
+//! `p2psync history` and `p2psync restore`.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
+
+use super::context::Context;
+use super::output::{self, Table};
+use crate::api::client::ClientError;
+use crate::api::{HistoryItem, Reply, Request, When, WirePath};
+use crate::engine;
+
+/// Shortest id of a version, in characters.
+const ID_CHARS_MIN: usize = 6;
+
+/// Lists the earlier versions of a path.
+pub fn list(context: &Context, given: &Path, json: bool) -> anyhow::Result<()> {
+    let path = context.path_in_folder(&context.config()?, given)?;
+    let items = context.ask_or_read(
+        &Request::History { path: WirePath(path.clone()) },
+        |reply| match reply {
+            Reply::History(items) => Some(items),
+            _ => None,
+        },
+        |config| engine::report::history(&context.home, config, &path),
+    )?;
+    if json {
+        return output::print_json(&items);
+    }
+    output::print(&text(&items, given, context.now_ms))
+}
+
+fn text(items: &[HistoryItem], given: &Path, now_ms: i64) -> String {
+    let shown = output::clean(&given.to_string_lossy());
+    let Some(first) = items.first() else {
+        return format!("There are no earlier versions of {shown} on this device.\n");
+    };
+    let mut table = Table::new(&["ID", "CHANGED", "SIZE", "", "WHEN", "BY", "PATH"]);
+    for item in items {
+        let by = item.displaced_by.clone().unwrap_or_default();
+        let when = output::ago(item.displaced_ms, now_ms);
+        let size = output::bytes(item.bytes);
+        let changed = output::local_time(item.mtime_ms);
+        table.row([item.id.clone(), changed, size, item.reason.clone(), when, by, item.path.clone()]);
+    }
+    format!("{table}\nBring one back with: p2psync restore '{shown}@{}'\n", output::clean(&first.id))
+}
+
+/// Brings an earlier version back.
+pub fn restore(context: &Context, given: &Path, at: Option<&str>) -> anyhow::Result<()> {
+    let (path, when) = match at {
+        Some(text) => {
+            let when = parse_when(text, context.now_ms, &TimeZone::system());
+            (given.to_owned(), when.with_context(|| format!("'{}' is neither a time nor an id", output::clean(text)))?)
+        }
+        None => split_when(given, context.now_ms, &TimeZone::system()),
+    };
+    let path = context.path_in_folder(&context.config()?, &path)?;
+    let text = context.order(&Request::Restore { path: WirePath(path), when }).map_err(|e| match e.downcast_ref() {
+        Some(ClientError::NotRunning) => e.context("restoring needs the agent"),
+        _ => e,
+    })?;
+    output::print(&format!("{}\n", output::clean(&text)))
+}
+
+/// Splits `PATH@WHEN`; an `@` that no time or id follows belongs to the path.
+fn split_when(given: &Path, now_ms: i64, zone: &TimeZone) -> (PathBuf, When) {
+    let bytes = given.as_os_str().as_bytes();
+    let at = bytes.iter().rposition(|b| *b == b'@').filter(|at| *at > 0);
+    let split = at.and_then(|at| {
+        let when = std::str::from_utf8(bytes.get(at + 1..)?).ok()?;
+        Some((Path::new(OsStr::from_bytes(bytes.get(..at)?)).to_owned(), parse_when(when, now_ms, zone)?))
+    });
+    split.unwrap_or_else(|| (given.to_owned(), When::Latest))
+}
+
+/// Reads `latest`, `2h`, `2026-11-20`, `2026-11-20T14:03`, or the id of a version.
+fn parse_when(text: &str, now_ms: i64, zone: &TimeZone) -> Option<When> {
+    let text = text.trim();
+    if text.eq_ignore_ascii_case("latest") {
+        return Some(When::Latest);
+    }
+    if let Some(age_ms) = parse_age(text) {
+        return Some(When::AtMs(now_ms.saturating_sub(age_ms)));
+    }
+    let spaced = text.replacen(' ', "T", 1);
+    let date_time = spaced.parse::<DateTime>().ok().filter(|_| text.len() > "2026-11-20".len());
+    // A day alone means the state at its end; without dashes it is an id.
+    let day = text.parse::<Date>().ok().filter(|_| text.contains('-'));
+    let date_time = date_time.or_else(|| day.map(|day| day.at(23, 59, 59, 0)));
+    if let Some(local) = date_time {
+        return Some(When::AtMs(local.to_zoned(zone.clone()).ok()?.timestamp().as_millisecond()));
+    }
+    let is_id = text.len() >= ID_CHARS_MIN && text.bytes().all(|b| b.is_ascii_hexdigit());
+    is_id.then(|| When::Id(text.to_owned()))
+}
+
+/// Reads an age such as `90s`, `15m`, `2h`, `3d` or `1w`, in milliseconds.
+fn parse_age(text: &str) -> Option<i64> {
+    let unit = text.chars().next_back()?;
+    let seconds: i64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        'w' => 604_800,
+        _ => return None,
+    };
+    let number = text.strip_suffix(unit)?;
+    // An id may well look like an age, but not with as few digits.
+    let number: i64 = Some(number).filter(|n| n.len() < ID_CHARS_MIN - 1)?.parse().ok()?;
+    (number >= 0).then(|| number * seconds * 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_named_by_time_age_or_id() {
+        let now = 1_000_000_000_000;
+        let zone = TimeZone::UTC;
+        let when = |text| parse_when(text, now, &zone);
+        assert_eq!(when("latest"), Some(When::Latest));
+        assert_eq!(when("2h"), Some(When::AtMs(now - 7_200_000)));
+        assert_eq!(when("3d"), Some(When::AtMs(now - 3 * 86_400_000)));
+        assert_eq!(when("1970-01-02"), Some(When::AtMs(2 * 86_400_000 - 1000)));
+        assert_eq!(when("1970-01-01T00:01"), Some(When::AtMs(60_000)));
+        assert_eq!(when("1970-01-01 00:01:05"), Some(When::AtMs(65_000)));
+        assert_eq!(when("deadbeef"), Some(When::Id("deadbeef".into())));
+        assert_eq!(when("12345678"), Some(When::Id("12345678".into())));
+        for nonsense in ["", "soon", "abc", "-2h", "2026-13-40"] {
+            assert_eq!(when(nonsense), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn an_at_sign_that_no_time_follows_belongs_to_the_path() {
+        let zone = TimeZone::UTC;
+        let split = |text: &str| split_when(Path::new(text), 10_000, &zone);
+        assert_eq!(split("a/b@5s"), ("a/b".into(), When::AtMs(5_000)));
+        assert_eq!(split("me@example.org"), ("me@example.org".into(), When::Latest));
+        assert_eq!(split("me@example.org@abcdef12"), ("me@example.org".into(), When::Id("abcdef12".into())));
+        assert_eq!(split("@2h"), ("@2h".into(), When::Latest));
+    }
+}

@@ -1,0 +1,257 @@
+//! How things look on a terminal: tables, sizes, times, and text from elsewhere that must not control the terminal.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::Path;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::api::PeerStatus;
+
+const KIB: u64 = 1024;
+const SECOND_MS: i64 = 1000;
+const MINUTE_MS: i64 = 60 * SECOND_MS;
+const HOUR_MS: i64 = 60 * MINUTE_MS;
+const DAY_MS: i64 = 24 * HOUR_MS;
+/// From this age on a date says more than a number of days.
+const DATE_FROM_MS: i64 = 60 * DAY_MS;
+
+/// Prints to stdout. A reader that went away (`| head`) is no error.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a value as JSON.
+pub fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
+    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// The error and its causes, each said once.
+pub fn error_text(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    clean_lines(&text)
+}
+
+/// One line in which nothing can move the cursor or change colours.
+pub fn clean(text: &str) -> String {
+    escape(text, |_| false)
+}
+
+fn clean_lines(text: &str) -> String {
+    escape(text, |c| c == '\n')
+}
+
+fn escape(text: &str, is_fine: fn(char) -> bool) -> String {
+    // Marks that turn the direction of writing could make a name look like another.
+    let is_direction =
+        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if !is_fine(c) && (c.is_control() || is_direction(c) || matches!(c, '\u{2028}' | '\u{2029}')) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// A path, with `~` for the user's home directory.
+pub fn short_path(path: &Path, user_dir: &Path) -> String {
+    match path.strip_prefix(user_dir) {
+        Ok(below) if !below.as_os_str().is_empty() => clean(&format!("~/{}", below.to_string_lossy())),
+        _ => clean(&path.to_string_lossy()),
+    }
+}
+
+/// A number with its digits in groups of three.
+pub fn number(value: u64) -> String {
+    let digits = value.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// "1 file", "1,204 files".
+pub fn count(value: u64, one: &str, many: &str) -> String {
+    format!("{} {}", number(value), if value == 1 { one } else { many })
+}
+
+/// A size such as "12 bytes", "3.2 KB" or "45 GB" (in steps of 1024).
+pub fn bytes(value: u64) -> String {
+    if value < KIB {
+        return count(value, "byte", "bytes");
+    }
+    let mut scaled = value as f64;
+    let mut unit = "";
+    for next in ["KB", "MB", "GB", "TB", "PB", "EB"] {
+        // What would be shown as 1024 of one unit is shown as 1 of the next.
+        if scaled < 1023.5 {
+            break;
+        }
+        scaled /= KIB as f64;
+        unit = next;
+    }
+    if scaled < 9.95 { format!("{scaled:.1} {unit}") } else { format!("{scaled:.0} {unit}") }
+}
+
+/// How long ago a time was. Times to come, of clocks that differ, are "just now".
+pub fn ago(then_ms: i64, now_ms: i64) -> String {
+    let age = now_ms.saturating_sub(then_ms);
+    let in_units =
+        |unit_ms: i64, one: &str, many: &str| format!("{} ago", count((age / unit_ms).unsigned_abs(), one, many));
+    match age {
+        ..10_000 => "just now".to_owned(),
+        _ if age < MINUTE_MS => in_units(SECOND_MS, "second", "seconds"),
+        _ if age < HOUR_MS => in_units(MINUTE_MS, "minute", "minutes"),
+        _ if age < DAY_MS => in_units(HOUR_MS, "hour", "hours"),
+        _ if age < DATE_FROM_MS => in_units(DAY_MS, "day", "days"),
+        _ => format!("on {}", local_time(then_ms).split(' ').next().unwrap_or_default()),
+    }
+}
+
+/// Date and time of day in this device's time zone.
+pub fn local_time(time_ms: i64) -> String {
+    time_in(time_ms, TimeZone::system())
+}
+
+fn time_in(time_ms: i64, zone: TimeZone) -> String {
+    match Timestamp::from_millisecond(time_ms) {
+        Ok(time) => time.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Err(_) => "unknown time".to_owned(),
+    }
+}
+
+/// Whether a peer is connected, and if not since when.
+pub fn peer_state(peer: &PeerStatus, now_ms: i64) -> String {
+    match (peer.connected, peer.last_seen_ms) {
+        (true, _) => "connected".to_owned(),
+        (false, Some(seen)) => format!("not connected, last seen {}", ago(seen, now_ms)),
+        (false, None) => "not connected yet".to_owned(),
+    }
+}
+
+/// Columns that line up.
+#[derive(Debug, Default)]
+pub struct Table {
+    indent: usize,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these headings.
+    pub fn new<const N: usize>(headings: &[&str; N]) -> Self {
+        Self { indent: 0, rows: vec![headings.iter().map(|h| (*h).to_owned()).collect()] }
+    }
+
+    /// A table without headings, set in by some blanks.
+    pub fn indented(indent: usize) -> Self {
+        Self { indent, rows: Vec::new() }
+    }
+
+    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.iter().map(|cell| clean(cell)).collect());
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width =
+            |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+        let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+        for row in &self.rows {
+            let mut line = " ".repeat(self.indent);
+            for (cell, width) in row.iter().zip(&widths) {
+                line.push_str(cell);
+                // Blanks behind an empty column would only push the next one away.
+                let gap = if *width == 0 { 0 } else { width - cell.chars().count() + 2 };
+                line.push_str(&" ".repeat(gap));
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_short_and_true() {
+        let cases = [
+            (0, "0 bytes"),
+            (1, "1 byte"),
+            (1023, "1,023 bytes"),
+            (1024, "1.0 KB"),
+            (10 * 1024, "10 KB"),
+            (1024 * 1024 - 1, "1.0 MB"),
+            (3_435_973_837, "3.2 GB"),
+            (u64::MAX, "16 EB"),
+        ];
+        for (value, shown) in cases {
+            assert_eq!(bytes(value), shown, "{value}");
+        }
+    }
+
+    #[test]
+    fn times_are_told_as_a_person_would() {
+        let now = 100 * DAY_MS;
+        let cases = [
+            (now + 5_000, "just now"),
+            (now - 9_000, "just now"),
+            (now - 30_000, "30 seconds ago"),
+            (now - MINUTE_MS, "1 minute ago"),
+            (now - 3 * HOUR_MS, "3 hours ago"),
+            (now - 2 * DAY_MS, "2 days ago"),
+        ];
+        for (then, shown) in cases {
+            assert_eq!(ago(then, now), shown);
+        }
+        assert!(ago(0, now).starts_with("on 19"), "{}", ago(0, now));
+        assert_eq!(time_in(0, TimeZone::UTC), "1970-01-01 00:00:00");
+        assert_eq!(time_in(i64::MAX, TimeZone::UTC), "unknown time");
+    }
+
+    #[test]
+    fn numbers_have_groups() {
+        assert_eq!([number(0), number(999), number(1000), number(1234567)], ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn names_cannot_control_the_terminal() {
+        assert_eq!(clean("a\x1b[31m\nb\u{202e}c"), "a\\u{1b}[31m\\nb\\u{202e}c");
+        assert_eq!(clean("Grüße 文"), "Grüße 文");
+    }
+
+    #[test]
+    fn columns_line_up_and_empty_ones_take_no_room() {
+        let mut table = Table::new(&["NAME", "", "STATE"]);
+        table.row(["laptop".into(), String::new(), "connected".into()]);
+        table.row(["Büro".into(), String::new(), "not\nconnected".into()]);
+        assert_eq!(table.to_string(), "NAME    STATE\nlaptop  connected\nBüro    not\\nconnected\n");
+    }
+
+    #[test]
+    fn a_cause_that_was_said_already_is_not_repeated() {
+        let error = anyhow::anyhow!("no such file").context("cannot read x: no such file").context("starting");
+        assert_eq!(error_text(&error), "starting: cannot read x: no such file");
+    }
+}

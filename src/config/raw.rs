@@ -1,0 +1,67 @@
+//! The shape of the config file, before its values are checked. Spans lead mistakes back to their place.
+
+use serde::Deserialize;
+use serde_spanned::Spanned;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConfig {
+    pub name: Option<Spanned<String>>,
+    #[serde(default)]
+    pub network: RawNetwork,
+    #[serde(default)]
+    pub sync: RawSync,
+    #[serde(default, rename = "peer")]
+    pub peers: Vec<RawPeer>,
+    #[serde(default, rename = "folder")]
+    pub folders: Vec<RawFolder>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawNetwork {
+    pub listen: Option<Spanned<String>>,
+    pub multicast: Option<bool>,
+    pub multicast_v4: Option<Spanned<String>>,
+    pub multicast_v6: Option<Spanned<String>>,
+    pub discovery_port: Option<Spanned<u16>>,
+    #[serde(default)]
+    pub announce_to: Vec<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSync {
+    pub rescan_minutes: Option<Spanned<u32>>,
+    pub reconcile_minutes: Option<Spanned<u32>>,
+    pub history_days: Option<Spanned<u32>>,
+    pub hold_deletes_above: Option<u64>,
+    pub hold_deletes_percent: Option<Spanned<u8>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPeer {
+    pub id: Spanned<String>,
+    pub name: Option<Spanned<String>>,
+    #[serde(default)]
+    pub addresses: Vec<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFolder {
+    pub id: Spanned<String>,
+    pub label: Option<Spanned<String>>,
+    pub path: Spanned<String>,
+    pub peers: Option<Spanned<RawSharing>>,
+    #[serde(default)]
+    pub paused: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "\"all\", or a list of names or ids of peers")]
+pub(super) enum RawSharing {
+    Word(String),
+    List(Vec<String>),
+}
