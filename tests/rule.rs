@@ -200,8 +200,8 @@ impl Trial {
     }
 
     fn start(&self, world: &mut World) -> State {
-        let nothing = world.number(&nothing());
-        let device = Device { entry: nothing, rivals: [NO_RIVAL; DEVICES_MAX], copies: 0, lost: 0 };
+        let empty = world.number(&nothing());
+        let device = Device { entry: empty, rivals: [NO_RIVAL; DEVICES_MAX], copies: 0, lost: 0 };
         let devices = [device; DEVICES_MAX];
         let mut state =
             State { devices, unheard: 0, ops: 0, written: Default::default(), is_resolved: false, replaced: 0 };
