@@ -29,48 +29,17 @@ pub struct Expected {
 /// One change to a synced folder. `expect: None` says that nothing stands at the target.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
-    CreateDirectory {
-        path: RelPath,
-        mode: u32,
-        expect: Option<Expected>,
-    },
+    CreateDirectory { path: RelPath, mode: u32, expect: Option<Expected> },
     /// Puts the staged, complete file of this content into place.
-    PlaceFile {
-        path: RelPath,
-        content: Content,
-        mtime_ns: i64,
-        mode: u32,
-        expect: Option<Expected>,
-    },
-    PlaceSymlink {
-        path: RelPath,
-        target: Box<[u8]>,
-        mtime_ns: i64,
-        expect: Option<Expected>,
-    },
+    PlaceFile { path: RelPath, content: Content, mtime_ns: i64, mode: u32, expect: Option<Expected> },
+    PlaceSymlink { path: RelPath, target: Box<[u8]>, mtime_ns: i64, expect: Option<Expected> },
     /// Takes a file or link away, into history.
-    Remove {
-        path: RelPath,
-        expect: Expected,
-    },
+    Remove { path: RelPath, expect: Expected },
     /// Removes a directory that is empty.
-    RemoveDirectory {
-        path: RelPath,
-    },
+    RemoveDirectory { path: RelPath },
     /// Renames a file or link whose deletion and new entry have both arrived.
-    Move {
-        from: RelPath,
-        to: RelPath,
-        expect: DiskState,
-        mtime_ns: i64,
-        mode: u32,
-    },
-    SetMetadata {
-        path: RelPath,
-        expect: DiskState,
-        mtime_ns: i64,
-        mode: u32,
-    },
+    Move { from: RelPath, to: RelPath, expect: DiskState, mtime_ns: i64, mode: u32 },
+    SetMetadata { path: RelPath, expect: DiskState, mtime_ns: i64, mode: u32 },
 }
 
 /// A file that was moved into history.
@@ -87,12 +56,7 @@ pub enum Outcome {
     /// Done and durable. `disk` is what stands at the target now; `displaced` what was put into history;
     /// `conflict` the conflict copy as it lies now; `rescued` a path that an unexpected file (a concurrent edit)
     /// was put at and that has to be scanned.
-    Done {
-        disk: Option<DiskState>,
-        displaced: Option<Slot>,
-        conflict: Option<DiskState>,
-        rescued: Option<RelPath>,
-    },
+    Done { disk: Option<DiskState>, displaced: Option<Slot>, conflict: Option<DiskState>, rescued: Option<RelPath> },
     /// Nothing done: the target is not what was expected. It has to be scanned.
     Changed,
     /// Nothing done: the directory still holds something.

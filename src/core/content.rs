@@ -110,8 +110,7 @@ impl ChunkList {
 
     /// Verifies and reads a packed list; nothing of it is believed before its hash and its sums are right.
     pub fn parse(content: Content, body: &[u8]) -> Result<Self, ContentError> {
-        if content.depth == 0 || !content.is_plausible() || body.len() > LIST_BYTES_MAX || body.len() % CHILD_BYTES != 0
-        {
+        if content.depth == 0 || !content.is_plausible() || body.len() > LIST_BYTES_MAX || body.len() % CHILD_BYTES != 0 {
             return Err(ContentError::List);
         }
         content.verify(body)?;

@@ -97,9 +97,7 @@ impl FromStr for DeviceId {
             return Err(IdError::DeviceLength(values.len()));
         }
         let mut id = [0u8; 32];
-        for (bit, value) in
-            values[..52].iter().flat_map(|v| (0..5).rev().map(move |s| v >> s & 1)).take(256).enumerate()
-        {
+        for (bit, value) in values[..52].iter().flat_map(|v| (0..5).rev().map(move |s| v >> s & 1)).take(256).enumerate() {
             id[bit / 8] |= value << (7 - bit % 8);
         }
         let id = DeviceId(id);

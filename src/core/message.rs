@@ -25,10 +25,7 @@ pub enum Message {
     Found(Vec<(EpochId, u64)>),
     Digest(DigestReport),
     /// Entries and tombstones of one bucket that differed: handled like an index batch, but it moves no cursor.
-    Repair {
-        bucket: u8,
-        entries: Vec<Announced>,
-    },
+    Repair { bucket: u8, entries: Vec<Announced> },
 }
 
 /// The first message in each direction of a session, and again whenever the sender's epoch changes.

@@ -115,13 +115,7 @@ mod tests {
     #[test]
     fn malformed_vectors_are_refused() {
         let e = EpochId;
-        for pairs in [
-            vec![(e(2), 1), (e(1), 1)],
-            vec![(e(1), 1), (e(1), 2)],
-            vec![(e(1), 0)],
-            vec![(e(1), u64::MAX)],
-            (0..257).map(|i| (e(i), 1)).collect(),
-        ] {
+        for pairs in [vec![(e(2), 1), (e(1), 1)], vec![(e(1), 1), (e(1), 2)], vec![(e(1), 0)], vec![(e(1), u64::MAX)], (0..257).map(|i| (e(i), 1)).collect()] {
             assert_eq!(VersionVector::from_pairs(pairs), Err(VersionError));
         }
     }
