@@ -19,7 +19,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
     // The engine answers what the api asks, through the api's own trait.
     ("engine", &["core", "config", "home", "index", "fs", "net", "sync", "api", "engine"]),
     ("cli", &["core", "config", "home", "index", "fs", "net", "sync", "api", "engine", "cli"]),
-    ("main", &["cli"]),
+    ("main", &["config", "home", "cli"]),
 ];
 /// Layers that get time, randomness and everything from outside as arguments.
 const PURE: [&str; 2] = ["core", "sync"];

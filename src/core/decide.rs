@@ -42,12 +42,14 @@ impl Found {
     }
 
     /// True where `older` carries found counts, its other counts are included in `newer`, and its content is among
-    /// those that `newer` replaced or is the same.
+    /// those that `newer` replaced or is the same. A tombstone has no content that could be lost.
     fn explains(&self, older: &Entry, newer: &Entry) -> bool {
         let (old, new) = (self.strip(&older.version), self.strip(&newer.version));
-        let Some(id) = older.kind.content_id() else { return false };
         let was_found = old != older.version;
-        let is_known = newer.superseded.contains(&id) || newer.kind.content_id() == Some(id);
+        let is_known = older
+            .kind
+            .content_id()
+            .is_none_or(|id| newer.superseded.contains(&id) || newer.kind.content_id() == Some(id));
         // Both merely found and alike: neither is the older one.
         let is_mutual = new.included_in(&old) && new != newer.version;
         was_found && is_known && old.included_in(&new) && !is_mutual
@@ -309,6 +311,15 @@ mod tests {
         assert_eq!((a, copies), (b, vec![content("mine")]));
         let (a, b, _) = settled(here, superseding(tombstone(version(0, 5)), &["x"]), &found);
         assert_eq!((a.kind.content_id(), a == b), (Some(content("mine")), true));
+    }
+
+    #[test]
+    fn a_tombstone_that_took_in_a_found_count_is_older_than_what_was_written_after_it() {
+        let found = Found([(B, 9)].into());
+        let gone = superseding(tombstone(version(2, 1)), &["x"]);
+        let again = superseding(file("y", 3, 1, version(3, 0)), &["x"]);
+        assert_eq!(decide(&gone, &again, &found), Decision::Take);
+        assert_eq!(decide(&again, &gone, &found), Decision::Join);
     }
 
     #[test]

@@ -4,15 +4,16 @@
 //! of every list where it stands; climbing from a chunk to the lists that hold it, and on to the lists that hold
 //! those, leads to the files. A list is dropped when no live entry, no history and no other list uses it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 
-use rusqlite::params;
+use rusqlite::{Row, params};
 
 use super::error::{Fault, Res};
-use super::open::{Index, Reader};
+use super::history::history_columns;
+use super::open::{Index, Reader, rows_max};
 use super::row::{blob, content_id, count_at, history_at};
 use super::{HistoryRow, IndexError, Place};
-use crate::core::content::{ChunkList, Content, ContentId, LIST_BYTES_MAX};
+use crate::core::content::{ChunkList, Content, ContentId, DEPTH_MAX, LIST_BYTES_MAX};
 
 /// Packed bytes of one child of a list: its id and its length.
 const CHILD_BYTES: usize = 40;
@@ -181,47 +182,50 @@ impl Reader {
     pub(super) fn history_with_raw(&self, id: ContentId, limit: usize) -> Res<Vec<HistoryRow>> {
         let sql = concat!(
             "SELECT ",
-            super::history::history_columns!(),
+            history_columns!(),
             " FROM history WHERE content IS NOT NULL AND substr(content, 1, 8) = substr(?1, 1, 8) AND content = ?1",
             " LIMIT ?2"
         );
-        self.rows_raw(sql, params![id.0.as_slice(), super::open::rows_max(limit)], history_at)
+        self.rows_raw(sql, params![id.0.as_slice(), rows_max(limit)], history_at)
     }
 
-    /// Shows `visit` the id itself and every list above it, nearest first, until it says that it has enough.
-    /// True where it did.
+    /// Shows `visit` the id itself and the lists above it, one way up after the other, until it says that it has
+    /// enough. True where it did.
     fn climb(&self, id: ContentId, mut visit: impl FnMut(&Holder) -> Res<bool>) -> Res<bool> {
-        let mut waiting = VecDeque::from([Holder { id, offset: 0 }]);
-        let mut looked_at = 0;
-        while let Some(holder) = waiting.pop_front() {
-            if visit(&holder)? {
+        let mut lists_left = CLIMB_LISTS_MAX;
+        self.climb_from(&Holder { id, offset: 0 }, DEPTH_MAX, &mut lists_left, &mut visit)
+    }
+
+    fn climb_from(
+        &self,
+        at: &Holder,
+        steps: u8,
+        lists_left: &mut usize,
+        visit: &mut dyn FnMut(&Holder) -> Res<bool>,
+    ) -> Res<bool> {
+        if visit(at)? {
+            return Ok(true);
+        }
+        if steps == 0 {
+            return Ok(false);
+        }
+        // Row by row: a chunk of zeros stands in thousands of places, and mostly the first one is enough.
+        let sql = "SELECT own, idx, substr(body, 1, (idx + 1) * 40) FROM places JOIN lists ON lists.id = list
+                   WHERE prefix = ?1";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let mut rows = statement.query([at.id.prefix()])?;
+        while let Some(row) = rows.next()? {
+            if *lists_left == 0 {
+                return Ok(false);
+            }
+            *lists_left -= 1;
+            if let Some(parent) = parent_at(row, at)?
+                && self.climb_from(&parent, steps - 1, lists_left, visit)?
+            {
                 return Ok(true);
             }
-            let room = CLIMB_LISTS_MAX - looked_at;
-            let parents = self.parents(&holder, room)?;
-            looked_at += parents.len();
-            waiting.extend(parents);
         }
         Ok(false)
-    }
-
-    /// The lists that have the id as a child, with where the searched chunk lies in each.
-    fn parents(&self, child: &Holder, limit: usize) -> Res<Vec<Holder>> {
-        let sql = "SELECT own, idx, substr(body, 1, (idx + 1) * 40) FROM places JOIN lists ON lists.id = list
-                   WHERE prefix = ?1 LIMIT ?2";
-        let parents = self.rows_raw(sql, [child.id.prefix(), super::open::rows_max(limit)], |_, row| {
-            let (at, upto) = (count_at(row, 1)?, children(blob(row, 2)?)?);
-            let Some(((id, _), before)) = upto.split_last().filter(|_| upto.len() as u64 == at + 1) else {
-                return Err(Fault::Bad("a place that is not in its list"));
-            };
-            if *id != child.id {
-                return Ok(None);
-            }
-            let offset = before.iter().try_fold(child.offset, |sum, (_, size)| sum.checked_add(*size));
-            let offset = offset.ok_or(Fault::Bad("a list with impossible lengths"))?;
-            Ok(Some(Holder { id: content_id(blob(row, 0)?)?, offset }))
-        })?;
-        Ok(parents.into_iter().flatten().collect())
     }
 
     /// True where a live entry, history or another list has the id.
@@ -245,6 +249,20 @@ impl Reader {
         let sql = "SELECT id, body FROM lists WHERE substr(own, 1, 8) = substr(?1, 1, 8) AND own = ?1";
         self.first_raw(sql, params![id.0.as_slice()], |_, row| Ok((row.get(0)?, blob(row, 1)?.to_vec())))
     }
+}
+
+/// The list that a row of places names, if it has the very child, and where in it the searched chunk lies.
+fn parent_at(row: &Row, child: &Holder) -> Res<Option<Holder>> {
+    let (at, upto) = (count_at(row, 1)?, children(blob(row, 2)?)?);
+    let Some(((id, _), before)) = upto.split_last().filter(|_| upto.len() as u64 == at + 1) else {
+        return Err(Fault::Bad("a place that is not in its list"));
+    };
+    if *id != child.id {
+        return Ok(None);
+    }
+    let offset = before.iter().try_fold(child.offset, |sum, (_, size)| sum.checked_add(*size));
+    let offset = offset.ok_or(Fault::Bad("a list with impossible lengths"))?;
+    Ok(Some(Holder { id: content_id(blob(row, 0)?)?, offset }))
 }
 
 /// The children of a packed list, or of the first part of one: id and length.
@@ -297,7 +315,7 @@ mod tests {
         let (root, lists, chunks) = two_level_content(2, 3);
         let other = ChunkList::new(vec![chunks[5], chunks[0], chunks[5]]).unwrap();
         put_listed(&mut index, "two", root, &lists);
-        put_listed(&mut index, "other", other.content(), &[other.clone()]);
+        put_listed(&mut index, "other", other.content(), std::slice::from_ref(&other));
         put(&mut index, &of_kind("small", Kind::File(chunks[5])));
         // The same page is also a file of its own.
         put(&mut index, &of_kind("page", Kind::File(lists[1].content())));
@@ -324,8 +342,8 @@ mod tests {
         twin.id.0[31] ^= 1;
         let list = ChunkList::new(vec![Content::of_chunk(b"a"), Content::of_chunk(b"b")]).unwrap();
         let twins = ChunkList::new(vec![Content::of_chunk(b"b"), twin]).unwrap();
-        put_listed(&mut index, "one", list.content(), &[list.clone()]);
-        put_listed(&mut index, "two", twins.content(), &[twins.clone()]);
+        put_listed(&mut index, "one", list.content(), std::slice::from_ref(&list));
+        put_listed(&mut index, "two", twins.content(), std::slice::from_ref(&twins));
         put(&mut index, &of_kind("whole", Kind::File(twin)));
         let found = |id| -> Vec<String> {
             index.places(id, 9).unwrap().iter().map(|p| format!("{} {}", p.path, p.offset)).collect()
@@ -391,7 +409,7 @@ mod tests {
         let shared = ChunkList::new(vec![lists[1].content(), lists[0].content()]).unwrap();
         put_listed(&mut index, "f", root, &lists);
         put_listed(&mut index, "copy", root, &lists);
-        put_listed(&mut index, "shares", shared.content(), &[shared.clone()]);
+        put_listed(&mut index, "shares", shared.content(), std::slice::from_ref(&shared));
         assert_eq!(index.collect_lists(100).unwrap(), 0);
         index.add_history(&displaced("slot", "f", Some(root), 1)).unwrap();
         put(&mut index, &file("f", b"edited"));

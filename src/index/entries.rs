@@ -402,6 +402,33 @@ mod tests {
         assert_eq!(names(index.bucket(bucket, Some(&path("f06")), 1).unwrap()), paths(&["f07"]));
     }
 
+    #[test]
+    fn a_small_file_costs_at_most_350_bytes() {
+        const FILES: usize = 20_000;
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("index.db");
+        let mut index = Index::open(&at, EPOCH).unwrap();
+        index.begin().unwrap();
+        for n in 0..FILES {
+            let name = format!("projects/{:03}/some/directory/file-{n:08}.txt", n / 97);
+            let entry = file(&name, &n.to_be_bytes());
+            let look = DiskState {
+                kind: crate::core::disk::DiskKind::File,
+                size: 8,
+                mtime_ns: entry.mtime_ns,
+                ctime_ns: entry.mtime_ns,
+                inode: 5_000_000 + n as u64,
+                mode: 0o644,
+            };
+            index.put(&entry, Some(look), Mark::Here, 1_700_000_000_000).unwrap();
+        }
+        index.commit().unwrap();
+        index.set_clean().unwrap();
+        let bytes = std::fs::metadata(&at).unwrap().len() as usize;
+        assert!(bytes / FILES <= 350, "{} bytes per file", bytes / FILES);
+        println!("{} bytes per file", bytes / FILES);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
         #[test]
@@ -425,7 +452,8 @@ mod tests {
                 prop_assert_eq!(&index.digest().unwrap(), &digest);
                 prop_assert_eq!(totals.files + totals.directories + totals.symlinks, live);
                 let stored = super::super::counters::Counters::load(&index.conn).unwrap();
-                prop_assert_eq!((stored.digest(), stored.totals, stored.last_seq), (digest, totals, index.next_seq() - 1));
+                let last_seq = index.next_seq() - 1;
+                prop_assert_eq!((stored.digest(), stored.totals, stored.last_seq), (digest, totals, last_seq));
             }
         }
     }

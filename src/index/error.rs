@@ -9,9 +9,9 @@ use rusqlite::ErrorCode;
 pub enum IndexError {
     #[error("there is no index at {}", path.display())]
     Missing { path: PathBuf },
-    #[error("the index {} was written by a newer version of p2psync (format {found}, this one knows {known})", path.display())]
+    #[error("the index {} was written by a newer version (format {found}; known: {known})", path.display())]
     Newer { path: PathBuf, found: i64, known: i64 },
-    #[error("the index {} is of an older format ({found}); start the agent once to bring it up to date", path.display())]
+    #[error("the index {} is of an older format ({found}); start the agent to bring it up to date", path.display())]
     Older { path: PathBuf, found: i64 },
     #[error("the index {} is damaged: {what}", path.display())]
     Corrupt { path: PathBuf, what: String },

@@ -5,8 +5,8 @@
 //! stored. [`Index`] is the only writer and belongs to one thread; a [`Reader`] has a connection of its own, in any
 //! thread or process, and never blocks the writer. Every reading function is written once, on [`Reader`].
 //!
-//! Architecture invariant: nothing in here decides anything, looks at a folder or at a clock. The database can always be
-//! deleted: a scan and an exchange with peers rebuild it.
+//! Architecture invariant: nothing in here decides anything, looks at a folder or at a clock. The database can always
+//! be deleted: a scan and an exchange with peers rebuild it.
 
 mod contents;
 mod counters;
@@ -22,6 +22,7 @@ mod row;
 mod state;
 #[cfg(test)]
 mod testing;
+mod transaction;
 
 pub use error::IndexError;
 pub use log::{EVENTS_MAX, TEXT_BYTES_MAX};

@@ -1,4 +1,4 @@
-//! Opening an index: connections, format versions, the check after a crash; and transactions.
+//! Opening an index: connections, format versions, the check after a crash.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -6,12 +6,14 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, params};
 
 use super::IndexError;
 use super::counters::Counters;
 use super::error::{Fault, Res};
 use super::row::{blob, device_from};
+use super::transaction::Transaction;
 use crate::core::id::{DeviceId, EpochId};
 
 /// Each brings the format from its position to the next; never changed once released.
@@ -39,30 +41,20 @@ const DEVICES_CACHED_MAX: usize = 1024;
 pub struct Reader {
     pub(super) conn: Connection,
     path: PathBuf,
-    devices: RefCell<Devices>,
+    pub(super) devices: RefCell<Devices>,
     /// The writer's sums, which are ahead of the stored ones within a transaction.
     pub(super) counters: Option<Counters>,
 }
 
 /// The index of one folder, for its only writer.
 pub struct Index {
-    reader: Reader,
-    transaction: Transaction,
+    pub(super) reader: Reader,
+    pub(super) transaction: Transaction,
 }
 
-/// The open transaction, if any.
+/// Numbers of devices that were looked up.
 #[derive(Default)]
-struct Transaction {
-    /// How many times it was begun.
-    depth: u32,
-    /// A write in it failed, perhaps halfway: it can't be committed any more.
-    failed: bool,
-    /// The sums before it.
-    before: Option<Counters>,
-}
-
-#[derive(Default)]
-struct Devices {
+pub(super) struct Devices {
     by_number: HashMap<i64, DeviceId>,
     by_device: HashMap<DeviceId, i64>,
 }
@@ -222,95 +214,6 @@ impl Index {
         Ok(Self { reader, transaction: Transaction::default() })
     }
 
-    /// Begins a transaction. Within one it only counts: the outermost [`Index::commit`] commits.
-    pub fn begin(&mut self) -> Result<(), IndexError> {
-        if self.transaction.depth == 0 {
-            self.read(|r| Ok(r.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([]).map(drop)?))?;
-            self.transaction = Transaction { before: self.reader.counters.clone(), ..Transaction::default() };
-        }
-        self.transaction.depth += 1;
-        Ok(())
-    }
-
-    /// Ends what the last [`Index::begin`] began. A transaction in which a write failed is rolled back instead, with an
-    /// error.
-    pub fn commit(&mut self) -> Result<(), IndexError> {
-        match self.transaction.depth {
-            0 => return Err(Fault::Transaction("ended before it was begun").at(&self.path)),
-            1 => {}
-            _ => {
-                self.transaction.depth -= 1;
-                return Ok(());
-            }
-        }
-        let committed = self.check_transaction().and_then(|()| self.store_and_commit());
-        match committed {
-            Ok(()) => {
-                self.transaction = Transaction::default();
-                Ok(())
-            }
-            Err(fault) => {
-                let error = fault.at(&self.path);
-                self.rollback()?;
-                Err(error)
-            }
-        }
-    }
-
-    /// Undoes everything since the outermost [`Index::begin`]; nothing where no transaction is open.
-    pub fn rollback(&mut self) -> Result<(), IndexError> {
-        let Transaction { before, .. } = std::mem::take(&mut self.transaction);
-        if before.is_some() {
-            self.reader.counters = before;
-        }
-        // Numbers that were given in the transaction are gone with it.
-        self.reader.devices.replace(Devices::default());
-        if self.conn.is_autocommit() {
-            return Ok(());
-        }
-        self.read(|r| Ok(r.conn.prepare_cached("ROLLBACK")?.execute([]).map(drop)?))
-    }
-
-    /// Runs a writing function, in a transaction of its own if none is open.
-    pub(super) fn write<T>(&mut self, write: impl FnOnce(&mut Self) -> Res<T>) -> Result<T, IndexError> {
-        let own = self.transaction.depth == 0;
-        if own {
-            self.begin()?;
-        }
-        match self.check_transaction().and_then(|()| write(self)) {
-            Ok(value) => {
-                if own {
-                    self.commit()?;
-                }
-                Ok(value)
-            }
-            Err(fault) => {
-                self.transaction.failed = true;
-                let error = fault.at(&self.path);
-                if own {
-                    self.rollback()?;
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// The same, and what it wrote is on the disk when it returns.
-    pub(super) fn write_durably<T>(&mut self, write: impl FnOnce(&mut Self) -> Res<T>) -> Result<T, IndexError> {
-        if self.transaction.depth > 0 {
-            return Err(Fault::Transaction("open where one of its own is needed").at(&self.path));
-        }
-        self.read(|r| set(&r.conn, "synchronous", "FULL"))?;
-        let result = self.write(write);
-        self.read(|r| set(&r.conn, "synchronous", "NORMAL"))?;
-        result
-    }
-
-    /// Runs a statement that returns no rows; says how many it changed.
-    pub(super) fn execute(&self, sql: &str, params: impl Params) -> Res<usize> {
-        Ok(self.conn.prepare_cached(sql)?.execute(params)?)
-    }
-
     pub(super) fn counters_mut(&mut self) -> &mut Counters {
         self.reader.counters.as_mut().expect("an index that is open for writing has its sums loaded")
     }
@@ -324,24 +227,6 @@ impl Index {
         let number = self.conn.last_insert_rowid();
         self.devices.borrow_mut().remember(number, device);
         Ok(number)
-    }
-
-    /// SQLite rolls back by itself on some errors; what is written after that would be outside the transaction.
-    fn check_transaction(&self) -> Res<()> {
-        if self.transaction.failed {
-            return Err(Fault::Transaction("given up because a write in it failed"));
-        }
-        if self.conn.is_autocommit() {
-            return Err(Fault::Transaction("rolled back by an earlier error"));
-        }
-        Ok(())
-    }
-
-    fn store_and_commit(&mut self) -> Res<()> {
-        if let Some(counters) = &mut self.reader.counters {
-            counters.store(&self.reader.conn)?;
-        }
-        self.execute("COMMIT", []).map(drop)
     }
 }
 
@@ -367,6 +252,8 @@ fn thread_flags() -> OpenFlags {
 
 fn set_up(conn: &Connection, cache_kib: i64) -> Res<()> {
     conn.busy_timeout(BUSY_TIMEOUT)?;
+    // Otherwise statements that use an index on an expression are parsed anew for every value that is bound.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     set(conn, "cache_size", &(-cache_kib).to_string())?;
     set(conn, "temp_store", "MEMORY")
 }
@@ -385,7 +272,7 @@ fn set_up_writer(conn: &Connection) -> Res<i64> {
 }
 
 /// Sets a pragma, whether or not it answers with its new value.
-fn set(conn: &Connection, pragma: &str, value: &str) -> Res<()> {
+pub(super) fn set(conn: &Connection, pragma: &str, value: &str) -> Res<()> {
     let mut statement = conn.prepare(&format!("PRAGMA {pragma} = {value}"))?;
     let mut rows = statement.query([])?;
     while rows.next()?.is_some() {}
@@ -450,7 +337,6 @@ fn is_schema_error(error: &rusqlite::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Mark;
     use super::super::testing::*;
     use super::*;
     use crate::core::id::RunId;
@@ -599,67 +485,6 @@ mod tests {
     }
 
     #[test]
-    fn rolling_back_undoes_rows_numbers_sums_and_devices() {
-        let mut index = index();
-        put(&mut index, &file("kept", b"1"));
-        let (digest, totals) = (index.digest().unwrap(), index.totals().unwrap());
-        index.begin().unwrap();
-        put(&mut index, &full("undone"));
-        index.rollback().unwrap();
-        assert_eq!((index.digest().unwrap(), index.totals().unwrap(), index.next_seq()), (digest, totals, 2));
-        assert_eq!(count(&index, "devices"), 0);
-        // The author's number went with the transaction and is given anew.
-        put(&mut index, &full("done"));
-        assert_eq!(index.record(&path("done")).unwrap().unwrap().entry, full("done"));
-    }
-
-    #[test]
-    fn nested_transactions_end_with_the_outermost() {
-        let mut index = index();
-        assert!(index.commit().is_err());
-        index.begin().unwrap();
-        index.begin().unwrap();
-        put(&mut index, &file("a", b""));
-        index.commit().unwrap();
-        assert!(!index.conn.is_autocommit());
-        assert!(index.start_run(RunId(1)).is_err());
-        index.rollback().unwrap();
-        assert_eq!((index.record(&path("a")).unwrap(), index.next_seq()), (None, 1));
-        index.rollback().unwrap();
-    }
-
-    #[test]
-    fn a_transaction_in_which_a_write_failed_cannot_be_committed() {
-        let mut index = index();
-        index
-            .conn
-            .execute_batch("CREATE TEMP TRIGGER t BEFORE INSERT ON notes BEGIN SELECT RAISE(ABORT, 'no'); END")
-            .unwrap();
-        index.begin().unwrap();
-        put(&mut index, &file("a", b""));
-        assert!(index.set_note("k", Some("v")).is_err());
-        assert!(index.put(&file("b", b""), None, Mark::Here, 0).is_err());
-        assert!(matches!(index.commit(), Err(IndexError::Transaction { .. })));
-        assert_eq!((index.totals().unwrap().files, index.next_seq()), (0, 1));
-        put(&mut index, &file("a", b""));
-    }
-
-    #[test]
-    fn what_sqlite_rolled_back_by_itself_is_not_half_committed() {
-        let mut index = index();
-        index
-            .conn
-            .execute_batch("CREATE TEMP TRIGGER t BEFORE INSERT ON notes BEGIN SELECT RAISE(ROLLBACK, 'no'); END")
-            .unwrap();
-        index.begin().unwrap();
-        put(&mut index, &file("a", b""));
-        assert!(index.set_note("k", Some("v")).is_err());
-        assert!(index.put(&file("b", b""), None, Mark::Here, 0).is_err());
-        assert!(index.commit().is_err());
-        assert_eq!((count(&index, "entries"), index.next_seq()), (0, 1));
-    }
-
-    #[test]
     fn every_query_that_is_asked_often_uses_an_index() {
         let index = index();
         let id = "substr(content, 1, 8) = substr(?1, 1, 8) AND content = ?1";
@@ -669,6 +494,19 @@ mod tests {
             ("SELECT * FROM entries WHERE seq > ?1 ORDER BY seq".into(), "INTEGER PRIMARY KEY"),
             (format!("SELECT * FROM entries WHERE kind = 1 AND {id}"), "entries_content"),
             (format!("SELECT * FROM history WHERE content IS NOT NULL AND {id}"), "history_content"),
+            (
+                "SELECT path FROM entries WHERE kind = 0 AND changed_ms < ?1 AND seq <= ?2 AND mark = 0
+                 ORDER BY changed_ms LIMIT 5"
+                    .into(),
+                "entries_tombstones",
+            ),
+            ("SELECT 1 FROM entries WHERE path > ?1 AND path < ?2 AND kind <> 0".into(), "sqlite_autoindex_entries_1"),
+            ("SELECT 1 FROM rivals WHERE path = ?1 AND kind = 0".into(), "path=?"),
+            (
+                "SELECT * FROM problems WHERE retry_ms IS NOT NULL AND retry_ms <= ?1 ORDER BY retry_ms, path".into(),
+                "problems_retry",
+            ),
+            ("SELECT path FROM removals WHERE at_ms >= ?1 ORDER BY at_ms, path".into(), "removals_at"),
             ("SELECT * FROM entries WHERE mark = ?1 AND mark <> 0 ORDER BY path DESC".into(), "entries_mark"),
             (
                 "SELECT * FROM entries WHERE kind = 0 AND changed_ms < ?1 ORDER BY changed_ms".into(),
@@ -689,6 +527,17 @@ mod tests {
             assert!(steps.iter().any(|s| s.contains(plan)), "{sql}: {steps:?}");
             assert!(steps.iter().all(|s| !s.contains("TEMP B-TREE") && !s.starts_with("SCAN")), "{sql}: {steps:?}");
         }
+    }
+
+    #[test]
+    fn statements_are_not_parsed_again_for_every_value() {
+        let index = index();
+        let sql = "SELECT id FROM lists WHERE substr(own, 1, 8) = substr(?1, 1, 8) AND own = ?1";
+        let mut statement = index.conn.prepare(sql).unwrap();
+        for n in 0..20u8 {
+            statement.query([[n; 32].as_slice()]).unwrap().next().unwrap();
+        }
+        assert_eq!(statement.get_status(rusqlite::StatementStatus::RePrepare), 0);
     }
 
     fn statement_parameters(sql: &str) -> usize {

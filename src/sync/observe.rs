@@ -118,7 +118,9 @@ impl Folder {
         disk: DiskState,
         now: Now,
     ) -> Result<(), IndexError> {
-        if self.index.problem(path)?.is_some_and(|row| row.problem.kind != ProblemKind::Suspect) {
+        // It could be read, so trouble with reading is over.
+        let reading = [ProblemKind::SpecialFile, ProblemKind::Permission, ProblemKind::Io, ProblemKind::Busy];
+        if self.index.problem(path)?.is_some_and(|row| reading.contains(&row.problem.kind)) {
             self.index.clear_problem(path)?;
         }
         if ours.entry.kind == kind {

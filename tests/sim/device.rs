@@ -279,7 +279,15 @@ impl Device {
         Some(Slot { name, disk })
     }
 
-    fn place(&mut self, path: &RelPath, body: Body, mtime_ns: i64, mode: u32, expect: Option<&Expected>, now_ns: i64) -> Outcome {
+    fn place(
+        &mut self,
+        path: &RelPath,
+        body: Body,
+        mtime_ns: i64,
+        mode: u32,
+        expect: Option<&Expected>,
+        now_ns: i64,
+    ) -> Outcome {
         let (mut displaced, mut conflict) = (None, None);
         match (self.disk.get(path).map(Node::state), expect) {
             (None, None) => {}

@@ -212,7 +212,8 @@ impl World {
             return;
         }
         self.remove_tree(at, &to);
-        let moved: Vec<RelPath> = self.devices[at].disk.keys().filter(|p| p.is_below(&from) || **p == from).cloned().collect();
+        let moved: Vec<RelPath> =
+            self.devices[at].disk.keys().filter(|p| p.is_below(&from) || **p == from).cloned().collect();
         self.wall_ns += 1_000_003;
         for old in moved {
             let mut node = self.devices[at].disk.remove(&old).unwrap();
@@ -279,7 +280,8 @@ impl World {
             1 => {
                 let pick = self.random.below(self.devices[at].fetches.len());
                 let order = self.devices[at].fetches.remove(pick).unwrap();
-                let sources: Vec<usize> = order.sources.iter().map(|s| self.index_of(*s)).filter(|s| self.is_linked(at, *s)).collect();
+                let sources: Vec<usize> =
+                    order.sources.iter().map(|s| self.index_of(*s)).filter(|s| self.is_linked(at, *s)).collect();
                 let bytes = sources.iter().find_map(|s| self.devices[*s].content(order.content.id));
                 let result = self.devices[at].fetch(&order, bytes);
                 self.feed(at, Input::Fetched(vec![result]));
@@ -325,7 +327,8 @@ impl World {
         }
         let mut quiet = 0;
         for _ in 0..SETTLE_STEPS_MAX {
-            let busy = self.step() || self.devices.iter().any(Device::has_work) || self.queues.values().any(|q| !q.is_empty());
+            let busy =
+                self.step() || self.devices.iter().any(Device::has_work) || self.queues.values().any(|q| !q.is_empty());
             quiet = if busy { 0 } else { quiet + 1 };
             if quiet > 120 * self.devices.len() {
                 return;
@@ -347,9 +350,15 @@ impl World {
             }
             let Some(folder) = &device.folder else { continue };
             for record in folder.index().records_from(None, None, 1000).unwrap() {
-                println!("  index {:?} {:?} {:?} {:?}", record.entry.path, record.entry.kind, record.mark, record.entry.version);
+                println!(
+                    "  index {:?} {:?} {:?} {:?}",
+                    record.entry.path, record.entry.kind, record.mark, record.entry.version
+                );
                 for rival in folder.index().rivals(&record.entry.path).unwrap() {
-                    println!("    rival of {:?}: {:?} {:?} held {}", rival.peer, rival.entry.kind, rival.entry.version, rival.held);
+                    println!(
+                        "    rival of {:?}: {:?} {:?} held {}",
+                        rival.peer, rival.entry.kind, rival.entry.version, rival.held
+                    );
                 }
             }
             for problem in folder.index().problems(100).unwrap() {
@@ -380,12 +389,17 @@ impl World {
                 return Err(format!("the disk of {:?} differs from the first one's", device.id));
             }
         }
-        let digests: Vec<Vec<u128>> = self.devices.iter().filter_map(|d| d.folder.as_ref()).map(|f| f.index().digest().unwrap()).collect();
+        let digests: Vec<Vec<u128>> =
+            self.devices.iter().filter_map(|d| d.folder.as_ref()).map(|f| f.index().digest().unwrap()).collect();
         if digests.windows(2).any(|w| w[0] != w[1]) {
             return Err("the indexes differ though the disks are the same".into());
         }
-        let live: BTreeSet<&Vec<u8>> =
-            self.devices.iter().flat_map(|d| d.disk.values()).filter_map(|n| if let Body::File(b) = &n.body { Some(b) } else { None }).collect();
+        let live: BTreeSet<&Vec<u8>> = self
+            .devices
+            .iter()
+            .flat_map(|d| d.disk.values())
+            .filter_map(|n| if let Body::File(b) = &n.body { Some(b) } else { None })
+            .collect();
         for bytes in &self.written {
             if !live.contains(bytes) && !self.displaced.contains(bytes) {
                 return Err(format!("lost: {:?}", String::from_utf8_lossy(bytes)));
