@@ -50,7 +50,9 @@ pub(super) fn problem(doing: &str, errno: Errno) -> Problem {
 /// The problem of an item for an error of a call that was given its name.
 pub(super) fn name_problem(doing: &str, errno: Errno) -> Problem {
     if is_name_error(errno) {
-        let text = format!("could not {doing}: the file system here cannot hold this name; rename it on the device that has it");
+        let text = format!(
+            "could not {doing}: the file system here cannot hold this name; rename it on the device that has it"
+        );
         return Problem::new(ProblemKind::Name, text);
     }
     problem(doing, errno)

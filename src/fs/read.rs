@@ -39,7 +39,10 @@ pub struct HashedFile {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ReadOutcome {
     Hashed(HashedFile),
-    Link { disk: DiskState, target: Box<[u8]> },
+    Link {
+        disk: DiskState,
+        target: Box<[u8]>,
+    },
     Directory(DiskState),
     Gone,
     /// It changed while it was being read, or the reading was stopped.
@@ -66,7 +69,13 @@ pub fn examine(root: &OpenRoot, path: &RelPath, now_ns: i64, buffer: &mut Vec<u8
 }
 
 /// The same for a slot of the history.
-pub fn examine_slot(root: &OpenRoot, slot: &RelPath, now_ns: i64, buffer: &mut Vec<u8>, stop: &AtomicBool) -> ReadOutcome {
+pub fn examine_slot(
+    root: &OpenRoot,
+    slot: &RelPath,
+    now_ns: i64,
+    buffer: &mut Vec<u8>,
+    stop: &AtomicBool,
+) -> ReadOutcome {
     examine_in(root, Area::History, slot, now_ns, buffer, stop)
 }
 

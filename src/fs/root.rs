@@ -67,7 +67,9 @@ impl Root {
             checked => checked?,
         }
         self.open_own_dirs(&own)?;
-        rustix::fs::fsync(&own).and_then(|()| rustix::fs::fsync(&tree)).map_err(|e| FsError::io(&self.path, "write to", e))
+        rustix::fs::fsync(&own)
+            .and_then(|()| rustix::fs::fsync(&tree))
+            .map_err(|e| FsError::io(&self.path, "write to", e))
     }
 
     /// Opens the folder, if its directory and its marker are there. Nothing of the folder is ever made here; just the

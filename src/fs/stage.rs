@@ -201,7 +201,13 @@ fn parse_name(name: &[u8]) -> Option<Content> {
 fn open_own(place: &Place) -> Result<(File, Stat), Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let open = || -> Result<(File, Stat), Errno> {
-        let file = File::from(rustix::fs::openat(&place.dir, &*place.name, flags, Mode::from_raw_mode(0o600))?);
+        let mut opened = rustix::fs::openat(&place.dir, &*place.name, flags, Mode::from_raw_mode(0o600));
+        if matches!(opened, Err(Errno::ACCESS)) {
+            // It was made ready for a place whose mode keeps even its owner out.
+            sys::chmod_at(&place.dir, &place.name, 0o600)?;
+            opened = rustix::fs::openat(&place.dir, &*place.name, flags, Mode::from_raw_mode(0o600));
+        }
+        let file = File::from(opened?);
         let stat = rustix::fs::fstat(file.as_fd())?;
         Ok((file, stat))
     };

@@ -13,8 +13,7 @@ const NANOS: i64 = 1_000_000_000;
 /// Unit of `st_blocks` in bytes, whatever the file system's own block size is.
 const STAT_BLOCK_BYTES: u64 = 512;
 
-const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A name in an open directory.
 pub struct Place {

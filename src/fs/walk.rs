@@ -74,7 +74,9 @@ pub(super) fn walk_area(
         Ok((names, dir)) => walker.push(start.cloned(), names, dir),
         Err(errno) => match start {
             Some(_) if is_absence(errno) => return Ok(walker.walked),
-            Some(path) => walker.batch.push(Seen { path: path.clone(), state: Err(problem("list this directory", errno)) }),
+            Some(path) => {
+                walker.batch.push(Seen { path: path.clone(), state: Err(problem("list this directory", errno)) })
+            }
             None => return Err(FsError::io(root.path(), "list", errno)),
         },
     }
