@@ -14,7 +14,7 @@ use crate::core::chunker::{ChunkSizes, ListBuilder};
 use crate::core::content::{ChunkList, Content};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::path::RelPath;
-use crate::core::problem::{Problem, ProblemKind};
+use crate::core::problem::Problem;
 
 /// Size of the reused buffer in bytes: twice the largest chunk, so that a cut never waits for a tiny read.
 const BUFFER_BYTES: usize = 2 * 1024 * 1024;
@@ -254,9 +254,4 @@ fn with_reliability(disk: DiskState, now_ns: i64) -> DiskState {
     let is_near = |time_ns: i64| now_ns.abs_diff(time_ns) < window.unsigned_abs();
     let racy = is_near(disk.ctime_ns) || is_near(disk.mtime_ns);
     DiskState { ctime_ns: if racy { 0 } else { disk.ctime_ns }, ..disk }
-}
-
-/// The problem of a file that would not hold still.
-pub(super) fn busy() -> Problem {
-    Problem::new(ProblemKind::Busy, "changes while it is being read; it is taken once it is at rest")
 }
