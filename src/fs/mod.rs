@@ -18,3 +18,6 @@ pub mod stage;
 mod sys;
 pub mod walk;
 pub mod watch;
+
+#[cfg(test)]
+mod testing;

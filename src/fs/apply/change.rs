@@ -5,7 +5,7 @@ use rustix::io::Errno;
 
 use super::prepare::OWNER_BITS;
 use super::swap::InSlot;
-use super::{Batch, Step, failed};
+use super::{Batch, Step, Stop, failed};
 use crate::core::action::{Expected, Outcome};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::entry::MODE_MASK;
@@ -18,7 +18,7 @@ use crate::fs::sys::{self, Place};
 
 impl Batch<'_> {
     /// Makes a directory where nothing stands. Its owner can always work in it, whatever mode is asked for.
-    pub fn create_directory(&mut self, path: &RelPath, mode: u32) -> Result<Outcome, Outcome> {
+    pub fn create_directory(&mut self, path: &RelPath, mode: u32) -> Result<Outcome, Stop> {
         let target = self.target(path)?;
         match rustix::fs::mkdirat(&target.dir, &*target.name, Mode::from_raw_mode(OWNER_BITS as _)) {
             Ok(()) => {}
@@ -28,12 +28,12 @@ impl Batch<'_> {
         self.touch(Area::Tree, path);
         sys::chmod_at(&target.dir, &target.name, mode & MODE_MASK | OWNER_BITS)
             .map_err(|e| failed(problem("set the mode of the directory", e)))?;
-        let disk = target.stat().map_err(|_| Outcome::Changed)?;
+        let disk = target.stat().map_err(|_| Stop::Changed)?;
         Ok(done(sys::state_of(&disk), None))
     }
 
     /// Takes a file or link away into history.
-    pub fn remove(&mut self, path: &RelPath, expect: &Expected) -> Result<Outcome, Outcome> {
+    pub fn remove(&mut self, path: &RelPath, expect: &Expected) -> Result<Outcome, Stop> {
         if expect.disk.kind == DiskKind::Directory {
             return self.remove_directory(path);
         }
@@ -42,7 +42,7 @@ impl Batch<'_> {
         (self.at)(Step::Checked, path);
         let (name, place) = history::move_to_slot(self.root, &target, path, expect.content, self.context.now_ms)
             .map_err(|e| match e {
-                Errno::NOENT => Outcome::Changed,
+                Errno::NOENT => Stop::Changed,
                 other => failed(problem("move it into the history", other)),
             })?;
         (self.at)(Step::Swapped, path);
@@ -54,7 +54,7 @@ impl Batch<'_> {
             if sys::rename_noreplace(&slot.place, &target).is_err() {
                 self.rescue(path, &slot);
             }
-            return Err(Outcome::Changed);
+            return Err(Stop::Changed);
         }
         let settled = self.settle(path, slot, expect);
         Ok(Outcome::Done {
@@ -66,14 +66,14 @@ impl Batch<'_> {
     }
 
     /// Removes an empty directory; it is fine if it is gone already.
-    pub fn remove_directory(&mut self, path: &RelPath) -> Result<Outcome, Outcome> {
+    pub fn remove_directory(&mut self, path: &RelPath) -> Result<Outcome, Stop> {
         let target = match self.root.place(Area::Tree, path) {
             Err(errno) if is_absence(errno) => return Ok(done(None, None)),
             place => place.map_err(|e| failed(problem("open its directory", e)))?,
         };
         match self.look(path)? {
             None => return Ok(done(None, None)),
-            Some(found) if found.kind != DiskKind::Directory => return Err(Outcome::Changed),
+            Some(found) if found.kind != DiskKind::Directory => return Err(Stop::Changed),
             Some(_) => {}
         }
         self.remove_empty(&target)?;
@@ -89,21 +89,21 @@ impl Batch<'_> {
         expect: &DiskState,
         mtime_ns: i64,
         mode: u32,
-    ) -> Result<Outcome, Outcome> {
+    ) -> Result<Outcome, Stop> {
         let source = self.source(from)?;
         let target = self.target(to)?;
         match self.look(from)? {
             Some(found) if found.kind != DiskKind::Directory && is_expected(&found, expect) => {}
-            _ => return Err(Outcome::Changed),
+            _ => return Err(Stop::Changed),
         }
         if self.look(to)?.is_some() {
-            return Err(Outcome::Changed);
+            return Err(Stop::Changed);
         }
         (self.at)(Step::Checked, to);
         match self.rename(&source, &target, expect) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(self.taken(to)),
-            Err(Errno::NOENT) => return Err(Outcome::Changed),
+            Err(Errno::NOENT) => return Err(Stop::Changed),
             Err(errno) => return Err(failed(name_problem("rename it", errno))),
         }
         (self.at)(Step::Swapped, to);
@@ -130,15 +130,15 @@ impl Batch<'_> {
         expect: &DiskState,
         mtime_ns: i64,
         mode: u32,
-    ) -> Result<Outcome, Outcome> {
+    ) -> Result<Outcome, Stop> {
         let target = self.source(path)?;
         let found = match self.look(path)? {
             Some(found) if is_expected(&found, expect) => found,
-            _ => return Err(Outcome::Changed),
+            _ => return Err(Stop::Changed),
         };
         (self.at)(Step::Checked, path);
         let state = change_metadata(&target, &found, mtime_ns, mode).map_err(|errno| match errno {
-            errno if is_absence(errno) => Outcome::Changed,
+            errno if is_absence(errno) => Stop::Changed,
             other => failed(problem("set its mode or time", other)),
         })?;
         self.touch(Area::Tree, path);
@@ -150,9 +150,9 @@ impl Batch<'_> {
     }
 
     /// The place of something that is taken from where it stands: if even its directory is gone, it has changed.
-    fn source(&self, path: &RelPath) -> Result<Place, Outcome> {
+    fn source(&self, path: &RelPath) -> Result<Place, Stop> {
         self.root.place(Area::Tree, path).map_err(|errno| match errno {
-            errno if is_absence(errno) => Outcome::Changed,
+            errno if is_absence(errno) => Stop::Changed,
             other => failed(problem("open its directory", other)),
         })
     }

@@ -76,8 +76,8 @@ pub fn apply_watched(
         .zip(prepared)
         .map(|((work, action), prepared)| {
             let outcome = match prepared {
-                Ok(fresh) => batch.run(action, fresh.as_ref()).unwrap_or_else(|outcome| outcome),
-                Err(outcome) => outcome,
+                Ok(fresh) => batch.run(action, fresh.as_ref()).unwrap_or_else(Outcome::from),
+                Err(stop) => stop.into(),
             };
             if matches!(outcome, Outcome::Done { .. }) {
                 (batch.at)(Step::Settled, action.path());
@@ -95,6 +95,27 @@ pub fn apply_watched(
     outcomes
 }
 
+/// Why an action was not carried out: the outcomes in which nothing was done.
+enum Stop {
+    Changed,
+    NotEmpty,
+    ConflictNameTaken,
+    NotStaged,
+    Failed(Problem),
+}
+
+impl From<Stop> for Outcome {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Changed => Outcome::Changed,
+            Stop::NotEmpty => Outcome::NotEmpty,
+            Stop::ConflictNameTaken => Outcome::ConflictNameTaken,
+            Stop::NotStaged => Outcome::NotStaged,
+            Stop::Failed(problem) => Outcome::Failed(problem),
+        }
+    }
+}
+
 /// A batch on its way through phases two and three.
 struct Batch<'a> {
     root: &'a OpenRoot,
@@ -105,8 +126,7 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Both sides of the result are outcomes: the error side ends early.
-    fn run(&mut self, action: &Action, fresh: Option<&Fresh>) -> Result<Outcome, Outcome> {
+    fn run(&mut self, action: &Action, fresh: Option<&Fresh>) -> Result<Outcome, Stop> {
         match (action, fresh) {
             (Action::CreateDirectory { path, mode, expect: None }, _) => self.create_directory(path, *mode),
             (Action::CreateDirectory { path, mode, expect: Some(expect) }, None) => {
@@ -118,7 +138,7 @@ impl Batch<'_> {
                 | Action::PlaceSymlink { path, expect, .. },
                 Some(fresh),
             ) => self.put(path, fresh, expect.as_ref()),
-            (Action::PlaceFile { .. } | Action::PlaceSymlink { .. }, None) => Err(Outcome::NotStaged),
+            (Action::PlaceFile { .. } | Action::PlaceSymlink { .. }, None) => Err(Stop::NotStaged),
             (Action::Remove { path, expect }, _) => self.remove(path, expect),
             (Action::RemoveDirectory { path }, _) => self.remove_directory(path),
             (Action::Move { from, to, expect, mtime_ns, mode }, _) => {
@@ -131,7 +151,7 @@ impl Batch<'_> {
     }
 
     /// Puts something fresh at a path; if that fails, it goes back to where it can be used again.
-    fn put(&mut self, path: &RelPath, fresh: &Fresh, expect: Option<&Expected>) -> Result<Outcome, Outcome> {
+    fn put(&mut self, path: &RelPath, fresh: &Fresh, expect: Option<&Expected>) -> Result<Outcome, Stop> {
         let put = match expect {
             None => self.place_new(path, fresh),
             Some(expect) if expect.disk.kind == DiskKind::Directory => self.replace_directory(path, fresh, expect),
@@ -141,7 +161,7 @@ impl Batch<'_> {
     }
 
     /// The place of a target, whose directory has to be there.
-    fn target(&self, path: &RelPath) -> Result<Place, Outcome> {
+    fn target(&self, path: &RelPath) -> Result<Place, Stop> {
         self.root.place(Area::Tree, path).map_err(|errno| match errno {
             errno if is_absence(errno) => failed(Problem::new(
                 ProblemKind::InTheWay,
@@ -152,7 +172,7 @@ impl Batch<'_> {
     }
 
     /// What stands at a path; what cannot sync is in the way.
-    fn look(&self, path: &RelPath) -> Result<Option<DiskState>, Outcome> {
+    fn look(&self, path: &RelPath) -> Result<Option<DiskState>, Stop> {
         self.root.look(path).map_err(|problem| match problem.kind {
             ProblemKind::SpecialFile => failed(Problem::new(
                 ProblemKind::InTheWay,
@@ -163,14 +183,14 @@ impl Batch<'_> {
     }
 
     /// The outcome where a name turned out to be taken.
-    fn taken(&self, path: &RelPath) -> Outcome {
+    fn taken(&self, path: &RelPath) -> Stop {
         match self.root.look(path) {
             // By the exact bytes nothing is there, so another spelling of the name is.
             Ok(None) if self.root.folds() => failed(Problem::new(
                 ProblemKind::Name,
                 "this disk takes its name for that of another file beside it; rename one of the two",
             )),
-            _ => Outcome::Changed,
+            _ => Stop::Changed,
         }
     }
 
@@ -205,6 +225,6 @@ impl Batch<'_> {
     }
 }
 
-fn failed(problem: Problem) -> Outcome {
-    Outcome::Failed(problem)
+fn failed(problem: Problem) -> Stop {
+    Stop::Failed(problem)
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
-use super::{ApplyContext, SYNC_EACH_MAX, failed};
-use crate::core::action::{Action, Outcome, WorkId};
+use super::{ApplyContext, SYNC_EACH_MAX, Stop, failed};
+use crate::core::action::{Action, WorkId};
 use crate::core::content::{Content, ContentId};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::entry::MODE_MASK;
@@ -28,7 +28,7 @@ pub struct Fresh {
 }
 
 impl Fresh {
-    pub fn place(&self, root: &OpenRoot) -> Result<Place, Outcome> {
+    pub fn place(&self, root: &OpenRoot) -> Result<Place, Stop> {
         let mut place = root.stage_place("").map_err(|e| failed(problem("open the stage", e)))?;
         place.name = self.name.clone();
         Ok(place)
@@ -45,11 +45,7 @@ impl Fresh {
 }
 
 /// Makes ready what the actions put into the tree: for each one something, nothing, or the reason why not.
-pub fn all(
-    root: &OpenRoot,
-    context: &ApplyContext,
-    actions: &[(WorkId, Action)],
-) -> Vec<Result<Option<Fresh>, Outcome>> {
+pub fn all(root: &OpenRoot, context: &ApplyContext, actions: &[(WorkId, Action)]) -> Vec<Result<Option<Fresh>, Stop>> {
     let mut uses: HashMap<ContentId, usize> = HashMap::new();
     for (_, action) in actions {
         if let Action::PlaceFile { content, .. } = action {
@@ -58,7 +54,7 @@ pub fn all(
     }
     let files: usize = uses.values().sum();
     let sync_each = files <= SYNC_EACH_MAX;
-    let mut prepared: Vec<Result<Option<Fresh>, Outcome>> =
+    let mut prepared: Vec<Result<Option<Fresh>, Stop>> =
         actions.iter().map(|(_, action)| one(root, context, action, &mut uses, sync_each)).collect();
     if sync_each {
         return prepared;
@@ -85,7 +81,7 @@ fn one(
     action: &Action,
     uses: &mut HashMap<ContentId, usize>,
     sync_each: bool,
-) -> Result<Option<Fresh>, Outcome> {
+) -> Result<Option<Fresh>, Stop> {
     match action {
         Action::PlaceFile { content, mtime_ns, mode, .. } => {
             // The last action that wants a content gets the staged file itself, the others a copy.
@@ -110,10 +106,10 @@ fn file(
     mode: u32,
     as_copy: bool,
     sync: bool,
-) -> Result<Fresh, Outcome> {
+) -> Result<Fresh, Stop> {
     let io = |errno| failed(problem("make its staged file ready", errno));
     let Some((place, file)) = stage::open_complete(root, content).map_err(io)? else {
-        return Err(Outcome::NotStaged);
+        return Err(Stop::NotStaged);
     };
     let mode = mode & MODE_MASK;
     if as_copy {
@@ -130,7 +126,7 @@ fn file(
     fresh(place, false).map_err(io)
 }
 
-fn link(root: &OpenRoot, context: &ApplyContext, target: &[u8], mtime_ns: i64) -> Result<Fresh, Outcome> {
+fn link(root: &OpenRoot, context: &ApplyContext, target: &[u8], mtime_ns: i64) -> Result<Fresh, Stop> {
     let make = |place: &Place| rustix::fs::symlinkat(target, &place.dir, &*place.name);
     // An empty target is refused as if something were missing.
     let io = |errno| {
@@ -144,7 +140,7 @@ fn link(root: &OpenRoot, context: &ApplyContext, target: &[u8], mtime_ns: i64) -
     fresh(place, true).map_err(io)
 }
 
-fn directory(root: &OpenRoot, context: &ApplyContext, mode: u32) -> Result<Fresh, Outcome> {
+fn directory(root: &OpenRoot, context: &ApplyContext, mode: u32) -> Result<Fresh, Stop> {
     let io = |errno| failed(problem("make the directory", errno));
     let make = |place: &Place| rustix::fs::mkdirat(&place.dir, &*place.name, Mode::from_raw_mode(OWNER_BITS as _));
     let (place, ()) = stage::make_temporary(root, context.now_ms, make).map_err(io)?;

@@ -4,7 +4,7 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::prepare::Fresh;
-use super::{Batch, Step, failed};
+use super::{Batch, Step, Stop, failed};
 use crate::core::action::{Displace, Expected, Outcome, Slot};
 use crate::core::conflict::conflict_name;
 use crate::core::disk::{DiskKind, DiskState};
@@ -37,10 +37,10 @@ pub struct InSlot {
 
 impl Batch<'_> {
     /// Puts something where nothing stands.
-    pub fn place_new(&mut self, path: &RelPath, fresh: &Fresh) -> Result<Outcome, Outcome> {
+    pub fn place_new(&mut self, path: &RelPath, fresh: &Fresh) -> Result<Outcome, Stop> {
         let target = self.target(path)?;
         if self.look(path)?.is_some() {
-            return Err(Outcome::Changed);
+            return Err(Stop::Changed);
         }
         (self.at)(Step::Checked, path);
         match sys::rename_noreplace(&fresh.place(self.root)?, &target) {
@@ -54,11 +54,11 @@ impl Batch<'_> {
     }
 
     /// Puts something where a directory stands, which has to be empty.
-    pub fn replace_directory(&mut self, path: &RelPath, fresh: &Fresh, expect: &Expected) -> Result<Outcome, Outcome> {
+    pub fn replace_directory(&mut self, path: &RelPath, fresh: &Fresh, expect: &Expected) -> Result<Outcome, Stop> {
         let target = self.target(path)?;
         let found = self.look(path)?;
         if found.is_none_or(|found| found.kind != DiskKind::Directory) {
-            return Err(Outcome::Changed);
+            return Err(Stop::Changed);
         }
         (self.at)(Step::Checked, path);
         self.remove_empty(&target)?;
@@ -73,16 +73,16 @@ impl Batch<'_> {
     }
 
     /// Removes an empty directory; what is in one stays.
-    pub fn remove_empty(&self, place: &Place) -> Result<(), Outcome> {
+    pub fn remove_empty(&self, place: &Place) -> Result<(), Stop> {
         rustix::fs::unlinkat(&place.dir, &*place.name, AtFlags::REMOVEDIR).map_err(|errno| match errno {
-            Errno::NOTEMPTY | Errno::EXIST => Outcome::NotEmpty,
-            errno if is_absence(errno) => Outcome::Changed,
+            Errno::NOTEMPTY | Errno::EXIST => Stop::NotEmpty,
+            errno if is_absence(errno) => Stop::Changed,
             other => failed(problem("remove the directory", other)),
         })
     }
 
     /// Swaps something new with the file or link that stands there.
-    pub fn swap(&mut self, path: &RelPath, fresh: &Fresh, expect: &Expected) -> Result<Outcome, Outcome> {
+    pub fn swap(&mut self, path: &RelPath, fresh: &Fresh, expect: &Expected) -> Result<Outcome, Stop> {
         let target = self.target(path)?;
         self.check(path, expect)?;
         (self.at)(Step::Checked, path);
@@ -119,7 +119,7 @@ impl Batch<'_> {
         fresh: &InSlot,
         target: &Place,
         expect: &Expected,
-    ) -> Result<InSlot, Outcome> {
+    ) -> Result<InSlot, Stop> {
         let (name, place) =
             history::move_to_slot(self.root, target, path, expect.content, self.context.now_ms).map_err(swap_error)?;
         self.touch(Area::History, &name);
@@ -131,21 +131,21 @@ impl Batch<'_> {
                     self.rescue(path, &old);
                 }
                 self.touch(Area::Tree, path);
-                Err(if errno == Errno::EXIST { Outcome::Changed } else { swap_error(errno) })
+                Err(if errno == Errno::EXIST { Stop::Changed } else { swap_error(errno) })
             }
         }
     }
 
     /// Compares what stands at a path with what the index has seen there, and looks whether its place is free.
-    pub fn check(&self, path: &RelPath, expect: &Expected) -> Result<(), Outcome> {
+    pub fn check(&self, path: &RelPath, expect: &Expected) -> Result<(), Stop> {
         match self.look(path)? {
             Some(found) if is_expected(&found, &expect.disk) => {}
-            _ => return Err(Outcome::Changed),
+            _ => return Err(Stop::Changed),
         }
         if let Displace::ConflictCopy(copy) = &expect.displace {
             let place = self.target(copy)?;
             match place.stat() {
-                Ok(_) => return Err(Outcome::ConflictNameTaken),
+                Ok(_) => return Err(Stop::ConflictNameTaken),
                 Err(Errno::NOENT) => {}
                 Err(errno) => return Err(failed(name_problem("make the conflict copy", errno))),
             }
@@ -238,9 +238,9 @@ impl Batch<'_> {
     }
 }
 
-fn swap_error(errno: Errno) -> Outcome {
+fn swap_error(errno: Errno) -> Stop {
     match errno {
-        errno if is_absence(errno) => Outcome::Changed,
+        errno if is_absence(errno) => Stop::Changed,
         other => failed(name_problem("swap it into its place", other)),
     }
 }
