@@ -51,7 +51,7 @@ pub fn slot_name(path: &RelPath, content: Option<ContentId>, now_ms: i64, nonce:
     let name = path.file_name();
     let room = COMPONENT_BYTES_MAX - tail.len();
     let shortened = match std::str::from_utf8(name) {
-        Ok(text) => text.floor_char_boundary(room.min(text.len())),
+        Ok(text) => (0..=room.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0),
         Err(_) => room.min(name.len()),
     };
     let full = [name.get(..shortened).unwrap_or_default(), &tail[..]].concat();
@@ -249,4 +249,93 @@ fn sync_up(root: &OpenRoot, path: &RelPath) -> Result<(), Errno> {
         rustix::fs::fsync(sys::open_dir_beneath(root.base(Area::Tree), parent_bytes(&above))?)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::testing::{Folder, path};
+    use proptest::prelude::*;
+
+    fn slot(folder: &Folder, name: &str, bytes: &[u8]) -> RelPath {
+        folder.write(name, bytes);
+        let place = folder.open.place(Area::Tree, &path(name)).unwrap();
+        move_to_slot(&folder.open, &place, &path(name), Some(Content::of_chunk(bytes).id), 1).unwrap().0
+    }
+
+    fn listed(folder: &Folder) -> Vec<RelPath> {
+        let mut all = Vec::new();
+        slots(&folder.open, &mut |batch| {
+            all.extend(batch.into_iter().map(|seen| seen.path));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn every_path_has_slot_names_that_differ_and_fit(dirs in "([a-z]{1,200}/){0,3}", name in "\\PC{1,60}", now_ms: i64, id: [u8; 32]) {
+            if let Ok(path) = RelPath::parse([dirs.as_bytes(), name.as_bytes()].concat().as_slice()) {
+                let slot = slot_name(&path, Some(ContentId(id)), now_ms, 7);
+                prop_assert_eq!(slot.parent(), path.parent());
+                prop_assert_eq!(shown_content(&slot).map(String::from), Some(hex(&id[..8])));
+                prop_assert_ne!(&slot, &slot_name(&path, Some(ContentId(id)), now_ms, 8));
+                let without = slot_name(&path, None, now_ms, 7);
+                prop_assert_eq!(shown_content(&without), None);
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_paths_have_slots_too() {
+        let long = format!("{}/{}/{}", vec!["x".repeat(255); 127].join("/"), "y".repeat(150), "n".repeat(100));
+        let slot = slot_name(&path(&long), None, 1, 1);
+        assert!(slot.parent().is_none() && slot.file_name().starts_with(&[b'n'; 100]));
+    }
+
+    #[test]
+    fn the_same_file_twice_in_one_millisecond_gets_two_slots() {
+        let folder = Folder::new();
+        let (a, b) = (slot(&folder, "d/a", b"x"), slot(&folder, "d/a", b"x"));
+        assert_ne!(a, b);
+        let mut wanted = vec![a.clone(), b.clone()];
+        wanted.sort();
+        assert_eq!(listed(&folder), wanted);
+        expire(&folder.open, &a).unwrap();
+        expire(&folder.open, &a).unwrap();
+        assert_eq!(listed(&folder), std::slice::from_ref(&b));
+        expire(&folder.open, &b).unwrap();
+        assert_eq!(std::fs::read_dir(folder.at(".p2psync/history")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_restored_file_is_a_copy_with_the_old_time_and_takes_nobodys_place() {
+        let folder = Folder::new();
+        let slot = slot(&folder, "d/a", b"old");
+        std::fs::remove_dir(folder.at("d")).unwrap();
+        let before = look(&folder.open, &slot).unwrap().unwrap();
+        let disk = restore(&folder.open, &slot, &path("d/a"), 5).unwrap();
+        assert_eq!((folder.text("d/a"), disk.mtime_ns, disk.mode), ("old".into(), before.mtime_ns, before.mode));
+        assert_eq!(restore(&folder.open, &slot, &path("d/a"), 5), Err(RestoreError::Taken));
+        assert_eq!(restore(&folder.open, &slot, &path("d/a/b"), 5), Err(RestoreError::Taken));
+        assert_eq!(restore(&folder.open, &path("none"), &path("b"), 5), Err(RestoreError::Gone));
+        assert_eq!(listed(&folder), [slot]);
+        assert_eq!(std::fs::read_dir(folder.at(".p2psync/stage")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_slot_can_be_put_back_or_returned_to_the_stage() {
+        let folder = Folder::new();
+        let first = slot(&folder, "a", b"edited");
+        folder.write("taken", b"users");
+        assert_eq!(put_back(&folder.open, &first, &path("taken")), Err(RestoreError::Taken));
+        assert_eq!(put_back(&folder.open, &first, &path("b")).ok(), folder.look("b"));
+        assert_eq!(put_back(&folder.open, &first, &path("c")), Err(RestoreError::Gone));
+        let second = slot(&folder, "a", b"staged");
+        let content = Content::of_chunk(b"staged");
+        back_to_stage(&folder.open, &second, content).unwrap();
+        assert_eq!(stage::staged(&folder.open).unwrap(), [content]);
+        assert_eq!((listed(&folder), folder.text("taken")), (vec![], "users".into()));
+    }
 }

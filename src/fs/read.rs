@@ -255,3 +255,102 @@ fn with_reliability(disk: DiskState, now_ns: i64) -> DiskState {
     let racy = is_near(disk.ctime_ns) || is_near(disk.mtime_ns);
     DiskState { ctime_ns: if racy { 0 } else { disk.ctime_ns }, ..disk }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::problem::ProblemKind;
+    use crate::fs::testing::{Folder, LATER_NS, noise, path};
+
+    fn never() -> AtomicBool {
+        AtomicBool::new(false)
+    }
+
+    #[test]
+    fn a_file_is_cut_the_same_through_the_buffer_as_in_one_piece() {
+        let folder = Folder::new();
+        for len in [0, 1, 16_384, 300_000, BUFFER_BYTES, BUFFER_BYTES + 1, 5_000_000] {
+            let bytes = noise(len, len as u64);
+            folder.write("a", &bytes);
+            let mut builder = ListBuilder::default();
+            let sizes = ChunkSizes::for_file(len as u64);
+            let mut at = 0;
+            while at < len {
+                let cut = sizes.first_cut(&bytes[at..], true).unwrap();
+                builder.push(Content::of_chunk(&bytes[at..at + cut])).unwrap();
+                at += cut;
+            }
+            let (content, lists) = builder.finish().unwrap();
+            let hashed = folder.hashed("a");
+            assert_eq!((hashed.content, hashed.lists, hashed.content.size), (content, lists, len as u64));
+        }
+    }
+
+    #[test]
+    fn says_what_stands_there() {
+        let folder = Folder::new();
+        std::fs::create_dir(folder.at("d")).unwrap();
+        std::os::unix::fs::symlink("d/\u{fc}", folder.at("l")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            folder.at("fifo"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        assert!(matches!(folder.examine("d"), ReadOutcome::Directory(_)));
+        assert!(matches!(folder.examine("l"), ReadOutcome::Link { target, .. } if *target == *"d/\u{fc}".as_bytes()));
+        assert_eq!(folder.examine("l/x"), ReadOutcome::Gone);
+        assert_eq!(folder.examine("missing"), ReadOutcome::Gone);
+        assert!(matches!(folder.examine("fifo"), ReadOutcome::Failed(p) if p.kind == ProblemKind::SpecialFile));
+    }
+
+    #[test]
+    fn a_look_too_close_to_the_last_write_is_marked() {
+        let disk = DiskState { kind: DiskKind::File, size: 1, mtime_ns: 5, ctime_ns: 7_000_000_001, inode: 1, mode: 0 };
+        assert_eq!(with_reliability(disk, 7_010_000_000).ctime_ns, 0);
+        assert_eq!(with_reliability(disk, 7_030_000_000).ctime_ns, disk.ctime_ns);
+        // A clock that was set back: a new write would not get the same time.
+        assert_eq!(with_reliability(disk, 1_000_000_000).ctime_ns, disk.ctime_ns);
+        let coarse = DiskState { mtime_ns: 6_000_000_000, ctime_ns: 6_000_000_000, ..disk };
+        assert_eq!(with_reliability(coarse, 7_900_000_000).ctime_ns, 0);
+        assert_eq!(with_reliability(coarse, 8_100_000_000).ctime_ns, coarse.ctime_ns);
+    }
+
+    #[test]
+    fn a_file_that_changed_since_it_was_seen_is_busy() {
+        let folder = Folder::new();
+        folder.write("a", b"before");
+        let place = folder.open.place(Area::Tree, &path("a")).unwrap();
+        let seen = place.stat().unwrap();
+        folder.write("a", b"afterwards");
+        let outcome = hash_place(&place, &seen, LATER_NS, &mut Vec::new(), &never());
+        assert_eq!(outcome, Ok(ReadOutcome::Busy));
+        let file = File::open(folder.at("a")).unwrap();
+        assert_eq!(hash_bytes(&file, 100, &mut Vec::new(), &never()), Ok(None), "shorter than it was");
+        let stopped = hash_bytes(&file, 10, &mut Vec::new(), &AtomicBool::new(true));
+        assert_eq!(stopped, Ok(None));
+    }
+
+    #[test]
+    fn ranges_are_read_only_from_the_file_that_was_expected() {
+        let folder = Folder::new();
+        folder.write("a", b"0123456789");
+        let seen = folder.look("a").unwrap();
+        let read = |offset, len| read_range(&folder.open, &path("a"), &seen, offset, len);
+        assert_eq!(read(3, 4).unwrap(), b"3456");
+        assert_eq!(read(10, 0).unwrap(), b"");
+        assert_eq!(read(8, 3), Err(RangeError::Changed));
+        assert_eq!(read(u64::MAX, 2), Err(RangeError::Changed));
+        let racy = DiskState { ctime_ns: 0, ..seen };
+        assert_eq!(read_range(&folder.open, &path("a"), &racy, 0, 2).unwrap(), b"01");
+        let gone = read_range(&folder.open, &path("b"), &seen, 0, 2);
+        assert_eq!(gone, Err(RangeError::Gone));
+        std::fs::remove_file(folder.at("a")).unwrap();
+        folder.write("other", b"");
+        folder.write("a", b"9876543210");
+        assert_eq!(read(3, 4), Err(RangeError::Changed));
+        assert_eq!(read_slot(&folder.open, &path("none"), 0, usize::MAX), Err(RangeError::Gone));
+    }
+}

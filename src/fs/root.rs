@@ -241,3 +241,56 @@ fn folds_names(tree: &OwnedFd, own: &OwnedFd) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::testing::{Folder, path};
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn creating_twice_is_fine_but_not_for_another_folder() {
+        let folder = Folder::new();
+        folder.root.create().unwrap();
+        let mode = std::fs::metadata(folder.at(".p2psync")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        let other = Root::new(folder.root.path().into(), "other".parse().unwrap());
+        assert!(matches!(other.create(), Err(FsError::OtherFolder { found, .. }) if found == "test"));
+        assert!(matches!(other.open(), Err(FsError::OtherFolder { .. })));
+    }
+
+    #[test]
+    fn opening_tells_a_missing_root_from_a_missing_marker_and_makes_neither() {
+        let folder = Folder::new();
+        std::fs::write(folder.at(".p2psync/marker"), b"").unwrap();
+        assert!(matches!(folder.root.open(), Err(FsError::MarkerGone { .. })));
+        std::fs::remove_dir_all(folder.at(".p2psync")).unwrap();
+        assert!(matches!(folder.root.open(), Err(FsError::MarkerGone { .. })));
+        assert!(folder.open.check().is_err());
+        std::fs::remove_dir(folder.root.path()).unwrap();
+        assert!(matches!(folder.root.open(), Err(FsError::RootGone { .. })));
+        assert!(!folder.root.path().exists());
+    }
+
+    #[test]
+    fn a_cleared_history_comes_back_beside_a_good_marker() {
+        let folder = Folder::new();
+        std::fs::remove_dir(folder.at(".p2psync/history")).unwrap();
+        folder.root.open().unwrap();
+        assert!(folder.at(".p2psync/history").is_dir());
+    }
+
+    #[test]
+    fn looks_by_exact_bytes_without_following_links() {
+        let folder = Folder::new();
+        folder.write("dir/File", b"12345");
+        std::os::unix::fs::symlink("dir", folder.at("link")).unwrap();
+        assert_eq!(folder.look("dir/File").map(|s| s.size), Some(5));
+        for absent in ["dir/file", "link/File", "dir/File/below", "no/such", &"x".repeat(255)] {
+            assert_eq!(folder.look(absent), None, "{absent}");
+        }
+        assert!(folder.open.is_spelled_so(&path("dir/File")).unwrap());
+        assert!(!folder.open.is_spelled_so(&path("dir/file")).unwrap());
+        assert!(!folder.open.folds() && folder.open.free_bytes().unwrap() > 0);
+    }
+}

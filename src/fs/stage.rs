@@ -71,10 +71,11 @@ impl StagedFile {
         if end.is_none_or(|end| end > self.content.size) {
             return Err(Problem::new(ProblemKind::BadBytes, "a chunk reaches beyond the end of the file"));
         }
-        let whole = [(0..bytes.len())];
-        let runs = data_runs(offset, bytes);
-        let holes = runs != whole && (!self.has_data || sys::is_hole(&self.file, offset, bytes.len() as u64));
-        let runs = if holes { &runs[..] } else { &whole[..] };
+        let mut runs = data_runs(offset, bytes);
+        let has_zeros = runs.iter().map(Range::len).sum::<usize>() < bytes.len();
+        if has_zeros && self.has_data && !sys::is_hole(&self.file, offset, bytes.len() as u64) {
+            runs = std::iter::once(0..bytes.len()).collect();
+        }
         for run in runs {
             let data = bytes.get(run.clone()).unwrap_or_default();
             let written = self.file.write_all_at(data, offset + run.start as u64);
@@ -245,4 +246,108 @@ fn data_runs(offset: u64, bytes: &[u8]) -> Vec<Range<usize>> {
 
 fn in_mib(bytes: u64) -> u64 {
     bytes.div_ceil(1024 * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::testing::Folder;
+    use proptest::prelude::*;
+    use std::os::unix::fs::MetadataExt;
+
+    fn big(size: u64) -> Content {
+        Content { id: ContentId([0xab; 32]), depth: 1, size }
+    }
+
+    #[test]
+    fn an_interrupted_download_goes_on_where_it_stopped() {
+        let folder = Folder::new();
+        let content = big(1_000_000);
+        let first = StagedFile::open(&folder.open, content).unwrap();
+        assert!(!first.has_data());
+        first.write(500_000, b"in the middle").unwrap();
+        drop(first);
+        assert_eq!(staged(&folder.open).unwrap(), [content]);
+        let again = StagedFile::open(&folder.open, content).unwrap();
+        assert!(again.has_data());
+        assert_eq!(again.read(500_000, 13).unwrap(), b"in the middle");
+        assert_eq!(again.read(0, 3).unwrap(), [0; 3]);
+        assert!(again.read(999_999, 2).is_err() && again.write(999_999, b"xx").is_err());
+        assert!(again.write(u64::MAX, b"xx").is_err());
+        discard(&folder.open, content).unwrap();
+        assert_eq!(staged(&folder.open).unwrap(), []);
+    }
+
+    #[test]
+    fn zeros_stay_holes_but_overwrite_what_is_there() {
+        let folder = Folder::new();
+        let content = big(64 * 1024 * 1024);
+        let name = folder.at(".p2psync/stage").join(stage_name(content));
+        let file = StagedFile::open(&folder.open, content).unwrap();
+        for i in 0..64 {
+            file.write(i * 1024 * 1024, &vec![0; 1024 * 1024]).unwrap();
+        }
+        assert!(std::fs::metadata(&name).unwrap().blocks() < 100);
+        file.write(4096, &[7; 8192]).unwrap();
+        drop(file);
+        let file = StagedFile::open(&folder.open, content).unwrap();
+        file.write(0, &[0; 16384]).unwrap();
+        assert_eq!(file.read(0, 16384).unwrap(), [0; 16384]);
+    }
+
+    #[test]
+    fn a_download_that_cannot_fit_is_refused_before_it_begins() {
+        let folder = Folder::new();
+        let problem = StagedFile::open(&folder.open, big(1 << 55)).err().unwrap();
+        assert_eq!(problem.kind, ProblemKind::NoSpace);
+        assert_eq!(staged(&folder.open).unwrap(), []);
+    }
+
+    #[test]
+    fn a_staged_name_that_is_also_a_users_file_is_never_written_to() {
+        let folder = Folder::new();
+        let content = Content::of_chunk(b"bytes");
+        folder.write("users", b"users bytes");
+        std::fs::hard_link(folder.at("users"), folder.at(".p2psync/stage").join(stage_name(content))).unwrap();
+        stage_small(&folder.open, content, b"bytes").unwrap();
+        assert_eq!(folder.text("users"), "users bytes");
+        assert!(open_complete(&folder.open, content).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_sweep_takes_temporary_things_only() {
+        let folder = Folder::new();
+        stage_small(&folder.open, Content::of_chunk(b"x"), b"x").unwrap();
+        temporary_file(&folder.open, 5).unwrap();
+        temporary_file(&folder.open, 5).unwrap();
+        std::fs::create_dir(folder.at(".p2psync/stage/tmp-d")).unwrap();
+        std::fs::write(folder.at(".p2psync/stage/unknown"), b"x").unwrap();
+        sweep(&folder.open).unwrap();
+        assert_eq!(std::fs::read_dir(folder.at(".p2psync/stage")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn only_names_that_were_written_here_are_read_as_contents() {
+        let content = big(12);
+        assert_eq!(parse_name(stage_name(content).as_bytes()), Some(content));
+        let name = stage_name(content);
+        for bad in [name.to_uppercase(), format!("{name}-1"), name.replace("-12", "-+12"), name.replace("-1-", "-9-")] {
+            assert_eq!(parse_name(bad.as_bytes()), None, "{bad}");
+        }
+        assert_eq!(parse_name("\u{fc}\u{fc}-1-1".as_bytes()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn runs_leave_out_nothing_but_zeros(offset in 0u64..10_000, blocks in prop::collection::vec((0u8..2, 1usize..9000), 0..6)) {
+            let bytes: Vec<u8> = blocks.iter().flat_map(|(b, n)| vec![*b; *n]).collect();
+            let runs = data_runs(offset, &bytes);
+            let mut rebuilt = vec![0; bytes.len()];
+            for run in &runs {
+                rebuilt[run.clone()].copy_from_slice(&bytes[run.clone()]);
+            }
+            prop_assert_eq!(rebuilt, bytes);
+            prop_assert!(runs.windows(2).all(|w| w[0].end < w[1].start));
+        }
+    }
 }

@@ -198,3 +198,136 @@ impl Walker<'_> {
         self.batch.push(Seen { path, state: Err(problem) });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::testing::{Folder, path};
+    use proptest::prelude::*;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn walk_all(folder: &Folder, start: Option<&RelPath>) -> (Vec<Seen>, Walked) {
+        let mut all = Vec::new();
+        let walked = walk(&folder.open, start, &mut |_, _| true, &mut |batch| {
+            assert!(batch.len() <= BATCH_ENTRIES + 1);
+            all.extend(batch);
+            ControlFlow::Continue(())
+        });
+        (all, walked.unwrap())
+    }
+
+    fn names(seen: &[Seen]) -> Vec<String> {
+        seen.iter().map(|s| s.path.to_string()).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn the_order_is_that_of_paths(made in prop::collection::btree_set("[a-c !.~-]{1,2}(/[a-c !.~-]{1,2}){0,3}", 0..20)) {
+            let folder = Folder::new();
+            for name in &made {
+                if RelPath::parse(name.as_bytes()).is_ok() {
+                    std::fs::create_dir_all(folder.at(name)).unwrap();
+                }
+            }
+            let (seen, walked) = walk_all(&folder, None);
+            let paths: Vec<&RelPath> = seen.iter().map(|s| &s.path).collect();
+            prop_assert!(paths.is_sorted_by(|a, b| a < b), "{:?}", paths);
+            prop_assert_eq!(walked, Walked::default());
+            let wanted: std::collections::BTreeSet<RelPath> = made
+                .iter()
+                .filter_map(|n| RelPath::parse(n.as_bytes()).ok())
+                .flat_map(|p| p.ancestors().chain([p.clone()]).collect::<Vec<_>>())
+                .collect();
+            prop_assert_eq!(paths, wanted.iter().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn starts_below_a_directory_and_leaves_out_what_is_not_entered() {
+        let folder = Folder::new();
+        for name in ["a/b/c", "a/b!", "a/d/e/f", "z"] {
+            folder.write(name, b"");
+        }
+        assert_eq!(names(&walk_all(&folder, Some(&path("a"))).0), ["a/b", "a/b/c", "a/b!", "a/d", "a/d/e", "a/d/e/f"]);
+        assert_eq!(walk_all(&folder, Some(&path("missing"))).0, []);
+        assert_eq!(walk_all(&folder, Some(&path("z"))).0, []);
+        let mut seen = Vec::new();
+        let mut enter = |p: &RelPath, kind| p.as_bytes() != b"a/d" || kind != DiskKind::Directory;
+        walk(&folder.open, None, &mut enter, &mut |batch| {
+            seen.extend(batch);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(names(&seen), ["a", "a/b", "a/b/c", "a/b!", "z"]);
+    }
+
+    #[test]
+    fn many_entries_come_in_batches_and_can_be_stopped() {
+        let folder = Folder::new();
+        (0..1000).for_each(|i| folder.write(&format!("{i}"), b""));
+        assert_eq!(walk_all(&folder, None).0.len(), 1000);
+        let mut batches = 0;
+        let walked = walk(&folder.open, None, &mut |_, _| true, &mut |_| {
+            batches += 1;
+            ControlFlow::Break(())
+        });
+        assert!(walked.unwrap().stopped && batches == 1);
+    }
+
+    #[test]
+    fn what_cannot_sync_is_reported_and_not_followed() {
+        let folder = Folder::new();
+        folder.write("dir/.P2Psync/x", b"");
+        folder.write("dir/y", b"");
+        std::os::unix::fs::symlink("dir", folder.at("link")).unwrap();
+        std::fs::write(folder.root.path().join(std::ffi::OsStr::from_bytes(b"\xff")), b"").unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(folder.at("socket")).unwrap();
+        let (seen, walked) = walk_all(&folder, None);
+        assert_eq!(names(&seen), ["dir", "dir/y", "link", "socket", "\\xff"]);
+        let is_special = |s: &Seen| s.state.as_ref().is_err_and(|p| p.kind == ProblemKind::SpecialFile);
+        assert!(is_special(&seen[3]));
+        assert_eq!((walked.refused_count, walked.refused[0].display.as_str()), (1, "dir/.P2Psync"));
+    }
+
+    #[test]
+    fn an_unreadable_directory_is_an_error_on_its_own_path() {
+        let folder = Folder::new();
+        folder.write("dir/y", b"");
+        std::fs::set_permissions(folder.at("dir"), std::fs::Permissions::from_mode(0o000)).unwrap();
+        let (seen, _) = walk_all(&folder, None);
+        let (below, _) = walk_all(&folder, Some(&path("dir")));
+        std::fs::set_permissions(folder.at("dir"), std::fs::Permissions::from_mode(0o700)).unwrap();
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(names(&seen), ["dir", "dir/y"]);
+            return;
+        }
+        for seen in [seen, below] {
+            assert_eq!(names(&seen), ["dir"]);
+            assert_eq!(seen[0].state.as_ref().unwrap_err().kind, ProblemKind::Permission);
+        }
+    }
+
+    #[test]
+    fn a_deep_tree_takes_few_handles_and_no_stack() {
+        let folder = Folder::new();
+        let deep = vec!["d"; 2000].join("/");
+        drop(sys::make_dirs_beneath(folder.open.base(Area::Tree), deep.as_bytes(), 0o700).unwrap());
+        let (seen, _) = walk_all(&folder, None);
+        assert_eq!(seen.len(), 2000);
+        assert!(seen.iter().all(|s| s.state.is_ok()));
+        assert_eq!(seen[1999].path.as_bytes(), deep.as_bytes());
+    }
+
+    #[test]
+    fn a_marker_that_goes_away_during_the_walk_makes_it_worthless() {
+        let folder = Folder::new();
+        folder.write("a", b"");
+        let walked = walk(&folder.open, None, &mut |_, _| true, &mut |_| {
+            std::fs::remove_file(folder.at(".p2psync/marker")).unwrap();
+            ControlFlow::Continue(())
+        });
+        assert!(matches!(walked, Err(FsError::MarkerGone { .. })));
+    }
+}

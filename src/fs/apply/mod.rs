@@ -11,9 +11,6 @@ mod change;
 mod prepare;
 mod swap;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::BTreeSet;
 
 use rustix::io::Errno;
@@ -228,3 +225,6 @@ impl Batch<'_> {
 fn failed(problem: Problem) -> Stop {
     Stop::Failed(problem)
 }
+
+#[cfg(test)]
+mod tests;

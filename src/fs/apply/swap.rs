@@ -113,7 +113,7 @@ impl Batch<'_> {
 
     /// Where a file system cannot swap: the old file leaves first, for a moment nothing is there, then the new one
     /// comes. Nothing is overwritten either way. Says where the old one went.
-    fn swap_in_two(
+    pub(super) fn swap_in_two(
         &mut self,
         path: &RelPath,
         fresh: &InSlot,

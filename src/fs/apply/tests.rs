@@ -503,3 +503,24 @@ fn a_swap_cut_off_at_any_step_loses_nothing() {
         assert!(["old", "new"].contains(&&*folder.text("a")));
     }
 }
+
+#[test]
+fn where_the_system_cannot_swap_two_renames_do_it_and_nothing_is_overwritten() {
+    for taken in [false, true] {
+        let folder = Folder::new();
+        let expect = old(&folder, "a", b"old");
+        folder.write(".p2psync/history/fresh", b"new");
+        let mut at = |_: Step, _: &RelPath| {};
+        let mut batch = Batch { root: &folder.open, context: &CONTEXT, at: &mut at, touched: BTreeSet::new() };
+        let (name, target) = (path("fresh"), folder.open.place(Area::Tree, &path("a")).unwrap());
+        let mut fresh = swap::InSlot { place: folder.open.place(Area::History, &name).unwrap(), name };
+        if taken {
+            // As if the new file could not be put there: the old one comes back.
+            fresh.place.name = b"missing"[..].into();
+        }
+        let moved = batch.swap_in_two(&path("a"), &fresh, &target, &expect);
+        assert_eq!(moved.is_ok(), !taken);
+        assert_eq!(folder.text("a"), if taken { "old" } else { "new" });
+        assert_eq!(all_texts(&folder), ["new", "old", "test\n"]);
+    }
+}
