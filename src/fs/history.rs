@@ -25,6 +25,8 @@ use crate::core::problem::Problem;
 const SLOT_ATTEMPTS_MAX: u32 = 1000;
 /// Bytes of a content id shown in a slot's name.
 const SHOWN_ID_BYTES: usize = 8;
+/// Bytes of time (6) and nonce (4).
+const STAMP_BYTES: usize = 10;
 /// Stands in the place of a content id for what has none.
 const NO_CONTENT: &str = "none";
 
@@ -43,7 +45,7 @@ pub enum RestoreError {
 /// time with the nonce, and the beginning of the content id.
 pub fn slot_name(path: &RelPath, content: Option<ContentId>, now_ms: i64, nonce: u32) -> RelPath {
     // Ten bytes are sixteen characters without a rest.
-    let mut stamp = [0; 10];
+    let mut stamp = [0; STAMP_BYTES];
     stamp[..6].copy_from_slice(&now_ms.clamp(0, (1 << 48) - 1).to_be_bytes()[2..]);
     stamp[6..].copy_from_slice(&nonce.to_be_bytes());
     let shown = content.map_or(NO_CONTENT.into(), |id| hex(&id.0[..SHOWN_ID_BYTES]));
@@ -59,6 +61,26 @@ pub fn slot_name(path: &RelPath, content: Option<ContentId>, now_ms: i64, nonce:
         // A path so long that nothing may be added to it: kept at the top instead.
         .or_else(|_| RelPath::parse(&full))
         .unwrap_or_else(|_| RelPath::parse(&tail[1..]).expect("base32 and hex make a name"))
+}
+
+/// What was displaced into a slot, and when (ms since 1970), as far as its name tells: a very long name was shortened.
+pub fn origin(slot: &RelPath) -> Option<(RelPath, i64)> {
+    let mut parts = slot.file_name().rsplitn(3, |b| *b == b'~').skip(1);
+    let (stamp, name) = (parts.next()?, parts.next()?);
+    if stamp.len() != STAMP_BYTES.div_ceil(5) * 8 {
+        return None;
+    }
+    // Ten characters of five bits hold the 48 bits of the time and two of the nonce.
+    let mut time = 0i64;
+    for byte in stamp.get(..10)? {
+        let digit = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'2'..=b'7' => byte - b'2' + 26,
+            _ => return None,
+        };
+        time = time << 5 | i64::from(digit);
+    }
+    Some((slot.with_file_name(name).ok()?, time >> 2))
 }
 
 /// The content id that a slot's name begins to show, in hexadecimal; `None` where it shows none.
@@ -151,7 +173,7 @@ pub fn back_to_stage(root: &OpenRoot, slot: &RelPath, content: Content) -> Resul
     };
     let source = root.place(Area::History, slot).map_err(failed)?;
     let target = root.stage_place(&stage::stage_name(content)).map_err(failed)?;
-    sys::rename_noreplace(&source, &target).map_err(failed)
+    sys::rename_to_own(&source, &target).map_err(failed)
 }
 
 /// Renames `from` to a fresh slot for what stood at `path`, and says which.
@@ -178,7 +200,7 @@ pub(super) fn move_to_slot(
             Err(Errno::NOENT) => continue,
             place => place?,
         };
-        match sys::rename_noreplace(from, &place) {
+        match sys::rename_to_own(from, &place) {
             Ok(()) => return Ok((slot, place)),
             Err(Errno::EXIST) => {}
             // Either side may be missing; if it is the slot's directory, an expiry took it.
@@ -236,7 +258,7 @@ fn place_from(root: &OpenRoot, from: &Place, to: &RelPath) -> Result<DiskState, 
         other => RestoreError::Failed(name_problem("put it at its place", other)),
     };
     let target = root.make_place(Area::Tree, to).map_err(failed)?;
-    sys::rename_noreplace(from, &target).map_err(failed)?;
+    sys::rename_from_own(from, &target).map_err(failed)?;
     let state = sys::state_of(&target.stat().map_err(failed)?).ok_or(RestoreError::Failed(special_file()))?;
     sync_up(root, to).map_err(failed)?;
     Ok(state)
@@ -280,6 +302,7 @@ mod tests {
                 let slot = slot_name(&path, Some(ContentId(id)), now_ms, 7);
                 prop_assert_eq!(slot.parent(), path.parent());
                 prop_assert_eq!(shown_content(&slot).map(String::from), Some(hex(&id[..8])));
+                prop_assert_eq!(origin(&slot), Some((path.clone(), now_ms.clamp(0, (1 << 48) - 1))));
                 prop_assert_ne!(&slot, &slot_name(&path, Some(ContentId(id)), now_ms, 8));
                 let without = slot_name(&path, None, now_ms, 7);
                 prop_assert_eq!(shown_content(&without), None);

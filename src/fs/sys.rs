@@ -124,25 +124,45 @@ pub fn names_in(dir: impl AsFd) -> Result<Vec<Box<[u8]>>, Errno> {
     Ok(names)
 }
 
-/// Renames where nothing stands at the new name, else [`Errno::EXIST`].
-///
-/// Where the system has no such rename, a file is linked to its new name and loses the old one, which is as safe; for
-/// what cannot be linked (directories, or anything on FAT) there is only a check before the rename.
+/// Renames where nothing stands at the new name, else [`Errno::EXIST`]; an error for which [`is_unsupported`] holds
+/// where there is no such call.
 pub fn rename_noreplace(from: &Place, to: &Place) -> Result<(), Errno> {
     #[cfg(target_os = "linux")]
+    return rustix::fs::renameat_with(&from.dir, &*from.name, &to.dir, &*to.name, rustix::fs::RenameFlags::NOREPLACE);
+    #[cfg(not(target_os = "linux"))]
     {
-        let flags = rustix::fs::RenameFlags::NOREPLACE;
-        match rustix::fs::renameat_with(&from.dir, &*from.name, &to.dir, &*to.name, flags) {
-            Err(errno) if is_unsupported(errno) => {}
-            done => return done,
-        }
+        let _ = (from, to);
+        Err(Errno::NOSYS)
+    }
+}
+
+/// Renames to a free name in one of the agent's own directories.
+///
+/// Nobody else gives names there, so where the system cannot rename without replacing, a look before is enough.
+pub fn rename_to_own(from: &Place, to: &Place) -> Result<(), Errno> {
+    match rename_noreplace(from, to) {
+        Err(errno) if is_unsupported(errno) => rename_if_free(from, to),
+        done => done,
+    }
+}
+
+/// Renames from one of the agent's own directories to a free name in the user's tree.
+///
+/// Where the system cannot rename without replacing, the file is linked to its new name and loses the old one. Only
+/// for what cannot be linked either (directories, symlinks on some systems) there is just a look before the rename.
+pub fn rename_from_own(from: &Place, to: &Place) -> Result<(), Errno> {
+    match rename_noreplace(from, to) {
+        Err(errno) if is_unsupported(errno) => {}
+        done => return done,
     }
     match rustix::fs::linkat(&from.dir, &*from.name, &to.dir, &*to.name, AtFlags::empty()) {
-        Ok(()) => return rustix::fs::unlinkat(&from.dir, &*from.name, AtFlags::empty()),
-        Err(Errno::EXIST) => return Err(Errno::EXIST),
-        Err(Errno::NOENT) => return Err(Errno::NOENT),
-        Err(_) => {}
+        Ok(()) => rustix::fs::unlinkat(&from.dir, &*from.name, AtFlags::empty()),
+        Err(errno @ (Errno::EXIST | Errno::NOENT | Errno::NOSPC | Errno::DQUOT)) => Err(errno),
+        Err(_) => rename_if_free(from, to),
     }
+}
+
+fn rename_if_free(from: &Place, to: &Place) -> Result<(), Errno> {
     match to.stat() {
         Ok(_) => Err(Errno::EXIST),
         Err(Errno::NOENT) => rustix::fs::renameat(&from.dir, &*from.name, &to.dir, &*to.name),
@@ -311,6 +331,23 @@ mod tests {
         assert!(cut.len() > 2 && cut.iter().all(|p| p.len() <= CALL_PATH_BYTES && !p.starts_with(b"/")));
         assert_eq!(cut.join(&b'/'), path);
         assert_eq!(pieces(b"").count(), 0);
+    }
+
+    #[test]
+    fn no_way_of_renaming_replaces_anything() {
+        let dir = tempfile::tempdir().unwrap();
+        let place =
+            |name: &str| Place { dir: std::fs::File::open(dir.path()).unwrap().into(), name: name.as_bytes().into() };
+        for rename in [rename_noreplace, rename_to_own, rename_from_own, rename_if_free] {
+            std::fs::write(dir.path().join("a"), b"a").unwrap();
+            std::fs::write(dir.path().join("b"), b"b").unwrap();
+            assert_eq!(rename(&place("a"), &place("b")), Err(Errno::EXIST));
+            assert_eq!(rename(&place("missing"), &place("c")), Err(Errno::NOENT));
+            assert_eq!(rename(&place("a"), &place("c")), Ok(()));
+            assert_eq!(std::fs::read(dir.path().join("b")).unwrap(), b"b");
+            assert_eq!(std::fs::read(dir.path().join("c")).unwrap(), b"a");
+            std::fs::remove_file(dir.path().join("c")).unwrap();
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Batch<'_> {
         let slot = InSlot { name, place };
         if self.came_out(&slot.place, expect).is_none() {
             // Edited since the check: an edit beats a deletion, so it goes back.
-            if sys::rename_noreplace(&slot.place, &target).is_err() {
+            if sys::rename_from_own(&slot.place, &target).is_err() {
                 self.rescue(path, &slot);
             }
             return Err(Stop::Changed);
@@ -100,7 +100,7 @@ impl Batch<'_> {
             return Err(Stop::Changed);
         }
         (self.at)(Step::Checked, to);
-        match self.rename(&source, &target, expect) {
+        match self.rename(from, &source, &target, expect) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(self.taken(to)),
             Err(Errno::NOENT) => return Err(Stop::Changed),
@@ -157,7 +157,7 @@ impl Batch<'_> {
         })
     }
 
-    fn rename(&self, source: &Place, target: &Place, expect: &DiskState) -> Result<(), Errno> {
+    fn rename(&mut self, from: &RelPath, source: &Place, target: &Place, expect: &DiskState) -> Result<(), Errno> {
         match sys::rename_noreplace(source, target) {
             // A disk that folds names finds the file itself under its new spelling.
             Err(Errno::EXIST) if self.root.folds() => match target.stat() {
@@ -166,8 +166,26 @@ impl Batch<'_> {
                 }
                 _ => Err(Errno::EXIST),
             },
+            Err(errno) if sys::is_unsupported(errno) => self.rename_through_history(from, source, target),
             renamed => renamed,
         }
+    }
+
+    /// Where a rename may replace: by way of the history, so that neither side of the user's can get lost.
+    pub(super) fn rename_through_history(
+        &mut self,
+        from: &RelPath,
+        source: &Place,
+        target: &Place,
+    ) -> Result<(), Errno> {
+        let (name, place) = history::move_to_slot(self.root, source, from, None, self.context.now_ms)?;
+        self.touch(Area::History, &name);
+        let slot = InSlot { name, place };
+        sys::rename_from_own(&slot.place, target).inspect_err(|_| {
+            if sys::rename_from_own(&slot.place, source).is_err() {
+                self.rescue(from, &slot);
+            }
+        })
     }
 }
 

@@ -43,7 +43,7 @@ impl Batch<'_> {
             return Err(Stop::Changed);
         }
         (self.at)(Step::Checked, path);
-        match sys::rename_noreplace(&fresh.place(self.root)?, &target) {
+        match sys::rename_from_own(&fresh.place(self.root)?, &target) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(self.taken(path)),
             Err(errno) => return Err(failed(name_problem("put it at its place", errno))),
@@ -124,10 +124,10 @@ impl Batch<'_> {
             history::move_to_slot(self.root, target, path, expect.content, self.context.now_ms).map_err(swap_error)?;
         self.touch(Area::History, &name);
         let old = InSlot { name, place };
-        match sys::rename_noreplace(&fresh.place, target) {
+        match sys::rename_from_own(&fresh.place, target) {
             Ok(()) => Ok(old),
             Err(errno) => {
-                if sys::rename_noreplace(&old.place, target).is_err() {
+                if sys::rename_from_own(&old.place, target).is_err() {
                     self.rescue(path, &old);
                 }
                 self.touch(Area::Tree, path);
@@ -164,7 +164,7 @@ impl Batch<'_> {
             return Settled { displaced: Some(slot), ..Settled::default() };
         };
         let copied = self.root.place(Area::Tree, copy).and_then(|place| {
-            sys::rename_noreplace(&slot.place, &place)?;
+            sys::rename_from_own(&slot.place, &place)?;
             place.stat()
         });
         match copied.map(|stat| sys::state_of(&stat)) {
@@ -201,7 +201,7 @@ impl Batch<'_> {
         for attempt in 0..RESCUE_ATTEMPTS_MAX {
             let time_ns = mtime_ns.saturating_add(attempt.saturating_sub(1).max(0).saturating_mul(SECOND_NS));
             let copy = conflict_name(path, time_ns, self.context.device, content).ok()?;
-            let renamed = self.root.place(Area::Tree, &copy).and_then(|p| sys::rename_noreplace(&slot.place, &p));
+            let renamed = self.root.place(Area::Tree, &copy).and_then(|p| sys::rename_from_own(&slot.place, &p));
             match renamed {
                 Ok(()) => {
                     tracing::info!(%path, %copy, "kept an edit that was made at the moment of the swap");
@@ -220,7 +220,7 @@ impl Batch<'_> {
 
     /// Puts the new file back from its slot to the stage.
     fn take_back(&self, slot: &InSlot, staged: &Place) {
-        if let Err(error) = sys::rename_noreplace(&slot.place, staged) {
+        if let Err(error) = sys::rename_to_own(&slot.place, staged) {
             tracing::warn!(slot = %slot.name, %error, "a staged file stays in history until the next start");
         }
     }

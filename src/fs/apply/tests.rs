@@ -524,3 +524,19 @@ fn where_the_system_cannot_swap_two_renames_do_it_and_nothing_is_overwritten() {
         assert_eq!(all_texts(&folder), ["new", "old", "test\n"]);
     }
 }
+
+#[test]
+fn where_a_rename_may_replace_a_move_goes_through_history() {
+    let folder = Folder::new();
+    old(&folder, "a", b"moved");
+    folder.write("taken", b"users");
+    let mut at = |_: Step, _: &RelPath| {};
+    let mut batch = Batch { root: &folder.open, context: &CONTEXT, at: &mut at, touched: BTreeSet::new() };
+    let place = |name: &str| folder.open.place(Area::Tree, &path(name)).unwrap();
+    let mut go = |to: &str| batch.rename_through_history(&path("a"), &place("a"), &place(to));
+    assert_eq!(go("taken"), Err(Errno::EXIST));
+    assert_eq!((folder.text("a"), folder.text("taken")), ("moved".into(), "users".into()));
+    assert_eq!(go("b"), Ok(()));
+    assert_eq!(all_texts(&folder), ["moved", "test\n", "users"]);
+    assert_eq!((folder.text("b"), folder.look("a")), ("moved".into(), None));
+}
