@@ -1,0 +1,211 @@
+//! Phase two, where nothing new gets into the tree: directories, removals, moves, metadata.
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
+use super::prepare::OWNER_BITS;
+use super::swap::InSlot;
+use super::{Batch, Step, Stop, failed};
+use crate::core::action::{Expected, Outcome};
+use crate::core::disk::{DiskKind, DiskState};
+use crate::core::entry::MODE_MASK;
+use crate::core::path::RelPath;
+use crate::fs::error::{is_absence, name_problem, problem};
+use crate::fs::history;
+use crate::fs::read::is_expected;
+use crate::fs::root::Area;
+use crate::fs::sys::{self, Place};
+
+impl Batch<'_> {
+    /// Makes a directory where nothing stands. Its owner can always work in it, whatever mode is asked for.
+    pub fn create_directory(&mut self, path: &RelPath, mode: u32) -> Result<Outcome, Stop> {
+        let target = self.target(path)?;
+        match rustix::fs::mkdirat(&target.dir, &*target.name, Mode::from_raw_mode(OWNER_BITS as _)) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Err(self.taken(path)),
+            Err(errno) => return Err(failed(name_problem("make the directory", errno))),
+        }
+        self.touch(Area::Tree, path);
+        sys::chmod_at(&target.dir, &target.name, mode & MODE_MASK | OWNER_BITS)
+            .map_err(|e| failed(problem("set the mode of the directory", e)))?;
+        let disk = target.stat().map_err(|_| Stop::Changed)?;
+        Ok(done(sys::state_of(&disk), None))
+    }
+
+    /// Takes a file or link away into history.
+    pub fn remove(&mut self, path: &RelPath, expect: &Expected) -> Result<Outcome, Stop> {
+        if expect.disk.kind == DiskKind::Directory {
+            return self.remove_directory(path);
+        }
+        let target = self.source(path)?;
+        self.check(path, expect)?;
+        (self.at)(Step::Checked, path);
+        let (name, place) = history::move_to_slot(self.root, &target, path, expect.content, self.context.now_ms)
+            .map_err(|e| match e {
+                Errno::NOENT => Stop::Changed,
+                other => failed(problem("move it into the history", other)),
+            })?;
+        (self.at)(Step::Swapped, path);
+        self.touch(Area::History, &name);
+        self.touch(Area::Tree, path);
+        let slot = InSlot { name, place };
+        if self.came_out(&slot.place, expect).is_none() {
+            // Edited since the check: an edit beats a deletion, so it goes back.
+            if sys::rename_from_own(&slot.place, &target).is_err() {
+                self.rescue(path, &slot);
+            }
+            return Err(Stop::Changed);
+        }
+        let settled = self.settle(path, slot, expect);
+        Ok(Outcome::Done {
+            disk: None,
+            displaced: settled.displaced,
+            conflict: settled.conflict,
+            rescued: settled.rescued,
+        })
+    }
+
+    /// Removes an empty directory; it is fine if it is gone already.
+    pub fn remove_directory(&mut self, path: &RelPath) -> Result<Outcome, Stop> {
+        let target = match self.root.place(Area::Tree, path) {
+            Err(errno) if is_absence(errno) => return Ok(done(None, None)),
+            place => place.map_err(|e| failed(problem("open its directory", e)))?,
+        };
+        match self.look(path)? {
+            None => return Ok(done(None, None)),
+            Some(found) if found.kind != DiskKind::Directory => return Err(Stop::Changed),
+            Some(_) => {}
+        }
+        self.remove_empty(&target)?;
+        self.touch(Area::Tree, path);
+        Ok(done(None, None))
+    }
+
+    /// Renames a file or link within the tree.
+    pub fn move_file(
+        &mut self,
+        from: &RelPath,
+        to: &RelPath,
+        expect: &DiskState,
+        mtime_ns: i64,
+        mode: u32,
+    ) -> Result<Outcome, Stop> {
+        let source = self.source(from)?;
+        let target = self.target(to)?;
+        match self.look(from)? {
+            Some(found) if found.kind != DiskKind::Directory && is_expected(&found, expect) => {}
+            _ => return Err(Stop::Changed),
+        }
+        if self.look(to)?.is_some() {
+            return Err(Stop::Changed);
+        }
+        (self.at)(Step::Checked, to);
+        match self.rename(from, &source, &target, expect) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Err(self.taken(to)),
+            Err(Errno::NOENT) => return Err(Stop::Changed),
+            Err(errno) => return Err(failed(name_problem("rename it", errno))),
+        }
+        (self.at)(Step::Swapped, to);
+        self.touch(Area::Tree, from);
+        self.touch(Area::Tree, to);
+        let moved = target.stat().ok().and_then(|stat| sys::state_of(&stat));
+        match moved {
+            Some(state) if state.is_same_file_as(expect) => {
+                // The move is done; if only its metadata fails, a later look finds the difference.
+                let state =
+                    change_metadata(&target, &state, mtime_ns, mode).unwrap_or(DiskState { ctime_ns: 0, ..state });
+                let ctime_ns = if expect.ctime_ns == 0 { 0 } else { state.ctime_ns };
+                Ok(done(Some(DiskState { ctime_ns, ..state }), None))
+            }
+            // Edited since the check: the edit has moved along, and a scan takes it up there.
+            _ => Ok(done(Some(DiskState { ctime_ns: 0, ..*expect }), Some(to.clone()))),
+        }
+    }
+
+    /// Sets mode and mtime of what stands there. The mtime of a directory is its own affair.
+    pub fn set_metadata(
+        &mut self,
+        path: &RelPath,
+        expect: &DiskState,
+        mtime_ns: i64,
+        mode: u32,
+    ) -> Result<Outcome, Stop> {
+        let target = self.source(path)?;
+        let found = match self.look(path)? {
+            Some(found) if is_expected(&found, expect) => found,
+            _ => return Err(Stop::Changed),
+        };
+        (self.at)(Step::Checked, path);
+        let state = change_metadata(&target, &found, mtime_ns, mode).map_err(|errno| match errno {
+            errno if is_absence(errno) => Stop::Changed,
+            other => failed(problem("set its mode or time", other)),
+        })?;
+        self.touch(Area::Tree, path);
+        let as_asked = DiskState { mtime_ns: state.mtime_ns, ..found };
+        if state.is_same_file_as(&as_asked) {
+            return Ok(done(Some(state), None));
+        }
+        Ok(done(Some(DiskState { ctime_ns: 0, ..found }), Some(path.clone())))
+    }
+
+    /// The place of something that is taken from where it stands: if even its directory is gone, it has changed.
+    fn source(&self, path: &RelPath) -> Result<Place, Stop> {
+        self.root.place(Area::Tree, path).map_err(|errno| match errno {
+            errno if is_absence(errno) => Stop::Changed,
+            other => failed(problem("open its directory", other)),
+        })
+    }
+
+    fn rename(&mut self, from: &RelPath, source: &Place, target: &Place, expect: &DiskState) -> Result<(), Errno> {
+        match sys::rename_noreplace(source, target) {
+            // A disk that folds names finds the file itself under its new spelling.
+            Err(Errno::EXIST) if self.root.folds() => match target.stat() {
+                Ok(stat) if sys::state_of(&stat).is_some_and(|s| s.inode == expect.inode) => {
+                    rustix::fs::renameat(&source.dir, &*source.name, &target.dir, &*target.name)
+                }
+                _ => Err(Errno::EXIST),
+            },
+            Err(errno) if sys::is_unsupported(errno) => self.rename_through_history(from, source, target),
+            renamed => renamed,
+        }
+    }
+
+    /// Where a rename may replace: by way of the history, so that neither side of the user's can get lost.
+    pub(super) fn rename_through_history(
+        &mut self,
+        from: &RelPath,
+        source: &Place,
+        target: &Place,
+    ) -> Result<(), Errno> {
+        let (name, place) = history::move_to_slot(self.root, source, from, None, self.context.now_ms)?;
+        self.touch(Area::History, &name);
+        let slot = InSlot { name, place };
+        sys::rename_from_own(&slot.place, target).inspect_err(|_| {
+            if sys::rename_from_own(&slot.place, source).is_err() {
+                self.rescue(from, &slot);
+            }
+        })
+    }
+}
+
+/// Sets what differs, and says what stands there afterwards.
+fn change_metadata(place: &Place, found: &DiskState, mtime_ns: i64, mode: u32) -> Result<DiskState, Errno> {
+    let is_directory = found.kind == DiskKind::Directory;
+    let mode = if is_directory { mode & MODE_MASK | OWNER_BITS } else { mode & MODE_MASK };
+    if found.kind != DiskKind::Symlink && found.mode & MODE_MASK != mode {
+        sys::chmod_at(&place.dir, &place.name, mode)?;
+    }
+    let now = sys::state_of(&place.stat()?).ok_or(Errno::NOENT)?;
+    if is_directory || now.mtime_ns == mtime_ns || !now.is_same_file_as(found) {
+        return Ok(now);
+    }
+    sys::set_mtime_at(&place.dir, &place.name, mtime_ns)?;
+    let now = sys::state_of(&place.stat()?).ok_or(Errno::NOENT)?;
+    // A write between the look and this would have lost its only trace, so the next scan reads the file.
+    Ok(DiskState { ctime_ns: 0, ..now })
+}
+
+fn done(disk: Option<DiskState>, rescued: Option<RelPath>) -> Outcome {
+    Outcome::Done { disk, displaced: None, conflict: None, rescued }
+}

@@ -1,0 +1,161 @@
+//! Phase one: what is to be put into the tree, made ready and durable in the stage.
+
+use std::collections::HashMap;
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
+use super::{ApplyContext, SYNC_EACH_MAX, Stop, failed};
+use crate::core::action::{Action, WorkId};
+use crate::core::content::{Content, ContentId};
+use crate::core::disk::{DiskKind, DiskState};
+use crate::core::entry::MODE_MASK;
+use crate::fs::error::{name_problem, problem};
+use crate::fs::history;
+use crate::fs::root::OpenRoot;
+use crate::fs::stage;
+use crate::fs::sys::{self, Place};
+
+/// The agent has to be able to work in every directory that it makes, so its owner keeps these bits.
+pub const OWNER_BITS: u32 = 0o700;
+
+/// Something complete in the stage, with its final mode and mtime.
+pub struct Fresh {
+    name: Box<[u8]>,
+    pub state: DiskState,
+    /// True for what has to be made anew for another attempt anyway.
+    temporary: bool,
+}
+
+impl Fresh {
+    pub fn place(&self, root: &OpenRoot) -> Result<Place, Stop> {
+        let mut place = root.stage_place("").map_err(|e| failed(problem("open the stage", e)))?;
+        place.name = self.name.clone();
+        Ok(place)
+    }
+
+    /// Clears away a temporary thing that did not get into place; a staged file stays for the next attempt.
+    pub fn drop_temporary(&self, root: &OpenRoot) {
+        if self.temporary
+            && let Err(errno) = stage::unlink_own(root, &self.name)
+        {
+            tracing::debug!(%errno, "a temporary file stays in the stage until the next start");
+        }
+    }
+}
+
+/// Makes ready what the actions put into the tree: for each one something, nothing, or the reason why not.
+pub fn all(root: &OpenRoot, context: &ApplyContext, actions: &[(WorkId, Action)]) -> Vec<Result<Option<Fresh>, Stop>> {
+    let mut uses: HashMap<ContentId, usize> = HashMap::new();
+    for (_, action) in actions {
+        if let Action::PlaceFile { content, .. } = action {
+            *uses.entry(content.id).or_default() += 1;
+        }
+    }
+    let files: usize = uses.values().sum();
+    let sync_each = files <= SYNC_EACH_MAX;
+    let mut prepared: Vec<Result<Option<Fresh>, Stop>> =
+        actions.iter().map(|(_, action)| one(root, context, action, &mut uses, sync_each)).collect();
+    if sync_each {
+        return prepared;
+    }
+    let synced = match sys::sync_file_system(root.stage_dir()) {
+        Ok(true) => Ok(()),
+        Ok(false) => prepared.iter().flatten().flatten().try_for_each(|fresh| sync_file(root, fresh)),
+        Err(errno) => Err(errno),
+    };
+    if let Err(errno) = synced {
+        for item in prepared.iter_mut().filter(|item| matches!(item, Ok(Some(_)))) {
+            if let Ok(Some(fresh)) = item {
+                fresh.drop_temporary(root);
+            }
+            *item = Err(failed(problem("make it durable", errno)));
+        }
+    }
+    prepared
+}
+
+fn one(
+    root: &OpenRoot,
+    context: &ApplyContext,
+    action: &Action,
+    uses: &mut HashMap<ContentId, usize>,
+    sync_each: bool,
+) -> Result<Option<Fresh>, Stop> {
+    match action {
+        Action::PlaceFile { content, mtime_ns, mode, .. } => {
+            // The last action that wants a content gets the staged file itself, the others a copy.
+            let left = uses.entry(content.id).or_default();
+            *left = left.saturating_sub(1);
+            let as_copy = *left > 0;
+            file(root, context, *content, *mtime_ns, *mode, as_copy, sync_each).map(Some)
+        }
+        Action::PlaceSymlink { target, mtime_ns, .. } => link(root, context, target, *mtime_ns).map(Some),
+        Action::CreateDirectory { mode, expect: Some(expect), .. } if expect.disk.kind != DiskKind::Directory => {
+            directory(root, context, *mode).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+fn file(
+    root: &OpenRoot,
+    context: &ApplyContext,
+    content: Content,
+    mtime_ns: i64,
+    mode: u32,
+    as_copy: bool,
+    sync: bool,
+) -> Result<Fresh, Stop> {
+    let io = |errno| failed(problem("make its staged file ready", errno));
+    let Some((place, file)) = stage::open_complete(root, content).map_err(io)? else {
+        return Err(Stop::NotStaged);
+    };
+    let mode = mode & MODE_MASK;
+    if as_copy {
+        let wanted = DiskState { kind: DiskKind::File, size: content.size, mtime_ns, ctime_ns: 0, inode: 0, mode };
+        let copy = history::copy_file(root, &place, &wanted, context.now_ms).map_err(io)?;
+        return fresh(copy, true).map_err(io);
+    }
+    let ready = || -> Result<(), Errno> {
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode as _))?;
+        sys::set_mtime(&file, mtime_ns)?;
+        if sync { rustix::fs::fsync(&file) } else { Ok(()) }
+    };
+    ready().map_err(io)?;
+    fresh(place, false).map_err(io)
+}
+
+fn link(root: &OpenRoot, context: &ApplyContext, target: &[u8], mtime_ns: i64) -> Result<Fresh, Stop> {
+    let make = |place: &Place| rustix::fs::symlinkat(target, &place.dir, &*place.name);
+    // An empty target is refused as if something were missing.
+    let io = |errno| {
+        failed(name_problem(
+            "make a symlink with this target",
+            if errno == Errno::NOENT { Errno::INVAL } else { errno },
+        ))
+    };
+    let (place, ()) = stage::make_temporary(root, context.now_ms, make).map_err(io)?;
+    sys::set_mtime_at(&place.dir, &place.name, mtime_ns).map_err(io)?;
+    fresh(place, true).map_err(io)
+}
+
+fn directory(root: &OpenRoot, context: &ApplyContext, mode: u32) -> Result<Fresh, Stop> {
+    let io = |errno| failed(problem("make the directory", errno));
+    let make = |place: &Place| rustix::fs::mkdirat(&place.dir, &*place.name, Mode::from_raw_mode(OWNER_BITS as _));
+    let (place, ()) = stage::make_temporary(root, context.now_ms, make).map_err(io)?;
+    sys::chmod_at(&place.dir, &place.name, mode & MODE_MASK | OWNER_BITS).map_err(io)?;
+    fresh(place, true).map_err(io)
+}
+
+fn fresh(place: Place, temporary: bool) -> Result<Fresh, Errno> {
+    let state = sys::state_of(&place.stat()?).ok_or(Errno::INVAL)?;
+    Ok(Fresh { name: place.name, state, temporary })
+}
+
+fn sync_file(root: &OpenRoot, fresh: &Fresh) -> Result<(), Errno> {
+    if fresh.state.kind != DiskKind::File {
+        return Ok(());
+    }
+    rustix::fs::fsync(sys::open_to_read(root.stage_dir(), &fresh.name)?)
+}

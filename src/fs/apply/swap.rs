@@ -1,0 +1,246 @@
+//! Phase two, where something new gets into the tree: the swap against a history slot, and what came out of it.
+
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
+use super::prepare::Fresh;
+use super::{Batch, Step, Stop, failed};
+use crate::core::action::{Displace, Expected, Outcome, Slot};
+use crate::core::conflict::conflict_name;
+use crate::core::disk::{DiskKind, DiskState};
+use crate::core::path::RelPath;
+use crate::fs::error::{is_absence, name_problem, problem};
+use crate::fs::history;
+use crate::fs::read::is_expected;
+use crate::fs::root::Area;
+use crate::fs::sys::{self, Place};
+
+/// A file modified this short a time before the swap is read again after it, whatever its times say.
+const RECENT_NS: u64 = 2_000_000_000;
+/// Names tried for a concurrent edit, each a second later than the one before.
+const RESCUE_ATTEMPTS_MAX: i64 = 1000;
+const SECOND_NS: i64 = 1_000_000_000;
+
+/// Where the thing is that came out of the tree.
+#[derive(Default)]
+pub struct Settled {
+    pub displaced: Option<Slot>,
+    pub conflict: Option<DiskState>,
+    pub rescued: Option<RelPath>,
+}
+
+/// A history slot in use.
+pub struct InSlot {
+    pub name: RelPath,
+    pub place: Place,
+}
+
+impl Batch<'_> {
+    /// Puts something where nothing stands.
+    pub fn place_new(&mut self, path: &RelPath, fresh: &Fresh) -> Result<Outcome, Stop> {
+        let target = self.target(path)?;
+        if self.look(path)?.is_some() {
+            return Err(Stop::Changed);
+        }
+        (self.at)(Step::Checked, path);
+        match sys::rename_from_own(&fresh.place(self.root)?, &target) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Err(self.taken(path)),
+            Err(errno) => return Err(failed(name_problem("put it at its place", errno))),
+        }
+        (self.at)(Step::Swapped, path);
+        self.touch(Area::Tree, path);
+        Ok(self.placed(path, &target, &fresh.state, Settled::default()))
+    }
+
+    /// Puts something where a directory stands, which has to be empty.
+    pub fn replace_directory(&mut self, path: &RelPath, fresh: &Fresh, expect: &Expected) -> Result<Outcome, Stop> {
+        let target = self.target(path)?;
+        let found = self.look(path)?;
+        if found.is_none_or(|found| found.kind != DiskKind::Directory) {
+            return Err(Stop::Changed);
+        }
+        (self.at)(Step::Checked, path);
+        self.remove_empty(&target)?;
+        self.touch(Area::Tree, path);
+        self.place_new(path, fresh).inspect_err(|_| {
+            // The directory was not to go without what replaces it; if it cannot come back, a scan finds out.
+            let made = rustix::fs::mkdirat(&target.dir, &*target.name, rustix::fs::Mode::from_raw_mode(0o700));
+            if made.is_ok() {
+                let _ = sys::chmod_at(&target.dir, &target.name, expect.disk.mode);
+            }
+        })
+    }
+
+    /// Removes an empty directory; what is in one stays.
+    pub fn remove_empty(&self, place: &Place) -> Result<(), Stop> {
+        rustix::fs::unlinkat(&place.dir, &*place.name, AtFlags::REMOVEDIR).map_err(|errno| match errno {
+            Errno::NOTEMPTY | Errno::EXIST => Stop::NotEmpty,
+            errno if is_absence(errno) => Stop::Changed,
+            other => failed(problem("remove the directory", other)),
+        })
+    }
+
+    /// Swaps something new with the file or link that stands there.
+    pub fn swap(&mut self, path: &RelPath, fresh: &Fresh, expect: &Expected) -> Result<Outcome, Stop> {
+        let target = self.target(path)?;
+        self.check(path, expect)?;
+        (self.at)(Step::Checked, path);
+        // The new file takes the slot first: so the old one is in history in the very moment it leaves the tree.
+        let staged = fresh.place(self.root)?;
+        let (name, place) = history::move_to_slot(self.root, &staged, path, expect.content, self.context.now_ms)
+            .map_err(|e| failed(problem("make room in the history", e)))?;
+        let slot = InSlot { name, place };
+        self.touch(Area::History, &slot.name);
+        (self.at)(Step::InSlot, path);
+        let out = match sys::exchange(&slot.place, &target) {
+            Ok(()) => slot,
+            Err(errno) => {
+                let moved = if sys::is_unsupported(errno) {
+                    self.swap_in_two(path, &slot, &target, expect)
+                } else {
+                    Err(swap_error(errno))
+                };
+                // What is still in the slot is the new file.
+                moved.inspect_err(|_| self.take_back(&slot, &staged))?
+            }
+        };
+        (self.at)(Step::Swapped, path);
+        self.touch(Area::Tree, path);
+        let settled = self.settle(path, out, expect);
+        Ok(self.placed(path, &target, &fresh.state, settled))
+    }
+
+    /// Where a file system cannot swap: the old file leaves first, for a moment nothing is there, then the new one
+    /// comes. Nothing is overwritten either way. Says where the old one went.
+    pub(super) fn swap_in_two(
+        &mut self,
+        path: &RelPath,
+        fresh: &InSlot,
+        target: &Place,
+        expect: &Expected,
+    ) -> Result<InSlot, Stop> {
+        let (name, place) =
+            history::move_to_slot(self.root, target, path, expect.content, self.context.now_ms).map_err(swap_error)?;
+        self.touch(Area::History, &name);
+        let old = InSlot { name, place };
+        match sys::rename_from_own(&fresh.place, target) {
+            Ok(()) => Ok(old),
+            Err(errno) => {
+                if sys::rename_from_own(&old.place, target).is_err() {
+                    self.rescue(path, &old);
+                }
+                self.touch(Area::Tree, path);
+                Err(if errno == Errno::EXIST { Stop::Changed } else { swap_error(errno) })
+            }
+        }
+    }
+
+    /// Compares what stands at a path with what the index has seen there, and looks whether its place is free.
+    pub fn check(&self, path: &RelPath, expect: &Expected) -> Result<(), Stop> {
+        match self.look(path)? {
+            Some(found) if is_expected(&found, &expect.disk) => {}
+            _ => return Err(Stop::Changed),
+        }
+        if let Displace::ConflictCopy(copy) = &expect.displace {
+            let place = self.target(copy)?;
+            match place.stat() {
+                Ok(_) => return Err(Stop::ConflictNameTaken),
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(failed(name_problem("make the conflict copy", errno))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Deals with what came out of the tree into a slot: what was expected goes where it is to go, anything else was
+    /// written by the user a moment ago and comes back beside the target.
+    pub fn settle(&mut self, path: &RelPath, slot: InSlot, expect: &Expected) -> Settled {
+        let Some(state) = self.came_out(&slot.place, expect) else {
+            return Settled { rescued: self.rescue(path, &slot), ..Settled::default() };
+        };
+        let Displace::ConflictCopy(copy) = &expect.displace else {
+            let slot = Slot { name: slot.name, disk: state };
+            return Settled { displaced: Some(slot), ..Settled::default() };
+        };
+        let copied = self.root.place(Area::Tree, copy).and_then(|place| {
+            sys::rename_from_own(&slot.place, &place)?;
+            place.stat()
+        });
+        match copied.map(|stat| sys::state_of(&stat)) {
+            Ok(conflict) => {
+                self.touch(Area::Tree, copy);
+                Settled { conflict, ..Settled::default() }
+            }
+            // Taken since the check.
+            Err(_) => Settled { rescued: self.rescue(path, &slot), ..Settled::default() },
+        }
+    }
+
+    /// State of what is in the slot now, if that is what was expected at the target.
+    pub fn came_out(&self, slot: &Place, expect: &Expected) -> Option<DiskState> {
+        let state = slot.stat().ok().and_then(|stat| sys::state_of(&stat))?;
+        if !state.is_same_file_as(&expect.disk) {
+            return None;
+        }
+        let now_ns = self.context.now_ms.saturating_mul(1_000_000);
+        let recent = expect.disk.ctime_ns == 0 || now_ns.abs_diff(state.mtime_ns) < RECENT_NS;
+        match expect.content {
+            Some(content) if recent && state.kind == DiskKind::File => {
+                (history::content_at(slot)?.id == content).then_some(state)
+            }
+            _ => Some(state),
+        }
+    }
+
+    /// Moves a concurrent edit from its slot to a conflict copy beside the target. Where that is impossible it stays in
+    /// its slot, which no outcome names, so that the next start finds it.
+    pub fn rescue(&mut self, path: &RelPath, slot: &InSlot) -> Option<RelPath> {
+        let mtime_ns = slot.place.stat().ok().and_then(|stat| sys::state_of(&stat)).map_or(0, |s| s.mtime_ns);
+        let mut content = None;
+        for attempt in 0..RESCUE_ATTEMPTS_MAX {
+            let time_ns = mtime_ns.saturating_add(attempt.saturating_sub(1).max(0).saturating_mul(SECOND_NS));
+            let copy = conflict_name(path, time_ns, self.context.device, content).ok()?;
+            let renamed = self.root.place(Area::Tree, &copy).and_then(|p| sys::rename_from_own(&slot.place, &p));
+            match renamed {
+                Ok(()) => {
+                    tracing::info!(%path, %copy, "kept an edit that was made at the moment of the swap");
+                    self.touch(Area::Tree, &copy);
+                    return Some(copy);
+                }
+                Err(Errno::EXIST) => content = content.or_else(|| history::content_at(&slot.place).map(|c| c.id)),
+                Err(error) => {
+                    tracing::warn!(%path, slot = %slot.name, %error, "an edit made at the moment of the swap stays in history");
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    /// Puts the new file back from its slot to the stage.
+    fn take_back(&self, slot: &InSlot, staged: &Place) {
+        if let Err(error) = sys::rename_to_own(&slot.place, staged) {
+            tracing::warn!(slot = %slot.name, %error, "a staged file stays in history until the next start");
+        }
+    }
+
+    /// The outcome once something stands in its place.
+    fn placed(&self, path: &RelPath, target: &Place, fresh: &DiskState, settled: Settled) -> Outcome {
+        let now = target.stat().ok().and_then(|stat| sys::state_of(&stat));
+        let (disk, edited) = match now {
+            Some(state) if state.is_same_file_as(fresh) => (state, None),
+            // Already edited again: what was put there is reported as not to be relied on.
+            _ => (DiskState { ctime_ns: 0, ..*fresh }, Some(path.clone())),
+        };
+        let Settled { displaced, conflict, rescued } = settled;
+        Outcome::Done { disk: Some(disk), displaced, conflict, rescued: rescued.or(edited) }
+    }
+}
+
+fn swap_error(errno: Errno) -> Stop {
+    match errno {
+        errno if is_absence(errno) => Stop::Changed,
+        other => failed(name_problem("swap it into its place", other)),
+    }
+}
