@@ -347,3 +347,7 @@ fn bounded(frame: &'static str, field: &'static str, count: usize, max: usize) -
 fn field_error(frame: &'static str, (field, what): FieldError) -> CodecError {
     CodecError::Field { frame, field, what }
 }
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+mod tests;

@@ -168,3 +168,78 @@ fn stream_error(error: std::io::Error) -> NetError {
         _ => NetError::Broken(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::frame::{Chunks, DeviceHello};
+    use tokio::io::duplex;
+
+    fn hello() -> Frame {
+        Frame::Hello(DeviceHello { protocol: 1, name: "desk".into(), agent: "test".into(), folders: vec![] })
+    }
+
+    async fn read_bytes(bytes: &[u8]) -> Result<Frame, NetError> {
+        FrameReader::new(bytes, Arc::default()).next().await
+    }
+
+    #[tokio::test]
+    async fn frames_arrive_whole_and_in_order_however_the_stream_is_cut() {
+        let (a, b) = duplex(7);
+        let (mut writer, mut reader) = (FrameWriter::new(a, Arc::default()), FrameReader::new(b, Arc::default()));
+        let chunk = Bytes::from(vec![5; 300_000]);
+        let frames =
+            [hello(), Frame::Ping(1), Frame::Chunks(Chunks { request: 1, items: vec![(0, chunk)] }), Frame::Pong(2)];
+        let writing = async {
+            for frame in &frames {
+                writer.write(&encode(frame).unwrap()).await.unwrap();
+            }
+            writer.finish().await.unwrap();
+        };
+        let reading = async {
+            for frame in &frames {
+                assert_eq!(&reader.next().await.unwrap(), frame);
+            }
+            assert!(matches!(reader.next().await, Err(NetError::Closed)));
+        };
+        tokio::join!(writing, reading);
+        assert_eq!(writer.traffic.written.load(Ordering::Relaxed), reader.traffic.read.load(Ordering::Relaxed));
+    }
+
+    #[tokio::test]
+    async fn a_stranger_can_send_no_large_frame_and_nothing_before_a_hello() {
+        let length = HELLO_FRAME_BYTES_MAX as u32 + 1;
+        assert!(matches!(read_bytes(&length.to_be_bytes()).await, Err(NetError::Codec(CodecError::TooLong { .. }))));
+        assert!(matches!(read_bytes(&u32::MAX.to_be_bytes()).await, Err(NetError::Codec(CodecError::TooLong { .. }))));
+        assert!(matches!(read_bytes(&[0; 4]).await, Err(NetError::Codec(CodecError::Empty))));
+        let ping = encode(&Frame::Ping(1)).unwrap().parts().concat();
+        assert!(matches!(read_bytes(&ping).await, Err(NetError::Codec(CodecError::NoHello))));
+        assert!(matches!(read_bytes(&ping[..7]).await, Err(NetError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_read_loses_nothing() {
+        let (mut a, b) = duplex(1024);
+        let mut reader = FrameReader::new(b, Arc::default());
+        let bytes = encode(&hello()).unwrap().parts().concat();
+        for byte in bytes {
+            let cancelled = tokio::select! {
+                biased;
+                frame = reader.next() => Err(frame),
+                () = std::future::ready(()) => Ok(()),
+            };
+            assert!(cancelled.is_ok());
+            a.write_all(&[byte]).await.unwrap();
+        }
+        assert_eq!(reader.next().await.unwrap(), hello());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_peer_and_one_that_does_not_read_are_given_up() {
+        let (a, b) = duplex(10);
+        let mut reader = FrameReader::new(b, Arc::default());
+        assert!(matches!(reader.next().await, Err(NetError::TimedOut { .. })));
+        let mut writer = FrameWriter::new(a, Arc::default());
+        assert!(matches!(writer.send(&hello()).await, Err(NetError::TimedOut { .. })));
+    }
+}

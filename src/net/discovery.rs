@@ -240,3 +240,54 @@ fn log_sent(index: u32, sent: io::Result<usize>) -> bool {
     }
     sent.is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::pairing_code::PairingCode;
+    use std::time::Duration;
+
+    const BOUND: Duration = Duration::from_secs(5);
+
+    /// A free port; taken by nobody else as long as the socket lives.
+    fn free_port() -> u16 {
+        std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    }
+
+    fn announcement(identity: &Identity) -> Announcement {
+        let pairing = Some(PairingCode::generate([1; 5]).nameplate());
+        Announcement { device: identity.device_id(), port: 7724, pairing, instance: 1 }
+    }
+
+    #[tokio::test]
+    async fn two_agents_on_one_machine_hear_each_other_by_multicast() {
+        let options = Options { port: free_port(), ..Options::default() };
+        let (a, b) = (Discovery::open(options.clone()).unwrap(), Discovery::open(options).unwrap());
+        let identity = Identity::generate();
+        let said = announcement(&identity);
+        if a.announce(&said, &identity).await == 0 {
+            eprintln!("skipped: no multicast on this machine");
+            return;
+        }
+        let heard = tokio::time::timeout(BOUND, b.hear()).await.expect("the announcement is heard");
+        assert_eq!((heard.address().port(), &heard.announcement), (7724, &said));
+        let own = tokio::time::timeout(BOUND, a.hear()).await.expect("the own announcement is heard");
+        assert_eq!(own.announcement, said);
+    }
+
+    #[tokio::test]
+    async fn a_configured_target_is_announced_to_and_garbage_is_dropped_and_counted() {
+        let port = free_port();
+        let b = Discovery::open(Options { port, ..Options::default() }).unwrap();
+        let targets = vec![SocketAddr::from(([127, 0, 0, 1], port))];
+        let a = Discovery::open(Options { port: free_port(), targets, ..Options::default() }).unwrap();
+        let identity = Identity::generate();
+        let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        stranger.send_to(b"not an announcement", ("127.0.0.1", port)).await.unwrap();
+        stranger.send_to(&[b'x'; 2000], ("127.0.0.1", port)).await.unwrap();
+        assert!(a.announce(&announcement(&identity), &identity).await > 0);
+        let heard = tokio::time::timeout(BOUND, b.hear()).await.expect("the announcement is heard");
+        assert_eq!(heard.announcement, announcement(&identity));
+        assert_eq!(b.garbled(), 2);
+    }
+}

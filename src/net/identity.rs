@@ -152,3 +152,59 @@ fn place(temporary: &Path, path: &Path) -> io::Result<()> {
     fs::hard_link(temporary, path)?;
     fs::remove_file(temporary)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_made_once_private_and_read_back() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("keys").join("device.key");
+        let made = Identity::load_or_create(&path).unwrap();
+        assert_eq!(Identity::load_or_create(&path).unwrap().device_id(), made.device_id());
+        let names: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["device.key"]);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_and_left_as_it_is() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("device.key");
+        Identity::load_or_create(&path).unwrap();
+        let good = fs::read(&path).unwrap();
+        let mut flipped = good.clone();
+        flipped[20] ^= 1;
+        for damaged in [&b""[..], &good[..40], &flipped, &[0; 9000]] {
+            fs::write(&path, damaged).unwrap();
+            assert!(matches!(Identity::load_or_create(&path), Err(IdentityError::Damaged { .. })));
+            assert_eq!(fs::read(&path).unwrap(), damaged);
+        }
+    }
+
+    #[test]
+    fn a_key_file_is_never_placed_over_another() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("device.key");
+        fs::write(&path, b"precious").unwrap();
+        assert_eq!(store(&path, b"other").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_the_signer_and_the_signed_bytes_verify() {
+        let (a, b) = (Identity::generate(), Identity::generate());
+        let signature = a.sign(b"message");
+        assert!(verify(&a.device_id(), b"message", &signature));
+        assert!(!verify(&b.device_id(), b"message", &signature));
+        assert!(!verify(&a.device_id(), b"massage", &signature));
+        assert!(!verify(&DeviceId::NONE, b"message", &signature));
+        assert!(!verify(&a.device_id(), b"message", &signature[..63]));
+    }
+}

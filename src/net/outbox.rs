@@ -142,3 +142,69 @@ pub async fn write_loop<W: AsyncWrite + Unpin>(
 fn cost(frame: &Encoded) -> u32 {
     frame.byte_count().max(FRAME_COST_MIN) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::connection::FrameReader;
+    use crate::net::frame::{Chunks, DeviceHello};
+    use bytes::Bytes;
+    use tokio::io::duplex;
+
+    fn chunk(request: u32, bytes: usize) -> Frame {
+        Frame::Chunks(Chunks { request, items: vec![(0, Bytes::from(vec![0; bytes]))] })
+    }
+
+    #[tokio::test]
+    async fn control_overtakes_bulk_and_a_close_frame_ends_the_connection() {
+        let (outbox, queue) = outbox();
+        let (a, b) = duplex(1024);
+        let hello = DeviceHello { protocol: 1, name: String::new(), agent: String::new(), folders: vec![] };
+        outbox.bulk(&chunk(1, 100_000)).await.unwrap();
+        outbox.bulk(&chunk(2, 100_000)).await.unwrap();
+        outbox.control(&Frame::Hello(hello.clone())).unwrap();
+        outbox.control(&Frame::Ping(1)).unwrap();
+        let mut reader = FrameReader::new(b, Arc::default());
+        let reading = async {
+            assert_eq!(reader.next().await.unwrap(), Frame::Hello(hello));
+            assert_eq!(reader.next().await.unwrap(), Frame::Ping(1));
+            outbox.close("done").unwrap();
+            outbox.control(&Frame::Ping(2)).unwrap();
+            let mut last = Frame::Ping(0);
+            while let Ok(frame) = reader.next().await {
+                last = frame;
+            }
+            assert_eq!(last, Frame::Close("done".into()));
+        };
+        let writing = write_loop(queue, FrameWriter::new(a, Arc::default()));
+        let (written, ()) = tokio::join!(writing, reading);
+        written.unwrap();
+        assert!(matches!(outbox.control(&Frame::Ping(3)), Err(NetError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_is_too_slow_for_control_and_makes_bulk_wait() {
+        let (outbox, queue) = outbox();
+        let overflow = (0..=CONTROL_FRAMES_MAX as u64).map(|n| outbox.control(&Frame::Ping(n))).find_map(Result::err);
+        assert!(matches!(overflow, Some(NetError::TooSlow)));
+        let filling = async { while outbox.bulk(&chunk(1, 1_000_000)).await.is_ok() {} };
+        let waits = tokio::select! {
+            biased;
+            () = filling => false,
+            () = std::future::ready(()) => true,
+        };
+        assert!(waits);
+        let waiting = async { while outbox.bulk(&chunk(1, 1_000_000)).await.is_ok() {} };
+        // Who waits is let go when the connection ends.
+        tokio::join!(waiting, async { drop(queue) });
+    }
+
+    #[tokio::test]
+    async fn the_writer_ends_when_all_handles_are_gone() {
+        let (outbox, queue) = outbox();
+        let (a, _b) = duplex(1024);
+        outbox.clone().control(&Frame::Ping(1)).unwrap();
+        drop(outbox);
+        write_loop(queue, FrameWriter::new(a, Arc::default())).await.unwrap();
+    }
+}

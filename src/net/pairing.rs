@@ -322,3 +322,120 @@ async fn in_time(exchange: impl Future<Output = Result<Paired, PairError>>) -> R
     let timed_out = NetError::TimedOut { what: "pairing", seconds: EXCHANGE_SECONDS };
     tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| Err(timed_out.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{DuplexStream, duplex};
+
+    const CODE: [u8; 5] = [1, 2, 3, 4, 5];
+
+    fn parties() -> Parties {
+        Parties { joiner: DeviceId([1; 32]), shower: DeviceId([2; 32]), exporter: [3; 32] }
+    }
+
+    fn greeting(name: &str) -> Greeting {
+        Greeting { name: name.into(), folders: vec![("default".parse().unwrap(), "My\u{7} folder".into())] }
+    }
+
+    fn streams() -> (DuplexStream, DuplexStream) {
+        duplex(64 * 1024)
+    }
+
+    async fn pair(
+        typed: [u8; 5],
+        shown: &ShownCode,
+        at_joiner: Parties,
+    ) -> (Result<Paired, PairError>, Result<Paired, PairError>) {
+        let (a, b) = streams();
+        let (code, to_shower, to_joiner) = (PairingCode::generate(typed), greeting("lap\ntop"), greeting("desk"));
+        tokio::join!(join(a, &code, at_joiner, &to_shower), show(b, shown, parties(), &to_joiner))
+    }
+
+    #[tokio::test]
+    async fn the_right_code_pairs_once_and_each_learns_the_other() {
+        let shown = ShownCode::new(PairingCode::generate(CODE));
+        let (joined, showed) = pair(CODE, &shown, parties()).await;
+        let folders = vec![("default".parse().unwrap(), "My folder".to_string())];
+        assert_eq!(
+            joined.unwrap(),
+            Paired { device: DeviceId([2; 32]), name: "desk".into(), folders: folders.clone() }
+        );
+        assert_eq!(showed.unwrap(), Paired { device: DeviceId([1; 32]), name: "laptop".into(), folders });
+        let (again, _) = pair(CODE, &shown, parties()).await;
+        assert!(matches!(again, Err(PairError::Refused)));
+    }
+
+    #[tokio::test]
+    async fn one_wrong_guess_ends_the_code_and_both_learn_it() {
+        let shown = ShownCode::new(PairingCode::generate(CODE));
+        let (joined, showed) = pair([5; 5], &shown, parties()).await;
+        assert!(matches!((joined, showed), (Err(PairError::WrongCode), Err(PairError::WrongCode))));
+        assert!(!shown.is_open());
+        let (joined, showed) = pair(CODE, &shown, parties()).await;
+        assert!(matches!((joined, showed), (Err(PairError::Refused), Err(PairError::Refused))));
+    }
+
+    #[tokio::test]
+    async fn an_expired_code_pairs_nobody() {
+        let shown = ShownCode::new(PairingCode::generate(CODE));
+        shown.expire();
+        let (joined, showed) = pair(CODE, &shown, parties()).await;
+        assert!(matches!((joined, showed), (Err(PairError::Expired), Err(PairError::Expired))));
+    }
+
+    #[tokio::test]
+    async fn somebody_in_between_is_noticed_even_with_the_right_code() {
+        let other_key = Parties { shower: DeviceId([9; 32]), ..parties() };
+        let other_connection = Parties { exporter: [9; 32], ..parties() };
+        for seen_by_joiner in [other_key, other_connection] {
+            let shown = ShownCode::new(PairingCode::generate(CODE));
+            let (joined, showed) = pair(CODE, &shown, seen_by_joiner).await;
+            assert!(matches!((joined, showed), (Err(PairError::WrongCode), Err(PairError::WrongCode))));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_proves_nothing_does_not_use_up_the_code() {
+        let shown = ShownCode::new(PairingCode::generate(CODE));
+        for garbage in [&b""[..], b"\xff\xff", b"\x00\x00", b"\x00\x02\x01A", b"\x00\x02\x63x", b"\x00\x03\x01AB"] {
+            let (mut a, b) = streams();
+            a.write_all(garbage).await.unwrap();
+            drop(a);
+            assert!(matches!(show(b, &shown, parties(), &greeting("desk")).await, Err(PairError::Network(_))));
+        }
+        assert!(shown.is_open());
+        assert!(pair(CODE, &shown, parties()).await.0.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_joiner_that_reflects_the_messages_it_gets_does_not_pair() {
+        let shown = ShownCode::new(PairingCode::generate(CODE));
+        let (mut a, b) = streams();
+        let (exchange, ours) = start(&PairingCode::generate([7; 5]), &parties(), Role::Joiner);
+        drop(exchange);
+        let reflecting = async {
+            send(&mut a, SPAKE, &ours).await.unwrap();
+            let theirs = receive(&mut a, SPAKE, MESSAGE_BYTES_MAX).await.unwrap();
+            send(&mut a, PROOF, &theirs[..32]).await.unwrap();
+            receive(&mut a, PROOF, MESSAGE_BYTES_MAX).await
+        };
+        let to_joiner = greeting("desk");
+        let (heard, showed) = tokio::join!(reflecting, show(b, &shown, parties(), &to_joiner));
+        assert!(matches!((heard, showed), (Err(PairError::WrongCode), Err(PairError::WrongCode))));
+    }
+
+    #[tokio::test]
+    async fn pairing_works_over_the_real_transport() {
+        use super::super::tls::tests::{device, meet};
+        let ((a, a_id), (b, b_id)) = (device(|_| false), device(|_| false));
+        b.set_pairing_open(true);
+        let (at_a, at_b) = meet(&a, None, &b).await;
+        let shown = ShownCode::new(PairingCode::generate(CODE));
+        let (code, ours, theirs) = (PairingCode::generate(CODE), greeting("a"), greeting("b"));
+        let joining = pair_as_joiner(at_a.unwrap(), &code, a_id, &ours);
+        let showing = pair_as_shower(at_b.unwrap(), &shown, b_id, &theirs);
+        let (joined, showed) = tokio::join!(joining, showing);
+        assert_eq!((joined.unwrap().device, showed.unwrap().device), (b_id, a_id));
+    }
+}

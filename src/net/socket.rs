@@ -66,3 +66,24 @@ fn open_listener(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_in_use_is_told_with_the_port_and_the_setting() {
+        let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        let text = listen(address).unwrap_err().to_string();
+        assert!(text.contains(&address.port().to_string()) && text.contains("'listen' in config.toml"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn the_unspecified_address_takes_ipv4_connections() {
+        let listener = listen("[::]:0".parse().unwrap()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (dialled, accepted) = tokio::join!(dial(([127, 0, 0, 1], port).into()), listener.accept());
+        assert!(dialled.unwrap().nodelay().unwrap() && accepted.is_ok());
+    }
+}

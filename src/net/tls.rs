@@ -361,3 +361,114 @@ fn handshake_error(error: io::Error) -> NetError {
         other => NetError::Handshake(other.to_string()),
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    /// A device that trusts those for which `trusts` holds.
+    pub fn device(trusts: impl Fn(&DeviceId) -> bool + Send + Sync + 'static) -> (Tls, DeviceId) {
+        let identity = Identity::generate();
+        (Tls::new(&identity, Arc::new(trusts)).unwrap(), identity.device_id())
+    }
+
+    /// What both sides of a handshake over loopback come to: the dialling one first.
+    pub async fn meet(
+        dialler: &Tls,
+        expect: Option<DeviceId>,
+        server: &Tls,
+    ) -> (Result<Secured, NetError>, Result<Secured, NetError>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let dialling = async { connect(TcpStream::connect(address).await.unwrap(), expect, dialler).await };
+        let accepting = async { accept(listener.accept().await.unwrap().0, server).await };
+        tokio::join!(dialling, accepting)
+    }
+
+    #[tokio::test]
+    async fn devices_that_trust_each_other_know_whom_they_talk_to() {
+        let ((a, a_id), (b, b_id)) = (device(|_| true), device(|_| true));
+        let (at_a, at_b) = meet(&a, Some(b_id), &b).await;
+        let (mut at_a, mut at_b) = (at_a.unwrap(), at_b.unwrap());
+        assert_eq!((at_a.peer, at_a.purpose), (b_id, Purpose::Sync));
+        assert_eq!((at_b.peer, at_b.purpose), (a_id, Purpose::Sync));
+        assert_eq!(at_a.exporter, at_b.exporter);
+        at_a.stream.write_all(b"hello").await.unwrap();
+        at_a.stream.flush().await.unwrap();
+        let mut heard = [0; 5];
+        at_b.stream.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"hello");
+    }
+
+    #[tokio::test]
+    async fn an_unknown_device_that_dials_is_refused_in_the_handshake_and_both_learn_why() {
+        let ((a, a_id), (b, b_id)) = (device(|_| true), device(|_| false));
+        let (at_a, at_b) = meet(&a, Some(b_id), &b).await;
+        assert!(matches!(at_a.err(), Some(NetError::NotTrusted)));
+        assert!(matches!(at_b.err(), Some(NetError::UnknownDevice(id)) if id == a_id));
+    }
+
+    #[tokio::test]
+    async fn a_device_that_is_dialled_but_not_trusted_any_more_is_refused() {
+        let ((a, _), (b, b_id)) = (device(|_| false), device(|_| true));
+        let (at_a, at_b) = meet(&a, Some(b_id), &b).await;
+        assert!(matches!(at_a.err(), Some(NetError::UnknownDevice(id)) if id == b_id));
+        assert!(at_b.is_err());
+    }
+
+    #[tokio::test]
+    async fn another_device_than_the_expected_one_is_refused_even_if_trusted() {
+        let ((a, _), (b, b_id), (_, c_id)) = (device(|_| true), device(|_| true), device(|_| true));
+        let (at_a, at_b) = meet(&a, Some(c_id), &b).await;
+        assert!(
+            matches!(at_a.err(), Some(NetError::OtherDevice { expected, found }) if (expected, found) == (c_id, b_id))
+        );
+        assert!(at_b.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_device_does_not_talk_to_itself() {
+        let (a, a_id) = device(|_| true);
+        let (dialled, accepted) = meet(&a, Some(a_id), &a).await;
+        assert!(matches!(dialled.err(), Some(NetError::Itself)));
+        assert!(accepted.is_err());
+    }
+
+    #[tokio::test]
+    async fn strangers_can_pair_only_while_a_pairing_is_open() {
+        let ((a, a_id), (b, _)) = (device(|_| false), device(|_| false));
+        assert!(matches!(meet(&a, None, &b).await.0.err(), Some(NetError::NotPairing)));
+        b.set_pairing_open(true);
+        let (at_a, at_b) = meet(&a, None, &b).await;
+        let at_b = at_b.unwrap();
+        assert_eq!((at_a.unwrap().purpose, at_b.purpose, at_b.peer), (Purpose::Pair, Purpose::Pair, a_id));
+        assert!(meet(&a, Some(b.own_id()), &b).await.1.is_err(), "an open pairing lets nobody in for syncing");
+        b.set_pairing_open(false);
+        assert!(matches!(meet(&a, None, &b).await.1.err(), Some(NetError::Handshake(_))));
+    }
+
+    #[tokio::test]
+    async fn garbage_instead_of_a_handshake_is_an_error() {
+        let (b, _) = device(|_| true);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let garbage = async {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+            stream
+        };
+        let accepting = async { accept(listener.accept().await.unwrap().0, &b).await };
+        let (_open, accepted) = tokio::join!(garbage, accepting);
+        assert!(accepted.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_that_says_nothing_is_dropped_after_a_while() {
+        let (b, _) = device(|_| true);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _silent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let accepted = accept(listener.accept().await.unwrap().0, &b).await;
+        assert!(matches!(accepted.err(), Some(NetError::TimedOut { .. })));
+    }
+}
