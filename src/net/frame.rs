@@ -1,0 +1,68 @@
+//! What two devices say to each other, validated; `codec` turns it into bytes and back.
+
+use bytes::Bytes;
+
+use crate::core::content::Content;
+use crate::core::id::FolderId;
+use crate::core::message::Message;
+use crate::core::path::RelPath;
+
+/// The version of the protocol that this program speaks; two devices speak the lesser of theirs.
+pub const PROTOCOL_VERSION: u16 = 1;
+
+/// One frame.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Frame {
+    /// The first frame in each direction, and again whenever the shared folders change.
+    Hello(DeviceHello),
+    Folder(FolderId, Message),
+    Request(Request),
+    Chunks(Chunks),
+    /// What of a request can't be served; the reason is never told.
+    NotHere {
+        request: u32,
+        items: Vec<u16>,
+    },
+    Ping(u64),
+    Pong(u64),
+    /// The last frame, with the reason for people.
+    Close(String),
+    /// A frame of a later version: to be skipped.
+    Unknown(u8),
+}
+
+/// Who the sender is and what it shares with the receiver.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeviceHello {
+    pub protocol: u16,
+    /// The device's name, at most [`super::bounds::NAME_CHARS_MAX`] characters, without control characters.
+    pub name: String,
+    /// Program and version, for people.
+    pub agent: String,
+    /// The folders that the sender shares with the receiver, each with its label.
+    pub folders: Vec<(FolderId, String)>,
+}
+
+/// Asks for contents of one folder.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// Chosen by the sender; answers repeat it.
+    pub id: u32,
+    pub folder: FolderId,
+    pub items: Vec<WantedContent>,
+}
+
+/// One chunk or chunk list, with a place where the other side is likely to find it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WantedContent {
+    pub content: Content,
+    pub hint: Option<(RelPath, u64)>,
+}
+
+/// Contents that were asked for; unverified. May answer a part of the request, in any order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Chunks {
+    pub request: u32,
+    /// Index within the request, and the bytes.
+    pub items: Vec<(u16, Bytes)>,
+}

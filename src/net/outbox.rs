@@ -1,0 +1,210 @@
+//! What waits to be sent to a peer: control frames overtake bulk, and both are bounded.
+
+use std::sync::Arc;
+
+use tokio::io::AsyncWrite;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
+
+use super::NetError;
+use super::codec::{Encoded, encode};
+use super::connection::FrameWriter;
+use super::frame::Frame;
+
+/// Most bytes of control frames that wait: several full index batches. A peer that lets more pile up is too slow.
+pub const CONTROL_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Most control frames that wait.
+pub const CONTROL_FRAMES_MAX: usize = 4096;
+/// Most bytes of chunks that wait: enough to keep a fast link busy while the next are read from disk.
+pub const BULK_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What a frame is counted as at least, so that many small ones are bounded too.
+const FRAME_COST_MIN: usize = 1024;
+
+/// Takes frames for one peer.
+#[derive(Clone)]
+pub struct Outbox {
+    control: mpsc::Sender<Queued>,
+    bulk: mpsc::UnboundedSender<Queued>,
+    control_room: Arc<Semaphore>,
+    bulk_room: Arc<Semaphore>,
+}
+
+/// The other end of an [`Outbox`], for [`write_loop`].
+pub struct OutboxReader {
+    control: mpsc::Receiver<Queued>,
+    bulk: mpsc::UnboundedReceiver<Queued>,
+    control_room: Arc<Semaphore>,
+    bulk_room: Arc<Semaphore>,
+}
+
+/// A frame that gives back its room when it has been sent.
+struct Queued {
+    frame: Encoded,
+    _room: OwnedSemaphorePermit,
+}
+
+/// An empty outbox with its reader.
+pub fn outbox() -> (Outbox, OutboxReader) {
+    let (control, control_reader) = mpsc::channel(CONTROL_FRAMES_MAX);
+    // Bounded in bytes by `bulk_room`.
+    let (bulk, bulk_reader) = mpsc::unbounded_channel();
+    let control_room = Arc::new(Semaphore::new(CONTROL_BYTES_MAX));
+    let bulk_room = Arc::new(Semaphore::new(BULK_BYTES_MAX));
+    let reader = OutboxReader {
+        control: control_reader,
+        bulk: bulk_reader,
+        control_room: control_room.clone(),
+        bulk_room: bulk_room.clone(),
+    };
+    (Outbox { control, bulk, control_room, bulk_room }, reader)
+}
+
+impl Outbox {
+    /// Queues a control frame without waiting. [`NetError::TooSlow`]: end the connection.
+    pub fn control(&self, frame: &Frame) -> Result<(), NetError> {
+        let frame = encode(frame)?;
+        let room = self.control_room.clone().try_acquire_many_owned(cost(&frame)).map_err(|e| match e {
+            TryAcquireError::NoPermits => NetError::TooSlow,
+            TryAcquireError::Closed => NetError::Closed,
+        })?;
+        self.control.try_send(Queued { frame, _room: room }).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => NetError::TooSlow,
+            mpsc::error::TrySendError::Closed(_) => NetError::Closed,
+        })
+    }
+
+    /// Queues a control frame, waiting for room.
+    pub async fn control_when_room(&self, frame: &Frame) -> Result<(), NetError> {
+        let frame = encode(frame)?;
+        let room = self.control_room.clone().acquire_many_owned(cost(&frame)).await.map_err(|_| NetError::Closed)?;
+        self.control.send(Queued { frame, _room: room }).await.map_err(|_| NetError::Closed)
+    }
+
+    /// Queues a bulk frame, waiting for room. Bulk frames keep their order, control frames overtake them.
+    pub async fn bulk(&self, frame: &Frame) -> Result<(), NetError> {
+        let frame = encode(frame)?;
+        let room = self.bulk_room.clone().acquire_many_owned(cost(&frame)).await.map_err(|_| NetError::Closed)?;
+        self.bulk.send(Queued { frame, _room: room }).map_err(|_| NetError::Closed)
+    }
+
+    /// Says goodbye: what is queued before as control is still sent, then the connection ends.
+    pub fn close(&self, reason: &str) -> Result<(), NetError> {
+        self.control(&Frame::Close(reason.into()))
+    }
+}
+
+impl OutboxReader {
+    fn try_next(&mut self) -> Option<Queued> {
+        self.control.try_recv().ok().or_else(|| self.bulk.try_recv().ok())
+    }
+
+    async fn next(&mut self) -> Option<Queued> {
+        tokio::select! {
+            biased;
+            Some(queued) = self.control.recv() => Some(queued),
+            Some(queued) = self.bulk.recv() => Some(queued),
+            else => None,
+        }
+    }
+}
+
+/// Nobody shall wait for room in a queue that is no longer read.
+impl Drop for OutboxReader {
+    fn drop(&mut self) {
+        self.control_room.close();
+        self.bulk_room.close();
+    }
+}
+
+/// Sends what is queued until a close frame was sent or all handles of the outbox are gone.
+pub async fn write_loop<W: AsyncWrite + Unpin>(
+    mut reader: OutboxReader,
+    mut writer: FrameWriter<W>,
+) -> Result<(), NetError> {
+    loop {
+        let queued = match reader.try_next() {
+            Some(queued) => queued,
+            None => {
+                writer.flush().await?;
+                match reader.next().await {
+                    Some(queued) => queued,
+                    None => break,
+                }
+            }
+        };
+        writer.write(&queued.frame).await?;
+        if queued.frame.is_close() {
+            break;
+        }
+    }
+    writer.finish().await
+}
+
+fn cost(frame: &Encoded) -> u32 {
+    frame.byte_count().max(FRAME_COST_MIN) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::connection::FrameReader;
+    use crate::net::frame::{Chunks, DeviceHello};
+    use bytes::Bytes;
+    use tokio::io::duplex;
+
+    fn chunk(request: u32, bytes: usize) -> Frame {
+        Frame::Chunks(Chunks { request, items: vec![(0, Bytes::from(vec![0; bytes]))] })
+    }
+
+    #[tokio::test]
+    async fn control_overtakes_bulk_and_a_close_frame_ends_the_connection() {
+        let (outbox, queue) = outbox();
+        let (a, b) = duplex(1024);
+        let hello = DeviceHello { protocol: 1, name: String::new(), agent: String::new(), folders: vec![] };
+        outbox.bulk(&chunk(1, 100_000)).await.unwrap();
+        outbox.bulk(&chunk(2, 100_000)).await.unwrap();
+        outbox.control(&Frame::Hello(hello.clone())).unwrap();
+        outbox.control(&Frame::Ping(1)).unwrap();
+        let mut reader = FrameReader::new(b, Arc::default());
+        let reading = async {
+            assert_eq!(reader.next().await.unwrap(), Frame::Hello(hello));
+            assert_eq!(reader.next().await.unwrap(), Frame::Ping(1));
+            outbox.close("done").unwrap();
+            outbox.control(&Frame::Ping(2)).unwrap();
+            let mut last = Frame::Ping(0);
+            while let Ok(frame) = reader.next().await {
+                last = frame;
+            }
+            assert_eq!(last, Frame::Close("done".into()));
+        };
+        let writing = write_loop(queue, FrameWriter::new(a, Arc::default()));
+        let (written, ()) = tokio::join!(writing, reading);
+        written.unwrap();
+        assert!(matches!(outbox.control(&Frame::Ping(3)), Err(NetError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_is_too_slow_for_control_and_makes_bulk_wait() {
+        let (outbox, queue) = outbox();
+        let overflow = (0..=CONTROL_FRAMES_MAX as u64).map(|n| outbox.control(&Frame::Ping(n))).find_map(Result::err);
+        assert!(matches!(overflow, Some(NetError::TooSlow)));
+        let filling = async { while outbox.bulk(&chunk(1, 1_000_000)).await.is_ok() {} };
+        let waits = tokio::select! {
+            biased;
+            () = filling => false,
+            () = std::future::ready(()) => true,
+        };
+        assert!(waits);
+        let waiting = async { while outbox.bulk(&chunk(1, 1_000_000)).await.is_ok() {} };
+        // Who waits is let go when the connection ends.
+        tokio::join!(waiting, async { drop(queue) });
+    }
+
+    #[tokio::test]
+    async fn the_writer_ends_when_all_handles_are_gone() {
+        let (outbox, queue) = outbox();
+        let (a, _b) = duplex(1024);
+        outbox.clone().control(&Frame::Ping(1)).unwrap();
+        drop(outbox);
+        write_loop(queue, FrameWriter::new(a, Arc::default())).await.unwrap();
+    }
+}
