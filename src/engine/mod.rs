@@ -15,3 +15,4 @@ pub mod folder;
 pub mod hints;
 pub mod links;
 pub mod report;
+pub mod scan;
