@@ -11,6 +11,7 @@
 //! | `control`, `report` | answers to commands |
 
 pub mod agent;
+pub mod apply;
 pub mod folder;
 pub mod hints;
 pub mod links;
