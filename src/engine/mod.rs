@@ -5,7 +5,7 @@
 //! | `agent` | what `p2psync run` starts, reloads and stops |
 //! | `folder` | the thread that owns a folder's state machine and carries out what it decides |
 //! | `scan`, `hints` | looks at the disk: everything from time to time, single paths when the watcher hints |
-//! | `apply` | the thread that changes the disk |
+//! | `apply`, `recover` | the thread that changes the disk; what it left unfinished when it was cut off |
 //! | `fetch`, `serve` | chunks in, chunks out |
 //! | `links` | connections to peers |
 //! | `control`, `report` | answers to commands |
@@ -15,5 +15,9 @@ pub mod apply;
 pub mod folder;
 pub mod hints;
 pub mod links;
+pub mod recover;
 pub mod report;
 pub mod scan;
+
+#[cfg(test)]
+mod testing;
