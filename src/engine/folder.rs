@@ -12,7 +12,7 @@ use super::links::LinkTable;
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::ignore::Rules;
 use crate::core::path::RelPath;
-use crate::fs::Root;
+use crate::fs::root::Root;
 use crate::sync::Input;
 
 /// Inputs that wait for the folder's thread; beyond that whoever has more waits.

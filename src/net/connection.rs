@@ -161,7 +161,7 @@ async fn in_time<T>(writing: impl Future<Output = std::io::Result<T>>) -> Result
 }
 
 /// A peer that goes away without a word ended the connection, it did not break it.
-fn stream_error(error: std::io::Error) -> NetError {
+pub(super) fn stream_error(error: std::io::Error) -> NetError {
     use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     match error.kind() {
         UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe => NetError::Closed,

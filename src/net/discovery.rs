@@ -290,4 +290,25 @@ mod tests {
         assert_eq!(heard.announcement, announcement(&identity));
         assert_eq!(b.garbled(), 2);
     }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    #[ignore = "changes network interfaces: run it as root under `unshare -n`"]
+    async fn a_new_interface_is_noticed_at_once() {
+        let ip = |arguments: &str| {
+            let done = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
+            assert!(done.success(), "ip {arguments}");
+        };
+        ip("link set lo up");
+        let discovery = Discovery::open(Options { port: free_port(), ..Options::default() }).unwrap();
+        let changed = tokio::time::timeout(BOUND, discovery.interfaces_changed());
+        let changing = async {
+            ip("link add test0 type veth peer name test1");
+            ip("link set test1 up");
+            ip("addr add 10.77.24.1/24 dev test0");
+            ip("link set test0 up");
+        };
+        let (changed, ()) = tokio::join!(changed, changing);
+        changed.expect("the change is noticed");
+    }
 }

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::NetError;
 use super::bounds::{NAME_CHARS_MAX, clean_text};
 use super::codec::{CodecError, labelled_folders, pack, unpack};
+use super::connection::stream_error;
 use super::pairing_code::{Nameplate, PairingCode};
 use super::tls::Secured;
 use super::wire::List;
@@ -107,19 +108,24 @@ impl ShownCode {
     }
 
     fn check(&self) -> Result<(), PairError> {
-        match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
-            State::Open => Ok(()),
-            State::Used => Err(PairError::Refused),
-            State::Expired => Err(PairError::Expired),
-        }
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).check()
     }
 
     /// Takes the only try that there is.
     fn use_up(&self) -> Result<(), PairError> {
-        self.check()?;
-        match std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Used) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.check()?;
+        *state = State::Used;
+        Ok(())
+    }
+}
+
+impl State {
+    fn check(self) -> Result<(), PairError> {
+        match self {
             State::Open => Ok(()),
-            _ => Err(PairError::Refused),
+            State::Used => Err(PairError::Refused),
+            State::Expired => Err(PairError::Expired),
         }
     }
 }
@@ -272,19 +278,19 @@ fn unpack_greeting(device: DeviceId, body: &[u8]) -> Result<Paired, PairError> {
 async fn send<S: AsyncWrite + Unpin>(stream: &mut S, kind: u8, body: &[u8]) -> Result<(), PairError> {
     let length = u16::try_from(1 + body.len()).map_err(|_| malformed("too long"))?;
     let message = [&length.to_be_bytes()[..], &[kind], body].concat();
-    stream.write_all(&message).await.map_err(NetError::Broken)?;
-    stream.flush().await.map_err(NetError::Broken)?;
+    stream.write_all(&message).await.map_err(stream_error)?;
+    stream.flush().await.map_err(stream_error)?;
     Ok(())
 }
 
 async fn receive<S: AsyncRead + Unpin>(stream: &mut S, expected: u8, bytes_max: usize) -> Result<Vec<u8>, PairError> {
-    let length = usize::from(stream.read_u16().await.map_err(NetError::Broken)?);
+    let length = usize::from(stream.read_u16().await.map_err(stream_error)?);
     if length == 0 || length > bytes_max {
         return Err(NetError::from(CodecError::TooLong { bytes: length, max: bytes_max }).into());
     }
-    let kind = stream.read_u8().await.map_err(NetError::Broken)?;
+    let kind = stream.read_u8().await.map_err(stream_error)?;
     let mut body = vec![0; length - 1];
-    stream.read_exact(&mut body).await.map_err(NetError::Broken)?;
+    stream.read_exact(&mut body).await.map_err(stream_error)?;
     match kind {
         REFUSAL => Err(refusal(&body)),
         kind if kind == expected => Ok(body),
