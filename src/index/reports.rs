@@ -63,6 +63,11 @@ impl Reader {
     pub fn count_since(&self, after_seq: u64, below: Option<&RelPath>) -> Result<u64, IndexError> {
         let after_seq = after_seq.min(COUNT_MAX).cast_signed();
         let count = match below {
+            // Known without a walk.
+            None if after_seq == 0 => {
+                let totals = self.totals()?;
+                Some(totals.files + totals.directories + totals.symlinks + totals.tombstones)
+            }
             None => {
                 self.first("SELECT count(*) FROM entries WHERE seq > ?1", [after_seq], |_, row| count_at(row, 0))?
             }
@@ -137,6 +142,7 @@ mod tests {
         assert_eq!(index.totals_below(&path("d")).unwrap(), expected);
         assert_eq!(index.count_since(last, Some(&path("d"))).unwrap(), 2);
         assert_eq!(index.count_since(last, None).unwrap(), 4);
+        assert_eq!(index.count_since(0, None).unwrap(), 6);
         assert_eq!(index.count_since(u64::MAX, None).unwrap(), 0);
     }
 
@@ -147,8 +153,7 @@ mod tests {
         for entry in [file(copy, b"1"), file("d/a.txt", b"2"), tombstone("b.conflict-20261122-140312-K3QZ7AB")] {
             put(&mut index, &entry);
         }
-        let found: Vec<String> =
-            index.conflict_copies(9).unwrap().iter().map(|r| r.entry.path.to_string()).collect();
+        let found: Vec<String> = index.conflict_copies(9).unwrap().iter().map(|r| r.entry.path.to_string()).collect();
         assert_eq!(found, [copy]);
         let plan = "EXPLAIN QUERY PLAN SELECT seq FROM entries WHERE instr(path, x'2e') > 0";
         let step: String = index.conn.query_row(plan, [], |row| row.get(3)).unwrap();
