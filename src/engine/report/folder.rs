@@ -380,3 +380,217 @@ fn settled_text(facts: &Facts) -> String {
     }
     parts.join("; ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use crate::core::entry::Kind;
+    use crate::core::message::Exception;
+    use crate::core::problem::Problem;
+
+    fn of(world: &World) -> FolderStatus {
+        status(world.asker(), &world.config.folders[0], &mut BTreeMap::new())
+    }
+
+    fn state(world: &World) -> (FolderState, String) {
+        let status = of(world);
+        (status.state, status.state_text)
+    }
+
+    fn check(world: &World, state_is: FolderState, text_has: &str) {
+        let (state, text) = state(world);
+        assert!(state == state_is && text.contains(text_has), "{state:?}: {text}\nwanted {state_is:?}: {text_has}");
+    }
+
+    #[test]
+    fn a_folder_that_is_the_same_everywhere_is_in_sync_with_all() {
+        let mut world = World::running(&[DESK, PHONE]);
+        world.add("a", b"12345");
+        world.in_sync(DESK);
+        world.in_sync(PHONE);
+        check(&world, FolderState::InSync, "in sync with desk and phone");
+        let status = of(&world);
+        assert_eq!((status.files, status.bytes, status.need_files), (1, 5, 0));
+        assert_eq!(status.watch, "ok");
+        assert!(status.peers.iter().all(|p| p.in_sync && p.connected && p.behind_items == 0));
+        assert_eq!(status.peers[0].proved_identical_ms, Some(NOW_MS - MINUTE_MS));
+    }
+
+    #[test]
+    fn devices_that_are_away_are_named_with_what_they_lack() {
+        let mut world = World::running(&[DESK]);
+        let first = world.add("a", b"1");
+        world.add("b", b"2");
+        world.in_sync(DESK);
+        world.applied(PHONE, first);
+        check(
+            &world,
+            FolderState::InSync,
+            "in sync with desk; phone lacks 1 item and was last connected 3 minutes ago",
+        );
+        world.applied(DESK, first);
+        check(&world, FolderState::Syncing, "desk still lacks 1 item");
+        world.live_folder().connected.clear();
+        check(&world, FolderState::WaitingForPeers, "desk lacks 1 item");
+        world.in_sync(DESK);
+        world.in_sync(PHONE);
+        check(&world, FolderState::InSync, "in sync with desk and phone, as of when they were last connected");
+    }
+
+    #[test]
+    fn a_lone_device_is_told_to_pair() {
+        let mut world = World::running(&[]);
+        world.config.peers.clear();
+        check(&world, FolderState::InSync, "no other device yet: 'p2psync pair' adds one");
+    }
+
+    #[test]
+    fn a_new_peer_is_not_in_sync_before_it_has_said_anything() {
+        let world = World::running(&[DESK]);
+        check(&world, FolderState::Syncing, "comparing");
+        assert!(of(&world).peers.iter().all(|p| !p.in_sync));
+    }
+
+    #[test]
+    fn what_is_to_come_is_counted_and_says_from_whom() {
+        let mut world = World::running(&[DESK]);
+        world.add("a", b"1");
+        world.in_sync(DESK);
+        world.in_sync(PHONE);
+        world.hear(PHONE, world.edited("b", content(b"1234"), false));
+        check(&world, FolderState::WaitingForPeers, "1 file (4 bytes) to come from phone, which is not connected");
+        world.hear(DESK, world.edited("a", content(b"22"), true));
+        check(&world, FolderState::Syncing, "2 files (6 bytes) to come");
+        let status = of(&world);
+        assert_eq!((status.need_files, status.need_bytes), (2, 6));
+        assert!(!status.peers.iter().any(|p| p.in_sync));
+    }
+
+    #[test]
+    fn what_stops_the_most_is_told_first() {
+        let mut world = World::running(&[DESK]);
+        world.add("a", b"1");
+        world.in_sync(DESK);
+        world.hear(DESK, world.edited("a", content(b"22"), true));
+        world.index.set_problem(&rel("a"), &Problem::new(ProblemKind::NoSpace, "no space left"), 5, None).unwrap();
+        check(&world, FolderState::Problems, "1 item has a problem");
+        let status = of(&world);
+        assert_eq!((status.problems_total, status.problems[0].kind.as_str()), (1, "no_space"));
+        world.hear(DESK, world.edited("b", content(b"22"), true));
+        check(&world, FolderState::Syncing, "to come");
+        world.config.folders[0].paused = true;
+        check(&world, FolderState::Paused, "p2psync folder resume docs");
+        world.index.set_note(NOTE_HELD, Some("1200 files vanished")).unwrap();
+        world.index.put(&file("gone", b"x"), None, Mark::Held, 1).unwrap();
+        check(&world, FolderState::Held, "1200 files vanished");
+        assert_eq!(of(&world).held.map(|held| held.deletions), Some(1));
+        world.index.set_note(NOTE_HALTED, Some("the disk is gone")).unwrap();
+        check(&world, FolderState::Halted, "the disk is gone");
+        world.live_folder().halted = Some("the marker is gone".into());
+        check(&world, FolderState::Halted, "the marker is gone");
+    }
+
+    #[test]
+    fn waiting_for_a_source_and_names_that_do_not_fit_are_no_trouble_of_the_folder() {
+        let mut world = World::running(&[DESK]);
+        world.in_sync(DESK);
+        world.in_sync(PHONE);
+        world.index.set_problem(&rel("p"), &Problem::new(ProblemKind::SpecialFile, "a pipe"), 5, None).unwrap();
+        check(&world, FolderState::InSync, "in sync with desk and phone");
+        assert_eq!(of(&world).problems_total, 1);
+        world.hear(PHONE, world.edited("b", content(b"1234"), false));
+        world.index.set_problem(&rel("b"), &Problem::new(ProblemKind::NoSource, "nobody"), 5, None).unwrap();
+        check(&world, FolderState::WaitingForPeers, "phone");
+        assert_eq!(of(&world).problems_total, 1);
+    }
+
+    #[test]
+    fn trouble_at_a_peer_is_told_here() {
+        let mut world = World::running(&[DESK]);
+        let seq = world.add("a", b"1");
+        world.in_sync(DESK);
+        world.in_sync(PHONE);
+        let exception = |reason| Exception { path: rel("a"), seq, reason };
+        world.index.set_exceptions(DESK, &[exception(Reason::Problem)]).unwrap();
+        check(&world, FolderState::Problems, "desk cannot take 1 item");
+        world.index.set_exceptions(DESK, &[exception(Reason::Declined)]).unwrap();
+        check(&world, FolderState::InSync, "in sync with desk and phone");
+        world.index.set_exceptions(DESK, &[exception(Reason::Pending)]).unwrap();
+        check(&world, FolderState::Syncing, "desk still lacks 1 item");
+    }
+
+    #[test]
+    fn changes_that_have_not_been_looked_at_are_not_in_sync() {
+        let mut world = World::running(&[DESK]);
+        world.in_sync(DESK);
+        world.live_folder().hints = 1;
+        check(&world, FolderState::Syncing, "looking at what has just changed");
+    }
+
+    #[test]
+    fn a_conflict_that_another_device_resolves_brings_no_bytes() {
+        let mut world = World::running(&[DESK]);
+        world.add("a", b"1");
+        world.in_sync(DESK);
+        let mut theirs = world.edited("a", Kind::File(crate::core::content::Content::of_chunk(b"22")), false);
+        (theirs.mtime_ns, theirs.weight_ns) = (1, 1);
+        world.hear(DESK, theirs);
+        check(&world, FolderState::Syncing, "1 change to do");
+        assert_eq!(of(&world).need_files, 0);
+    }
+
+    #[test]
+    fn without_an_agent_the_last_known_state_is_told() {
+        let mut world = World::running(&[]);
+        world.live = None;
+        world.in_sync(DESK);
+        world.in_sync(PHONE);
+        check(&world, FolderState::NotRunning, "as of its last run in sync with desk and phone");
+        world.index.set_note(NOTE_LAST_SCAN, Some("77")).unwrap();
+        assert_eq!(of(&world).last_scan_ms, Some(77));
+        let mut seen = BTreeMap::new();
+        status(world.asker(), &world.config.folders[0], &mut seen);
+        assert_eq!(seen.get(&DESK), Some(&(NOW_MS - 3 * MINUTE_MS)));
+    }
+
+    #[test]
+    fn a_missing_or_broken_index_is_a_sentence() {
+        let mut world = World::running(&[]);
+        let file = world.home.index_file(&folder());
+        let fresh = crate::index::Index::open(&world.home.index_file(&"x".parse().unwrap()), EPOCH).unwrap();
+        world.index = fresh;
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{suffix}", file.display()));
+        }
+        check(&world, FolderState::Starting, "not scanned yet");
+        world.live = None;
+        check(&world, FolderState::NotRunning, "not scanned yet");
+        std::fs::write(&file, vec![7; 5000]).unwrap();
+        check(&world, FolderState::Halted, "damaged");
+        let whole = super::super::status_of(world.asker());
+        assert_eq!(whole.folders.len(), 1);
+    }
+
+    #[test]
+    fn the_first_scan_is_told_apart_from_later_ones() {
+        let mut world = World::running(&[DESK]);
+        world.in_sync(DESK);
+        world.in_sync(PHONE);
+        world.live_folder().scanning = true;
+        check(&world, FolderState::InSync, "in sync");
+        world.index.start_epoch(crate::core::id::EpochId(5), crate::core::id::RunId(1)).unwrap();
+        check(&world, FolderState::Scanning, "the first scan is under way");
+    }
+
+    #[test]
+    fn peers_and_totals_of_the_whole_device_are_told() {
+        let mut world = World::running(&[DESK]);
+        world.in_sync(PHONE);
+        let whole = super::super::status_of(world.asker());
+        assert!(whole.running && whole.device_id == ME.to_string());
+        assert_eq!(whole.listening.as_deref(), Some("[::]:7724"));
+        assert_eq!((whole.peers[0].connected, whole.peers[0].bytes_in), (true, 5));
+        assert_eq!(whole.peers[1].last_seen_ms, Some(NOW_MS - 3 * MINUTE_MS));
+    }
+}
