@@ -6,6 +6,7 @@
 //! | `path` | one path: what state it is in, and exactly why |
 //! | `peer` | one path at the peers: who has it, who does not yet and why |
 //! | `below` | a directory: what of all that is in it is not in sync |
+//! | `disk` | what lies there now, compared with what was seen last |
 //! | `waits` | why a path is not as another device has it |
 //! | `past` | history, conflict copies, the log |
 //! | `words` | times, sizes and lists in words |
@@ -13,6 +14,7 @@
 //! Architecture invariant: nothing in here changes anything, neither an index nor a folder nor the config.
 
 mod below;
+mod disk;
 mod folder;
 mod past;
 mod path;

@@ -168,3 +168,106 @@ fn all_folders<T>(asker: Asker, read: impl Fn(&View) -> Result<Vec<T>, IndexErro
         _ => Ok(all),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    fn displaced(world: &mut World, slot: &str, path: &str, at_ms: i64) -> HistoryRow {
+        let row = HistoryRow {
+            slot: rel(slot),
+            path: rel(path),
+            content: None,
+            disk: slot_disk(12),
+            author: ME,
+            displaced_ms: at_ms,
+            by_remote: true,
+        };
+        world.index.add_history(&row).unwrap();
+        row
+    }
+
+    #[test]
+    fn history_lists_a_path_or_all_below_it_with_who_displaced_it() {
+        let mut world = World::running(&[]);
+        displaced(&mut world, "1", "d/a", 100);
+        displaced(&mut world, "2", "d/a", 200);
+        displaced(&mut world, "3", "d/b", 150);
+        displaced(&mut world, "4", "d-x", 999);
+        let log = format!("updated by {}; the old version is in history", DESK.short());
+        world.index.log(100, "updated", Some(&rel("d/a")), &log).unwrap();
+        world.index.log(200, "deleted", Some(&rel("d/a")), &format!("deleted by {}", PHONE.short())).unwrap();
+        let items = history(world.asker(), &world.place("d/a")).unwrap();
+        let told: Vec<_> =
+            items.iter().map(|i| (i.displaced_ms, i.reason.as_str(), i.displaced_by.as_deref())).collect();
+        assert_eq!(told, [(200, "deleted", Some("phone")), (100, "replaced", Some("desk"))]);
+        assert_eq!((items[0].bytes, items[0].mtime_ms, items[0].path.as_str()), (12, 7, "d/a"));
+        let days = i64::from(world.config.sync.history_days);
+        assert_eq!(items[0].expires_ms, Some(200 + days * DAY_MS));
+        let of = |path: &str| history(world.asker(), &world.place(path)).unwrap().len();
+        assert_eq!((of("d"), of(""), of("none")), (3, 4, 0));
+        assert!(history(world.asker(), Path::new("/elsewhere")).is_err());
+    }
+
+    #[test]
+    fn a_version_is_found_by_time_or_id() {
+        let mut world = World::alone();
+        let rows: Vec<HistoryRow> =
+            [(1, 100), (2, 200), (3, 300)].map(|(n, at)| displaced(&mut world, &n.to_string(), "a", at)).to_vec();
+        let view = world.view();
+        let at = |when| version_at(&view.reader, &rel("a"), &when).unwrap().map(|row| row.displaced_ms);
+        assert_eq!(at(When::Latest), Some(300));
+        for (ms, displaced) in [(50, Some(100)), (100, Some(200)), (250, Some(300)), (300, None)] {
+            assert_eq!(at(When::AtMs(ms)), displaced, "{ms}");
+        }
+        let id = version_id(&rows[1]);
+        assert_eq!(at(When::Id(id.to_uppercase())), Some(200));
+        assert_eq!(at(When::Id(id[..8].to_owned())), Some(200));
+        // What fits several names none.
+        assert_eq!(at(When::Id(String::new())), None);
+    }
+
+    #[test]
+    fn conflict_copies_are_told_with_their_originals_and_authors() {
+        let mut world = World::running(&[]);
+        let copy = format!("d/a.conflict-20261122-140312-{}.txt", DESK.short());
+        let entry = crate::core::entry::Entry { author: DESK, mtime_ns: 9_000_000, ..file(&copy, b"123") };
+        world.index.put(&entry, Some(slot_disk(3)), crate::index::Mark::Here, 1).unwrap();
+        world.add("b.conflict-x.txt", b"1");
+        let found = conflicts(world.asker()).unwrap();
+        assert_eq!(found.len(), 1);
+        let item = &found[0];
+        assert_eq!((item.path.as_str(), item.original.as_str()), (copy.as_str(), "d/a.txt"));
+        assert_eq!((item.mtime_ms, item.bytes, item.device.as_deref()), (9, 3, Some("desk")));
+    }
+
+    #[test]
+    fn the_log_names_devices_and_paths() {
+        let mut world = World::running(&[]);
+        world.index.log(1, "added", Some(&rel("a")), "added here").unwrap();
+        world.index.log(2, "received", Some(&rel("b")), &format!("received from {}", DESK.short())).unwrap();
+        world.index.log(3, "halted", None, "the disk is gone").unwrap();
+        let told = events(world.asker(), 2).unwrap();
+        let texts: Vec<&str> = told.iter().map(|e| e.text.as_str()).collect();
+        assert_eq!(texts, ["b: received from desk", "the disk is gone"]);
+        assert_eq!(told[0].device.as_deref(), Some("desk"));
+        assert_eq!(told[0].folder.as_deref(), Some("Docs"));
+        assert_eq!(events(world.asker(), 99).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn an_index_that_is_missing_is_empty_and_a_broken_one_an_error() {
+        let mut world = World::running(&[]);
+        let file = world.home.index_file(&folder());
+        world.index = crate::index::Index::in_memory(EPOCH).unwrap();
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{suffix}", file.display()));
+        }
+        assert_eq!(events(world.asker(), 9).unwrap(), []);
+        assert_eq!(history(world.asker(), &world.place("a")).unwrap(), []);
+        std::fs::write(&file, vec![7; 5000]).unwrap();
+        assert!(events(world.asker(), 9).unwrap_err().to_string().contains("damaged"));
+        assert!(history(world.asker(), &world.place("a")).is_err());
+    }
+}

@@ -4,15 +4,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::waits::{self, Coming, Progress, Wait};
-use super::{Asker, View, below, folder, peer, words};
+use super::{Asker, View, below, disk, folder, peer, words};
 use crate::api::PathStatus;
 use crate::core::decide::Found;
 use crate::core::disk::{DiskKind, DiskState};
-use crate::core::entry::Kind;
-use crate::core::ignore::{Hit, IGNORE_BYTES_MAX, IGNORE_FILE, Rules};
+use crate::core::ignore::{Hit, IGNORE_FILE, Rules};
 use crate::core::path::{PathError, RelPath};
 use crate::core::problem::ProblemKind;
-use crate::fs::read::read_range;
 use crate::fs::root::{OpenRoot, Root};
 use crate::index::{IndexError, Mark, ProblemRow, Record};
 use crate::sync::{NOTE_HALTED, NOTE_HELD};
@@ -86,7 +84,7 @@ pub fn status(asker: Asker, path: &Path) -> PathStatus {
         _ if rest.is_empty() => None,
         Ok(rel) => Some(rel),
         Err(PathError::Reserved) => {
-            let text = "p2psync keeps its own files there; they are never synced";
+            let text = "what is in there is p2psync's own and never synced";
             return PathStatus { state: State::Ignored.name().to_owned(), ..unknown(&folder.label, text.to_owned()) };
         }
         Err(error) => return unknown(&folder.label, format!("it cannot be synced: {error}")),
@@ -140,7 +138,7 @@ fn one(around: &Surroundings, path: &RelPath) -> Result<PathStatus, IndexError> 
 impl<'a> Surroundings<'a> {
     fn new(view: View<'a>) -> Result<Self, IndexError> {
         let root = Root::new(view.folder.path.clone(), view.folder.id.clone()).open().map_err(|e| e.to_string());
-        let rules = root.as_ref().ok().and_then(read_rules).unwrap_or_default();
+        let rules = root.as_ref().ok().and_then(disk::read_rules).unwrap_or_default();
         let (found, held) = (view.reader.found()?, view.reader.note(NOTE_HELD)?);
         Ok(Self { view, found, held, root, rules })
     }
@@ -183,7 +181,7 @@ impl<'a> Surroundings<'a> {
                 let mut sentences =
                     vec![format!("It was deleted {}.", words::ago(record.changed_ms, self.view.asker.now_ms))];
                 sentences.extend(self.earlier(&known.path)?);
-                sentences.extend(peer::settled(&self.view, peers).1);
+                sentences.extend(peer::lagging(peers));
                 Ok((State::Deleted, sentences))
             }
             None => {
@@ -311,25 +309,12 @@ impl<'a> Surroundings<'a> {
 
     fn problem(&self, row: &ProblemRow) -> Vec<String> {
         let now_ms = self.view.asker.now_ms;
-        let since = format!("So since {}", words::ago(row.since_ms, now_ms));
+        let since = words::ago(row.since_ms, now_ms);
         let next = match row.retry_ms {
             Some(ms) if self.view.live().is_some() => format!("the next try is {}.", words::soon(ms, now_ms)),
             _ => "it is tried again when something changes there.".to_owned(),
         };
-        vec![words::sentence(&row.problem.text), format!("{}; {next}", since.replace("So since", "First seen"))]
-    }
-
-    /// A disk that is not as it was when it was last looked at.
-    fn changed_since(&self, known: &Known) -> Option<Verdict> {
-        let now = known.disk?;
-        let before = known.record.as_ref().and_then(|r| r.disk);
-        let text = match (before, now) {
-            (None, Some(_)) => "It is new here and has not been looked at yet.",
-            (Some(_), None) => "It is gone from here, which has not been looked at yet.",
-            (Some(before), Some(now)) if !is_alike(&before, &now) => "It has just changed here and is looked at soon.",
-            _ => return None,
-        };
-        Some((State::Syncing, vec![text.to_owned()]))
+        vec![words::sentence(&row.problem.text), format!("First seen {since}; {next}")]
     }
 
     /// Why nothing goes on in the folder at all.
@@ -355,23 +340,6 @@ impl<'a> Surroundings<'a> {
         }
         Ok(sentences)
     }
-
-    /// What lies here, in words.
-    fn here(&self, known: &Known) -> String {
-        let Some(disk) = known.disk else { return "not known, the folder cannot be looked at".to_owned() };
-        let Some(disk) = disk else { return "nothing".to_owned() };
-        let changed = || words::ago(disk.mtime_ns / 1_000_000, self.view.asker.now_ms);
-        let author = known.record.as_ref().and_then(|r| self.view.asker.author(&r.entry.author));
-        let by = author.map(|name| format!(" by {name}")).unwrap_or_default();
-        match (disk.kind, known.record.as_ref().map(|r| &r.entry.kind)) {
-            (DiskKind::Directory, _) => "a directory".to_owned(),
-            (DiskKind::Symlink, Some(Kind::Symlink(target))) => {
-                format!("a symbolic link to {}", String::from_utf8_lossy(target).escape_debug())
-            }
-            (DiskKind::Symlink, _) => "a symbolic link".to_owned(),
-            (DiskKind::File, _) => format!("a file of {}, changed {}{by}", words::bytes(disk.size), changed()),
-        }
-    }
 }
 
 fn ignored(hit: &Hit, is_known: bool) -> Vec<String> {
@@ -386,16 +354,262 @@ fn ignored(hit: &Hit, is_known: bool) -> Vec<String> {
     [Some(text), is_known.then(|| passed_on.to_owned())].into_iter().flatten().collect()
 }
 
-fn is_alike(before: &DiskState, now: &DiskState) -> bool {
-    before.kind == now.kind
-        && (now.kind == DiskKind::Directory || (before.size == now.size && before.mtime_ns == now.mtime_ns))
-}
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use crate::core::entry::Kind;
+    use crate::core::id::DeviceId;
+    use crate::core::message::{Exception, Reason};
+    use crate::core::problem::Problem;
 
-/// The folder's rules, as they lie on the disk.
-fn read_rules(root: &OpenRoot) -> Option<Rules> {
-    let path = RelPath::parse(IGNORE_FILE.as_bytes()).ok()?;
-    let disk = root.look(&path).ok().flatten()?;
-    let bytes = usize::try_from(disk.size).unwrap_or(usize::MAX).min(IGNORE_BYTES_MAX);
-    let text = read_range(root, &path, &disk, 0, bytes).ok()?;
-    Some(Rules::parse(&text).0)
+    /// The state and all the text that explains it, peers included.
+    fn explain(world: &World, path: &str) -> (String, String) {
+        let found = status(world.asker(), &world.place(path));
+        let peers = found.peers.iter().map(|p| format!("[{}: {} {}]", p.name, p.has_it, p.text));
+        let text: Vec<String> = found.explanation.iter().cloned().chain(found.here).chain(peers).collect();
+        (found.state, text.join("\n"))
+    }
+
+    #[track_caller]
+    fn check(world: &World, path: &str, state_is: &str, text_has: &[&str]) {
+        let (state, text) = explain(world, path);
+        let is_told = text_has.iter().all(|has| text.contains(has));
+        assert!(state == state_is && is_told, "{state}:\n{text}\nwanted {state_is}: {text_has:?}");
+    }
+
+    /// A folder with the file `a`, which all devices have; only `desk` is connected.
+    fn world() -> World {
+        let mut world = World::running(&[DESK]);
+        world.add("a", b"12345");
+        world.in_sync(DESK);
+        world.in_sync(PHONE);
+        world
+    }
+
+    #[test]
+    fn a_file_that_all_have_is_in_sync_with_all() {
+        let world = world();
+        let text = ["the same here and on desk and phone", "a file of 5 bytes", "[desk: true has it]"];
+        check(&world, "a", "in_sync", &text);
+    }
+
+    #[test]
+    fn devices_that_do_not_have_it_are_told_with_the_reason() {
+        let mut world = world();
+        let seq = world.add("b", b"1");
+        check(
+            &world,
+            "b",
+            "syncing",
+            &["desk does not have it yet.", "[phone: false does not have it yet; last seen 3"],
+        );
+        world.applied(DESK, seq);
+        check(
+            &world,
+            "b",
+            "in_sync",
+            &["the same here and on desk.", "phone does not have it yet; last seen 3 minutes"],
+        );
+        for (reason, state, text) in [
+            (Reason::Pending, "syncing", "desk is about to fetch it"),
+            (Reason::Conflict, "syncing", "making a conflict copy"),
+            (Reason::Problem, "waiting", "desk has a problem with it"),
+            (Reason::Held, "waiting", "desk keeps it until its user confirms"),
+            (Reason::Declined, "waiting", "desk cannot hold it on its disk"),
+            (Reason::Ignored, "waiting", "desk ignores it"),
+        ] {
+            world.index.set_exceptions(DESK, &[Exception { path: rel("b"), seq, reason }]).unwrap();
+            check(&world, "b", state, &[text]);
+        }
+        world.live_folder().connected.clear();
+        world.applied(DESK, 0);
+        world.index.set_exceptions(DESK, &[]).unwrap();
+        check(&world, "b", "waiting", &["no other device is known to have it", "desk does not have it yet; last seen"]);
+        world.config.peers.clear();
+        check(&world, "b", "in_sync", &["no other device shares the folder yet"]);
+    }
+
+    #[test]
+    fn what_is_to_come_says_from_where_and_what_it_waits_for() {
+        let mut world = world();
+        world.hear(DESK, world.edited("new", content(b"1234"), false));
+        check(
+            &world,
+            "new",
+            "syncing",
+            &["It is to come from desk.", "in line to be fetched (4 bytes)", "[desk: true has it]"],
+        );
+        world.live_folder().in_flight.insert(rel("new"));
+        check(&world, "new", "syncing", &["It is being fetched (4 bytes)."]);
+        world.hear(PHONE, world.edited("a", content(b"777"), true));
+        check(
+            &world,
+            "a",
+            "waiting",
+            &["A newer version is to come from phone.", "phone is not connected; it was last seen 3 minutes ago."],
+        );
+        world.index.set_problem(&rel("a"), &Problem::new(ProblemKind::NoSource, "nobody"), 5, None).unwrap();
+        check(&world, "a", "waiting", &["phone is not connected"]);
+        let trouble = Problem::new(ProblemKind::NoSpace, "no space left: free some");
+        world.index.set_problem(&rel("a"), &trouble, NOW_MS - MINUTE_MS, Some(NOW_MS + 4000)).unwrap();
+        check(
+            &world,
+            "a",
+            "problem",
+            &["No space left: free some.", "First seen 1 minute ago; the next try is in 4 seconds."],
+        );
+    }
+
+    #[test]
+    fn an_entry_that_its_announcer_does_not_hold_waits_for_whoever_does() {
+        let mut world = world();
+        let entry = world.edited("new", content(b"1234"), false);
+        let announced = crate::core::message::Announced { entry, seq: 1, held: false };
+        world.index.put_rival(DESK, &announced).unwrap();
+        check(
+            &world,
+            "new",
+            "waiting",
+            &["desk is connected, but does not have the bytes itself", "[desk: false knows"],
+        );
+        // What lies here under another name needs no device.
+        world.hear(PHONE, world.edited("copy", content(b"12345"), false));
+        check(&world, "copy", "syncing", &["It is to come from phone."]);
+    }
+
+    #[test]
+    fn conflicts_say_who_keeps_what() {
+        let mut world = world();
+        let mut theirs = world.edited("a", content(b"22"), false);
+        // Later than what the file system says of a file that was just written.
+        (theirs.mtime_ns, theirs.weight_ns) = (i64::MAX, i64::MAX);
+        world.hear(DESK, theirs.clone());
+        check(
+            &world,
+            "a",
+            "conflict",
+            &["the version from desk gets the name", "this device's is kept", "[desk: true has another"],
+        );
+        (theirs.mtime_ns, theirs.weight_ns) = (1, 1);
+        world.hear(DESK, theirs.clone());
+        check(&world, "a", "conflict", &["this device's version keeps the name, desk keeps its own"]);
+        world.index.drop_rival(DESK, &rel("a")).unwrap();
+        world.hear(PHONE, theirs);
+        check(&world, "a", "conflict", &["phone is not connected"]);
+    }
+
+    #[test]
+    fn deletions_are_told_before_and_after() {
+        let mut world = world();
+        world.hear(DESK, world.edited("a", Kind::Deleted, true));
+        check(&world, "a", "syncing", &["deleted on desk and is to be deleted here", "[desk: false has deleted it]"]);
+        world.index.set_note(NOTE_HELD, Some("1500 deletions wait")).unwrap();
+        check(&world, "a", "waiting", &["1500 deletions wait."]);
+        world.index.set_note(NOTE_HELD, None).unwrap();
+        world.index.drop_rival(DESK, &rel("a")).unwrap();
+        std::fs::remove_file(world.place("a")).unwrap();
+        check(&world, "a", "syncing", &["It is gone from here, which has not been looked at yet."]);
+        let gone = crate::core::entry::Entry { kind: Kind::Deleted, ..file("a", b"") };
+        world.index.put(&gone, None, Mark::Here, NOW_MS - MINUTE_MS).unwrap();
+        world.in_sync(DESK);
+        world.applied(PHONE, 0);
+        check(
+            &world,
+            "a",
+            "deleted",
+            &["deleted 1 minute ago", "phone has not deleted it yet", "[desk: false has deleted it too]", "nothing"],
+        );
+    }
+
+    #[test]
+    fn marks_are_explained() {
+        let mut world = world();
+        world.index.set_note(NOTE_HELD, Some("most of the folder vanished")).unwrap();
+        let problem = Problem::new(ProblemKind::Suspect, "suddenly empty");
+        world.index.set_problem(&rel("a"), &problem, 5, None).unwrap();
+        for (mark, state, text) in [
+            (Mark::Missing, "syncing", "in a moment the other devices are told"),
+            (Mark::Held, "waiting", "Most of the folder vanished."),
+            (Mark::Suspect, "problem", "Suddenly empty."),
+            (Mark::Declined, "problem", "cannot hold it"),
+            (Mark::Kept, "deleted", "is kept here for what is in it"),
+            (Mark::Ignored, "syncing", "no rule says so any more"),
+        ] {
+            world.index.set_disk(&rel("a"), None, mark, NOW_MS).unwrap();
+            check(&world, "a", state, &[text]);
+        }
+    }
+
+    #[test]
+    fn ignored_paths_name_the_rule_and_its_line() {
+        let mut world = world();
+        std::fs::write(world.place(IGNORE_FILE), "# mine\n\n*.o\nbuild/\n").unwrap();
+        world.add("x.o", b"1");
+        check(&world, "x.o", "ignored", &["line 3 of .p2pignore says '*.o'", "passed on"]);
+        check(&world, "build/deep/x", "ignored", &["line 4 of .p2pignore says 'build/'"]);
+        check(&world, ".DS_Store", "ignored", &["built-in rule '.DS_Store'", "a line '!.DS_Store'"]);
+        check(&world, ".p2psync/history", "ignored", &["p2psync's own and never synced"]);
+    }
+
+    #[test]
+    fn what_nobody_knows_of_is_told_so() {
+        let world = world();
+        check(&world, "never", "unknown", &["never heard of it"]);
+        std::fs::write(world.place("fresh"), "x").unwrap();
+        check(&world, "fresh", "syncing", &["It is new here and has not been looked at yet."]);
+        std::fs::write(world.place("a"), "longer than before").unwrap();
+        check(&world, "a", "syncing", &["It has just changed here"]);
+        let found = status(world.asker(), Path::new("/else\nwhere"));
+        assert_eq!((found.state.as_str(), found.path.as_str()), ("unknown", "/else\\nwhere"));
+        assert!(found.explanation[0].contains("in none of your folders"));
+    }
+
+    #[test]
+    fn a_folder_that_stands_still_says_why() {
+        let mut world = world();
+        world.live = None;
+        check(&world, "a", "in_sync", &["The agent is not running"]);
+        world.config.folders[0].paused = true;
+        check(&world, "a", "in_sync", &["The folder is paused"]);
+        std::fs::rename(world.place(""), world.place("../elsewhere")).unwrap();
+        check(&world, "a", "in_sync", &["is missing (is its disk mounted?)", "not known"]);
+        world.index.set_note(NOTE_HALTED, Some("the disk is gone")).unwrap();
+        check(&world, "a", "in_sync", &["The folder has stopped itself: The disk is gone."]);
+    }
+
+    #[test]
+    fn a_directory_sums_up_what_is_in_it() {
+        let mut world = world();
+        world.add_directory("d");
+        for name in ["d/1", "d/2", "d-x"] {
+            world.add(name, b"123");
+        }
+        world.in_sync(DESK);
+        world.in_sync(PHONE);
+        check(&world, "d", "in_sync", &["It holds 2 files, 6 bytes.", "a directory"]);
+        assert!(!explain(&world, "d").1.contains("not in sync"));
+        world.hear(PHONE, world.edited("d/new", content(b"1234"), false));
+        world.hear(DESK, world.edited("d-y", content(b"1234"), false));
+        check(&world, "d", "waiting", &["1 item in it is not in sync:", "d/new: It is to come from phone."]);
+        world.index.set_problem(&rel("d/1"), &Problem::new(ProblemKind::Permission, "not allowed"), 5, None).unwrap();
+        check(&world, "d", "problem", &["2 items in it are not in sync:", "d/1: Not allowed."]);
+        check(&world, "", "problem", &["It holds 4 files", "3 items in it are not in sync:", "a shared folder"]);
+        let seq = world.add("d/3", b"1");
+        check(&world, "d", "problem", &["desk still lacks 1 item of it.", "phone still lacks 1 item of it and is not"]);
+        world.index.set_exceptions(DESK, &[Exception { path: rel("d/3"), seq, reason: Reason::Pending }]).unwrap();
+        world.in_sync(DESK);
+        check(&world, "d", "problem", &["desk still lacks 1 item of it."]);
+        check(&world, "", "problem", &["[desk: false lacks 1 item]"]);
+    }
+
+    #[test]
+    fn authors_are_named_as_in_the_config() {
+        let world = world();
+        let asker = world.asker();
+        assert_eq!(asker.author(&DESK).as_deref(), Some("desk"));
+        assert_eq!(asker.author(&ME).as_deref(), Some(world.config.name.as_str()));
+        assert_eq!(asker.author(&DeviceId::NONE), None);
+        assert!(asker.name(&DeviceId([9; 32])).starts_with("the device "));
+    }
 }

@@ -38,10 +38,12 @@ fn one(view: &View, peer: &Peer, known: &Known) -> Result<Lag, IndexError> {
     let row = view.reader.peer(peer.id)?;
     let connected = view.is_connected(&peer.id);
     let (stage, text) = stage(view, peer, known, row.as_ref())?;
+    let is_deletion = known.record.as_ref().is_some_and(|r| !r.entry.is_live());
+    let lacks = if is_deletion { "has not deleted it yet" } else { "does not have it yet" };
     let text = match row.as_ref().and_then(|row| row.last_seen_ms) {
         _ if connected || stage != Stage::Pending => text.to_owned(),
         None => "has not been connected yet".to_owned(),
-        Some(ms) => format!("does not have it yet; last seen {}", words::ago(ms, view.asker.now_ms)),
+        Some(ms) => format!("{lacks}; last seen {}", words::ago(ms, view.asker.now_ms)),
     };
     let has_it = match stage {
         Stage::Same => known.record.as_ref().is_some_and(|r| r.entry.is_live()),
@@ -81,7 +83,8 @@ fn stage(view: &View, peer: &Peer, known: &Known, row: Option<&PeerRow>) -> Resu
             (Stage::Same, "has it")
         }
         Some(row) if row.cursor.is_some() && row.applied >= record.seq => (Stage::Same, "has deleted it too"),
-        _ => (Stage::Pending, "does not have it yet"),
+        _ if record.entry.is_live() => (Stage::Pending, "does not have it yet"),
+        _ => (Stage::Pending, "has not deleted it yet"),
     })
 }
 
@@ -98,8 +101,7 @@ pub fn settled(view: &View, peers: &[Lag]) -> Verdict {
     } else {
         sentences.push(format!("It is the same here and on {}.", words::list(&same)));
     }
-    let lagging = peers.iter().filter(|lag| lag.stage != Stage::Same);
-    sentences.extend(lagging.map(|lag| format!("{} {}.", lag.status.name, lag.status.text)));
+    sentences.extend(lagging(peers));
     let is_pending = |lag: &Lag| matches!(lag.stage, Stage::Pending | Stage::Other);
     let state = if of_stage(peers, Stage::Stuck).next().is_some() {
         State::Waiting
@@ -115,6 +117,12 @@ pub fn settled(view: &View, peers: &[Lag]) -> Verdict {
         sentences.push("None of your other devices is connected, so this is as of when they last were.".to_owned());
     }
     (state, sentences)
+}
+
+/// The peers that do not have what is here, each with its reason.
+pub fn lagging(peers: &[Lag]) -> impl Iterator<Item = String> {
+    let lagging = peers.iter().filter(|lag| lag.stage != Stage::Same);
+    lagging.map(|lag| format!("{} {}.", lag.status.name, lag.status.text))
 }
 
 fn of_stage(peers: &[Lag], stage: Stage) -> impl Iterator<Item = &Lag> {
