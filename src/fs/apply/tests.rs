@@ -41,7 +41,7 @@ fn expected(folder: &Folder, name: &str) -> Expected {
 }
 
 fn place(name: &str, content: Content, expect: Option<Expected>) -> Action {
-    Action::PlaceFile { path: path(name), content, mtime_ns: MTIME_NS, mode: 0o640, expect }
+    Action::PlaceFile { path: path(name), content, copy: 0, mtime_ns: MTIME_NS, mode: 0o640, expect }
 }
 
 fn slot_text(folder: &Folder, slot: &Slot) -> String {
@@ -438,7 +438,14 @@ fn names_that_are_hard_to_handle_are_handled() {
     for name in [&b"line\nbreak"[..], b"\xff\xfe", &long, b"-rf ~", "ü".repeat(127).as_bytes()] {
         let path = RelPath::parse(name).unwrap();
         let content = staged(&folder, name);
-        let place = |expect| Action::PlaceFile { path: path.clone(), content, mtime_ns: MTIME_NS, mode: 0o644, expect };
+        let place = |expect| Action::PlaceFile {
+            path: path.clone(),
+            content,
+            copy: 0,
+            mtime_ns: MTIME_NS,
+            mode: 0o644,
+            expect,
+        };
         let disk = done_disk(&run(&folder, place(None)));
         let expect = Expected { disk, content: Some(content.id), displace: Displace::History };
         staged(&folder, name);
@@ -458,8 +465,14 @@ fn a_tree_deeper_than_any_path_that_the_system_takes_works() {
         deep = deep.join(name.as_bytes()).unwrap();
     }
     let old = staged(&folder, b"old");
-    let action =
-        |content, expect| Action::PlaceFile { path: deep.clone(), content, mtime_ns: MTIME_NS, mode: 0o644, expect };
+    let action = |content, expect| Action::PlaceFile {
+        path: deep.clone(),
+        content,
+        copy: 0,
+        mtime_ns: MTIME_NS,
+        mode: 0o644,
+        expect,
+    };
     batch.push((1000, action(old, None)));
     let outcomes = apply(&folder.open, &CONTEXT, batch);
     let disk = done_disk(&outcomes[outcomes.len() - 1].1);
