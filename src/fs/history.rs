@@ -172,7 +172,7 @@ pub fn back_to_stage(root: &OpenRoot, slot: &RelPath, content: Content) -> Resul
         other => RestoreError::Failed(problem("take it back to the stage", other)),
     };
     let source = root.place(Area::History, slot).map_err(failed)?;
-    let target = root.stage_place(&stage::stage_name(content)).map_err(failed)?;
+    let target = root.stage_place(&stage::stage_name(content, 0)).map_err(failed)?;
     sys::rename_to_own(&source, &target).map_err(failed)
 }
 
@@ -358,7 +358,7 @@ mod tests {
         let second = slot(&folder, "a", b"staged");
         let content = Content::of_chunk(b"staged");
         back_to_stage(&folder.open, &second, content).unwrap();
-        assert_eq!(stage::staged(&folder.open).unwrap(), [content]);
+        assert_eq!(stage::staged(&folder.open).unwrap(), [(content, 0)]);
         assert_eq!((listed(&folder), folder.text("taken")), (vec![], "users".into()));
     }
 }

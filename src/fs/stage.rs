@@ -37,8 +37,9 @@ pub struct StagedFile {
 
 impl StagedFile {
     /// Creates the file, or goes on with what an earlier attempt left. Checks first that what is missing fits the disk.
-    pub fn open(root: &OpenRoot, content: Content) -> Result<Self, Problem> {
-        let place = root.stage_place(&stage_name(content)).map_err(|e| problem("open the stage", e))?;
+    /// `copy` tells several staged files of one content apart.
+    pub fn open(root: &OpenRoot, content: Content, copy: u32) -> Result<Self, Problem> {
+        let place = root.stage_place(&stage_name(content, copy)).map_err(|e| problem("open the stage", e))?;
         let (file, stat) = open_own(&place).map_err(|e| problem("create a file in the stage", e))?;
         let allocated = sys::allocated_bytes(&stat);
         let missing = content.size.saturating_sub(allocated);
@@ -96,15 +97,15 @@ impl StagedFile {
     }
 }
 
-/// All contents that the stage has something of.
-pub fn staged(root: &OpenRoot) -> Result<Vec<Content>, FsError> {
+/// All contents that the stage has something of, with the number of the copy.
+pub fn staged(root: &OpenRoot) -> Result<Vec<(Content, u32)>, FsError> {
     let names = sys::names_in(root.stage_dir()).map_err(|e| FsError::io(root.path(), "list the stage of", e))?;
     Ok(names.iter().filter_map(|name| parse_name(name)).collect())
 }
 
 /// Drops a partial download that nobody wants any more.
-pub fn discard(root: &OpenRoot, content: Content) -> Result<(), Problem> {
-    unlink_own(root, stage_name(content).as_bytes()).map_err(|e| problem("drop it from the stage", e))
+pub fn discard(root: &OpenRoot, content: Content, copy: u32) -> Result<(), Problem> {
+    unlink_own(root, stage_name(content, copy).as_bytes()).map_err(|e| problem("drop it from the stage", e))
 }
 
 /// Drops what an apply that was cut short was just making. For the start of the agent, before anything is applied.
@@ -119,7 +120,7 @@ pub fn sweep(root: &OpenRoot) -> Result<(), FsError> {
 }
 
 /// Stages a small file in one go.
-pub fn stage_small(root: &OpenRoot, content: Content, bytes: &[u8]) -> Result<(), Problem> {
+pub fn stage_small(root: &OpenRoot, content: Content, copy: u32, bytes: &[u8]) -> Result<(), Problem> {
     if bytes.len() as u64 != content.size {
         return Err(Problem::new(ProblemKind::BadBytes, "the bytes are not as long as the file"));
     }
@@ -127,7 +128,7 @@ pub fn stage_small(root: &OpenRoot, content: Content, bytes: &[u8]) -> Result<()
         let text = format!("less than {} MiB are free on this disk: free some space", in_mib(RESERVE_BYTES));
         return Err(Problem::new(ProblemKind::NoSpace, text));
     }
-    let place = root.stage_place(&stage_name(content)).map_err(|e| problem("open the stage", e))?;
+    let place = root.stage_place(&stage_name(content, copy)).map_err(|e| problem("open the stage", e))?;
     let (file, stat) = open_own(&place).map_err(|e| problem("create a file in the stage", e))?;
     file.write_all_at(bytes, 0).map_err(|e| problem("write to the stage", errno_of(&e)))?;
     if stat.st_size != 0 {
@@ -137,8 +138,8 @@ pub fn stage_small(root: &OpenRoot, content: Content, bytes: &[u8]) -> Result<()
 }
 
 /// The complete file of this content, if the stage has one of the right length.
-pub(super) fn open_complete(root: &OpenRoot, content: Content) -> Result<Option<(Place, File)>, Errno> {
-    let place = root.stage_place(&stage_name(content))?;
+pub(super) fn open_complete(root: &OpenRoot, content: Content, copy: u32) -> Result<Option<(Place, File)>, Errno> {
+    let place = root.stage_place(&stage_name(content, copy))?;
     let file = match sys::open_to_read(&place.dir, &place.name) {
         Err(Errno::NOENT) => return Ok(None),
         opened => File::from(opened?),
@@ -182,11 +183,12 @@ pub(super) fn unlink_own(root: &OpenRoot, name: &[u8]) -> Result<(), Errno> {
     }
 }
 
-pub(super) fn stage_name(content: Content) -> String {
-    format!("{}-{}-{}", hex(&content.id.0), content.depth, content.size)
+pub(super) fn stage_name(content: Content, copy: u32) -> String {
+    let name = format!("{}-{}-{}", hex(&content.id.0), content.depth, content.size);
+    if copy == 0 { name } else { format!("{name}-{copy}") }
 }
 
-fn parse_name(name: &[u8]) -> Option<Content> {
+fn parse_name(name: &[u8]) -> Option<(Content, u32)> {
     let mut parts = std::str::from_utf8(name).ok()?.split('-');
     let digits = parts.next()?;
     let mut id = [0; 32];
@@ -194,8 +196,12 @@ fn parse_name(name: &[u8]) -> Option<Content> {
         *byte = u8::from_str_radix(digits.get(2 * i..2 * i + 2)?, 16).ok()?;
     }
     let content = Content { id: ContentId(id), depth: parts.next()?.parse().ok()?, size: parts.next()?.parse().ok()? };
+    let copy = match parts.next() {
+        Some(number) => number.parse().ok()?,
+        None => 0,
+    };
     // Whatever reads the same but is spelled otherwise was not written here.
-    (content.is_plausible() && stage_name(content).as_bytes() == name).then_some(content)
+    (content.is_plausible() && stage_name(content, copy).as_bytes() == name).then_some((content, copy))
 }
 
 /// Opens or creates a file of the stage that has no other name.
@@ -263,18 +269,18 @@ mod tests {
     fn an_interrupted_download_goes_on_where_it_stopped() {
         let folder = Folder::new();
         let content = big(1_000_000);
-        let first = StagedFile::open(&folder.open, content).unwrap();
+        let first = StagedFile::open(&folder.open, content, 0).unwrap();
         assert!(!first.has_data());
         first.write(500_000, b"in the middle").unwrap();
         drop(first);
-        assert_eq!(staged(&folder.open).unwrap(), [content]);
-        let again = StagedFile::open(&folder.open, content).unwrap();
+        assert_eq!(staged(&folder.open).unwrap(), [(content, 0)]);
+        let again = StagedFile::open(&folder.open, content, 0).unwrap();
         assert!(again.has_data());
         assert_eq!(again.read(500_000, 13).unwrap(), b"in the middle");
         assert_eq!(again.read(0, 3).unwrap(), [0; 3]);
         assert!(again.read(999_999, 2).is_err() && again.write(999_999, b"xx").is_err());
         assert!(again.write(u64::MAX, b"xx").is_err());
-        discard(&folder.open, content).unwrap();
+        discard(&folder.open, content, 0).unwrap();
         assert_eq!(staged(&folder.open).unwrap(), []);
     }
 
@@ -282,15 +288,15 @@ mod tests {
     fn zeros_stay_holes_but_overwrite_what_is_there() {
         let folder = Folder::new();
         let content = big(64 * 1024 * 1024);
-        let name = folder.at(".p2psync/stage").join(stage_name(content));
-        let file = StagedFile::open(&folder.open, content).unwrap();
+        let name = folder.at(".p2psync/stage").join(stage_name(content, 0));
+        let file = StagedFile::open(&folder.open, content, 0).unwrap();
         for i in 0..64 {
             file.write(i * 1024 * 1024, &vec![0; 1024 * 1024]).unwrap();
         }
         assert!(std::fs::metadata(&name).unwrap().blocks() < 100);
         file.write(4096, &[7; 8192]).unwrap();
         drop(file);
-        let file = StagedFile::open(&folder.open, content).unwrap();
+        let file = StagedFile::open(&folder.open, content, 0).unwrap();
         file.write(0, &[0; 16384]).unwrap();
         assert_eq!(file.read(0, 16384).unwrap(), [0; 16384]);
     }
@@ -298,7 +304,7 @@ mod tests {
     #[test]
     fn a_download_that_cannot_fit_is_refused_before_it_begins() {
         let folder = Folder::new();
-        let problem = StagedFile::open(&folder.open, big(1 << 55)).err().unwrap();
+        let problem = StagedFile::open(&folder.open, big(1 << 55), 0).err().unwrap();
         assert_eq!(problem.kind, ProblemKind::NoSpace);
         assert_eq!(staged(&folder.open).unwrap(), []);
     }
@@ -308,16 +314,16 @@ mod tests {
         let folder = Folder::new();
         let content = Content::of_chunk(b"bytes");
         folder.write("users", b"users bytes");
-        std::fs::hard_link(folder.at("users"), folder.at(".p2psync/stage").join(stage_name(content))).unwrap();
-        stage_small(&folder.open, content, b"bytes").unwrap();
+        std::fs::hard_link(folder.at("users"), folder.at(".p2psync/stage").join(stage_name(content, 0))).unwrap();
+        stage_small(&folder.open, content, 0, b"bytes").unwrap();
         assert_eq!(folder.text("users"), "users bytes");
-        assert!(open_complete(&folder.open, content).unwrap().is_some());
+        assert!(open_complete(&folder.open, content, 0).unwrap().is_some());
     }
 
     #[test]
     fn a_sweep_takes_temporary_things_only() {
         let folder = Folder::new();
-        stage_small(&folder.open, Content::of_chunk(b"x"), b"x").unwrap();
+        stage_small(&folder.open, Content::of_chunk(b"x"), 0, b"x").unwrap();
         temporary_file(&folder.open, 5).unwrap();
         temporary_file(&folder.open, 5).unwrap();
         std::fs::create_dir(folder.at(".p2psync/stage/tmp-d")).unwrap();
@@ -329,9 +335,17 @@ mod tests {
     #[test]
     fn only_names_that_were_written_here_are_read_as_contents() {
         let content = big(12);
-        assert_eq!(parse_name(stage_name(content).as_bytes()), Some(content));
-        let name = stage_name(content);
-        for bad in [name.to_uppercase(), format!("{name}-1"), name.replace("-12", "-+12"), name.replace("-1-", "-9-")] {
+        assert_eq!(parse_name(stage_name(content, 0).as_bytes()), Some((content, 0)));
+        assert_eq!(parse_name(stage_name(content, 7).as_bytes()), Some((content, 7)));
+        let name = stage_name(content, 0);
+        for bad in [
+            name.to_uppercase(),
+            format!("{name}-0"),
+            format!("{name}-01"),
+            format!("{name}-1-1"),
+            name.replace("-12", "-+12"),
+            name.replace("-1-", "-9-"),
+        ] {
             assert_eq!(parse_name(bad.as_bytes()), None, "{bad}");
         }
         assert_eq!(parse_name("\u{fc}\u{fc}-1-1".as_bytes()), None);

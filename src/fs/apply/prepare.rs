@@ -46,10 +46,10 @@ impl Fresh {
 
 /// Makes ready what the actions put into the tree: for each one something, nothing, or the reason why not.
 pub fn all(root: &OpenRoot, context: &ApplyContext, actions: &[(WorkId, Action)]) -> Vec<Result<Option<Fresh>, Stop>> {
-    let mut uses: HashMap<ContentId, usize> = HashMap::new();
+    let mut uses: HashMap<(ContentId, u32), usize> = HashMap::new();
     for (_, action) in actions {
-        if let Action::PlaceFile { content, .. } = action {
-            *uses.entry(content.id).or_default() += 1;
+        if let Action::PlaceFile { content, copy, .. } = action {
+            *uses.entry((content.id, *copy)).or_default() += 1;
         }
     }
     let files: usize = uses.values().sum();
@@ -79,16 +79,24 @@ fn one(
     root: &OpenRoot,
     context: &ApplyContext,
     action: &Action,
-    uses: &mut HashMap<ContentId, usize>,
+    uses: &mut HashMap<(ContentId, u32), usize>,
     sync_each: bool,
 ) -> Result<Option<Fresh>, Stop> {
     match action {
-        Action::PlaceFile { content, mtime_ns, mode, .. } => {
-            // The last action that wants a content gets the staged file itself, the others a copy.
-            let left = uses.entry(content.id).or_default();
+        Action::PlaceFile { content, copy, mtime_ns, mode, .. } => {
+            // The last action that wants a staged file gets the file itself, the others a copy.
+            let left = uses.entry((content.id, *copy)).or_default();
             *left = left.saturating_sub(1);
-            let as_copy = *left > 0;
-            file(root, context, *content, *mtime_ns, *mode, as_copy, sync_each).map(Some)
+            let (as_copy, mode) = (*left > 0, *mode & MODE_MASK);
+            let wanted = DiskState {
+                kind: DiskKind::File,
+                size: content.size,
+                mtime_ns: *mtime_ns,
+                ctime_ns: 0,
+                inode: 0,
+                mode,
+            };
+            file(root, context, (*content, *copy), &wanted, as_copy, sync_each).map(Some)
         }
         Action::PlaceSymlink { target, mtime_ns, .. } => link(root, context, target, *mtime_ns).map(Some),
         Action::CreateDirectory { mode, expect: Some(expect), .. } if expect.disk.kind != DiskKind::Directory => {
@@ -101,29 +109,31 @@ fn one(
 fn file(
     root: &OpenRoot,
     context: &ApplyContext,
-    content: Content,
-    mtime_ns: i64,
-    mode: u32,
+    (content, copy): (Content, u32),
+    wanted: &DiskState,
     as_copy: bool,
     sync: bool,
 ) -> Result<Fresh, Stop> {
     let io = |errno| failed(problem("make its staged file ready", errno));
-    let Some((place, file)) = stage::open_complete(root, content).map_err(io)? else {
-        return Err(Stop::NotStaged);
+    let (place, file, temporary) = if content.size == 0 {
+        // Nothing was fetched for it.
+        let (place, file) = stage::temporary_file(root, context.now_ms).map_err(io)?;
+        (place, file, true)
+    } else {
+        let (place, file) = stage::open_complete(root, content, copy).map_err(io)?.ok_or(Stop::NotStaged)?;
+        if as_copy {
+            let copy = history::copy_file(root, &place, wanted, context.now_ms).map_err(io)?;
+            return fresh(copy, true).map_err(io);
+        }
+        (place, file, false)
     };
-    let mode = mode & MODE_MASK;
-    if as_copy {
-        let wanted = DiskState { kind: DiskKind::File, size: content.size, mtime_ns, ctime_ns: 0, inode: 0, mode };
-        let copy = history::copy_file(root, &place, &wanted, context.now_ms).map_err(io)?;
-        return fresh(copy, true).map_err(io);
-    }
     let ready = || -> Result<(), Errno> {
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode as _))?;
-        sys::set_mtime(&file, mtime_ns)?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(wanted.mode as _))?;
+        sys::set_mtime(&file, wanted.mtime_ns)?;
         if sync { rustix::fs::fsync(&file) } else { Ok(()) }
     };
     ready().map_err(io)?;
-    fresh(place, false).map_err(io)
+    fresh(place, temporary).map_err(io)
 }
 
 fn link(root: &OpenRoot, context: &ApplyContext, target: &[u8], mtime_ns: i64) -> Result<Fresh, Stop> {

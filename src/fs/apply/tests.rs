@@ -23,7 +23,7 @@ fn run_with(folder: &Folder, action: Action, mut meddle: impl FnMut(Step)) -> Ou
 
 fn staged(folder: &Folder, bytes: &[u8]) -> Content {
     let content = Content::of_chunk(bytes);
-    stage::stage_small(&folder.open, content, bytes).unwrap();
+    stage::stage_small(&folder.open, content, 0, bytes).unwrap();
     content
 }
 
@@ -124,7 +124,7 @@ fn a_taken_conflict_name_stops_the_swap_before_it_begins() {
     let content = staged(&folder, b"theirs");
     assert_eq!(run(&folder, place("a", content, Some(expect))), Outcome::ConflictNameTaken);
     assert_eq!((folder.text("a"), folder.text("a.conflict")), ("mine".into(), "another".into()));
-    assert_eq!(stage::staged(&folder.open).unwrap(), [content]);
+    assert_eq!(stage::staged(&folder.open).unwrap(), [(content, 0)]);
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn a_target_deleted_at_the_moment_of_the_swap_puts_the_new_file_back_into_the_st
         }
     });
     assert_eq!(outcome, Outcome::Changed);
-    assert_eq!(stage::staged(&folder.open).unwrap(), [content]);
+    assert_eq!(stage::staged(&folder.open).unwrap(), [(content, 0)]);
     assert_eq!(all_texts(&folder), ["new", "test\n"]);
 }
 
@@ -255,7 +255,7 @@ fn a_name_taken_at_the_moment_of_placing_stays_the_users() {
         }
     });
     assert_eq!((outcome, folder.text("a")), (Outcome::Changed, "users".into()));
-    assert_eq!(stage::staged(&folder.open).unwrap(), [content]);
+    assert_eq!(stage::staged(&folder.open).unwrap(), [(content, 0)]);
 }
 
 #[test]
@@ -412,8 +412,28 @@ fn a_missing_or_short_staged_file_is_reported() {
     let folder = Folder::new();
     let content = Content::of_chunk(b"never came");
     assert_eq!(run(&folder, place("a", content, None)), Outcome::NotStaged);
-    std::fs::write(folder.at(".p2psync/stage").join(stage::stage_name(content)), b"short").unwrap();
+    std::fs::write(folder.at(".p2psync/stage").join(stage::stage_name(content, 0)), b"short").unwrap();
     assert_eq!(run(&folder, place("a", content, None)), Outcome::NotStaged);
+}
+
+#[test]
+fn an_empty_file_needs_no_stage_and_copies_are_told_apart() {
+    let folder = Folder::new();
+    let done = run(&folder, place("empty", Content::of_chunk(b""), None));
+    assert_eq!((done_disk(&done).size, folder.text("empty").as_str()), (0, ""));
+    let content = staged(&folder, b"first");
+    let of_second = |name: &str| match place(name, content, None) {
+        Action::PlaceFile { path, content, mtime_ns, mode, expect, .. } => {
+            Action::PlaceFile { path, content, copy: 1, mtime_ns, mode, expect }
+        }
+        other => other,
+    };
+    assert_eq!(run(&folder, of_second("a")), Outcome::NotStaged);
+    stage::stage_small(&folder.open, content, 1, b"first").unwrap();
+    let outcomes = apply(&folder.open, &CONTEXT, vec![(1, place("a", content, None)), (2, of_second("b"))]);
+    outcomes.iter().for_each(|(_, outcome)| drop(done_disk(outcome)));
+    assert_eq!((folder.text("a"), folder.text("b")), ("first".into(), "first".into()));
+    assert_eq!(std::fs::read_dir(folder.at(".p2psync/stage")).unwrap().count(), 0);
 }
 
 #[test]
