@@ -50,10 +50,11 @@ async fn main(home: Home) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    let links = Links::start(link_config(&config), identity.clone(), LinkTable::default()).await?;
+    let table = LinkTable::default();
+    let links = Links::start(link_config(&config), identity.clone(), table.clone()).await?;
     tracing::info!(address = %links.address(), "listening for other devices");
     let (orders, mut inbox) = mpsc::channel(ORDERS_QUEUED_MAX);
-    let mut agent = Agent::new(home, config, identity.device_id(), links, orders);
+    let mut agent = Agent::new(home, config, identity.device_id(), (links, table), orders);
     agent.start_folders().await;
     let listener = api::bind(&agent.home)?;
     let api = tokio::spawn(api::serve(listener, agent.control.clone()));
@@ -84,6 +85,7 @@ struct Agent {
     config: Arc<Config>,
     device: DeviceId,
     links: Arc<Links>,
+    table: LinkTable,
     server: Arc<Server>,
     folders: BTreeMap<FolderId, Running>,
     control: Arc<Control>,
@@ -91,11 +93,17 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(home: Home, config: Config, device: DeviceId, links: Links, orders: mpsc::Sender<Order>) -> Self {
+    fn new(
+        home: Home,
+        config: Config,
+        device: DeviceId,
+        (links, table): (Links, LinkTable),
+        orders: mpsc::Sender<Order>,
+    ) -> Self {
         let (config, links) = (Arc::new(config), Arc::new(links));
         let control = Arc::new(Control::new(home.clone(), config.clone(), links.clone(), orders.clone()));
         let server = Arc::new(Server::start());
-        Self { home, config, device, links, server, folders: BTreeMap::new(), control, orders }
+        Self { home, config, device, links, table, server, folders: BTreeMap::new(), control, orders }
     }
 
     async fn obey(&mut self, order: Order) {
@@ -132,7 +140,7 @@ impl Agent {
                 index_path: self.home.index_file(&folder.id),
                 rescan: config.sync.rescan,
                 history_days: config.sync.history_days,
-                links: self.links.clone(),
+                links: self.table.clone(),
                 server: self.server.clone(),
                 orders: self.orders.clone(),
             };
@@ -210,7 +218,7 @@ impl Agent {
             }
         };
         let _ = tokio::time::timeout(STOP_TIME, stopping).await;
-        self.links.close().await;
+        self.links.stop().await;
         self.server.stop();
     }
 }

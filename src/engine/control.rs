@@ -5,7 +5,6 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,11 +17,7 @@ use crate::core::id::{DeviceId, FolderId};
 use crate::core::path::RelPath;
 use crate::fs::history::{self, RestoreError};
 use crate::home::Home;
-use crate::net::pairing_code::PAIRING_SECONDS;
 use crate::sync::Input;
-
-/// How long a restored file may take to lie in its place.
-const RESTORE_NONCE: u32 = 0;
 
 /// What only the agent's loop can do.
 pub enum Order {
@@ -188,11 +183,11 @@ impl Control {
 
     async fn pair_show(&self, replies: Replies) -> Reply {
         let showing = self.links.show_code(self.open_folders());
-        let shown = Reply::PairCode { code: showing.code().to_string(), valid_seconds: PAIRING_SECONDS };
+        let shown = Reply::PairCode { code: showing.code(), valid_seconds: showing.valid_seconds() };
         if replies.send(shown).await.is_err() {
             return failed("cancelled".into());
         }
-        match showing.wait(Duration::from_secs(PAIRING_SECONDS)).await {
+        match showing.wait().await {
             Ok(paired) => self.add_paired(paired).await,
             Err(error) => failed(error.to_string()),
         }
@@ -267,8 +262,8 @@ fn live_folder(handle: &FolderHandle, connected: &BTreeSet<DeviceId>) -> LiveFol
 /// Puts a version from history under its old name.
 fn bring_back(handle: &FolderHandle, path: &RelPath, when: &When) -> Result<String, String> {
     let reader = crate::index::Reader::open(&handle.index_path).map_err(|e| e.to_string())?;
-    let rows = reader.history_of(path).map_err(|e| e.to_string())?;
-    let row = report::version_at(&rows, when).ok_or_else(|| format!("there is no such version of {path} in history"))?;
+    let row = report::version_at(&reader, path, when).map_err(|e| e.to_string())?;
+    let row = row.ok_or_else(|| format!("there is no such version of {path} in history"))?;
     let root = handle.root.open().map_err(|e| e.to_string())?;
     let now_ms = super::clock::wall_ms();
     if root.look(path).map_err(|p| p.text)?.is_some() {
@@ -290,7 +285,7 @@ fn set_aside(handle: &FolderHandle, root: &crate::fs::root::OpenRoot, path: &Rel
     let expect = Expected { disk, content: None, displace: Displace::History };
     let context = crate::fs::apply::ApplyContext { device: handle.device, now_ms };
     let action = Action::Remove { path: path.clone(), expect };
-    let outcome = crate::fs::apply::apply(root, &context, vec![(u64::from(RESTORE_NONCE), action)]).pop();
+    let outcome = crate::fs::apply::apply(root, &context, vec![(0, action)]).pop();
     match outcome {
         Some((_, Outcome::Done { displaced: Some(slot), .. })) => {
             let row = crate::index::HistoryRow {

@@ -164,6 +164,7 @@ impl Driver {
             for path in self.under_way.remove(work).unwrap_or_default() {
                 applying.remove(&path);
             }
+            self.fetcher.applied(*work);
         }
     }
 

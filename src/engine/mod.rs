@@ -11,7 +11,12 @@
 //! | `control`, `report` | answers to commands |
 
 pub mod agent;
+mod clock;
+mod config_watch;
+mod control;
 pub mod folder;
 pub mod hints;
 pub mod links;
 pub mod report;
+mod retention;
+mod running;

@@ -14,7 +14,7 @@ use super::control::Order;
 use super::fetch::Fetcher;
 use super::folder::{self, Driver, Event, FolderHandle, INPUTS_QUEUED_MAX, Live, Shared};
 use super::hints::Hints;
-use super::links::{FolderPorts, Links};
+use super::links::{FolderPorts, LinkTable};
 use super::serve::Server;
 use super::{apply, recover, retention, scan};
 use crate::config;
@@ -31,7 +31,7 @@ pub struct StartFolder {
     /// Time between full scans.
     pub rescan: Duration,
     pub history_days: u32,
-    pub links: Arc<Links>,
+    pub links: LinkTable,
     pub server: Arc<Server>,
     pub orders: mpsc::Sender<Order>,
 }
@@ -79,7 +79,7 @@ impl Running {
             suspicious_boot: AtomicBool::new(opened.is_suspicious),
             stop: AtomicBool::new(false),
             live: Live::default(),
-            links: start.links.table(),
+            links: start.links,
         }));
         let mut machine = folder::state_machine(index, start.settings, rules)?;
         if let Ok(open) = handle.root.open() {
@@ -90,10 +90,11 @@ impl Running {
             }
         }
         let (actions, ordered) = std_mpsc::channel();
-        let fetcher = Fetcher::start(handle.clone())?;
+        let (fetcher, mut others) = Fetcher::spawn(handle.clone())?;
         let driver = Driver::new(handle.clone(), machine, inputs, actions, fetcher.clone(), Handle::current());
         let main = folder::spawn(driver, start.orders)?;
-        let mut others = vec![apply::spawn(handle.clone(), ordered), retention::spawn(handle.clone(), start.history_days)?];
+        others.push(apply::spawn(handle.clone(), ordered));
+        others.push(retention::spawn(handle.clone(), start.history_days)?);
         others.extend(scan::spawn(handle.clone(), start.rescan));
         Ok(Self { handle, fetcher, server: start.server, main, others })
     }
@@ -120,7 +121,7 @@ impl Running {
             inputs: self.handle.inputs.clone(),
             serve: Arc::new(move |peer, request| serve.request(&handle, peer, request)),
             chunks: Arc::new(move |peer, frame| chunks.chunks(peer, frame)),
-            not_here: Arc::new(move |peer, request, items| not_here.not_here(peer, request, items)),
+            not_here: Arc::new(move |peer, request, items| not_here.not_here(peer, request, &items)),
             link_up: Arc::new(move |peer| up.link_up(peer)),
             link_down: Arc::new(move |peer| down.link_down(peer)),
         }
@@ -130,7 +131,6 @@ impl Running {
     pub async fn stop(self) -> Option<String> {
         self.handle.stop.store(true, Ordering::Relaxed);
         self.handle.hints.wake();
-        self.fetcher.stop();
         let _ = self.handle.inputs.send(Event::Stop).await;
         let joined = tokio::task::spawn_blocking(move || {
             let result = self.main.join();
