@@ -75,6 +75,8 @@ struct State {
 struct Waiting {
     first: Instant,
     due: Instant,
+    /// True where it was said that there is nothing to wait for.
+    closed: bool,
     requested: bool,
     tries: u32,
 }
@@ -95,14 +97,14 @@ impl Hints {
         let mut state = self.lock();
         let known = state.waiting.get(&path).copied();
         let first = known.map_or(now, |k| k.first);
-        let due = if closed {
-            known.map_or(now + AT_ONCE, |k| k.due.min(now + AT_ONCE))
-        } else {
-            // A time that was set for another reason is not put off.
-            let settled = (now + QUIET).min(first + CAP);
-            known.filter(|k| k.requested).map_or(settled, |k| k.due.min(settled))
+        let due = match known {
+            Some(known) if closed => known.due.min(now + AT_ONCE),
+            None if closed => now + AT_ONCE,
+            // What was found busy again and again is not read at every sign of it.
+            Some(known) if known.closed || known.requested || known.tries > 0 => known.due,
+            _ => (now + QUIET).min(first + CAP),
         };
-        state.put(Look::hinted(path), first, due);
+        state.put(Look::hinted(path), first, due, closed);
         self.shrink(&mut state);
         drop(state);
         self.paths_changed.notify_all();
@@ -113,18 +115,21 @@ impl Hints {
         let now = Instant::now();
         let mut state = self.lock();
         for path in paths {
-            state.put(Look::requested(path), now, now);
+            state.put(Look::requested(path), now, now, true);
         }
         self.shrink(&mut state);
         drop(state);
         self.paths_changed.notify_all();
     }
 
-    /// A look that came to nothing is to be repeated at `due`, or earlier if something happens there.
+    /// A look that came to nothing is to be repeated at `due`, or earlier if something is closed there.
     pub fn again(&self, look: Look, due: Instant) {
         let mut state = self.lock();
-        let due = state.waiting.get(&look.path).map_or(due, |known| known.due.min(due));
-        state.put(look, due, due);
+        let due = match state.waiting.get(&look.path) {
+            Some(known) if known.closed || look.tries == 0 => known.due.min(due),
+            _ => due,
+        };
+        state.put(look, due, due, false);
         self.shrink(&mut state);
         drop(state);
         self.paths_changed.notify_all();
@@ -213,17 +218,18 @@ impl Hints {
 }
 
 impl State {
-    fn put(&mut self, look: Look, first: Instant, due: Instant) {
+    fn put(&mut self, look: Look, first: Instant, due: Instant, closed: bool) {
         let before = self.waiting.get(&look.path).copied();
         if let Some(before) = before {
             self.due.remove(&(before.due, look.path.clone()));
         }
         let requested = look.requested || before.is_some_and(|b| b.requested);
+        let closed = closed || before.is_some_and(|b| b.closed);
         let tries = look.tries.max(before.map_or(0, |b| b.tries));
         self.requested += usize::from(requested && !before.is_some_and(|b| b.requested));
         self.due.insert((due, look.path.clone()));
         let first = before.map_or(first, |b| b.first.min(first));
-        self.waiting.insert(look.path, Waiting { first, due, requested, tries });
+        self.waiting.insert(look.path, Waiting { first, due, closed, requested, tries });
     }
 
     fn take_due(&mut self, now: Instant) -> Vec<Look> {
@@ -269,6 +275,18 @@ mod tests {
         }
         hints.hint(path("grows"), true, start);
         assert_eq!(due_of(&hints, "grows"), start + AT_ONCE);
+    }
+
+    #[test]
+    fn what_was_found_busy_waits_its_time_unless_it_is_closed() {
+        let (hints, start) = (Hints::default(), Instant::now());
+        hints.hint(path("a"), false, start);
+        hints.again(Look { tries: 3, ..Look::hinted(path("a")) }, start + CAP);
+        hints.hint(path("a"), false, start);
+        assert_eq!(due_of(&hints, "a"), start + CAP);
+        hints.hint(path("a"), true, start);
+        hints.again(Look { tries: 4, ..Look::hinted(path("a")) }, start + CAP);
+        assert_eq!(due_of(&hints, "a"), start + AT_ONCE);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! | `control`, `report` | answers to commands |
 
 pub mod agent;
+pub mod apply;
 mod clock;
 mod config_watch;
 mod control;
@@ -20,3 +21,4 @@ pub mod links;
 pub mod report;
 mod retention;
 mod running;
+pub mod scan;
