@@ -50,6 +50,8 @@ enum Start {
     Empty,
     /// The same content and mtime found everywhere by a first scan.
     FoundSame,
+    /// The same content with another mtime found on every device.
+    FoundTouched,
     /// Another content found on every device.
     FoundOther,
     /// One content on all devices, known to all.
@@ -183,11 +185,11 @@ impl Trial {
             history.push(state);
             let next = self.successors(&mut world, &state);
             let is_at_rest = state.unheard == 0 && !next.iter().any(|(_, is_op)| !is_op);
-            if is_at_rest {
-                outcome.at_rest += 1;
-                if let Err(fault) = self.check(&world, &state) {
-                    panic!("{fault}\n{}", self.tell(&world, &history));
-                }
+            outcome.at_rest += usize::from(is_at_rest);
+            let checked = self.check_versions(&world, &state);
+            let checked = if is_at_rest { checked.and_then(|()| self.check(&world, &state)) } else { checked };
+            if let Err(fault) = checked {
+                panic!("{fault}\n{}", self.tell(&world, &history));
             }
             for (state, _) in next {
                 if seen.insert(state) {
@@ -208,13 +210,15 @@ impl Trial {
         for at in 0..self.devices {
             let (content, epoch) = match self.start {
                 Start::Empty => continue,
-                Start::FoundSame => (SAME, epoch_of(at, 0)),
+                Start::FoundSame | Start::FoundTouched => (SAME, epoch_of(at, 0)),
                 Start::FoundOther => (10 + OPS_MAX as u8 + at as u8, epoch_of(at, 0)),
                 Start::InSync => (SAME, epoch_of(0, 0)),
             };
+            let later = if self.start == Start::FoundTouched { at as u8 } else { 0 };
+            let mtime = weight(content, later);
             let author = if self.start == Start::InSync { author(0) } else { DeviceId::NONE };
             let version = VersionVector::new().with(EpochId(epoch.into()), 1);
-            state.devices[at].entry = world.number(&file(content, weight(content, 0), author, version, &nothing()));
+            state.devices[at].entry = world.number(&file(content, mtime, author, version, &nothing()));
             state.written[OPS_MAX + at] = Written { content, epoch, count: 1 };
             if self.start != Start::InSync {
                 world.found.0.insert(EpochId(epoch.into()), 1);
@@ -308,7 +312,8 @@ impl Trial {
     fn mark_replaced(&self, world: &World, state: &mut State, at: usize) {
         let ours = &world.entries[usize::from(state.devices[at].entry)];
         // After a first scan the version does not say which writes the bytes at hand came from.
-        let knows_all = self.allowed.contains(&Op::LoseIndex) || self.start == Start::FoundSame;
+        let knows_all =
+            self.allowed.contains(&Op::LoseIndex) || matches!(self.start, Start::FoundSame | Start::FoundTouched);
         for (bit, written) in state.written.iter().enumerate() {
             let is_included = ours.version.get(EpochId(written.epoch.into())) >= u64::from(written.count);
             if written.count > 0 && written.content == content_of(ours) && (is_included || knows_all) {
@@ -375,6 +380,20 @@ impl Trial {
             self.settle(world, state, at);
         }
         true
+    }
+
+    /// What must hold always: a version names one state.
+    fn check_versions(&self, world: &World, state: &State) -> Result<(), String> {
+        let numbers = state.devices[..self.devices].iter().map(|device| device.entry);
+        for (at, number) in numbers.clone().enumerate() {
+            for other in numbers.clone().skip(at + 1).filter(|other| *other != number) {
+                let (a, b) = (&world.entries[usize::from(number)], &world.entries[usize::from(other)]);
+                if a.version == b.version && !a.same_state(b) {
+                    return Err("one version, two states".to_owned());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What must hold when nothing is left to do.
@@ -577,6 +596,7 @@ fn the_same_content_directories_and_metadata_end_alike_too() {
 #[test]
 fn files_found_by_first_scans_end_alike() {
     run(2, 2, Start::FoundSame, WRITES, true);
+    run(2, 2, Start::FoundTouched, WRITES, true);
     run(2, 2, Start::FoundOther, WRITES, true);
     run(3, 1, Start::FoundSame, WRITES, false);
     run(3, 1, Start::FoundOther, WRITES, false);

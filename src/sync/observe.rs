@@ -9,6 +9,7 @@ use crate::core::id::{DeviceId, EpochId};
 use crate::core::ignore::IGNORE_FILE;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
+use crate::core::version::COUNT_MAX;
 use crate::index::{IndexError, Mark, Record};
 
 use super::{DELETE_SETTLE_MS, Folder, Now, Observation, Output, Seen};
@@ -222,7 +223,7 @@ impl Folder {
             };
             self.index.put(&entry, disk, Mark::Here, now.wall_ms())?;
             if let Some(disk) = disk {
-                self.fix_metadata(&entry, disk, now)?;
+                self.fix_metadata(&entry, disk)?;
             }
             self.drop_settled_rivals(path, &entry)?;
             self.touch(now);
@@ -366,7 +367,7 @@ fn note_metadata(entry: &mut Entry, disk: DiskState, epoch: EpochId) -> bool {
     }
     let touched =
         entry.kind.content_id().filter(|_| disk.kind != DiskKind::Directory && disk.mtime_ns != entry.mtime_ns);
-    entry.meta.stamp = Stamp { count: entry.meta.stamp.count + 1, epoch };
+    entry.meta.stamp = Stamp { count: (entry.meta.stamp.count + 1).min(COUNT_MAX), epoch };
     if disk.kind != DiskKind::Symlink {
         entry.meta.mode = Some((disk.kind, disk.mode & MODE_MASK));
     }

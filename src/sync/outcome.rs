@@ -7,6 +7,7 @@ use crate::core::disk::DiskState;
 use crate::core::entry::{Entry, MODE_MASK, Meta, Stamp};
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
+use crate::core::version::COUNT_MAX;
 use crate::index::{HistoryRow, IndexError, Mark, Record};
 
 use super::plan::place;
@@ -249,7 +250,7 @@ impl Folder {
     ) -> Result<(), IndexError> {
         let before = self.ours(copy)?;
         let epoch = self.epoch()?;
-        let stamp = Stamp { count: before.entry.meta.stamp.count + 1, epoch };
+        let stamp = Stamp { count: (before.entry.meta.stamp.count + 1).min(COUNT_MAX), epoch };
         let touched = loser.kind.content_id().filter(|_| disk.mtime_ns != loser.mtime_ns).map(|id| (disk.mtime_ns, id));
         let entry = Entry {
             path: copy.clone(),

@@ -2,6 +2,7 @@
 
 use crate::core::action::{Action, Displace, Expected};
 use crate::core::decide::{self, Decision};
+use crate::core::disk::{DiskKind, DiskState};
 use crate::core::entry::{Entry, Kind};
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
@@ -43,9 +44,7 @@ impl Folder {
             Above::PassedOn(mark) => return self.pass_on(ours, &rival, decision, mark, now),
         }
         match kind {
-            Kind::File(content) if ours.entry.kind.content() == Some(*content) && ours.is_held() => {
-                self.plan_same_content(ours, rival, decision)
-            }
+            kind if *kind == ours.entry.kind && ours.is_held() => self.plan_same_content(ours, rival, decision, now),
             Kind::File(content) => {
                 if let Some(looked) = self.plan_move(&ours, &rival, decision)? {
                     return Ok(looked);
@@ -67,19 +66,28 @@ impl Folder {
         }
     }
 
-    /// Only mtime and author differ: the greater's are taken without touching the bytes.
-    fn plan_same_content(&mut self, ours: Record, rival: Rival, decision: Decision) -> Result<Looked, IndexError> {
+    /// The bytes are here already: at most mode and mtime have to be set.
+    fn plan_same_content(
+        &mut self,
+        ours: Record,
+        rival: Rival,
+        decision: Decision,
+        now: Now,
+    ) -> Result<Looked, IndexError> {
         let entry = self.outcome_entry(&ours.entry, &rival, decision)?;
-        let Some(expect) = ours.disk else { return Ok(Looked::Blocked) };
-        let action = Action::SetMetadata {
-            path: entry.path.clone(),
-            expect,
-            mtime_ns: entry.disk_mtime_ns(),
-            mode: entry.mode(),
-        };
-        let work = self.begin(ours, Goal::Adopt { rival, decision, copy: None })?;
-        self.order(work, action);
-        Ok(Looked::Settled)
+        match ours.disk {
+            None => Ok(Looked::Blocked),
+            Some(disk) if shows(disk, &entry) => {
+                self.put_decided(&entry, &ours, now)?;
+                self.index.set_todo(&entry.path, true)?;
+                Ok(Looked::Skipped)
+            }
+            Some(disk) => {
+                let work = self.begin(ours, Goal::Adopt { rival, decision, copy: None })?;
+                self.order(work, set_metadata(&entry, disk));
+                Ok(Looked::Settled)
+            }
+        }
     }
 
     /// The entry that adopting a rival leads to, as things are now.
@@ -171,8 +179,7 @@ impl Folder {
         decide::merge_meta(&mut entry, &rival.entry);
         match ours.disk.filter(|_| ours.mark == Mark::Here && ours.entry.is_live()) {
             Some(expect) => {
-                let path = entry.path.clone();
-                let action = Action::SetMetadata { path, expect, mtime_ns: entry.disk_mtime_ns(), mode: entry.mode() };
+                let action = set_metadata(&entry, expect);
                 let work = self.begin(ours, Goal::Metadata { entry })?;
                 self.order(work, action);
             }
@@ -182,29 +189,13 @@ impl Folder {
     }
 
     /// Sets mode and mtime on disk where they are not what the entry says.
-    pub(super) fn fix_metadata(
-        &mut self,
-        entry: &Entry,
-        disk: crate::core::disk::DiskState,
-        _now: Now,
-    ) -> Result<(), IndexError> {
-        let mode_fits =
-            super::observe::visible_mode(disk.kind, disk.mode) == super::observe::visible_mode(disk.kind, entry.mode());
-        let is_directory = entry.kind.is_directory();
-        if (mode_fits && (is_directory || disk.mtime_ns == entry.disk_mtime_ns()))
-            || self.busy.contains_key(&entry.path)
-        {
+    pub(super) fn fix_metadata(&mut self, entry: &Entry, disk: DiskState) -> Result<(), IndexError> {
+        if shows(disk, entry) || self.busy.contains_key(&entry.path) {
             return Ok(());
         }
         let ours = self.ours(&entry.path)?;
-        let action = Action::SetMetadata {
-            path: entry.path.clone(),
-            expect: disk,
-            mtime_ns: entry.disk_mtime_ns(),
-            mode: entry.mode(),
-        };
         let work = self.begin(ours, Goal::Metadata { entry: entry.clone() })?;
-        self.order(work, action);
+        self.order(work, set_metadata(entry, disk));
         Ok(())
     }
 
@@ -230,6 +221,18 @@ pub(super) fn copy_for(ours: &Record, decision: Decision) -> Option<RelPath> {
     let wants = decision == Decision::Resolve { copy: true } && ours.is_held() && !ours.entry.kind.is_directory();
     let entry = &ours.entry;
     wants.then(|| crate::core::conflict::conflict_name(&entry.path, entry.mtime_ns, entry.author, None).ok()).flatten()
+}
+
+/// True where the disk shows the mode and mtime that the entry asks for.
+fn shows(disk: DiskState, entry: &Entry) -> bool {
+    let visible = |mode| super::observe::visible_mode(disk.kind, mode);
+    let mode_fits = disk.kind == DiskKind::Symlink || visible(disk.mode) == visible(entry.mode());
+    mode_fits && (disk.kind == DiskKind::Directory || disk.mtime_ns == entry.disk_mtime_ns())
+}
+
+fn set_metadata(entry: &Entry, expect: DiskState) -> Action {
+    let (mtime_ns, mode) = (entry.disk_mtime_ns(), entry.mode());
+    Action::SetMetadata { path: entry.path.clone(), expect, mtime_ns, mode }
 }
 
 /// The action that puts an entry in the place of ours.

@@ -27,7 +27,10 @@ impl Folder {
         self.report("rollback", None, text.into(), now)?;
         let fresh = EpochId(now.random);
         let run = RunId(now.random.rotate_left(32) ^ state.run.0);
+        // A new epoch is made durable by itself, before anything is stamped with it.
+        self.index.commit()?;
         self.index.start_epoch(fresh, run)?;
+        self.index.begin()?;
         self.index.set_found(fresh, COUNT_MAX)?;
         self.found.0.insert(fresh, COUNT_MAX);
         self.restamp(state.epoch, sure, fresh, now)?;

@@ -173,7 +173,7 @@ impl Folder {
                         let metadata = entry.meta != ours.entry.meta;
                         self.put_decided(&entry, &ours, now)?;
                         if let Some(disk) = ours.disk.filter(|_| metadata) {
-                            self.fix_metadata(&entry, disk, now)?;
+                            self.fix_metadata(&entry, disk)?;
                         }
                         changed = true;
                     }
