@@ -11,7 +11,10 @@
 //! | `control`, `report` | answers to commands |
 
 pub mod agent;
+pub mod fetch;
 pub mod folder;
 pub mod hints;
 pub mod links;
+mod local;
 pub mod report;
+pub mod serve;
