@@ -1,6 +1,6 @@
 //! What a scan saw: local edits become events, vanished paths become tombstones once they have settled.
 
-use crate::core::content::{Content, ContentId};
+use crate::core::content::ContentId;
 use crate::core::decide::{self, Decision};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::entry::{Entry, Kind, MODE_MASK, Stamp};
