@@ -11,10 +11,14 @@
 //! | `control`, `report` | answers to commands |
 
 pub mod agent;
-pub mod fetch;
+pub mod apply;
+mod clock;
+mod config_watch;
+mod control;
 pub mod folder;
 pub mod hints;
 pub mod links;
-mod local;
 pub mod report;
-pub mod serve;
+mod retention;
+mod running;
+pub mod scan;

@@ -111,6 +111,7 @@ impl Folder {
         let copy = copy_for(&ours, Decision::Resolve { copy: true });
         let mut directory = Entry::nothing(ours.entry.path.clone());
         directory.kind = Kind::Directory;
+        directory.meta = ours.entry.meta.clone();
         let action = place(&ours, &directory, copy.as_ref(), 0);
         let work = self.begin(ours, Goal::Revive { copy })?;
         self.order(work, action);

@@ -11,6 +11,7 @@ use crate::core::ignore::Rules;
 use crate::core::message::Message;
 use crate::core::path::RelPath;
 use crate::core::problem::Problem;
+use crate::index::HistoryRow;
 
 /// The moment of an input, and a fresh random number: the machine has neither a clock nor a die of its own.
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,6 +98,8 @@ pub enum Input {
     Rules(Box<Rules>),
     /// The folder can't be used (the reason), or can be used again.
     Halted(Option<String>),
+    /// Slots of history that were found and are not in the index, or that have expired.
+    History { found: Vec<HistoryRow>, expired: Vec<RelPath> },
     /// The user lets the held changes happen.
     Confirm,
     /// The user wants the held changes undone.

@@ -192,6 +192,10 @@ impl Folder {
             Input::Settings(settings) => self.set_settings(settings)?,
             Input::Rules(rules) => self.set_rules(*rules, now)?,
             Input::Halted(reason) => self.set_halted(reason, now)?,
+            Input::History { found, expired } => {
+                found.iter().try_for_each(|row| self.index.add_history(row))?;
+                expired.iter().try_for_each(|slot| self.index.drop_history(slot))?;
+            }
             Input::Confirm => self.confirm(now)?,
             Input::Reject => self.reject(now)?,
         }

@@ -119,9 +119,11 @@ impl Folder {
         disk: DiskState,
         now: Now,
     ) -> Result<(), IndexError> {
-        // It could be read, so trouble with reading is over.
+        let rivals = self.index.rivals(path)?;
+        // It could be read, so trouble with reading is over; without rivals there is none with applying either.
         let reading = [ProblemKind::SpecialFile, ProblemKind::Permission, ProblemKind::Io, ProblemKind::Busy];
-        if self.index.problem(path)?.is_some_and(|row| reading.contains(&row.problem.kind)) {
+        let is_over = |kind| reading.contains(&kind) || kind != ProblemKind::Suspect && rivals.is_empty();
+        if self.index.problem(path)?.is_some_and(|row| is_over(row.problem.kind)) {
             self.index.clear_problem(path)?;
         }
         if ours.entry.kind == kind {
@@ -168,7 +170,8 @@ impl Folder {
             self.index.clear_problem(path)?;
         }
         let mut entry = ours.entry;
-        if ours.mark == Mark::Here && ours.disk.is_some() && note_metadata(&mut entry, disk, self.epoch()?) {
+        let was_here = ours.mark == Mark::Missing || (ours.mark == Mark::Here && ours.disk.is_some());
+        if was_here && note_metadata(&mut entry, disk, self.epoch()?) {
             self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
             self.touch(now);
             return Ok(());
@@ -177,7 +180,7 @@ impl Folder {
         if ours.disk.is_none() || ours.mark != Mark::Here {
             self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
             self.touch(now);
-            return Ok(());
+            return self.fix_metadata(&entry, disk);
         }
         self.index.set_disk(path, Some(disk), Mark::Here, now.wall_ms())
     }

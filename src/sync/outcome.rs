@@ -265,32 +265,30 @@ impl Folder {
         self.report("conflict", Some(&loser.path), text, now)
     }
 
-    /// The plain name belongs to another version: part of the content id goes into the name.
+    /// The copy's name is taken: by the same bytes from another device, then no copy is needed; or by another version,
+    /// then part of the content id goes into the name.
     fn conflict_name_taken(&mut self, id: WorkId, now: Now) -> Result<(), IndexError> {
-        let Some(work) = self.works.get_mut(&id) else { return Ok(()) };
-        let loser = work.ours.entry.clone();
-        let taken = match &work.goal {
-            Goal::Adopt { copy, .. } | Goal::Revive { copy } => copy.clone(),
-            _ => None,
+        let Some(work) = self.works.get(&id) else { return Ok(()) };
+        let (loser, action) = (work.ours.entry.clone(), work.action.clone());
+        let (Goal::Adopt { copy: Some(taken), .. } | Goal::Revive { copy: Some(taken) }) = work.goal.clone() else {
+            return self.give_up(id, None, now);
         };
+        let there = self.ours(&taken)?;
+        let is_same = there.is_held() && there.entry.kind == loser.kind;
         let longer = conflict::conflict_name(&loser.path, loser.mtime_ns, loser.author, loser.kind.content_id()).ok();
-        if longer.is_none() || longer == taken {
-            // Even that name is taken: by this very content from an earlier attempt, or by something of the user's.
-            self.rescans.extend(taken);
+        let copy = if is_same { None } else { longer };
+        let Some(action) = action.filter(|_| copy.as_ref() != Some(&taken)) else {
+            // Even that name is taken, by something that is not in the index yet.
+            self.rescans.insert(taken);
             let text = "there is no free name for the conflict copy; move away the file that has its name";
             return self.give_up(id, Some(Problem::new(ProblemKind::InTheWay, text)), now);
-        }
-        match &mut work.goal {
-            Goal::Adopt { copy, .. } | Goal::Revive { copy } => *copy = longer,
-            _ => {}
-        }
-        let action = match (&work.goal, work.action.take()) {
-            (Goal::Adopt { copy, .. } | Goal::Revive { copy }, Some(action)) => Some(with_copy(action, copy.clone())),
-            _ => None,
         };
-        if let Some(action) = action {
-            self.order(id, action);
+        if let Some(Goal::Adopt { copy: goal, .. } | Goal::Revive { copy: goal }) =
+            self.works.get_mut(&id).map(|w| &mut w.goal)
+        {
+            goal.clone_from(&copy);
         }
+        self.order(id, with_copy(action, copy));
         Ok(())
     }
 
@@ -347,8 +345,8 @@ fn with_copy(mut action: Action, copy: Option<RelPath>) -> Action {
         | Action::PlaceSymlink { expect, .. } => expect.as_mut(),
         _ => None,
     };
-    if let (Some(expect), Some(copy)) = (expect, copy) {
-        expect.displace = Displace::ConflictCopy(copy);
+    if let Some(expect) = expect {
+        expect.displace = copy.map_or(Displace::History, Displace::ConflictCopy);
     }
     action
 }

@@ -52,11 +52,7 @@ impl Folder {
         let mut row = self.peer_row(peer)?;
         row.last_seen_ms = Some(now.wall_ms());
         self.index.set_peer(&row)?;
-        self.say_hello(peer)?;
-        // What only this peer has may be fetched now.
-        self.index.wake_rivals()?;
-        self.pass.want();
-        Ok(())
+        self.say_hello(peer)
     }
 
     pub(super) fn lost(&mut self, peer: DeviceId, now: Now) -> Result<(), IndexError> {
@@ -145,6 +141,9 @@ impl Folder {
             link.last_ack = None;
             link.ack_due = Some(now.mono_ms);
         }
+        // What only this peer has may be fetched now.
+        self.index.wake_rivals()?;
+        self.pass.want();
         Ok(())
     }
 

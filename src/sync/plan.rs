@@ -58,7 +58,8 @@ impl Folder {
             }
             _ => {
                 let copy = copy_for(&ours, decision);
-                let action = place(&ours, &rival.entry, copy.as_ref(), 0);
+                let entry = self.outcome_entry(&ours.entry, &rival, decision)?;
+                let action = place(&ours, &entry, copy.as_ref(), 0);
                 let work = self.begin(ours, Goal::Adopt { rival, decision, copy })?;
                 self.order(work, action);
                 Ok(Looked::Settled)

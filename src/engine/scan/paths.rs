@@ -1,0 +1,191 @@
+//! Looks at the paths that wait in the hints.
+
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::examine::{Queue, Report, is_applying, is_on_disk, is_unchanged, put_off, really_absent};
+use super::{ScanError, open_reader, sweep};
+use crate::core::disk::{DiskKind, DiskState};
+use crate::core::ignore::Rules;
+use crate::core::path::RelPath;
+use crate::core::problem::Problem;
+use crate::engine::folder::Shared;
+use crate::engine::hints::{Job, Look};
+use crate::fs::root::OpenRoot;
+use crate::index::{Reader, Record};
+use crate::sync::Seen;
+
+/// When to look again where the folder is not there, or the look failed as a whole.
+const FAILED_AGAIN: Duration = Duration::from_secs(2);
+
+/// The thread that does one job after the other.
+pub fn run(shared: &Shared) {
+    let Some(reader) = open_reader(shared) else { return };
+    while let Job::Paths(looks) = shared.hints.next(&shared.stop) {
+        if let Err(error) = look_at_all(shared, &reader, &looks) {
+            tracing::debug!(folder = %shared.label, error = &error as &dyn Error, "could not look at some paths");
+            if matches!(error, ScanError::Fs(_)) {
+                shared.hints.request_full("the folder could not be opened");
+            }
+            let due = Instant::now() + FAILED_AGAIN;
+            looks.into_iter().for_each(|look| shared.hints.again(look, due));
+        }
+    }
+}
+
+/// Looks at each of the paths, and below those that are directories.
+pub(super) fn look_at_all(shared: &Shared, reader: &Reader, looks: &[Look]) -> Result<(), ScanError> {
+    let root = shared.root.open()?;
+    let is_lost = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mut looker = Looker {
+            shared,
+            reader,
+            root: &root,
+            rules: Arc::clone(&shared.rules.read().unwrap_or_else(PoisonError::into_inner)),
+            queue: Queue::new(scope, shared, &root, &is_lost),
+            report: Report::new(shared),
+            swept: None,
+        };
+        let looked = looks.iter().try_for_each(|look| looker.start(look));
+        looker.report.flush();
+        looker.queue.finish();
+        looked
+    })
+}
+
+struct Looker<'a, 'scope, 'env> {
+    shared: &'env Shared,
+    reader: &'a Reader,
+    root: &'env OpenRoot,
+    rules: Arc<Rules>,
+    queue: Queue<'scope, 'env>,
+    report: Report<'env>,
+    /// The last directory that was compared with all that is below it. Looks come in the order of paths.
+    swept: Option<RelPath>,
+}
+
+impl Looker<'_, '_, '_> {
+    fn start(&mut self, look: &Look) -> Result<(), ScanError> {
+        if self.shared.stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let is_swept = |path: &RelPath| self.swept.as_ref().is_some_and(|dir| path == dir || path.is_below(dir));
+        if !look.requested && is_swept(&look.path) {
+            return Ok(());
+        }
+        let unknown = self.topmost_unknown(&look.path)?;
+        if look.requested {
+            // Whoever asked gets an answer for this very path; what leads there is looked at besides.
+            if let Some(above) = unknown.filter(|above| !is_swept(above)) {
+                put_off(self.shared, Look::hinted(above));
+            }
+            return self.look(look.clone());
+        }
+        match unknown {
+            Some(above) if is_swept(&above) => Ok(()),
+            Some(above) => self.look(Look::hinted(above)),
+            None => self.look(look.clone()),
+        }
+    }
+
+    /// The topmost directory above a path that the index does not know as one.
+    fn topmost_unknown(&self, path: &RelPath) -> Result<Option<RelPath>, ScanError> {
+        let mut unknown = None;
+        for above in path.ancestors() {
+            if self.reader.record(&above)?.is_some_and(|r| r.entry.kind.is_directory() && r.disk.is_some()) {
+                break;
+            }
+            unknown = Some(above);
+        }
+        Ok(unknown)
+    }
+
+    fn look(&mut self, look: Look) -> Result<(), ScanError> {
+        if (!look.requested && is_applying(self.shared, &look.path)) || !self.shared.hints.claim(&look.path) {
+            put_off(self.shared, look);
+            return Ok(());
+        }
+        let path = look.path.clone();
+        match self.claimed(look) {
+            Ok(Below::Nothing) => Ok(()),
+            Ok(Below::Compare) => {
+                self.report.flush();
+                sweep::sweep(self.shared, self.root, self.reader, Some(&path), &mut self.queue, &mut self.report)?;
+                self.swept = Some(path);
+                Ok(())
+            }
+            Err(error) => {
+                self.shared.hints.release([&path]);
+                Err(error)
+            }
+        }
+    }
+
+    /// Deals with a claimed path. Where it fails the path is still claimed.
+    fn claimed(&mut self, look: Look) -> Result<Below, ScanError> {
+        let record = self.reader.record(&look.path)?;
+        let found = match self.root.look(&look.path) {
+            Err(problem) => return self.failed(look, problem),
+            Ok(found) => found,
+        };
+        let is_directory = found.is_some_and(|state| state.kind == DiskKind::Directory);
+        let is_ignored = self.rules.is_ignored(&look.path, is_directory).is_some();
+        let below = match found {
+            _ if is_ignored => Below::Nothing,
+            Some(_) if is_directory => Below::Compare,
+            _ if self.reader.has_live_below(&look.path)? => Below::Compare,
+            _ => Below::Nothing,
+        };
+        match found.filter(|_| !is_ignored || look.requested) {
+            Some(state) => self.present(look, state, record.as_ref()),
+            None => self.absent(look, record.as_ref())?,
+        }
+        Ok(below)
+    }
+
+    fn present(&mut self, look: Look, state: DiskState, record: Option<&Record>) {
+        if !look.requested && is_unchanged(record, &state) {
+            self.shared.hints.release([&look.path]);
+        } else if state.kind == DiskKind::Directory {
+            self.report.add(look.path, Seen::Directory(state));
+        } else {
+            self.queue.push(look, state.size);
+        }
+    }
+
+    /// Nothing stands there that syncs: news if the index has something there, or a problem with what was there.
+    fn absent(&mut self, look: Look, record: Option<&Record>) -> Result<(), ScanError> {
+        let is_ignored =
+            |record: &Record| self.rules.is_ignored(&record.entry.path, record.entry.kind.is_directory()).is_some();
+        let is_gone = record.is_some_and(|record| is_on_disk(record) && !is_ignored(record));
+        let is_news = look.requested || is_gone || self.reader.problem(&look.path)?.is_some();
+        if is_news && !really_absent(self.shared, vec![look.path.clone()])?.is_empty() {
+            self.report.add(look.path, Seen::Absent);
+            return Ok(());
+        }
+        self.shared.hints.release([&look.path]);
+        if is_news {
+            put_off(self.shared, look);
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, look: Look, problem: Problem) -> Result<Below, ScanError> {
+        let is_known = self.reader.problem(&look.path)?.is_some_and(|row| row.problem == problem);
+        if look.requested || !is_known {
+            self.report.add(look.path, Seen::Failed(problem));
+        } else {
+            self.shared.hints.release([&look.path]);
+        }
+        Ok(Below::Nothing)
+    }
+}
+
+/// Whether what is below a path has to be compared with the index as well.
+enum Below {
+    Nothing,
+    Compare,
+}
