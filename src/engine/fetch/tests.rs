@@ -21,6 +21,7 @@ use crate::core::path::RelPath;
 use crate::core::problem::ProblemKind;
 use crate::core::version::VersionVector;
 use crate::engine::folder::{Event, FolderHandle, Live, Shared};
+use crate::engine::hints::Job;
 use crate::engine::links::LinkHandle;
 use crate::engine::serve::Server;
 use crate::fs::read::{ReadOutcome, examine};
@@ -546,6 +547,8 @@ fn only_what_the_index_announces_is_served_and_only_while_it_is_unchanged() {
     assert_eq!(served(&a, &b, ignored, Some(("ignored", 0))), None);
     std::fs::write(b.at("f"), noise(1_000_000, 15)).unwrap();
     assert_eq!(served(&a, &b, second, Some(("f", offset))), None);
+    let Job::Paths(looks) = b.folder.hints.next(&b.folder.stop) else { panic!("the folder runs") };
+    assert_eq!(looks.iter().map(|look| &look.path).collect::<Vec<_>>(), [&path("f")]);
 }
 
 #[test]
