@@ -86,7 +86,7 @@ struct Agent {
     device: DeviceId,
     links: Arc<Links>,
     table: LinkTable,
-    server: Arc<Server>,
+    server: Server,
     folders: BTreeMap<FolderId, Running>,
     control: Arc<Control>,
     orders: mpsc::Sender<Order>,
@@ -102,7 +102,7 @@ impl Agent {
     ) -> Self {
         let (config, links) = (Arc::new(config), Arc::new(links));
         let control = Arc::new(Control::new(home.clone(), config.clone(), links.clone(), orders.clone()));
-        let server = Arc::new(Server::start());
+        let server = Server::new(tokio::runtime::Handle::current());
         Self { home, config, device, links, table, server, folders: BTreeMap::new(), control, orders }
     }
 
@@ -225,7 +225,7 @@ impl Agent {
         };
         let _ = tokio::time::timeout(STOP_TIME, stopping).await;
         self.links.stop().await;
-        self.server.stop();
+        self.server.stop().await;
     }
 }
 

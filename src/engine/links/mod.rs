@@ -236,7 +236,7 @@ pub struct Links {
     common: Arc<Common>,
     address: SocketAddr,
     stop: watch::Sender<bool>,
-    manager: JoinHandle<()>,
+    manager: Mutex<Option<JoinHandle<()>>>,
     announcer: JoinHandle<()>,
 }
 
@@ -254,6 +254,7 @@ impl Links {
         let (events, inbox) = mpsc::channel(manager::EVENTS_QUEUED_MAX);
         let announcer = tokio::spawn(announce::run(common.clone(), events.clone()));
         let manager = tokio::spawn(manager::run(common.clone(), listener, events, inbox, stopping));
+        let manager = Mutex::new(Some(manager));
         Ok(Self { common, address, stop, manager, announcer })
     }
 
@@ -299,9 +300,11 @@ impl Links {
     }
 
     /// Ends all links and frees the port.
-    pub async fn stop(mut self) {
+    pub async fn stop(&self) {
         self.stop.send_replace(true);
-        if tokio::time::timeout(STOP_TIME, &mut self.manager).await.is_err() {
+        let Some(mut manager) = self.manager.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        if tokio::time::timeout(STOP_TIME, &mut manager).await.is_err() {
+            manager.abort();
             tracing::debug!("links did not end in time and are cut");
         }
     }
@@ -309,7 +312,9 @@ impl Links {
 
 impl Drop for Links {
     fn drop(&mut self) {
-        self.manager.abort();
+        if let Some(manager) = self.manager.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            manager.abort();
+        }
         self.announcer.abort();
     }
 }
