@@ -24,7 +24,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
@@ -37,7 +37,7 @@ use crate::net::frame::{Chunks, Request};
 use crate::net::identity::Identity;
 use crate::net::outbox::Outbox;
 use crate::net::socket;
-use common::Common;
+use common::{Common, lock};
 
 pub use crate::net::pairing::Paired;
 pub use pairing::{JoinError, Showing};
@@ -91,12 +91,12 @@ impl LinkHandle {
 
     /// A new id for a request about this folder; by it the answers find their way back.
     pub fn next_request(&self, folder: &FolderId) -> u32 {
-        self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).next(folder)
+        lock(&self.shared.requests).next(folder)
     }
 
     /// The folder for which this id was handed out.
     pub fn folder_of(&self, request: u32) -> Option<FolderId> {
-        self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).folder(request)
+        lock(&self.shared.requests).folder(request)
     }
 
     /// Ends the link; the peer is told the reason if it still listens.
@@ -112,14 +112,14 @@ impl LinkHandle {
     /// The reason, once the link has been told to end.
     async fn ending(&self) -> String {
         self.shared.ending.told.notified().await;
-        let reason = self.shared.ending.reason.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let reason = lock(&self.shared.ending.reason).take();
         reason.unwrap_or_default()
     }
 }
 
 impl Ending {
     fn tell(&self, reason: &str) {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| reason.to_owned());
+        lock(&self.reason).get_or_insert_with(|| reason.to_owned());
         self.told.notify_one();
     }
 }
@@ -236,7 +236,8 @@ pub struct Links {
     common: Arc<Common>,
     address: SocketAddr,
     stop: watch::Sender<bool>,
-    manager: JoinHandle<()>,
+    /// Until it has been stopped.
+    manager: Mutex<Option<JoinHandle<()>>>,
     announcer: JoinHandle<()>,
 }
 
@@ -254,7 +255,7 @@ impl Links {
         let (events, inbox) = mpsc::channel(manager::EVENTS_QUEUED_MAX);
         let announcer = tokio::spawn(announce::run(common.clone(), events.clone()));
         let manager = tokio::spawn(manager::run(common.clone(), listener, events, inbox, stopping));
-        Ok(Self { common, address, stop, manager, announcer })
+        Ok(Self { common, address, stop, manager: Mutex::new(Some(manager)), announcer })
     }
 
     /// Where this device listens.
@@ -299,17 +300,22 @@ impl Links {
     }
 
     /// Ends all links and frees the port.
-    pub async fn stop(mut self) {
+    pub async fn stop(&self) {
         self.stop.send_replace(true);
-        if tokio::time::timeout(STOP_TIME, &mut self.manager).await.is_err() {
+        self.announcer.abort();
+        let Some(mut manager) = lock(&self.manager).take() else { return };
+        if tokio::time::timeout(STOP_TIME, &mut manager).await.is_err() {
             tracing::debug!("links did not end in time and are cut");
+            manager.abort();
         }
     }
 }
 
 impl Drop for Links {
     fn drop(&mut self) {
-        self.manager.abort();
+        if let Some(manager) = lock(&self.manager).take() {
+            manager.abort();
+        }
         self.announcer.abort();
     }
 }
