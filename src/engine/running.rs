@@ -32,7 +32,7 @@ pub struct StartFolder {
     pub rescan: Duration,
     pub history_days: u32,
     pub links: LinkTable,
-    pub server: Arc<Server>,
+    pub server: Server,
     pub orders: mpsc::Sender<Order>,
 }
 
@@ -40,7 +40,7 @@ pub struct StartFolder {
 pub struct Running {
     handle: FolderHandle,
     fetcher: Fetcher,
-    server: Arc<Server>,
+    server: Server,
     main: JoinHandle<Result<(), IndexError>>,
     others: Vec<JoinHandle<()>>,
 }
@@ -115,6 +115,7 @@ impl Running {
     /// Where links deliver what peers send about this folder.
     pub fn ports(&self) -> FolderPorts {
         let (serve, handle) = (self.server.clone(), self.handle.clone());
+        let gone = self.server.clone();
         let fetcher = || self.fetcher.clone();
         let (chunks, not_here, up, down) = (fetcher(), fetcher(), fetcher(), fetcher());
         FolderPorts {
@@ -123,7 +124,10 @@ impl Running {
             chunks: Arc::new(move |peer, frame| chunks.chunks(peer, frame)),
             not_here: Arc::new(move |peer, request, items| not_here.not_here(peer, request, &items)),
             link_up: Arc::new(move |peer| up.link_up(peer)),
-            link_down: Arc::new(move |peer| down.link_down(peer)),
+            link_down: Arc::new(move |peer| {
+                down.link_down(peer);
+                gone.link_down(peer);
+            }),
         }
     }
 
@@ -132,6 +136,7 @@ impl Running {
         self.handle.stop.store(true, Ordering::Relaxed);
         self.handle.hints.wake();
         let _ = self.handle.inputs.send(Event::Stop).await;
+        self.server.forget_folder(&self.handle.id);
         let joined = tokio::task::spawn_blocking(move || {
             let result = self.main.join();
             for thread in self.others {
@@ -146,4 +151,3 @@ impl Running {
         }
     }
 }
-
