@@ -129,7 +129,9 @@ fn three_devices_that_edit_one_file_at_once_keep_all_three_versions() {
     agents.iter_mut().for_each(Agent::start);
     agents[0].write("file.txt", "as it was");
     wait_settled(&agents.each_ref());
-    agents.iter_mut().for_each(|a| drop(a.stop()));
+    for agent in &mut agents {
+        agent.stop();
+    }
     for agent in &agents {
         agent.write("file.txt", format!("by {}", agent.name));
     }

@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, StatExt};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 
 /// The agent's own directory in a folder.
 const OWN: &[u8] = b".p2psync";
@@ -74,7 +74,7 @@ fn node(dir: impl AsFd, name: &std::ffi::CStr) -> rustix::io::Result<Node> {
         "symlink" => rustix::fs::readlinkat(&dir, name, Vec::new())?.into_bytes(),
         _ => Vec::new(),
     };
-    let mtime_ns = i128::from(stat.mtime()) * 1_000_000_000 + i128::from(stat.st_mtime_nsec);
+    let mtime_ns = i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec);
     Ok(Node {
         kind,
         size: if kind == "file" { stat.st_size as u64 } else { 0 },
