@@ -86,7 +86,7 @@ struct Agent {
     device: DeviceId,
     links: Arc<Links>,
     table: LinkTable,
-    server: Arc<Server>,
+    server: Server,
     folders: BTreeMap<FolderId, Running>,
     control: Arc<Control>,
     orders: mpsc::Sender<Order>,
@@ -102,7 +102,7 @@ impl Agent {
     ) -> Self {
         let (config, links) = (Arc::new(config), Arc::new(links));
         let control = Arc::new(Control::new(home.clone(), config.clone(), links.clone(), orders.clone()));
-        let server = Arc::new(Server::start());
+        let server = Server::new(tokio::runtime::Handle::current());
         Self { home, config, device, links, table, server, folders: BTreeMap::new(), control, orders }
     }
 
@@ -180,12 +180,18 @@ impl Agent {
 
     /// Takes over a changed config; on a mistake in it everything stays as it is.
     async fn reload(&mut self) -> anyhow::Result<()> {
-        let config = config::load(&self.home).context("the config file is not taken over; everything stays as it was")?;
+        let config =
+            config::load(&self.home).context("the config file is not taken over; everything stays as it was")?;
         if config == *self.config {
             return Ok(());
         }
         self.config = Arc::new(config);
-        let gone: Vec<FolderId> = self.folders.iter().filter(|(id, r)| !keeps_running(&self.config, id, r)).map(|(id, _)| id.clone()).collect();
+        let gone: Vec<FolderId> = self
+            .folders
+            .iter()
+            .filter(|(id, r)| !keeps_running(&self.config, id, r))
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in gone {
             self.links.remove_folder(&id);
             if let Some(running) = self.folders.remove(&id) {
@@ -219,7 +225,7 @@ impl Agent {
         };
         let _ = tokio::time::timeout(STOP_TIME, stopping).await;
         self.links.stop().await;
-        self.server.stop();
+        self.server.stop().await;
     }
 }
 
@@ -232,15 +238,20 @@ fn settings(config: &Config, folder: &config::Folder, device: DeviceId) -> Setti
     Settings {
         device,
         peers: config.peers.iter().map(|p| p.id).filter(|id| config.shares(folder, id)).collect(),
-        guard: GuardLimits { entries_min: config.sync.hold_deletes_above, percent: u64::from(config.sync.hold_deletes_percent) },
+        guard: GuardLimits {
+            entries_min: config.sync.hold_deletes_above,
+            percent: u64::from(config.sync.hold_deletes_percent),
+        },
         reconcile_ms: u64::try_from(config.sync.reconcile.as_millis()).unwrap_or(u64::MAX),
     }
 }
 
 fn link_config(config: &Config) -> LinkConfig {
     let network = &config.network;
-    let peers = config.peers.iter().map(|p| LinkPeer { id: p.id, name: p.name.clone(), addresses: p.addresses.clone() });
-    let shared = |folder: &config::Folder| config.peers.iter().map(|p| p.id).filter(|id| config.shares(folder, id)).collect();
+    let peers =
+        config.peers.iter().map(|p| LinkPeer { id: p.id, name: p.name.clone(), addresses: p.addresses.clone() });
+    let shared =
+        |folder: &config::Folder| config.peers.iter().map(|p| p.id).filter(|id| config.shares(folder, id)).collect();
     let folders = config.folders.iter().filter(|f| !f.paused);
     LinkConfig {
         name: config.name.clone(),

@@ -5,14 +5,13 @@
 
 use std::collections::VecDeque;
 use std::error::Error;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::folder::{FolderHandle, Shared};
-use crate::core::action::{Action, Displace, Expected, Outcome, Slot, WorkId};
+use crate::core::action::{Action, Outcome, Slot, WorkId};
 use crate::core::conflict::conflict_name;
 use crate::core::content::ContentId;
 use crate::core::disk::DiskState;
@@ -79,9 +78,7 @@ impl Applier {
 
     /// False where the folder has stopped.
     fn carry_out(&mut self, actions: Vec<(WorkId, Action)>) -> bool {
-        let paths: Vec<RelPath> = actions.iter().flat_map(|(_, action)| touched(action)).collect();
         let targets: Vec<RelPath> = actions.iter().map(|(_, action)| source(action).clone()).collect();
-        self.applying().extend(paths.iter().cloned());
         let outcomes = match self.handle.root.open() {
             Ok(root) => apply(&root, &ApplyContext { device: self.handle.device, now_ms: now_ms() }, actions),
             Err(error) => self.fail(actions, &error),
@@ -92,12 +89,7 @@ impl Applier {
                 self.displaced.push_back(Displaced { due, path, slot: slot.clone() });
             }
         }
-        let is_running = self.handle.send(Input::Applied(outcomes));
-        let mut applying = self.applying();
-        for path in &paths {
-            applying.remove(path);
-        }
-        is_running
+        self.handle.send(Input::Applied(outcomes))
     }
 
     /// The folder is not there. The scan is told, and says so to all; it also knows when that is over.
@@ -106,10 +98,6 @@ impl Applier {
         self.handle.hints.request_full("the folder could not be opened");
         let problem = Problem::new(ProblemKind::InTheWay, "the folder is not there");
         actions.into_iter().map(|(work, _)| (work, Outcome::Failed(problem.clone()))).collect()
-    }
-
-    fn applying(&self) -> std::sync::MutexGuard<'_, std::collections::HashSet<RelPath>> {
-        self.handle.applying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives those displaced files their second look whose time has come.
@@ -137,6 +125,7 @@ fn look_at_slot(shared: &Shared, root: &OpenRoot, displaced: &Displaced) {
         Ok(copy) => {
             tracing::info!(%path, %copy, "a program went on writing the replaced file; what it wrote is kept");
             shared.hints.hint(copy, true, Instant::now());
+            shared.send(Input::History { found: Vec::new(), expired: vec![slot.name.clone()] });
         }
         Err(error) => tracing::warn!(%path, slot = %slot.name, %error, "a file that is still written stays in history"),
     }
@@ -177,26 +166,6 @@ pub(super) fn beside(
 
 fn is_taken(root: &OpenRoot, path: &RelPath) -> bool {
     !matches!(root.look(path), Ok(None))
-}
-
-/// Paths at which the system will report changes because of an action.
-fn touched(action: &Action) -> Vec<RelPath> {
-    let mut paths = vec![action.path().clone()];
-    let expect = match action {
-        Action::CreateDirectory { expect, .. }
-        | Action::PlaceFile { expect, .. }
-        | Action::PlaceSymlink { expect, .. } => expect.as_ref(),
-        Action::Remove { expect, .. } => Some(expect),
-        Action::Move { from, .. } => {
-            paths.push(from.clone());
-            None
-        }
-        Action::RemoveDirectory { .. } | Action::SetMetadata { .. } => None,
-    };
-    if let Some(Expected { displace: Displace::ConflictCopy(copy), .. }) = expect {
-        paths.push(copy.clone());
-    }
-    paths
 }
 
 /// The path whose file an action takes out of its place.

@@ -106,9 +106,15 @@ impl Control {
 
     async fn answer(self: Arc<Self>, request: Request, replies: Replies) -> Reply {
         match request {
-            Request::Status | Request::StatusPath { .. } | Request::Conflicts | Request::History { .. } | Request::Events { .. } => {
+            Request::Status
+            | Request::StatusPath { .. }
+            | Request::Conflicts
+            | Request::History { .. }
+            | Request::Events { .. } => {
                 let control = self.clone();
-                tokio::task::spawn_blocking(move || control.read(request)).await.unwrap_or_else(|e| failed(e.to_string()))
+                tokio::task::spawn_blocking(move || control.read(request))
+                    .await
+                    .unwrap_or_else(|e| failed(e.to_string()))
             }
             Request::Reload => self.reload().await,
             Request::Rescan { folder } => self.rescan(folder.as_deref()),
@@ -133,7 +139,9 @@ impl Control {
         let config = self.config();
         let home = &self.home;
         let reply = match request {
-            Request::StatusPath { path } => report::path_status(home, &config, &path.0, Some(&self.live())).map(Reply::Path),
+            Request::StatusPath { path } => {
+                report::path_status(home, &config, &path.0, Some(&self.live())).map(Reply::Path)
+            }
             Request::Conflicts => report::conflicts(home, &config).map(Reply::Conflicts),
             Request::History { path } => report::history(home, &config, &path.0).map(Reply::History),
             Request::Events { count } => report::events(home, &config, count).map(Reply::Events),
@@ -206,14 +214,22 @@ impl Control {
         let added = tokio::task::spawn_blocking(move || config::add_peer(&home, &new)).await;
         let config = match added {
             Ok(Ok(config)) => config,
-            Ok(Err(error)) => return failed(format!("paired with {}, but it could not be added to the config: {error}", paired.name)),
+            Ok(Err(error)) => {
+                return failed(format!(
+                    "paired with {}, but it could not be added to the config: {error}",
+                    paired.name
+                ));
+            }
             Err(error) => return failed(error.to_string()),
         };
         if let Reply::Error { text } = self.reload().await {
             return failed(text);
         }
         let name = config.peer(&paired.device).map_or(paired.name, |peer| peer.name.clone());
-        let shared = paired.folders.into_iter().filter(|(id, _)| config.folder(id).is_some_and(|f| config.shares(f, &paired.device)));
+        let shared = paired
+            .folders
+            .into_iter()
+            .filter(|(id, _)| config.folder(id).is_some_and(|f| config.shares(f, &paired.device)));
         Reply::Paired { device_id: paired.device.to_string(), name, folders: shared.map(|(_, label)| label).collect() }
     }
 
@@ -279,7 +295,12 @@ fn bring_back(handle: &FolderHandle, path: &RelPath, when: &When) -> Result<Stri
 }
 
 /// Moves what lies at a path into history, as a deletion does.
-fn set_aside(handle: &FolderHandle, root: &crate::fs::root::OpenRoot, path: &RelPath, now_ms: i64) -> Result<(), String> {
+fn set_aside(
+    handle: &FolderHandle,
+    root: &crate::fs::root::OpenRoot,
+    path: &RelPath,
+    now_ms: i64,
+) -> Result<(), String> {
     use crate::core::action::{Action, Displace, Expected, Outcome};
     let disk = root.look(path).map_err(|p| p.text)?.ok_or("it has just gone")?;
     let expect = Expected { disk, content: None, displace: Displace::History };

@@ -232,7 +232,9 @@ impl Driver {
             ("fault" | "halted" | "held" | "problem" | "suspect" | "rollback", Some(path)) => {
                 tracing::warn!(%folder, %path, "{text}");
             }
-            ("fault" | "halted" | "held" | "problem" | "suspect" | "rollback", None) => tracing::warn!(%folder, "{text}"),
+            ("fault" | "halted" | "held" | "problem" | "suspect" | "rollback", None) => {
+                tracing::warn!(%folder, "{text}")
+            }
             (_, Some(path)) => tracing::info!(%folder, %path, "{text}"),
             (_, None) => tracing::info!(%folder, "{text}"),
         }
@@ -247,9 +249,9 @@ fn paths_of(action: &Action) -> Vec<RelPath> {
             paths.push(from.clone());
             None
         }
-        Action::CreateDirectory { expect, .. } | Action::PlaceFile { expect, .. } | Action::PlaceSymlink { expect, .. } => {
-            expect.as_ref()
-        }
+        Action::CreateDirectory { expect, .. }
+        | Action::PlaceFile { expect, .. }
+        | Action::PlaceSymlink { expect, .. } => expect.as_ref(),
         _ => None,
     };
     if let Some(Expected { displace: Displace::ConflictCopy(copy), .. }) = expect {

@@ -11,14 +11,18 @@
 //! | `control`, `report` | answers to commands |
 
 pub mod agent;
-pub mod apply;
+mod apply;
 mod clock;
 mod config_watch;
 mod control;
+mod fetch;
 pub mod folder;
-pub mod hints;
+mod hints;
 pub mod links;
+mod local;
+mod recover;
 pub mod report;
 mod retention;
 mod running;
-pub mod scan;
+mod scan;
+mod serve;

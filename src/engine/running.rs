@@ -32,7 +32,7 @@ pub struct StartFolder {
     pub rescan: Duration,
     pub history_days: u32,
     pub links: LinkTable,
-    pub server: Arc<Server>,
+    pub server: Server,
     pub orders: mpsc::Sender<Order>,
 }
 
@@ -40,7 +40,7 @@ pub struct StartFolder {
 pub struct Running {
     handle: FolderHandle,
     fetcher: Fetcher,
-    server: Arc<Server>,
+    server: Server,
     main: JoinHandle<Result<(), IndexError>>,
     others: Vec<JoinHandle<()>>,
 }
@@ -115,15 +115,21 @@ impl Running {
     /// Where links deliver what peers send about this folder.
     pub fn ports(&self) -> FolderPorts {
         let (serve, handle) = (self.server.clone(), self.handle.clone());
+        let gone = self.server.clone();
         let fetcher = || self.fetcher.clone();
-        let (chunks, not_here, up, down) = (fetcher(), fetcher(), fetcher(), fetcher());
+        let (chunks, not_here, expects) = (fetcher(), fetcher(), fetcher());
+        let (up, down) = (fetcher(), fetcher());
         FolderPorts {
             inputs: self.handle.inputs.clone(),
             serve: Arc::new(move |peer, request| serve.request(&handle, peer, request)),
             chunks: Arc::new(move |peer, frame| chunks.chunks(peer, frame)),
             not_here: Arc::new(move |peer, request, items| not_here.not_here(peer, request, &items)),
+            expects: Arc::new(move |peer, request| expects.expects(peer, request)),
             link_up: Arc::new(move |peer| up.link_up(peer)),
-            link_down: Arc::new(move |peer| down.link_down(peer)),
+            link_down: Arc::new(move |peer| {
+                down.link_down(peer);
+                gone.link_down(peer);
+            }),
         }
     }
 
@@ -132,6 +138,7 @@ impl Running {
         self.handle.stop.store(true, Ordering::Relaxed);
         self.handle.hints.wake();
         let _ = self.handle.inputs.send(Event::Stop).await;
+        self.server.forget_folder(&self.handle.id);
         let joined = tokio::task::spawn_blocking(move || {
             let result = self.main.join();
             for thread in self.others {
@@ -146,4 +153,3 @@ impl Running {
         }
     }
 }
-

@@ -99,7 +99,10 @@ pub enum Input {
     /// The folder can't be used (the reason), or can be used again.
     Halted(Option<String>),
     /// Slots of history that were found and are not in the index, or that have expired.
-    History { found: Vec<HistoryRow>, expired: Vec<RelPath> },
+    History {
+        found: Vec<HistoryRow>,
+        expired: Vec<RelPath>,
+    },
     /// The user lets the held changes happen.
     Confirm,
     /// The user wants the held changes undone.
