@@ -214,7 +214,10 @@ fn functions(code: &str) -> Vec<(usize, usize)> {
 
 /// The code up to its module of tests.
 fn before_tests(code: &str) -> &str {
-    let is_tests = |at: &usize| code[at + "#[cfg(test)]".len()..].trim_start().starts_with("mod ");
+    let is_tests = |at: &usize| {
+        let item = code[at + "#[cfg(test)]".len()..].trim_start();
+        item.trim_start_matches("pub(super) ").trim_start_matches("pub(crate) ").starts_with("mod ")
+    };
     let tests = code.match_indices("#[cfg(test)]").map(|(at, _)| at).find(is_tests);
     &code[..tests.unwrap_or(code.len())]
 }

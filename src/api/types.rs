@@ -39,7 +39,7 @@ pub enum FolderState {
     Held,
     /// In sync but for some items.
     Problems,
-    /// No peer that it is shared with is connected.
+    /// What is to come, or to go, waits for a peer that is not connected.
     WaitingForPeers,
     /// No agent runs.
     NotRunning,

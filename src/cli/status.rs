@@ -41,7 +41,7 @@ fn status(context: &Context) -> anyhow::Result<Status> {
             Reply::Status(status) => Some(status),
             _ => None,
         },
-        |config| engine::report::status(&context.home, config),
+        |config| engine::report::status(&context.home, config, None),
     )
 }
 
@@ -53,7 +53,7 @@ fn one_path(context: &Context, given: &Path, json: bool) -> anyhow::Result<()> {
             Reply::Path(found) => Some(found),
             _ => None,
         },
-        |config| engine::report::path_status(&context.home, config, &path),
+        |config| engine::report::path_status(&context.home, config, &path, None),
     )?;
     if json { output::print_json(&found) } else { output::print(&path_text(&found)) }
 }

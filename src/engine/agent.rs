@@ -1,16 +1,268 @@
-//! The agent: what `p2psync run` starts.
+//! The agent: what `p2psync run` starts, keeps in step with its config, and stops.
 
-use crate::core::id::DeviceId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::control::{Control, Order};
+use super::links::{LinkConfig, LinkFolder, LinkPeer, LinkTable, Links};
+use super::running::{Running, StartFolder};
+use super::serve::Server;
+use crate::api;
+use crate::config::{self, Config};
+use crate::core::guard::GuardLimits;
+use crate::core::id::{DeviceId, FolderId};
 use crate::home::{Home, Lock};
+use crate::net::identity::Identity;
+use crate::sync::{Input, Settings};
 
-/// Runs until it is told to stop. The config file exists and the lock is held.
-pub fn run(home: Home, lock: Lock) -> anyhow::Result<()> {
-    let _ = (home, lock);
-    anyhow::bail!("not available yet")
-}
+/// Orders that wait for the agent's loop.
+const ORDERS_QUEUED_MAX: usize = 64;
+/// A folder that failed is started anew after this long.
+const RESTART_PAUSE: Duration = Duration::from_secs(5);
+/// How long an orderly stop may take before the process ends all the same; nothing is lost then.
+const STOP_TIME: Duration = Duration::from_millis(900);
+/// Worker threads for sockets and timers; disk work has threads of its own.
+const WORKER_THREADS: usize = 2;
 
 /// The id of this device; makes its identity where there is none.
 pub fn device_id(home: &Home) -> anyhow::Result<DeviceId> {
-    let _ = home;
-    anyhow::bail!("not available yet")
+    home.create()?;
+    Ok(Identity::load_or_create(&home.identity_file())?.device_id())
+}
+
+/// Runs until it is told to stop. The config file exists and the lock is held.
+pub fn run(home: Home, lock: Lock) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build()?;
+    let result = runtime.block_on(main(home));
+    runtime.shutdown_timeout(STOP_TIME);
+    drop(lock);
+    result
+}
+
+async fn main(home: Home) -> anyhow::Result<()> {
+    let identity = Arc::new(Identity::load_or_create(&home.identity_file())?);
+    let config = config::load(&home)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let table = LinkTable::default();
+    let links = Links::start(link_config(&config), identity.clone(), table.clone()).await?;
+    tracing::info!(address = %links.address(), "listening for other devices");
+    let (orders, mut inbox) = mpsc::channel(ORDERS_QUEUED_MAX);
+    let mut agent = Agent::new(home, config, identity.device_id(), (links, table), orders);
+    agent.start_folders().await;
+    let listener = api::bind(&agent.home)?;
+    let api = tokio::spawn(api::serve(listener, agent.control.clone()));
+    let watch = super::config_watch::start(&agent.home.config_file(), agent.orders.clone());
+    if let Err(error) = &watch {
+        tracing::warn!(%error, "changes of the config file by hand are noticed only at the next start");
+    }
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => drop(agent.reload().await.inspect_err(|error| tracing::error!("{error:#}"))),
+            order = inbox.recv() => match order {
+                Some(Order::Stop) | None => break,
+                Some(order) => agent.obey(order).await,
+            },
+        }
+    }
+    tracing::info!("stopping");
+    api.abort();
+    drop(watch);
+    agent.stop().await;
+    Ok(())
+}
+
+struct Agent {
+    home: Home,
+    config: Arc<Config>,
+    device: DeviceId,
+    links: Arc<Links>,
+    table: LinkTable,
+    server: Server,
+    folders: BTreeMap<FolderId, Running>,
+    control: Arc<Control>,
+    orders: mpsc::Sender<Order>,
+}
+
+impl Agent {
+    fn new(
+        home: Home,
+        config: Config,
+        device: DeviceId,
+        (links, table): (Links, LinkTable),
+        orders: mpsc::Sender<Order>,
+    ) -> Self {
+        let (config, links) = (Arc::new(config), Arc::new(links));
+        let control = Arc::new(Control::new(home.clone(), config.clone(), links.clone(), orders.clone()));
+        let server = Server::new(tokio::runtime::Handle::current());
+        Self { home, config, device, links, table, server, folders: BTreeMap::new(), control, orders }
+    }
+
+    async fn obey(&mut self, order: Order) {
+        match order {
+            Order::Reload(answer) => {
+                let result = self.reload().await;
+                if let Err(error) = &result {
+                    tracing::error!("{error:#}");
+                }
+                let _ = answer.send(result.map_err(|e| format!("{e:#}")));
+            }
+            Order::ConfigChanged => drop(self.reload().await.inspect_err(|error| tracing::error!("{error:#}"))),
+            Order::Failed(id) => self.folder_failed(id).await,
+            Order::Restart(id) => self.start_missing(Some(&id)).await,
+            Order::Stop => {}
+        }
+    }
+
+    async fn start_folders(&mut self) {
+        self.start_missing(None).await;
+        self.publish();
+    }
+
+    /// Starts the folders of the config that should run and don't.
+    async fn start_missing(&mut self, only: Option<&FolderId>) {
+        let config = self.config.clone();
+        for folder in config.folders.iter().filter(|f| !f.paused && only.is_none_or(|id| *id == f.id)) {
+            if self.folders.contains_key(&folder.id) {
+                continue;
+            }
+            let start = StartFolder {
+                folder: folder.clone(),
+                settings: settings(&config, folder, self.device),
+                index_path: self.home.index_file(&folder.id),
+                rescan: config.sync.rescan,
+                history_days: config.sync.history_days,
+                links: self.table.clone(),
+                server: self.server.clone(),
+                orders: self.orders.clone(),
+            };
+            match tokio::task::spawn_blocking(move || Running::start(start)).await {
+                Ok(Ok(running)) => {
+                    self.links.add_folder(folder.id.clone(), running.ports());
+                    self.folders.insert(folder.id.clone(), running);
+                }
+                Ok(Err(error)) => {
+                    tracing::error!(folder = %folder.label, "the folder cannot be used: {error:#}; it is tried again");
+                    self.control.set_failure(&folder.id, Some(format!("{error:#}")));
+                    self.restart_later(folder.id.clone());
+                }
+                Err(error) => tracing::error!(%error, "a folder could not be started"),
+            }
+        }
+        self.publish();
+    }
+
+    fn restart_later(&self, id: FolderId) {
+        let orders = self.orders.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(RESTART_PAUSE).await;
+            let _ = orders.send(Order::Restart(id)).await;
+        });
+    }
+
+    async fn folder_failed(&mut self, id: FolderId) {
+        if let Some(running) = self.folders.remove(&id) {
+            self.links.remove_folder(&id);
+            let error = running.stop().await;
+            self.control.set_failure(&id, Some(error.unwrap_or_else(|| "it stopped by itself".into())));
+            self.publish();
+            self.restart_later(id);
+        }
+    }
+
+    /// Takes over a changed config; on a mistake in it everything stays as it is.
+    async fn reload(&mut self) -> anyhow::Result<()> {
+        let config =
+            config::load(&self.home).context("the config file is not taken over; everything stays as it was")?;
+        if config == *self.config {
+            return Ok(());
+        }
+        self.config = Arc::new(config);
+        let gone: Vec<FolderId> = self
+            .folders
+            .iter()
+            .filter(|(id, r)| !keeps_running(&self.config, id, r))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in gone {
+            self.links.remove_folder(&id);
+            if let Some(running) = self.folders.remove(&id) {
+                running.stop().await;
+            }
+        }
+        for (id, running) in &self.folders {
+            if let Some(folder) = self.config.folder(id) {
+                running.tell(Input::Settings(settings(&self.config, folder, self.device))).await;
+            }
+        }
+        self.links.set_config(link_config(&self.config));
+        self.start_missing(None).await;
+        tracing::info!("the config file was read again");
+        Ok(())
+    }
+
+    /// Lets commands see what runs now.
+    fn publish(&self) {
+        let handles = self.folders.iter().map(|(id, running)| (id.clone(), running.handle())).collect();
+        self.control.publish(self.config.clone(), handles);
+    }
+
+    async fn stop(self) {
+        let folders = self.folders;
+        let stopping = async {
+            for (id, running) in folders {
+                self.links.remove_folder(&id);
+                running.stop().await;
+            }
+        };
+        let _ = tokio::time::timeout(STOP_TIME, stopping).await;
+        self.links.stop().await;
+        self.server.stop().await;
+    }
+}
+
+/// True where a folder goes on under the new config as it is.
+fn keeps_running(config: &Config, id: &FolderId, running: &Running) -> bool {
+    config.folder(id).is_some_and(|f| !f.paused && f.path == running.path())
+}
+
+fn settings(config: &Config, folder: &config::Folder, device: DeviceId) -> Settings {
+    Settings {
+        device,
+        peers: config.peers.iter().map(|p| p.id).filter(|id| config.shares(folder, id)).collect(),
+        guard: GuardLimits {
+            entries_min: config.sync.hold_deletes_above,
+            percent: u64::from(config.sync.hold_deletes_percent),
+        },
+        reconcile_ms: u64::try_from(config.sync.reconcile.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn link_config(config: &Config) -> LinkConfig {
+    let network = &config.network;
+    let peers =
+        config.peers.iter().map(|p| LinkPeer { id: p.id, name: p.name.clone(), addresses: p.addresses.clone() });
+    let shared =
+        |folder: &config::Folder| config.peers.iter().map(|p| p.id).filter(|id| config.shares(folder, id)).collect();
+    let folders = config.folders.iter().filter(|f| !f.paused);
+    LinkConfig {
+        name: config.name.clone(),
+        agent: concat!("p2psync ", env!("CARGO_PKG_VERSION")).into(),
+        listen: network.listen,
+        multicast: network.multicast,
+        multicast_v4: network.multicast_v4,
+        multicast_v6: network.multicast_v6,
+        discovery_port: network.discovery_port,
+        announce_to: network.announce_to.clone(),
+        peers: peers.collect(),
+        folders: folders.map(|f| LinkFolder { id: f.id.clone(), label: f.label.clone(), peers: shared(f) }).collect(),
+    }
 }

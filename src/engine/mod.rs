@@ -5,19 +5,24 @@
 //! | `agent` | what `p2psync run` starts, reloads and stops |
 //! | `folder` | the thread that owns a folder's state machine and carries out what it decides |
 //! | `scan`, `hints` | looks at the disk: everything from time to time, single paths when the watcher hints |
-//! | `apply`, `recover` | the thread that changes the disk; what it left unfinished when it was cut off |
+//! | `apply` | the thread that changes the disk |
 //! | `fetch`, `serve` | chunks in, chunks out |
 //! | `links` | connections to peers |
 //! | `control`, `report` | answers to commands |
 
 pub mod agent;
-pub mod apply;
+mod apply;
+mod clock;
+mod config_watch;
+mod control;
+mod fetch;
 pub mod folder;
-pub mod hints;
+mod hints;
 pub mod links;
-pub mod recover;
+mod local;
+mod recover;
 pub mod report;
-pub mod scan;
-
-#[cfg(test)]
-mod testing;
+mod retention;
+mod running;
+mod scan;
+mod serve;

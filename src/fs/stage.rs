@@ -137,6 +137,15 @@ pub fn stage_small(root: &OpenRoot, content: Content, copy: u32, bytes: &[u8]) -
     Ok(())
 }
 
+/// Reads a part of a staged file that has its full length; `None` where there is none or where it can't be read.
+pub fn read_complete(root: &OpenRoot, content: Content, copy: u32, offset: u64, len: usize) -> Option<Vec<u8>> {
+    let (_, file) = open_complete(root, content, copy).ok()??;
+    offset.checked_add(len as u64).filter(|end| *end <= content.size)?;
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, offset).ok()?;
+    Some(bytes)
+}
+
 /// The complete file of this content, if the stage has one of the right length.
 pub(super) fn open_complete(root: &OpenRoot, content: Content, copy: u32) -> Result<Option<(Place, File)>, Errno> {
     let place = root.stage_place(&stage_name(content, copy))?;

@@ -17,6 +17,7 @@ mod log;
 mod open;
 mod peers;
 mod problems;
+mod reports;
 mod rivals;
 mod row;
 mod state;

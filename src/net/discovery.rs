@@ -26,6 +26,8 @@ const ERROR_PAUSE: Duration = Duration::from_secs(1);
 /// Where to announce and to listen.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// False: announce to the targets only, and hear only who announces to this device.
+    pub multicast: bool,
     pub group_v4: Ipv4Addr,
     pub group_v6: Ipv6Addr,
     pub port: u16,
@@ -35,7 +37,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { group_v4: GROUP_V4, group_v6: GROUP_V6, port: PORT, targets: Vec::new() }
+        Self { multicast: true, group_v4: GROUP_V4, group_v6: GROUP_V6, port: PORT, targets: Vec::new() }
     }
 }
 
@@ -137,6 +139,9 @@ impl Discovery {
 
     /// True where the interfaces are not the same as at the last look.
     fn join_new_interfaces(&self) -> bool {
+        if !self.options.multicast {
+            return false;
+        }
         let found = match interfaces::list() {
             Ok(found) => found,
             Err(error) => {

@@ -351,8 +351,13 @@ impl World {
             let Some(folder) = &device.folder else { continue };
             for record in folder.index().records_from(None, None, 1000).unwrap() {
                 println!(
-                    "  index {:?} {:?} {:?} {:?}",
-                    record.entry.path, record.entry.kind, record.mark, record.entry.version
+                    "  index {:?} {:?} {:?} {:?} {:?} {:?}",
+                    record.entry.path,
+                    record.entry.kind,
+                    record.mark,
+                    record.entry.version,
+                    record.entry.meta,
+                    record.disk.map(|d| d.mode)
                 );
                 for rival in folder.index().rivals(&record.entry.path).unwrap() {
                     println!(
@@ -378,15 +383,45 @@ impl World {
         }
     }
 
+    fn index_equals_disk(&self, device: &Device) -> Result<(), String> {
+        let Some(folder) = &device.folder else { return Ok(()) };
+        for (path, node) in &device.disk {
+            let Some(record) = folder.index().record(path).unwrap() else {
+                return Err(format!("{path} is not in the index"));
+            };
+            let is_directory = node.body == Body::Directory;
+            let visible = |mode: u32| if is_directory { mode | 0o700 } else { mode };
+            let fits = visible(record.entry.mode()) == visible(node.mode)
+                && (is_directory || record.entry.disk_mtime_ns() == node.mtime_ns);
+            let is_known = record.disk.is_some_and(|disk| node.state().is_unchanged_since(&disk));
+            if !fits || !is_known {
+                return Err(format!("{path}: the index of {:?} says {record:?}, the disk {node:?}", device.id));
+            }
+        }
+        Ok(())
+    }
+
     fn verdict(&self) -> Result<(), String> {
         let plain = |d: &Device| -> BTreeMap<RelPath, (Body, u32, i64)> {
-            let shown = |n: &Node| (n.body.clone(), n.mode, if n.body == Body::Directory { 0 } else { n.mtime_ns });
+            let shown = |n: &Node| {
+                (
+                    n.body.clone(),
+                    if n.body == Body::Directory { n.mode | 0o700 } else { n.mode },
+                    if n.body == Body::Directory { 0 } else { n.mtime_ns },
+                )
+            };
             d.disk.iter().map(|(p, n)| (p.clone(), shown(n))).collect()
         };
         let first = plain(&self.devices[0]);
         for device in &self.devices[1..] {
-            if plain(device) != first {
-                return Err(format!("the disk of {:?} differs from the first one's", device.id));
+            let other = plain(device);
+            let differing: Vec<_> = first
+                .iter()
+                .filter(|(p, n)| other.get(*p) != Some(*n))
+                .chain(other.iter().filter(|(p, n)| first.get(*p) != Some(*n)))
+                .collect();
+            if !differing.is_empty() {
+                return Err(format!("the disk of {:?} differs from the first one's: {differing:?}", device.id));
             }
         }
         let digests: Vec<Vec<u128>> =
@@ -406,6 +441,7 @@ impl World {
             }
         }
         for device in &self.devices {
+            self.index_equals_disk(device)?;
             if let Some((_, path, text)) = device.events.iter().find(|e| e.0 == "fault" || e.0 == "repair") {
                 return Err(format!("{path:?}: {text}"));
             }

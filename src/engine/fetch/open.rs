@@ -1,0 +1,163 @@
+//! What peers have been asked for and have not answered yet.
+//!
+//! Shared with whoever reads from peers: only what was asked for comes in, once, and from the peer that was asked. So
+//! what waits to be written is bounded by the windows, whatever a peer sends.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::core::content::{Content, LIST_BYTES_MAX};
+use crate::core::id::DeviceId;
+use crate::net::frame::Chunks;
+
+/// A peer that was asked and sends nothing at all for so long is as good as gone.
+pub(super) const SILENCE: Duration = Duration::from_secs(60);
+/// A request takes this long at most, also at a peer that sends other things meanwhile.
+const REQUEST_LIFE: Duration = Duration::from_secs(600);
+
+/// Ids of requests are unique in the whole agent, so that an answer finds its folder.
+static NEXT_REQUEST: AtomicU32 = AtomicU32::new(1);
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct OpenRequests(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    requests: HashMap<u32, OpenRequest>,
+    /// When a peer last sent something that it had been asked for.
+    heard: HashMap<DeviceId, Instant>,
+}
+
+struct OpenRequest {
+    peer: DeviceId,
+    asked: Instant,
+    /// `None` for what has been answered.
+    items: Vec<Option<Content>>,
+}
+
+impl OpenRequests {
+    /// Notes what a peer is about to be asked for: the id of the request.
+    pub fn add(&self, peer: DeviceId, items: &[Content], now: Instant) -> u32 {
+        let id = NEXT_REQUEST.fetch_add(1, Ordering::Relaxed);
+        let items = items.iter().copied().map(Some).collect();
+        self.lock().requests.insert(id, OpenRequest { peer, asked: now, items });
+        id
+    }
+
+    /// True where an answer to this request is waited for.
+    pub fn expects(&self, peer: DeviceId, request: u32) -> bool {
+        self.lock().requests.get(&request).is_some_and(|r| r.peer == peer)
+    }
+
+    /// How many requests a peer has still to answer.
+    pub fn count(&self, peer: DeviceId) -> usize {
+        self.lock().requests.values().filter(|r| r.peer == peer).count()
+    }
+
+    /// Takes those of a peer's chunks that it was asked for. What is longer than asked for is cut to nothing, so that
+    /// it fails its check.
+    pub fn take_chunks(&self, peer: DeviceId, chunks: Chunks, now: Instant) -> Vec<(Content, Bytes)> {
+        let mut state = self.lock();
+        let bounded = |content: Content, bytes: Bytes| {
+            let most = if content.depth == 0 { content.size } else { LIST_BYTES_MAX as u64 };
+            (content, if bytes.len() as u64 > most { Bytes::new() } else { bytes })
+        };
+        let taken = chunks.items.into_iter();
+        taken.filter_map(|(at, b)| Some(bounded(state.take(peer, chunks.request, at, now)?, b))).collect()
+    }
+
+    /// Takes those items that a peer was asked for and says not to have.
+    pub fn take_not_here(&self, peer: DeviceId, request: u32, items: &[u16], now: Instant) -> Vec<Content> {
+        let mut state = self.lock();
+        items.iter().filter_map(|at| state.take(peer, request, *at, now)).collect()
+    }
+
+    /// Gives up on a peer: all that it has not answered.
+    pub fn take_peer(&self, peer: DeviceId) -> Vec<Content> {
+        let mut state = self.lock();
+        let mut taken: Vec<(u32, OpenRequest)> = state.requests.extract_if(|_, r| r.peer == peer).collect();
+        taken.sort_by_key(|(id, _)| *id);
+        taken.into_iter().flat_map(|(_, r)| r.items).flatten().collect()
+    }
+
+    /// Gives up on requests that have waited too long: what they asked whom.
+    pub fn take_overdue(&self, now: Instant) -> Vec<(DeviceId, Content)> {
+        let mut state = self.lock();
+        let State { requests, heard } = &mut *state;
+        let overdue = requests.extract_if(|_, r| {
+            let since = heard.get(&r.peer).copied().unwrap_or(r.asked).max(r.asked);
+            now.saturating_duration_since(since) >= SILENCE || now.saturating_duration_since(r.asked) >= REQUEST_LIFE
+        });
+        overdue.flat_map(|(_, r)| r.items.into_iter().flatten().map(move |content| (r.peer, content))).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn take(&mut self, peer: DeviceId, request: u32, at: u16, now: Instant) -> Option<Content> {
+        let open = self.requests.get_mut(&request).filter(|r| r.peer == peer)?;
+        let content = open.items.get_mut(usize::from(at))?.take()?;
+        if open.items.iter().all(Option::is_none) {
+            self.requests.remove(&request);
+        }
+        self.heard.insert(peer, now);
+        Some(content)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: DeviceId = DeviceId([1; 32]);
+    const OTHER: DeviceId = DeviceId([2; 32]);
+
+    fn chunks(request: u32, items: &[(u16, &'static [u8])]) -> Chunks {
+        Chunks { request, items: items.iter().map(|(at, b)| (*at, Bytes::from_static(b))).collect() }
+    }
+
+    #[test]
+    fn only_what_was_asked_for_comes_in_and_only_once() {
+        let open = OpenRequests::default();
+        let now = Instant::now();
+        let wanted = [Content::of_chunk(b"one"), Content::of_chunk(b"two")];
+        let id = open.add(PEER, &wanted, now);
+        assert!(open.expects(PEER, id) && !open.expects(OTHER, id) && !open.expects(PEER, id.wrapping_sub(1)));
+        assert_eq!(open.take_chunks(OTHER, chunks(id, &[(0, b"one")]), now), []);
+        assert_eq!(open.take_chunks(PEER, chunks(id.wrapping_sub(1), &[(0, b"one")]), now), []);
+        let sent = chunks(id, &[(0, b"one"), (0, b"one"), (2, b"x")]);
+        assert_eq!(open.take_chunks(PEER, sent, now), [(wanted[0], Bytes::from_static(b"one"))]);
+        let too_long = chunks(id, &[(1, b"two and more")]);
+        assert_eq!(open.take_chunks(PEER, too_long, now), [(wanted[1], Bytes::new())]);
+        assert_eq!((open.count(PEER), open.expects(PEER, id)), (0, false));
+    }
+
+    #[test]
+    fn a_silent_peer_and_a_request_that_takes_for_ever_are_given_up() {
+        let open = OpenRequests::default();
+        let start = Instant::now();
+        let wanted = [Content::of_chunk(b"a"), Content::of_chunk(b"b"), Content::of_chunk(b"c")];
+        let id = open.add(PEER, &wanted, start);
+        let mut at = start + SILENCE - Duration::from_secs(1);
+        assert_eq!(open.take_overdue(at), []);
+        assert_eq!(open.take_not_here(PEER, id, &[1], at), [wanted[1]]);
+        at += SILENCE;
+        assert_eq!(open.take_overdue(at), [(PEER, wanted[0]), (PEER, wanted[2])]);
+        let first = open.add(PEER, &wanted[..1], at);
+        let later = at + REQUEST_LIFE;
+        let second = open.add(PEER, &wanted[1..], later - Duration::from_secs(2));
+        open.take_not_here(PEER, second, &[0], later - Duration::from_secs(1));
+        assert_eq!(open.take_overdue(later), [(PEER, wanted[0])]);
+        assert!(!open.expects(PEER, first) && open.expects(PEER, second));
+        assert_eq!(open.take_peer(OTHER), []);
+        assert_eq!(open.take_peer(PEER), [wanted[2]]);
+    }
+}

@@ -1,0 +1,323 @@
+//! What the fetching thread knows and decides.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+use super::Event;
+use super::copies::Copies;
+use super::job::{Job, Large, Next, Order, Progress};
+use super::open::OpenRequests;
+use super::wants::Wants;
+use super::worker::{Done, JobId, Target, Task, Written};
+use crate::core::action::WorkId;
+use crate::core::content::{ChunkList, Content};
+use crate::core::id::DeviceId;
+use crate::core::problem::{Problem, ProblemKind};
+use crate::engine::folder::FolderHandle;
+use crate::sync::{FetchError, FetchOrder, Input, Staged};
+
+/// Contents with lists that are filled at once: each takes memory for its lists and a file handle.
+const LARGE_JOBS_MAX: usize = 8;
+/// Contents of one chunk that are fetched at once.
+const SMALL_JOBS_MAX: usize = 1024;
+
+/// The state of the fetching thread.
+pub(super) struct Fetching {
+    pub(super) folder: FolderHandle,
+    tasks: Sender<Task>,
+    pub(super) open: Arc<OpenRequests>,
+    pub(super) jobs: BTreeMap<JobId, Job>,
+    by_content: HashMap<Content, JobId>,
+    next_job: JobId,
+    waiting: usize,
+    pub(super) wants: Wants,
+    copies: Copies,
+    /// Peers whose link is gone, though the table may still have it.
+    pub(super) broken: HashSet<DeviceId>,
+    results: Vec<(WorkId, Result<Staged, FetchError>)>,
+}
+
+impl Fetching {
+    pub fn new(folder: FolderHandle, tasks: Sender<Task>, open: Arc<OpenRequests>) -> Self {
+        Self {
+            folder,
+            tasks,
+            open,
+            jobs: BTreeMap::new(),
+            by_content: HashMap::new(),
+            next_job: 1,
+            waiting: 0,
+            wants: Wants::default(),
+            copies: Copies::default(),
+            broken: HashSet::new(),
+            results: Vec::new(),
+        }
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.folder.stop.load(Ordering::Relaxed)
+    }
+
+    pub fn handle(&mut self, event: Event) {
+        match event {
+            Event::Order(order) => self.order(order),
+            Event::Applied(work) => self.copies.free(work),
+            Event::LinkUp(peer) => {
+                // What was asked on an earlier link is not answered on this one.
+                self.requeue(peer);
+                self.broken.remove(&peer);
+            }
+            Event::LinkDown(peer) => {
+                self.broken.insert(peer);
+                self.requeue(peer);
+            }
+            Event::Chunks(peer, items) => {
+                for (want, bytes) in items {
+                    if let Some(targets) = self.wants.arrived(want, peer, bytes.clone()) {
+                        self.send(Task::Write { want, peer, bytes, targets });
+                    }
+                }
+            }
+            Event::NotHere(peer, items) => items.into_iter().for_each(|content| self.not_here(peer, content)),
+            Event::Done(done) => self.done(done),
+        }
+    }
+
+    /// Does what has become possible. False where the folder has stopped.
+    pub fn step(&mut self, now: Instant) -> bool {
+        for (peer, content) in self.open.take_overdue(now) {
+            tracing::debug!(folder = %self.folder.label, peer = %peer.short(), "a request was not answered in time");
+            self.wants.refused(content, peer, false);
+        }
+        self.start_jobs();
+        self.ask(now);
+        let results = std::mem::take(&mut self.results);
+        results.is_empty() || self.folder.send(Input::Fetched(results))
+    }
+
+    fn order(&mut self, order: FetchOrder) {
+        let FetchOrder { work, path, content, sources } = order;
+        if content.size == 0 || !content.is_plausible() {
+            self.results.push((work, without_bytes(content)));
+            return;
+        }
+        let twins = self.copies.complete_of(content);
+        let order = Order { work, path, copy: self.copies.take(work, content) };
+        if let Some(job) = self.by_content.get(&content).and_then(|id| self.jobs.get_mut(id)) {
+            job.join(order, &sources);
+            return;
+        }
+        let id = self.next_job;
+        self.next_job += 1;
+        let mut job = Job { id, content, orders: vec![order], sources: Vec::new(), twins, progress: Progress::Waiting };
+        job.add_sources(&sources);
+        self.by_content.insert(content, id);
+        self.jobs.insert(id, job);
+        self.waiting += 1;
+    }
+
+    /// Begins jobs that wait, as far as there is room.
+    fn start_jobs(&mut self) {
+        if self.waiting == 0 {
+            return;
+        }
+        let running = |small: bool| {
+            self.jobs.values().filter(|j| j.is_small() == small && !matches!(j.progress, Progress::Waiting)).count()
+        };
+        let mut small_room = SMALL_JOBS_MAX.saturating_sub(running(true));
+        let mut large_room = LARGE_JOBS_MAX.saturating_sub(running(false));
+        let mut tasks = Vec::new();
+        for job in self.jobs.values_mut().filter(|j| matches!(j.progress, Progress::Waiting)) {
+            let room = if job.is_small() { &mut small_room } else { &mut large_room };
+            let Some(first) = job.orders.first().filter(|_| *room > 0) else { continue };
+            *room -= 1;
+            self.waiting -= 1;
+            let (job_id, content, copy) = (job.id, job.content, first.copy);
+            if job.is_small() {
+                job.progress = Progress::Small;
+                tasks.push(Task::Small { job: job_id, content, copy, twins: job.twins.clone() });
+            } else {
+                job.progress = Progress::Opening;
+                tasks.push(Task::Open { job: job_id, content, copy });
+            }
+        }
+        tasks.into_iter().for_each(|task| self.send(task));
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Small { job, staged: Ok(true) } => self.finish(job, Vec::new()),
+            Done::Small { job, staged: Ok(false) } => self.want_small(job),
+            Done::Opened { job, file: Ok(file) } => {
+                if let Some(running) = self.jobs.get_mut(&job) {
+                    running.progress = Progress::Large(Large::new(file));
+                }
+                self.advance(job);
+            }
+            Done::Listed { job, found: Some(list), .. } => self.listed(job, list),
+            Done::Listed { job, list, found: None } => self.want_list(job, list),
+            Done::Filled { job, missing: Ok(missing) } => self.want_chunks(job, &missing),
+            Done::Small { job, staged: Err(problem) }
+            | Done::Opened { job, file: Err(problem) }
+            | Done::Filled { job, missing: Err(problem) } => self.fail(job, &FetchError::Problem(problem)),
+            Done::Written { want, peer, results: Some(results) } => self.written(want, peer, results),
+            Done::Written { want, peer, results: None } => {
+                let path = self.wants.hint(want).map(|(path, _)| path.to_string()).unwrap_or_default();
+                let peer_name = peer.short();
+                tracing::warn!(folder = %self.folder.label, peer = %peer_name, %path, "a peer sent wrong data");
+                self.wants.refused(want, peer, true);
+            }
+            Done::Duplicated { job, results } => self.duplicated(job, results),
+        }
+    }
+
+    fn want_small(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let Some(first) = job.orders.first() else { return };
+        let target = Target::Small { job: id, copy: first.copy };
+        self.wants.add(job.content, target, &job.sources, (first.path.clone(), 0));
+    }
+
+    fn want_list(&mut self, id: JobId, list: Content) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let offset = job.large().map_or(0, |large| large.list_offset());
+        let Some(path) = job.orders.first().map(|order| order.path.clone()) else { return };
+        self.wants.add(list, Target::List { job: id }, &job.sources, (path, offset));
+    }
+
+    fn want_chunks(&mut self, id: JobId, missing: &[(Content, u64)]) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(path) = job.orders.first().map(|order| order.path.clone()) else { return };
+        let Some(large) = job.large() else { return };
+        large.filled(missing);
+        let file = large.file.clone();
+        for (chunk, offset) in missing {
+            let target = Target::At { job: id, file: file.clone(), offset: *offset };
+            self.wants.add(*chunk, target, &job.sources, (path.clone(), *offset));
+        }
+        self.advance(id);
+    }
+
+    fn listed(&mut self, id: JobId, list: ChunkList) {
+        let Some(large) = self.jobs.get_mut(&id).and_then(Job::large) else { return };
+        if large.listed(list) {
+            self.advance(id);
+        } else {
+            self.fail(id, &FetchError::Problem(impossible()));
+        }
+    }
+
+    fn written(&mut self, want: Content, peer: DeviceId, results: Vec<Written>) {
+        if let Some((_, bytes, targets)) = self.wants.written(want) {
+            self.send(Task::Write { want, peer, bytes, targets });
+        }
+        for (id, result) in results {
+            match result {
+                Ok(Some(list)) => self.listed(id, list),
+                Ok(None) => match self.jobs.get_mut(&id).map(|job| &mut job.progress) {
+                    Some(Progress::Small) => self.finish(id, Vec::new()),
+                    Some(Progress::Large(large)) => {
+                        large.written(want);
+                        self.advance(id);
+                    }
+                    _ => {}
+                },
+                Err(problem) => self.fail(id, &FetchError::Problem(problem)),
+            }
+        }
+    }
+
+    /// Orders the next step of a larger content.
+    fn advance(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let twins = job.twins.clone();
+        let Some(large) = job.large() else { return };
+        match large.next() {
+            Next::List(list) => self.send(Task::List { job: id, list }),
+            Next::Fill(chunks) => {
+                let file = large.file.clone();
+                self.send(Task::Fill { job: id, file, twins, chunks });
+            }
+            Next::Wait => {}
+            Next::Finished => {
+                let progress = Progress::Duplicating { lists: Vec::new(), complete: 0 };
+                if let Progress::Large(large) = std::mem::replace(&mut job.progress, progress) {
+                    self.finish(id, large.into_lists());
+                }
+            }
+        }
+    }
+
+    /// The first order's file is complete.
+    fn finish(&mut self, id: JobId, lists: Vec<ChunkList>) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.progress = Progress::Duplicating { lists, complete: 1 };
+        self.duplicate(id);
+    }
+
+    /// Copies the first order's file for those that have none yet; when all have one, the job is done. Nothing is
+    /// reported before, so that the first file can't be put into place while it is copied.
+    fn duplicate(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let (Progress::Duplicating { complete, .. }, Some(first)) = (&job.progress, job.orders.first()) else { return };
+        let to: Vec<u32> = job.orders.iter().skip(*complete).map(|order| order.copy).collect();
+        if !to.is_empty() {
+            return self.send(Task::Duplicate { job: id, content: job.content, from: first.copy, to });
+        }
+        let Some(job) = self.take_job(id) else { return };
+        let Progress::Duplicating { lists, .. } = job.progress else { return };
+        for order in job.orders {
+            self.copies.complete(order.work);
+            self.results.push((order.work, Ok(Staged { lists: lists.clone(), copy: order.copy })));
+        }
+    }
+
+    fn duplicated(&mut self, id: JobId, results: Vec<(u32, Result<(), Problem>)>) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Progress::Duplicating { complete, .. } = &mut job.progress else { return };
+        for (copy, result) in results {
+            match (result, job.orders.iter().position(|order| order.copy == copy)) {
+                (Ok(()), _) => *complete += 1,
+                (Err(problem), Some(at)) => {
+                    let order = job.orders.remove(at);
+                    self.copies.free(order.work);
+                    self.results.push((order.work, Err(FetchError::Problem(problem))));
+                }
+                (Err(_), None) => {}
+            }
+        }
+        self.duplicate(id);
+    }
+
+    pub(super) fn fail(&mut self, id: JobId, error: &FetchError) {
+        let Some(job) = self.take_job(id) else { return };
+        self.wants.forget(id);
+        for order in job.orders {
+            self.copies.free(order.work);
+            self.results.push((order.work, Err(error.clone())));
+        }
+    }
+
+    fn take_job(&mut self, id: JobId) -> Option<Job> {
+        let job = self.jobs.remove(&id)?;
+        self.by_content.remove(&job.content);
+        Some(job)
+    }
+
+    fn send(&self, task: Task) {
+        // Without workers the folder is stopping.
+        let _ = self.tasks.send(task);
+    }
+}
+
+/// A content that has no bytes to fetch: the empty file, or one that can't be.
+fn without_bytes(content: Content) -> Result<Staged, FetchError> {
+    if content == Content::of_chunk(b"") { Ok(Staged::default()) } else { Err(FetchError::Problem(impossible())) }
+}
+
+fn impossible() -> Problem {
+    Problem::new(ProblemKind::BadBytes, "it is announced with a content that no file can have")
+}

@@ -1,0 +1,353 @@
+//! Chunks and lists that have to come from peers, and who is asked for which.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::worker::{JobId, Target};
+use crate::core::content::{Content, LIST_BYTES_MAX};
+use crate::core::id::DeviceId;
+use crate::core::path::RelPath;
+
+/// Bytes asked of one peer that have not been written yet: keeps a link of 100 MB/s with 80 ms full.
+pub(super) const WINDOW_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes and items of one request.
+const REQUEST_BYTES: u64 = 1024 * 1024;
+const REQUEST_ITEMS: usize = 256;
+/// Requests of one folder that a peer has to answer at once: what is asked for is little where files are small.
+const REQUESTS_OPEN_MAX: usize = 32;
+/// Bytes of a file for one child of its lists, for a guess at how long a list will be.
+const BYTES_PER_CHILD: u64 = 16 * 1024;
+const CHILD_BYTES: u64 = 40;
+
+/// A device that may have what is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Source {
+    pub peer: DeviceId,
+    /// It lacked a part of the same content: asked only when no other has time.
+    pub poor: bool,
+}
+
+/// One chunk or list, and all who wait for it.
+struct Want {
+    targets: Vec<Target>,
+    sources: Vec<Source>,
+    hint: (RelPath, u64),
+    failed: BTreeSet<DeviceId>,
+    /// Who sent something else.
+    liar: Option<DeviceId>,
+    state: State,
+}
+
+enum State {
+    Queued,
+    Asked(DeviceId),
+    /// The bytes are being verified and written to the first `targets`.
+    Writing {
+        peer: DeviceId,
+        bytes: Bytes,
+        targets: usize,
+    },
+}
+
+/// A want that nobody can serve.
+pub(super) struct Hopeless {
+    pub jobs: Vec<JobId>,
+    pub liar: Option<DeviceId>,
+}
+
+/// What one peer is to be asked for.
+pub(super) type Asked = (DeviceId, Vec<Content>);
+
+/// All wants of a folder.
+#[derive(Default)]
+pub(super) struct Wants {
+    wants: HashMap<Content, Want>,
+    queue: VecDeque<Content>,
+    /// Bytes asked for or being written, by the peer they come from.
+    in_flight: BTreeMap<DeviceId, u64>,
+}
+
+impl Wants {
+    /// Wants something for a target, with the path and offset where it lies in the file that it is for.
+    pub fn add(&mut self, content: Content, target: Target, sources: &[Source], hint: (RelPath, u64)) {
+        let queue = &mut self.queue;
+        let want = self.wants.entry(content).or_insert_with(|| {
+            queue.push_back(content);
+            Want {
+                targets: Vec::new(),
+                sources: Vec::new(),
+                hint,
+                failed: BTreeSet::new(),
+                liar: None,
+                state: State::Queued,
+            }
+        });
+        want.targets.push(target);
+        for source in sources {
+            if !want.sources.iter().any(|s| s.peer == source.peer) {
+                want.sources.push(*source);
+            }
+        }
+    }
+
+    /// A job has ended: nothing is wanted for it any more.
+    pub fn forget(&mut self, job: JobId) {
+        self.wants.retain(|_, want| {
+            if !matches!(want.state, State::Writing { .. }) {
+                want.targets.retain(|target| target.job() != job);
+            }
+            !want.targets.is_empty() || !matches!(want.state, State::Queued)
+        });
+        self.queue.retain(|content| self.wants.contains_key(content));
+    }
+
+    pub fn hint(&self, content: Content) -> Option<(RelPath, u64)> {
+        self.wants.get(&content).map(|want| want.hint.clone())
+    }
+
+    /// Decides who is asked for what, as far as the windows allow. `open` says how many requests a peer has to answer,
+    /// `None` where it is not connected.
+    pub fn assign(&mut self, open: impl Fn(DeviceId) -> Option<usize>) -> (Vec<Asked>, Vec<Hopeless>) {
+        let mut rooms = Rooms { open, known: BTreeMap::new(), asked: Vec::new() };
+        let mut hopeless = Vec::new();
+        let mut waiting = VecDeque::new();
+        while let Some(content) = self.queue.pop_front() {
+            let Some(want) = self.wants.get_mut(&content) else { continue };
+            let able = |s: &&Source| !want.failed.contains(&s.peer);
+            let able: Vec<Source> = want.sources.iter().filter(able).copied().collect();
+            let able: Vec<Source> = able.into_iter().filter(|s| rooms.room(s.peer).is_some()).collect();
+            if able.is_empty() {
+                let want = self.wants.remove(&content);
+                hopeless.extend(want.map(|w| Hopeless { jobs: jobs_of(&w.targets), liar: w.liar }));
+                continue;
+            }
+            let cost = cost(content);
+            let in_flight = |peer: DeviceId| self.in_flight.get(&peer).copied().unwrap_or_default();
+            let fits = |s: &&Source| in_flight(s.peer) == 0 || in_flight(s.peer) + cost <= WINDOW_BYTES;
+            let free = able.iter().filter(fits).filter(|s| rooms.takes(s.peer, cost));
+            match free.min_by_key(|s| (s.poor, in_flight(s.peer))).map(|s| s.peer) {
+                Some(peer) => {
+                    want.state = State::Asked(peer);
+                    *self.in_flight.entry(peer).or_default() += cost;
+                    rooms.ask(peer, content, cost);
+                }
+                None => waiting.push_back(content),
+            }
+        }
+        self.queue = waiting;
+        (rooms.asked.into_iter().map(|(peer, _, items)| (peer, items)).collect(), hopeless)
+    }
+
+    /// Bytes have come: to whom they are to be brought. `None` where nobody wants them any more.
+    pub fn arrived(&mut self, content: Content, peer: DeviceId, bytes: Bytes) -> Option<Vec<Target>> {
+        let want = self.wants.get_mut(&content)?;
+        if !matches!(want.state, State::Asked(asked) if asked == peer) {
+            return None;
+        }
+        if want.targets.is_empty() {
+            self.drop_want(content);
+            return None;
+        }
+        want.state = State::Writing { peer, bytes, targets: want.targets.len() };
+        Some(want.targets.clone())
+    }
+
+    /// Bytes were verified and written. Says who came too late for that, with the bytes.
+    pub fn written(&mut self, content: Content) -> Option<(DeviceId, Bytes, Vec<Target>)> {
+        let want = self.wants.get_mut(&content)?;
+        let State::Writing { peer, bytes, targets } = &mut want.state else { return None };
+        want.targets.drain(..*targets);
+        if want.targets.is_empty() {
+            self.drop_want(content);
+            return None;
+        }
+        *targets = want.targets.len();
+        Some((*peer, bytes.clone(), want.targets.clone()))
+    }
+
+    /// A peer did not give what it was asked for: another one is. `lied` where it sent something else.
+    pub fn refused(&mut self, content: Content, peer: DeviceId, lied: bool) {
+        if let Some(want) = self.wants.get_mut(&content) {
+            want.failed.insert(peer);
+            if lied {
+                want.liar = Some(peer);
+            }
+        }
+        self.requeue(content);
+    }
+
+    /// The link on which something was asked for is gone.
+    pub fn requeue(&mut self, content: Content) {
+        self.release(content);
+        let Some(want) = self.wants.get_mut(&content) else { return };
+        if want.targets.is_empty() {
+            self.wants.remove(&content);
+        } else if !matches!(want.state, State::Queued) {
+            want.state = State::Queued;
+            self.queue.push_front(content);
+        }
+    }
+
+    /// The jobs that wait for something.
+    pub fn jobs(&self, content: Content) -> Vec<JobId> {
+        self.wants.get(&content).map(|want| jobs_of(&want.targets)).unwrap_or_default()
+    }
+
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.wants.is_empty() && self.queue.is_empty() && self.in_flight.values().all(|bytes| *bytes == 0)
+    }
+
+    fn drop_want(&mut self, content: Content) {
+        self.release(content);
+        self.wants.remove(&content);
+    }
+
+    fn release(&mut self, content: Content) {
+        if let Some(State::Asked(peer) | State::Writing { peer, .. }) = self.wants.get(&content).map(|w| &w.state)
+            && let Some(bytes) = self.in_flight.get_mut(peer)
+        {
+            *bytes = bytes.saturating_sub(cost(content));
+        }
+    }
+}
+
+/// The requests of one round.
+struct Rooms<F> {
+    open: F,
+    /// How many more requests each peer takes; `None` where it is not connected.
+    known: BTreeMap<DeviceId, Option<usize>>,
+    /// Peer, bytes, items.
+    asked: Vec<(DeviceId, u64, Vec<Content>)>,
+}
+
+impl<F: Fn(DeviceId) -> Option<usize>> Rooms<F> {
+    fn room(&mut self, peer: DeviceId) -> Option<usize> {
+        let room = || (self.open)(peer).map(|open| REQUESTS_OPEN_MAX.saturating_sub(open));
+        *self.known.entry(peer).or_insert_with(room)
+    }
+
+    /// True where the peer's last request of this round, or a further one, can take it.
+    fn takes(&self, peer: DeviceId, cost: u64) -> bool {
+        let room = self.known.get(&peer).copied().flatten().unwrap_or_default();
+        room > 0 || self.asked.iter().any(|request| has_room(request, peer, cost))
+    }
+
+    fn ask(&mut self, peer: DeviceId, content: Content, cost: u64) {
+        if let Some((_, bytes, items)) = self.asked.iter_mut().find(|request| has_room(request, peer, cost)) {
+            *bytes += cost;
+            items.push(content);
+            return;
+        }
+        if let Some(Some(room)) = self.known.get_mut(&peer) {
+            *room = room.saturating_sub(1);
+        }
+        self.asked.push((peer, cost, vec![content]));
+    }
+}
+
+fn has_room((to, bytes, items): &(DeviceId, u64, Vec<Content>), peer: DeviceId, cost: u64) -> bool {
+    *to == peer && bytes + cost <= REQUEST_BYTES && items.len() < REQUEST_ITEMS
+}
+
+/// Bytes that will come; for a list, whose length is not known, a guess.
+fn cost(content: Content) -> u64 {
+    if content.depth == 0 {
+        return content.size;
+    }
+    (CHILD_BYTES * (content.size / BYTES_PER_CHILD + 2)).min(LIST_BYTES_MAX as u64)
+}
+
+fn jobs_of(targets: &[Target]) -> Vec<JobId> {
+    let mut jobs: Vec<JobId> = targets.iter().map(Target::job).collect();
+    jobs.sort_unstable();
+    jobs.dedup();
+    jobs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: DeviceId = DeviceId([1; 32]);
+    const B: DeviceId = DeviceId([2; 32]);
+
+    fn chunk(n: u64, size: u64) -> Content {
+        Content { size, ..Content::of_chunk(&n.to_be_bytes()) }
+    }
+
+    fn sources(peers: &[DeviceId]) -> Vec<Source> {
+        peers.iter().map(|peer| Source { peer: *peer, poor: false }).collect()
+    }
+
+    fn want(wants: &mut Wants, content: Content, job: JobId, from: &[Source]) {
+        let path = RelPath::parse(b"f").expect("a path");
+        wants.add(content, Target::Small { job, copy: 0 }, from, (path, 0));
+    }
+
+    fn items(asked: &[Asked], peer: DeviceId) -> usize {
+        asked.iter().filter(|(to, _)| *to == peer).map(|(_, items)| items.len()).sum()
+    }
+
+    #[test]
+    fn no_more_is_asked_than_the_windows_take() {
+        let mut wants = Wants::default();
+        let all: Vec<Content> = (0..40).map(|n| chunk(n, 1024 * 1024)).collect();
+        all.iter().for_each(|content| want(&mut wants, *content, 1, &sources(&[A, B])));
+        let (asked, hopeless) = wants.assign(|peer| (peer == A).then_some(0));
+        assert_eq!((items(&asked, A), asked.len(), hopeless.len()), (8, 8, 0));
+        let (asked, _) = wants.assign(|_| Some(0));
+        assert_eq!((items(&asked, A), items(&asked, B)), (0, 8));
+        assert!(wants.arrived(all[0], B, Bytes::new()).is_none(), "not asked of B");
+        assert!(wants.arrived(all[0], A, Bytes::new()).is_some());
+        assert!(wants.assign(|_| Some(0)).0.is_empty(), "it has not been written yet");
+        assert!(wants.written(all[0]).is_none());
+        assert_eq!(items(&wants.assign(|_| Some(0)).0, A), 1);
+        wants.refused(all[1], A, false);
+        let (asked, _) = wants.assign(|_| Some(0));
+        assert_eq!((items(&asked, A), items(&asked, B)), (1, 0), "another takes the room, and B has none");
+        wants.forget(1);
+        all.iter().for_each(|content| wants.requeue(*content));
+        assert!(wants.is_empty());
+    }
+
+    #[test]
+    fn small_items_share_requests_and_no_peer_gets_too_many_of_them() {
+        let mut wants = Wants::default();
+        (0..1000).for_each(|n| want(&mut wants, chunk(n, 10), n, &sources(&[A])));
+        let (asked, _) = wants.assign(|_| Some(REQUESTS_OPEN_MAX - 2));
+        let lengths: Vec<usize> = asked.iter().map(|(_, items)| items.len()).collect();
+        assert_eq!(lengths, [REQUEST_ITEMS, REQUEST_ITEMS]);
+        assert!(wants.assign(|_| Some(REQUESTS_OPEN_MAX)).0.is_empty());
+    }
+
+    #[test]
+    fn who_comes_while_the_bytes_are_written_gets_them_too() {
+        let mut wants = Wants::default();
+        let content = chunk(1, 10);
+        want(&mut wants, content, 1, &sources(&[A]));
+        wants.assign(|_| Some(0));
+        assert_eq!(wants.arrived(content, A, Bytes::from_static(b"x")).map(|t| t.len()), Some(1));
+        want(&mut wants, content, 2, &sources(&[B]));
+        let late = wants.written(content).map(|(peer, bytes, targets)| (peer, bytes, jobs_of(&targets)));
+        assert_eq!(late, Some((A, Bytes::from_static(b"x"), vec![2])));
+        assert!(wants.written(content).is_none() && wants.is_empty());
+    }
+
+    #[test]
+    fn a_want_is_hopeless_when_every_source_has_failed_and_a_poor_one_is_asked_last() {
+        let mut wants = Wants::default();
+        let content = chunk(1, 10);
+        let from = [Source { peer: A, poor: true }, Source { peer: B, poor: false }];
+        want(&mut wants, content, 7, &from);
+        assert_eq!(items(&wants.assign(|_| Some(0)).0, B), 1);
+        wants.refused(content, B, true);
+        assert_eq!(items(&wants.assign(|_| Some(0)).0, A), 1);
+        wants.refused(content, A, false);
+        let (asked, hopeless) = wants.assign(|_| Some(0));
+        let hopeless: Vec<_> = hopeless.into_iter().map(|h| (h.jobs, h.liar)).collect();
+        assert_eq!((asked.len(), hopeless), (0, vec![(vec![7], Some(B))]));
+        assert!(wants.is_empty());
+    }
+}

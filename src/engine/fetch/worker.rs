@@ -1,0 +1,273 @@
+//! The threads that do a fetch's disk work: looking for what is here already, verifying and writing what came.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use super::Event;
+use crate::core::content::{ChunkList, Content};
+use crate::core::id::DeviceId;
+use crate::core::problem::{Problem, ProblemKind};
+use crate::engine::folder::{FolderHandle, Shared};
+use crate::engine::local::Local;
+use crate::fs::root::OpenRoot;
+use crate::fs::stage::{self, StagedFile};
+use crate::index::Reader;
+
+/// Names one fetch of one content.
+pub(super) type JobId = u64;
+
+/// Tasks that one opening of the folder serves: for a small file it costs more than the file. Few enough that the
+/// other worker finds something to do as well.
+const BATCH_TASKS_MAX: usize = 16;
+/// Bytes copied at once from one staged file to another.
+const COPY_BYTES: usize = 1024 * 1024;
+
+/// A piece of work for a worker.
+pub(super) enum Task {
+    /// Stage a content that is one chunk from what is here. `twins` are complete staged files of the same content.
+    Small { job: JobId, content: Content, copy: u32, twins: Vec<u32> },
+    /// Open the staged file of a larger content.
+    Open { job: JobId, content: Content, copy: u32 },
+    /// Look for a chunk list in the index.
+    List { job: JobId, list: Content },
+    /// Write those chunks that are here; each with its offset.
+    Fill { job: JobId, file: Arc<StagedFile>, twins: Vec<u32>, chunks: Vec<(Content, u64)> },
+    /// Verify what a peer sent and bring it to all who wait for it.
+    Write { want: Content, peer: DeviceId, bytes: Bytes, targets: Vec<Target> },
+    /// Copy a staged file that is complete and verified.
+    Duplicate { job: JobId, content: Content, from: u32, to: Vec<u32> },
+}
+
+/// Where a fetched chunk or list goes.
+#[derive(Clone)]
+pub(super) enum Target {
+    List { job: JobId },
+    Small { job: JobId, copy: u32 },
+    At { job: JobId, file: Arc<StagedFile>, offset: u64 },
+}
+
+/// What came of a task.
+pub(super) enum Done {
+    Small {
+        job: JobId,
+        staged: Result<bool, Problem>,
+    },
+    Opened {
+        job: JobId,
+        file: Result<Arc<StagedFile>, Problem>,
+    },
+    Listed {
+        job: JobId,
+        list: Content,
+        found: Option<ChunkList>,
+    },
+    Filled {
+        job: JobId,
+        missing: Result<Vec<(Content, u64)>, Problem>,
+    },
+    /// For each target what became of it, with the list where it was one; `None` where the bytes are not what was
+    /// asked for.
+    Written {
+        want: Content,
+        peer: DeviceId,
+        results: Option<Vec<Written>>,
+    },
+    Duplicated {
+        job: JobId,
+        results: Vec<(u32, Result<(), Problem>)>,
+    },
+}
+
+/// What became of one target of a fetched chunk.
+pub(super) type Written = (JobId, Result<Option<ChunkList>, Problem>);
+
+impl Target {
+    pub fn job(&self) -> JobId {
+        match self {
+            Target::List { job } | Target::Small { job, .. } | Target::At { job, .. } => *job,
+        }
+    }
+}
+
+/// Works until nobody can order anything any more.
+pub(super) fn run(folder: &FolderHandle, tasks: &Mutex<Receiver<Task>>, done: &Sender<Event>) {
+    let mut reader: Option<Reader> = None;
+    while let Some(batch) = next_batch(tasks) {
+        if folder.stop.load(Ordering::Relaxed) {
+            return;
+        }
+        if reader.is_none() {
+            reader = Reader::open(&folder.index_path)
+                .inspect_err(|error| tracing::warn!(folder = %folder.label, %error, "the index could not be read"))
+                .ok();
+        }
+        let root = folder.root.open().map_err(|e| Problem::new(ProblemKind::Io, e.to_string()));
+        for task in batch {
+            let result = match &root {
+                Ok(root) => {
+                    let local = reader.as_ref().map(|reader| Local { folder, root, reader });
+                    carry_out(&Context { folder, root, local }, task)
+                }
+                Err(problem) => failed(task, problem),
+            };
+            if done.send(Event::Done(result)).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Waits for a task, and takes what else has queued up as long as it is small.
+fn next_batch(tasks: &Mutex<Receiver<Task>>) -> Option<Vec<Task>> {
+    let tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner);
+    let first = tasks.recv().ok()?;
+    let mut batch = vec![first];
+    while batch.len() < BATCH_TASKS_MAX
+        && matches!(batch.last(), Some(Task::Small { .. } | Task::Write { .. }))
+        && let Ok(task) = tasks.try_recv()
+    {
+        batch.push(task);
+    }
+    Some(batch)
+}
+
+/// What every task may use.
+struct Context<'a> {
+    folder: &'a Shared,
+    root: &'a OpenRoot,
+    local: Option<Local<'a>>,
+}
+
+fn carry_out(context: &Context, task: Task) -> Done {
+    match task {
+        Task::Small { job, content, copy, twins } => {
+            Done::Small { job, staged: context.stage_small(content, copy, &twins) }
+        }
+        Task::Open { job, content, copy } => {
+            Done::Opened { job, file: StagedFile::open(context.root, content, copy).map(Arc::new) }
+        }
+        Task::List { job, list } => {
+            let body = context.local.and_then(|local| local.list(list));
+            Done::Listed { job, list, found: body.and_then(|body| ChunkList::parse(list, &body).ok()) }
+        }
+        Task::Fill { job, file, twins, chunks } => Done::Filled { job, missing: context.fill(&file, &twins, chunks) },
+        Task::Write { want, peer, bytes, targets } => {
+            Done::Written { want, peer, results: context.write(want, &bytes, &targets) }
+        }
+        Task::Duplicate { job, content, from, to } => {
+            let copied = to.into_iter().map(|copy| (copy, context.duplicate(content, from, copy)));
+            Done::Duplicated { job, results: copied.collect() }
+        }
+    }
+}
+
+/// The folder could not be opened.
+fn failed(task: Task, problem: &Problem) -> Done {
+    let problem = problem.clone();
+    match task {
+        Task::Small { job, .. } => Done::Small { job, staged: Err(problem) },
+        Task::Open { job, .. } => Done::Opened { job, file: Err(problem) },
+        // Harmless: the next step meets the same trouble.
+        Task::List { job, list } => Done::Listed { job, list, found: None },
+        Task::Fill { job, .. } => Done::Filled { job, missing: Err(problem) },
+        Task::Write { want, peer, targets, .. } => {
+            let results = targets.iter().map(|target| (target.job(), Err(problem.clone()))).collect();
+            Done::Written { want, peer, results: Some(results) }
+        }
+        Task::Duplicate { job, to, .. } => {
+            Done::Duplicated { job, results: to.into_iter().map(|copy| (copy, Err(problem.clone()))).collect() }
+        }
+    }
+}
+
+impl Context<'_> {
+    /// True where the content is staged now.
+    fn stage_small(&self, content: Content, copy: u32, twins: &[u32]) -> Result<bool, Problem> {
+        if self.in_stage(content, &[copy], content, 0).is_some() {
+            return Ok(true);
+        }
+        let Some(bytes) = self.find(content, twins, content, 0) else { return Ok(false) };
+        stage::stage_small(self.root, content, copy, &bytes)?;
+        self.folder.live.bytes_reused.fetch_add(content.size, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Writes the chunks that are here. The others come back.
+    fn fill(
+        &self,
+        file: &StagedFile,
+        twins: &[u32],
+        chunks: Vec<(Content, u64)>,
+    ) -> Result<Vec<(Content, u64)>, Problem> {
+        let mut missing = Vec::new();
+        for (chunk, offset) in chunks {
+            if self.folder.stop.load(Ordering::Relaxed) {
+                missing.push((chunk, offset));
+                continue;
+            }
+            if file.has_data() && file.read(offset, chunk.size as usize).is_ok_and(|b| chunk.verify(&b).is_ok()) {
+                continue;
+            }
+            match self.find(chunk, twins, file.content(), offset) {
+                Some(bytes) => {
+                    file.write(offset, &bytes)?;
+                    self.folder.live.bytes_reused.fetch_add(chunk.size, Ordering::Relaxed);
+                }
+                None => missing.push((chunk, offset)),
+            }
+        }
+        Ok(missing)
+    }
+
+    /// A chunk from what is here: staged copies of the same content, files, history. Verified.
+    fn find(&self, chunk: Content, twins: &[u32], whole: Content, offset: u64) -> Option<Vec<u8>> {
+        let staged = self.in_stage(whole, twins, chunk, offset);
+        staged.or_else(|| self.local.and_then(|local| local.chunk(chunk)))
+    }
+
+    fn in_stage(&self, whole: Content, copies: &[u32], chunk: Content, offset: u64) -> Option<Vec<u8>> {
+        let read = |copy: &u32| stage::read_complete(self.root, whole, *copy, offset, chunk.size as usize);
+        copies.iter().filter_map(read).find(|bytes| chunk.verify(bytes).is_ok())
+    }
+
+    /// `None` where the bytes are not what was asked for.
+    fn write(&self, want: Content, bytes: &[u8], targets: &[Target]) -> Option<Vec<Written>> {
+        let list = if want.depth == 0 {
+            want.verify(bytes).ok()?;
+            None
+        } else {
+            Some(ChunkList::parse(want, bytes).ok()?)
+        };
+        self.folder.live.bytes_fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let written = targets.iter().map(|target| {
+            let result = match target {
+                Target::List { .. } => Ok(list.clone()),
+                Target::Small { copy, .. } => stage::stage_small(self.root, want, *copy, bytes).map(|()| None),
+                Target::At { file, offset, .. } => file.write(*offset, bytes).map(|()| None),
+            };
+            (target.job(), result)
+        });
+        Some(written.collect())
+    }
+
+    fn duplicate(&self, content: Content, from: u32, to: u32) -> Result<(), Problem> {
+        let gone = || Problem::new(ProblemKind::Busy, "its staged file is gone and is fetched again");
+        let read = |offset, len| stage::read_complete(self.root, content, from, offset, len).ok_or_else(gone);
+        if content.depth == 0 {
+            stage::stage_small(self.root, content, to, &read(0, content.size as usize)?)?;
+        } else {
+            let file = StagedFile::open(self.root, content, to)?;
+            let mut offset = 0;
+            while offset < content.size {
+                let len = (content.size - offset).min(COPY_BYTES as u64);
+                file.write(offset, &read(offset, len as usize)?)?;
+                offset += len;
+            }
+        }
+        self.folder.live.bytes_reused.fetch_add(content.size, Ordering::Relaxed);
+        Ok(())
+    }
+}

@@ -1,0 +1,275 @@
+//! Connections to peers: listening, dialling, discovery, pairing, and what goes over each link.
+//!
+//! | file | does |
+//! | --- | --- |
+//! | `common` | what the tasks share: config, folders, states for `status` |
+//! | `manager` | the task that owns all links: decides who is dialled and which connection stays |
+//! | `accept` | half-open connections, bounded |
+//! | `dial`, `book` | trying the addresses of a peer; where those come from |
+//! | `session` | one link from hello to goodbye |
+//! | `announce` | announcements out and in |
+//! | `pairing` | showing a code, typing one |
+
+mod accept;
+mod announce;
+mod book;
+mod common;
+mod dial;
+mod manager;
+mod pairing;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::folder::Event;
+use crate::core::id::{DeviceId, FolderId};
+use crate::net::NetError;
+use crate::net::frame::{Chunks, Request};
+use crate::net::identity::Identity;
+use crate::net::outbox::Outbox;
+use crate::net::socket;
+use common::Common;
+
+pub use crate::net::pairing::Paired;
+pub use pairing::{JoinError, Showing};
+
+/// How long a goodbye may take, all links together.
+const STOP_TIME: Duration = Duration::from_millis(400);
+/// A connected peer, for sending.
+#[derive(Clone)]
+pub struct LinkHandle {
+    pub peer: DeviceId,
+    pub outbox: Outbox,
+    shared: Arc<LinkShared>,
+}
+
+/// All connected peers.
+pub type LinkTable = Arc<RwLock<BTreeMap<DeviceId, LinkHandle>>>;
+
+/// What the handles of one link share.
+#[derive(Default)]
+struct LinkShared {
+    ending: Ending,
+    /// The link is down, or going down.
+    over: AtomicBool,
+}
+
+/// Tells a link to end, once.
+#[derive(Default)]
+struct Ending {
+    reason: Mutex<Option<String>>,
+    told: Notify,
+}
+
+impl LinkHandle {
+    pub fn new(peer: DeviceId, outbox: Outbox) -> Self {
+        Self { peer, outbox, shared: Arc::default() }
+    }
+
+    /// Ends the link; the peer is told the reason if it still listens.
+    pub fn end(&self, reason: &str) {
+        self.shared.ending.tell(reason);
+    }
+
+    /// Whether both are handles of the same link, not only of the same peer.
+    pub fn is_same_link(&self, other: &LinkHandle) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// The reason, once the link has been told to end.
+    async fn ending(&self) -> String {
+        self.shared.ending.told.notified().await;
+        let reason = self.shared.ending.reason.lock().unwrap_or_else(PoisonError::into_inner).take();
+        reason.unwrap_or_default()
+    }
+}
+
+impl Ending {
+    fn tell(&self, reason: &str) {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| reason.to_owned());
+        self.told.notify_one();
+    }
+}
+
+/// What the config says about connections.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkConfig {
+    /// Name of this device.
+    pub name: String,
+    /// Program and version, for people.
+    pub agent: String,
+    pub listen: SocketAddr,
+    pub multicast: bool,
+    pub multicast_v4: Ipv4Addr,
+    pub multicast_v6: Ipv6Addr,
+    pub discovery_port: u16,
+    /// Where announcements go besides multicast: `HOST:PORT`.
+    pub announce_to: Vec<String>,
+    pub peers: Vec<LinkPeer>,
+    pub folders: Vec<LinkFolder>,
+}
+
+/// A peer to be connected with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkPeer {
+    pub id: DeviceId,
+    pub name: String,
+    /// `HOST:PORT`.
+    pub addresses: Vec<String>,
+}
+
+/// A folder of this device, whether it runs or not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkFolder {
+    pub id: FolderId,
+    pub label: String,
+    /// With whom it is shared.
+    pub peers: BTreeSet<DeviceId>,
+}
+
+/// Takes a request of a peer; false where that peer asks for too much at once.
+pub type ServePort = Arc<dyn Fn(DeviceId, Request) -> bool + Send + Sync>;
+/// Takes contents that a peer sent; unverified.
+pub type ChunksPort = Arc<dyn Fn(DeviceId, Chunks) + Send + Sync>;
+/// Takes the id and items of a request that a peer can't serve.
+pub type NotHerePort = Arc<dyn Fn(DeviceId, u32, Vec<u16>) + Send + Sync>;
+/// Says whether an answer to this request of ours is waited for.
+pub type ExpectsPort = Arc<dyn Fn(DeviceId, u32) -> bool + Send + Sync>;
+/// Hears of a link.
+pub type LinkPort = Arc<dyn Fn(DeviceId) + Send + Sync>;
+
+/// Where a running folder takes what comes from peers.
+#[derive(Clone)]
+pub struct FolderPorts {
+    pub inputs: mpsc::Sender<Event>,
+    pub serve: ServePort,
+    pub chunks: ChunksPort,
+    pub not_here: NotHerePort,
+    pub expects: ExpectsPort,
+    pub link_up: LinkPort,
+    pub link_down: LinkPort,
+}
+
+/// How it stands with one peer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkStatus {
+    pub peer: DeviceId,
+    pub connected: bool,
+    /// Of the link, or of the last one.
+    pub address: Option<SocketAddr>,
+    /// When the link came up or the last one ended, in ms since 1970; `None` where there was none yet.
+    pub since_ms: Option<i64>,
+    /// Since the agent started.
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// Why there is no link, in words.
+    pub last_error: Option<String>,
+    /// Folders that the peer shares with us and that are not here, with their labels.
+    pub offers: Vec<(FolderId, String)>,
+}
+
+/// Why there can be no connections at all.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("port {} is in use by another program; set 'listen' in [network] of config.toml to another port", .0.port())]
+    PortInUse(SocketAddr),
+    #[error(transparent)]
+    Net(#[from] NetError),
+}
+
+/// All connections of this device.
+pub struct Links {
+    common: Arc<Common>,
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    manager: Mutex<Option<JoinHandle<()>>>,
+    announcer: JoinHandle<()>,
+}
+
+impl Links {
+    /// Listens, and begins to dial and to announce. `table` shows all links that are up.
+    pub async fn start(config: LinkConfig, identity: Arc<Identity>, table: LinkTable) -> Result<Self, StartError> {
+        let listener = socket::listen(config.listen).map_err(|error| match error {
+            NetError::PortInUse { address } => StartError::PortInUse(address),
+            other => other.into(),
+        })?;
+        let listening = |source| NetError::Listen { address: config.listen, source };
+        let address = listener.local_addr().map_err(listening)?;
+        let common = Common::new(config, identity, table, address.port())?;
+        let (stop, stopping) = watch::channel(false);
+        let (events, inbox) = mpsc::channel(manager::EVENTS_QUEUED_MAX);
+        let announcer = tokio::spawn(announce::run(common.clone(), events.clone()));
+        let manager = tokio::spawn(manager::run(common.clone(), listener, events, inbox, stopping));
+        let manager = Mutex::new(Some(manager));
+        Ok(Self { common, address, stop, manager, announcer })
+    }
+
+    /// Where this device listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The folder runs from now on: connected peers that it is shared with are told.
+    pub fn add_folder(&self, id: FolderId, ports: FolderPorts) {
+        self.common.add_folder(id, ports);
+    }
+
+    /// The folder no longer runs.
+    pub fn remove_folder(&self, id: &FolderId) {
+        self.common.remove_folder(id);
+    }
+
+    /// Takes over a changed config: new peers are dialled, links with removed ones end. The address to listen on is
+    /// only looked at by [`Links::start`].
+    pub fn set_config(&self, config: LinkConfig) {
+        self.common.set_config(config);
+    }
+
+    /// How it stands with each peer of the config.
+    pub fn status(&self) -> Vec<LinkStatus> {
+        self.common.status()
+    }
+
+    /// Devices that tried to connect and are not paired, with the address they came from.
+    pub fn strangers(&self) -> Vec<(DeviceId, SocketAddr)> {
+        self.common.strangers()
+    }
+
+    /// Shows a new pairing code in place of an earlier one; `folders` are those that will be shared with whoever types it.
+    pub fn show_code(&self, folders: Vec<(FolderId, String)>) -> Showing {
+        pairing::show(&self.common, folders)
+    }
+
+    /// Pairs with the device that shows `code`. The caller then adds the device to the config.
+    pub async fn join_code(&self, code: &str, folders: Vec<(FolderId, String)>) -> Result<Paired, JoinError> {
+        pairing::join(&self.common, code, folders).await
+    }
+
+    /// Ends all links and frees the port.
+    pub async fn stop(&self) {
+        self.stop.send_replace(true);
+        let Some(mut manager) = self.manager.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        if tokio::time::timeout(STOP_TIME, &mut manager).await.is_err() {
+            manager.abort();
+            tracing::debug!("links did not end in time and are cut");
+        }
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        if let Some(manager) = self.manager.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            manager.abort();
+        }
+        self.announcer.abort();
+    }
+}

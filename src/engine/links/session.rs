@@ -1,0 +1,322 @@
+//! One link, from hello to goodbye.
+//!
+//! Architecture invariant: one task tells the folders of a link that it is up, what came over it and that it is down,
+//! in this order, and does not begin before the task of the link it replaces has ended.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::io::{ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsStream;
+
+use super::LinkHandle;
+use super::common::{Common, Offers, in_words};
+use crate::core::id::{DeviceId, FolderId};
+use crate::core::message::Message;
+use crate::engine::folder::Event;
+use crate::net::NetError;
+use crate::net::connection::{FrameReader, FrameWriter, PING_EVERY, Traffic};
+use crate::net::frame::{Chunks, DeviceHello, Frame, Request};
+use crate::net::outbox::{OutboxReader, write_loop};
+use crate::net::tls::Secured;
+use crate::sync::Input;
+
+/// How long the exchange of hellos may take.
+const HELLO_SECONDS: u64 = 10;
+/// How long a goodbye may take: it is a courtesy.
+const GOODBYE: Duration = Duration::from_millis(200);
+
+/// Why a link did not come about, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error(transparent)]
+    Net(#[from] NetError),
+    #[error("the other device ended the connection: {0}")]
+    Goodbye(String),
+    #[error("this device no longer shares anything with the other one")]
+    Removed,
+    #[error("the other device asks for too much at once")]
+    Greedy,
+    #[error("cannot find the address of {host}")]
+    Resolve { host: String, source: std::io::Error },
+}
+
+/// A connection to a peer that has said hello.
+pub struct Established {
+    pub peer: DeviceId,
+    pub address: SocketAddr,
+    pub dialled_by_us: bool,
+    hello: DeviceHello,
+    /// What the peer has been told.
+    told: Offers,
+    reader: FrameReader<ReadHalf<TlsStream<TcpStream>>>,
+    writer: FrameWriter<WriteHalf<TlsStream<TcpStream>>>,
+    traffic: Arc<Traffic>,
+}
+
+/// Exchanges hellos.
+pub async fn establish(
+    secured: Secured,
+    address: SocketAddr,
+    dialled_by_us: bool,
+    common: &Common,
+) -> Result<Established, LinkError> {
+    let peer = secured.peer;
+    let told = common.offers(&peer).ok_or(LinkError::Removed)?;
+    let traffic = Arc::new(Traffic::default());
+    let (read, write) = tokio::io::split(secured.stream);
+    let mut reader = FrameReader::new(read, traffic.clone());
+    let mut writer = FrameWriter::new(write, traffic.clone());
+    let ours = Frame::Hello(common.hello(&told));
+    let exchange = async { tokio::try_join!(writer.send(&ours), reader.next()) };
+    let timed_out = NetError::TimedOut { what: "waiting for the other device's hello", seconds: HELLO_SECONDS };
+    let limit = Duration::from_secs(HELLO_SECONDS);
+    match tokio::time::timeout(limit, exchange).await.map_err(|_| timed_out)??.1 {
+        Frame::Hello(hello) => Ok(Established { peer, address, dialled_by_us, hello, told, reader, writer, traffic }),
+        Frame::Close(reason) => Err(LinkError::Goodbye(reason)),
+        // The reader lets nothing else through.
+        _ => Err(NetError::Closed.into()),
+    }
+}
+
+impl Established {
+    /// Says goodbye without having been a link.
+    pub async fn refuse(mut self, reason: &str) {
+        let goodbye = async {
+            self.writer.send(&Frame::Close(reason.to_owned())).await?;
+            self.writer.finish().await
+        };
+        // Who does not listen needs no goodbye.
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    }
+}
+
+/// Runs the link until it ends; returns the reason in words.
+pub async fn run(
+    link: Established,
+    handle: LinkHandle,
+    queue: OutboxReader,
+    predecessor: Option<oneshot::Receiver<()>>,
+    common: Arc<Common>,
+) -> String {
+    let Established { peer, address, hello, told, mut reader, writer, traffic, .. } = link;
+    let mut writing = JoinSet::new();
+    writing.spawn(write_loop(queue, writer));
+    if let Some(ended) = predecessor {
+        // The sender is never used, only dropped.
+        let _ = ended.await;
+    }
+    let mut session = Session { peer, handle, told, theirs: BTreeMap::new(), active: BTreeMap::new(), common };
+    session.begin(address, traffic, &hello);
+    let handle = session.handle.clone();
+    let reason = tokio::select! {
+        reason = handle.ending() => reason,
+        Err(error) = session.read(&mut reader, hello) => in_words(&error),
+        Some(written) = writing.join_next() => match written {
+            Ok(Err(error)) => in_words(&error),
+            _ => in_words(&NetError::Closed),
+        },
+        error = ping(&handle) => in_words(&error),
+    };
+    handle.shared.over.store(true, Ordering::Release);
+    let goodbye = async {
+        if handle.outbox.close(&reason).is_ok() {
+            let _ = tokio::time::timeout(GOODBYE, writing.join_next()).await;
+        }
+        writing.abort_all();
+    };
+    tokio::join!(session.end(&reason), goodbye);
+    reason
+}
+
+/// Keeps the link alive; returns when that is no longer possible.
+async fn ping(handle: &LinkHandle) -> NetError {
+    for count in 0.. {
+        tokio::time::sleep(PING_EVERY).await;
+        if let Err(error) = handle.outbox.control(&Frame::Ping(count)) {
+            return error;
+        }
+    }
+    NetError::Closed
+}
+
+struct Session {
+    peer: DeviceId,
+    handle: LinkHandle,
+    told: Offers,
+    /// What the peer shares with us, with its labels.
+    theirs: BTreeMap<FolderId, String>,
+    /// Folders that have heard of the link: shared by both sides and running.
+    active: BTreeMap<FolderId, Active>,
+    common: Arc<Common>,
+}
+
+struct Active {
+    generation: u64,
+    ports: super::FolderPorts,
+    /// What comes before the folder's hello was sent to an earlier start of the folder.
+    has_greeted: bool,
+}
+
+impl Session {
+    fn begin(&mut self, address: SocketAddr, traffic: Arc<Traffic>, hello: &DeviceHello) {
+        let mut table = self.common.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.insert(self.peer, self.handle.clone());
+        drop(table);
+        self.common.note_up(self.peer, address, traffic);
+        let name = self.common.name(&self.peer);
+        tracing::info!("connected with {name} ({}) at {address}, running {}", self.peer.short(), hello.agent);
+    }
+
+    /// Takes in frames until the link ends. May be dropped at any await: `active` is right at each of them.
+    async fn read(
+        &mut self,
+        reader: &mut FrameReader<ReadHalf<TlsStream<TcpStream>>>,
+        hello: DeviceHello,
+    ) -> Result<(), LinkError> {
+        let mut changed = self.common.changed.subscribe();
+        self.take_hello(hello).await;
+        // The offers may have changed since they were told.
+        self.tell().await?;
+        loop {
+            tokio::select! {
+                frame = reader.next() => self.take(frame?).await?,
+                // The sender lives in `common`, as long as this.
+                Ok(()) = changed.changed() => self.tell().await?,
+            }
+        }
+    }
+
+    async fn take(&mut self, frame: Frame) -> Result<(), LinkError> {
+        match frame {
+            Frame::Hello(hello) => self.take_hello(hello).await,
+            Frame::Folder(folder, message) => self.take_message(&folder, message).await,
+            Frame::Request(request) => self.take_request(request)?,
+            Frame::Chunks(chunks) => self.take_chunks(chunks),
+            Frame::NotHere { request, items } => {
+                if let Some(active) = self.asker(request) {
+                    (active.ports.not_here)(self.peer, request, items);
+                }
+            }
+            Frame::Ping(count) => self.handle.outbox.control(&Frame::Pong(count))?,
+            Frame::Close(reason) => return Err(LinkError::Goodbye(reason)),
+            Frame::Pong(_) | Frame::Unknown(_) => {}
+        }
+        Ok(())
+    }
+
+    async fn take_hello(&mut self, hello: DeviceHello) {
+        self.theirs = hello.folders.into_iter().collect();
+        self.common.note_offers(self.peer, &self.theirs);
+        self.settle().await;
+    }
+
+    async fn take_message(&mut self, folder: &FolderId, message: Message) {
+        // A message about another folder crossed with the news that it is not shared, or not running.
+        let Some(active) = self.active.get_mut(folder) else { return };
+        active.has_greeted |= matches!(message, Message::Hello(_));
+        if active.has_greeted {
+            // Waits for room, which makes the peer wait. A folder that has stopped is taken out soon.
+            let _ = active.ports.inputs.send(Event::Input(Input::Message(self.peer, message))).await;
+        }
+    }
+
+    fn take_request(&mut self, request: Request) -> Result<(), LinkError> {
+        let Some(active) = self.active.get(&request.folder) else {
+            let items = (0..).take(request.items.len()).collect();
+            return Ok(self.handle.outbox.control(&Frame::NotHere { request: request.id, items })?);
+        };
+        if (active.ports.serve)(self.peer, request) { Ok(()) } else { Err(LinkError::Greedy) }
+    }
+
+    /// The folder that asked this peer with this request.
+    fn asker(&self, request: u32) -> Option<&Active> {
+        self.active.values().find(|active| (active.ports.expects)(self.peer, request))
+    }
+
+    fn take_chunks(&mut self, chunks: Chunks) {
+        if let Some(active) = self.asker(chunks.request) {
+            (active.ports.chunks)(self.peer, chunks);
+        }
+    }
+
+    /// Tells the peer what has changed in what we share with it.
+    async fn tell(&mut self) -> Result<(), LinkError> {
+        let offers = self.common.offers(&self.peer).ok_or(LinkError::Removed)?;
+        let ours = self.common.hello(&offers);
+        let is_same_start =
+            |id: &FolderId, generation| self.told.get(id).is_none_or(|told| told.generation == generation);
+        let mut going_on = offers.clone();
+        going_on.retain(|id, offer| is_same_start(id, offer.generation));
+        let has_restarted = going_on.len() < offers.len();
+        if has_restarted {
+            // The peer must see the folder leave and come back, or it would go on where the earlier start was.
+            self.handle.outbox.control(&Frame::Hello(self.common.hello(&going_on)))?;
+        }
+        if has_restarted || ours != self.common.hello(&self.told) {
+            self.handle.outbox.control(&Frame::Hello(ours))?;
+        }
+        self.told = offers;
+        self.settle().await;
+        Ok(())
+    }
+
+    /// Brings `active` in line with what both sides share.
+    async fn settle(&mut self) {
+        let goes_on = |id: &FolderId, generation: u64| {
+            self.theirs.contains_key(id) && self.told.get(id).is_some_and(|offer| offer.generation == generation)
+        };
+        let gone: Vec<FolderId> =
+            self.active.iter().filter(|(id, a)| !goes_on(id, a.generation)).map(|(id, _)| id.clone()).collect();
+        for folder in gone {
+            self.take_out(folder).await;
+        }
+        let is_new = |id: &FolderId| self.theirs.contains_key(id) && !self.active.contains_key(id);
+        let new: Vec<FolderId> = self.told.keys().filter(|id| is_new(id)).cloned().collect();
+        for folder in new {
+            self.bring_in(folder).await;
+        }
+    }
+
+    async fn bring_in(&mut self, folder: FolderId) {
+        let Some(offer) = self.told.get(&folder).cloned() else { return };
+        // A folder that has stopped meanwhile hears nothing; what takes its place is a change of its own.
+        let Ok(room) = offer.ports.inputs.clone().reserve_owned().await else { return };
+        (offer.ports.link_up)(self.peer);
+        room.send(Event::Input(Input::Connected(self.peer)));
+        let active = Active { generation: offer.generation, ports: offer.ports, has_greeted: false };
+        self.active.insert(folder, active);
+    }
+
+    async fn take_out(&mut self, folder: FolderId) {
+        let Some(ports) = self.active.get(&folder).map(|active| active.ports.clone()) else { return };
+        let room = ports.inputs.reserve_owned().await;
+        (ports.link_down)(self.peer);
+        if let Ok(room) = room {
+            room.send(Event::Input(Input::Lost(self.peer)));
+        }
+        self.active.remove(&folder);
+    }
+
+    async fn end(&mut self, reason: &str) {
+        self.leave_table();
+        self.common.note_down(self.peer, reason);
+        tracing::info!("the link with {} ended: {reason}", self.common.name(&self.peer));
+        for folder in self.active.keys().cloned().collect::<Vec<_>>() {
+            self.take_out(folder).await;
+        }
+    }
+    fn leave_table(&self) {
+        let mut table = self.common.table.write().unwrap_or_else(PoisonError::into_inner);
+        if table.get(&self.peer).is_some_and(|handle| handle.is_same_link(&self.handle)) {
+            table.remove(&self.peer);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Finds chunks in what is on this disk already: in the folder's files, and in its history.
+
+use std::time::Instant;
+
+use crate::core::content::Content;
+use crate::core::path::RelPath;
+use crate::fs::read::{RangeError, read_range, read_slot};
+use crate::fs::root::OpenRoot;
+use crate::index::{IndexError, Place, Reader};
+
+use super::folder::Shared;
+
+/// Places of one chunk that are tried: mostly the first one is good, and each costs a read.
+const PLACES_TRIED_MAX: usize = 4;
+
+/// Where to look.
+#[derive(Clone, Copy)]
+pub(super) struct Local<'a> {
+    pub folder: &'a Shared,
+    pub root: &'a OpenRoot,
+    pub reader: &'a Reader,
+}
+
+impl Local<'_> {
+    /// The bytes of a chunk, verified, from wherever they lie.
+    pub fn chunk(&self, chunk: Content) -> Option<Vec<u8>> {
+        self.in_files(chunk).or_else(|| self.in_history(chunk))
+    }
+
+    fn in_files(&self, chunk: Content) -> Option<Vec<u8>> {
+        let places = self.found(self.reader.places(chunk.id, PLACES_TRIED_MAX));
+        places.into_iter().find_map(|place| self.at(&place, chunk).filter(|bytes| chunk.verify(bytes).is_ok()))
+    }
+
+    fn in_history(&self, chunk: Content) -> Option<Vec<u8>> {
+        let places = self.found(self.reader.history_places(chunk.id, PLACES_TRIED_MAX));
+        let read = |slot: &RelPath, offset| read_slot(self.root, slot, offset, chunk_bytes(chunk)?).ok();
+        let mut found = places.into_iter().filter_map(|(row, offset)| read(&row.slot, offset));
+        found.find(|bytes| chunk.verify(bytes).is_ok())
+    }
+
+    /// Reads a chunk from a file that is still what the index says. The bytes are not verified.
+    pub fn at(&self, place: &Place, chunk: Content) -> Option<Vec<u8>> {
+        match read_range(self.root, &place.path, &place.disk, place.offset, chunk_bytes(chunk)?) {
+            Ok(bytes) => Some(bytes),
+            Err(RangeError::Gone | RangeError::Changed) => {
+                self.look_again(&place.path);
+                None
+            }
+            Err(RangeError::Failed(problem)) => {
+                tracing::debug!(folder = %self.folder.label, path = %place.path, %problem, "a chunk could not be read");
+                None
+            }
+        }
+    }
+
+    /// The body of a chunk list that the index has, not verified.
+    pub fn list(&self, list: Content) -> Option<Vec<u8>> {
+        self.found(self.reader.list_body(list.id).map(Vec::from_iter)).pop()
+    }
+
+    fn look_again(&self, path: &RelPath) {
+        self.folder.hints.hint(path.clone(), true, Instant::now());
+    }
+
+    /// Trouble with the index means that nothing is found in it; who writes it will notice.
+    fn found<T>(&self, result: Result<Vec<T>, IndexError>) -> Vec<T> {
+        result.unwrap_or_else(|error| {
+            tracing::warn!(folder = %self.folder.label, %error, "the index could not be searched for a chunk");
+            Vec::new()
+        })
+    }
+}
+
+/// The length of a chunk in memory; `None` for what is no chunk.
+fn chunk_bytes(chunk: Content) -> Option<usize> {
+    usize::try_from(chunk.size).ok().filter(|_| chunk.depth == 0 && chunk.is_plausible())
+}

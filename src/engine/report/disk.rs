@@ -1,0 +1,56 @@
+//! What lies at a path now, compared with what was seen there last.
+
+use super::path::{Known, State, Surroundings, Verdict};
+use super::words;
+use crate::core::disk::{DiskKind, DiskState};
+use crate::core::entry::Kind;
+use crate::core::ignore::{IGNORE_BYTES_MAX, IGNORE_FILE, Rules};
+use crate::core::path::RelPath;
+use crate::fs::read::read_range;
+use crate::fs::root::OpenRoot;
+
+impl Surroundings<'_> {
+    /// A disk that is not as it was when it was last looked at.
+    pub fn changed_since(&self, known: &Known) -> Option<Verdict> {
+        let now = known.disk?;
+        let before = known.record.as_ref().and_then(|r| r.disk);
+        let text = match (before, now) {
+            (None, Some(_)) => "It is new here and has not been looked at yet.",
+            (Some(_), None) => "It is gone from here, which has not been looked at yet.",
+            (Some(before), Some(now)) if !is_alike(&before, &now) => "It has just changed here and is looked at soon.",
+            _ => return None,
+        };
+        Some((State::Syncing, vec![text.to_owned()]))
+    }
+
+    /// What lies here, in words.
+    pub fn here(&self, known: &Known) -> String {
+        let Some(disk) = known.disk else { return "not known, the folder cannot be looked at".to_owned() };
+        let Some(disk) = disk else { return "nothing".to_owned() };
+        let changed = || words::ago(disk.mtime_ns / 1_000_000, self.view.asker.now_ms);
+        let author = known.record.as_ref().and_then(|r| self.view.asker.author(&r.entry.author));
+        let by = author.map(|name| format!(" by {name}")).unwrap_or_default();
+        match (disk.kind, known.record.as_ref().map(|r| &r.entry.kind)) {
+            (DiskKind::Directory, _) => "a directory".to_owned(),
+            (DiskKind::Symlink, Some(Kind::Symlink(target))) => {
+                format!("a symbolic link to {}", String::from_utf8_lossy(target).escape_debug())
+            }
+            (DiskKind::Symlink, _) => "a symbolic link".to_owned(),
+            (DiskKind::File, _) => format!("a file of {}, changed {}{by}", words::bytes(disk.size), changed()),
+        }
+    }
+}
+
+fn is_alike(before: &DiskState, now: &DiskState) -> bool {
+    before.kind == now.kind
+        && (now.kind == DiskKind::Directory || (before.size == now.size && before.mtime_ns == now.mtime_ns))
+}
+
+/// The folder's rules, as they lie on the disk.
+pub fn read_rules(root: &OpenRoot) -> Option<Rules> {
+    let path = RelPath::parse(IGNORE_FILE.as_bytes()).ok()?;
+    let disk = root.look(&path).ok().flatten()?;
+    let bytes = usize::try_from(disk.size).unwrap_or(usize::MAX).min(IGNORE_BYTES_MAX);
+    let text = read_range(root, &path, &disk, 0, bytes).ok()?;
+    Some(Rules::parse(&text).0)
+}

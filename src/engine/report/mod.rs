@@ -1,0 +1,208 @@
+//! What commands show: built from config and index, with what a running agent knows besides where one runs.
+//!
+//! | file | is about |
+//! | --- | --- |
+//! | `folder` | a folder: its state in one word and one sentence, its peers |
+//! | `path` | one path: what state it is in, and exactly why |
+//! | `peer` | one path at the peers: who has it, who does not yet and why |
+//! | `below` | a directory: what of all that is in it is not in sync |
+//! | `disk` | what lies there now, compared with what was seen last |
+//! | `waits` | why a path is not as another device has it |
+//! | `past` | history, conflict copies, the log |
+//! | `words` | times, sizes and lists in words |
+//!
+//! Architecture invariant: nothing in here changes anything, neither an index nor a folder nor the config.
+
+mod below;
+mod disk;
+mod folder;
+mod past;
+mod path;
+mod peer;
+#[cfg(test)]
+mod testing;
+mod waits;
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::api::{ConflictItem, EventItem, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status};
+use crate::config::{Config, Folder, Peer};
+use crate::core::id::{DeviceId, FolderId};
+use crate::core::path::RelPath;
+use crate::home::Home;
+use crate::index::{IndexError, Reader};
+
+pub use past::{version_at, version_id};
+
+/// What only a running agent knows, at one moment.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LiveStatus {
+    /// Address and port that peers connect to.
+    pub listening: Option<String>,
+    pub peers: BTreeMap<DeviceId, LivePeer>,
+    /// Folders that run; one that is paused or has not started yet is not in here.
+    pub folders: BTreeMap<FolderId, LiveFolder>,
+}
+
+/// A peer as the links know it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LivePeer {
+    pub connected: bool,
+    pub address: Option<String>,
+    /// When it was last connected, ms since 1970.
+    pub last_seen_ms: Option<i64>,
+    /// Since the agent started.
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+/// A running folder.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LiveFolder {
+    pub scanning: bool,
+    /// Why changes are not noticed at once; `None` while they are.
+    pub watch: Option<String>,
+    /// Why the folder has stopped itself.
+    pub halted: Option<String>,
+    /// Peers with a session in which both sides share this folder.
+    pub connected: BTreeSet<DeviceId>,
+    /// Paths that the watcher hinted at and that have not been looked at yet.
+    pub hints: u64,
+    /// Paths whose bytes are being fetched, or that are being applied.
+    pub in_flight: BTreeSet<RelPath>,
+}
+
+/// Who asks, and when.
+#[derive(Clone, Copy)]
+struct Asker<'a> {
+    home: &'a Home,
+    config: &'a Config,
+    live: Option<&'a LiveStatus>,
+    /// This device; [`DeviceId::NONE`] where it has no identity yet.
+    device: DeviceId,
+    now_ms: i64,
+}
+
+/// One folder, with its index open.
+struct View<'a> {
+    asker: Asker<'a>,
+    folder: &'a Folder,
+    reader: Reader,
+}
+
+/// This device, its folders and its peers. `live` is `None` where no agent runs: then it is what the index last knew.
+pub fn status(home: &Home, config: &Config, live: Option<&LiveStatus>) -> anyhow::Result<Status> {
+    Ok(status_of(asker(home, config, live)))
+}
+
+/// One absolute path: what state it is in, and why.
+pub fn path_status(home: &Home, config: &Config, path: &Path, live: Option<&LiveStatus>) -> anyhow::Result<PathStatus> {
+    Ok(path::status(asker(home, config, live), path))
+}
+
+/// Conflict copies in all folders.
+pub fn conflicts(home: &Home, config: &Config) -> anyhow::Result<Vec<ConflictItem>> {
+    past::conflicts(asker(home, config, None))
+}
+
+/// Earlier versions of an absolute path, or of all below it, the latest first.
+pub fn history(home: &Home, config: &Config, path: &Path) -> anyhow::Result<Vec<HistoryItem>> {
+    past::history(asker(home, config, None), path)
+}
+
+/// The latest events of all folders, oldest first.
+pub fn events(home: &Home, config: &Config, count: usize) -> anyhow::Result<Vec<EventItem>> {
+    past::events(asker(home, config, None), count)
+}
+
+fn asker<'a>(home: &'a Home, config: &'a Config, live: Option<&'a LiveStatus>) -> Asker<'a> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Asking makes no identity where there is none.
+    let device = home.identity_file().exists().then(|| super::agent::device_id(home).ok()).flatten();
+    Asker {
+        home,
+        config,
+        live,
+        device: device.unwrap_or(DeviceId::NONE),
+        now_ms: i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
+    }
+}
+
+fn status_of(asker: Asker) -> Status {
+    let mut seen: BTreeMap<DeviceId, i64> = BTreeMap::new();
+    let folders: Vec<FolderStatus> =
+        asker.config.folders.iter().map(|folder| folder::status(asker, folder, &mut seen)).collect();
+    let peers = asker.config.peers.iter().map(|peer| peer_status(asker, peer, seen.get(&peer.id).copied())).collect();
+    Status {
+        device_id: if asker.device == DeviceId::NONE { String::new() } else { asker.device.to_string() },
+        name: asker.config.name.clone(),
+        running: asker.live.is_some(),
+        listening: asker.live.and_then(|live| live.listening.clone()),
+        problems_total: folders.iter().map(|folder| folder.problems_total).sum(),
+        folders,
+        peers,
+    }
+}
+
+fn peer_status(asker: Asker, peer: &Peer, seen_ms: Option<i64>) -> PeerStatus {
+    let live = asker.live.and_then(|live| live.peers.get(&peer.id)).cloned().unwrap_or_default();
+    PeerStatus {
+        device_id: peer.id.to_string(),
+        name: peer.name.clone(),
+        connected: live.connected,
+        last_seen_ms: if live.connected { Some(asker.now_ms) } else { live.last_seen_ms.max(seen_ms) },
+        address: live.address,
+        bytes_in: live.bytes_in,
+        bytes_out: live.bytes_out,
+    }
+}
+
+impl<'a> Asker<'a> {
+    fn open(self, folder: &'a Folder) -> Result<View<'a>, IndexError> {
+        let reader = Reader::open(&self.home.index_file(&folder.id))?;
+        Ok(View { asker: self, folder, reader })
+    }
+
+    /// Name of a device for people.
+    fn name(&self, device: &DeviceId) -> String {
+        if *device == self.device {
+            return "this device".to_owned();
+        }
+        match self.config.peer(device) {
+            Some(peer) => peer.name.clone(),
+            None => format!("the device {}", device.short()),
+        }
+    }
+
+    fn names(&self, devices: &[DeviceId]) -> Vec<String> {
+        devices.iter().map(|device| self.name(device)).collect()
+    }
+
+    /// Name of whoever wrote something; `None` where that is not known.
+    fn author(&self, device: &DeviceId) -> Option<String> {
+        match *device {
+            DeviceId::NONE => None,
+            own if own == self.device => Some(self.config.name.clone()),
+            _ => Some(self.name(device)),
+        }
+    }
+}
+
+impl<'a> View<'a> {
+    fn live(&self) -> Option<&'a LiveFolder> {
+        self.asker.live.and_then(|live| live.folders.get(&self.folder.id))
+    }
+
+    /// The peers that this folder is shared with.
+    fn peers(&self) -> impl Iterator<Item = &'a Peer> {
+        let (config, folder) = (self.asker.config, self.folder);
+        config.peers.iter().filter(move |peer| config.shares(folder, &peer.id))
+    }
+
+    fn is_connected(&self, device: &DeviceId) -> bool {
+        self.live().is_some_and(|live| live.connected.contains(device))
+    }
+}

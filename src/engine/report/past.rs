@@ -1,0 +1,273 @@
+//! What was: earlier versions in history, conflict copies, the log.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use sha2::{Digest, Sha256};
+
+use super::folder::{CONFLICTS_MAX, unreadable};
+use super::{Asker, View};
+use crate::api::{ConflictItem, EventItem, HistoryItem, When};
+use crate::config::Folder;
+use crate::core::conflict;
+use crate::core::id::hex;
+use crate::core::path::RelPath;
+use crate::index::{EVENTS_MAX, EventRow, HistoryRow, IndexError, Reader};
+
+/// Versions that are listed at once.
+const VERSIONS_MAX: usize = 10_000;
+/// Bytes of a hash in the id of a version: enough for all that one history holds.
+const ID_BYTES: usize = 6;
+const DAY_MS: i64 = 24 * 3600 * 1000;
+
+/// The id by which people name a version in history: hexadecimal digits.
+pub fn version_id(row: &HistoryRow) -> String {
+    hex(&Sha256::digest(row.slot.as_bytes())[..ID_BYTES])
+}
+
+/// The version of a path that `when` names; `None` where history has none.
+pub fn version_at(reader: &Reader, path: &RelPath, when: &When) -> Result<Option<HistoryRow>, IndexError> {
+    let versions = reader.history_of(path)?;
+    Ok(match when {
+        When::Latest => versions.into_iter().next(),
+        // What was displaced first after that time lay there at that time.
+        When::AtMs(ms) => versions.into_iter().take_while(|row| row.displaced_ms > *ms).last(),
+        When::Id(id) => {
+            let id = id.to_ascii_lowercase();
+            let mut fitting = versions.into_iter().filter(|row| version_id(row).starts_with(&id));
+            let first = fitting.next();
+            if fitting.next().is_some() { None } else { first }
+        }
+    })
+}
+
+/// Conflict copies in all folders.
+pub fn conflicts(asker: Asker) -> anyhow::Result<Vec<ConflictItem>> {
+    let of_folder = |view: &View| -> Result<Vec<ConflictItem>, IndexError> {
+        let records = view.reader.conflict_copies(CONFLICTS_MAX)?;
+        let item = |record: crate::index::Record| {
+            let entry = record.entry;
+            Some(ConflictItem {
+                folder: view.folder.label.clone(),
+                original: conflict::original_of(&entry.path)?.to_string(),
+                path: entry.path.to_string(),
+                mtime_ms: entry.mtime_ns / 1_000_000,
+                bytes: entry.kind.content().map_or(0, |content| content.size),
+                device: asker.author(&entry.author),
+            })
+        };
+        Ok(records.into_iter().filter_map(item).collect())
+    };
+    all_folders(asker, of_folder)
+}
+
+/// The latest events of all folders, oldest first.
+pub fn events(asker: Asker, count: usize) -> anyhow::Result<Vec<EventItem>> {
+    let of_folder = |view: &View| -> Result<Vec<EventItem>, IndexError> {
+        let rows = view.reader.last_events(count.min(EVENTS_MAX))?;
+        Ok(rows.into_iter().map(|row| event(view, row)).collect())
+    };
+    let mut events = all_folders(asker, of_folder)?;
+    events.sort_by_key(|event| event.time_ms);
+    Ok(events.split_off(events.len().saturating_sub(count)))
+}
+
+/// Earlier versions of an absolute path, or of all below it, the latest first.
+pub fn history(asker: Asker, path: &Path) -> anyhow::Result<Vec<HistoryItem>> {
+    let folder = asker
+        .config
+        .folder_at(path)
+        .with_context(|| format!("{} is in none of your folders; 'p2psync folder list' shows them", path.display()))?;
+    let rest = path.strip_prefix(&folder.path).map(|rest| rest.as_os_str().as_bytes()).unwrap_or_default();
+    let rel = if rest.is_empty() { None } else { Some(RelPath::parse(rest).context("no history is kept of this")?) };
+    let of_folder = |view: &View| -> Result<Vec<HistoryItem>, IndexError> {
+        let mut rows = view.reader.history_below(rel.as_ref(), VERSIONS_MAX)?;
+        if let Some(rel) = &rel {
+            rows.extend(view.reader.history_of(rel)?);
+        }
+        rows.sort_by(|a, b| b.displaced_ms.cmp(&a.displaced_ms).then_with(|| b.slot.cmp(&a.slot)));
+        let log = view.reader.last_events(EVENTS_MAX)?;
+        rows.into_iter().map(|row| version(view, &log, row)).collect()
+    };
+    match asker.open(folder).and_then(|view| of_folder(&view)) {
+        Err(error) if !error.is_missing() => bail!(unreadable(&error)),
+        items => Ok(items.unwrap_or_default()),
+    }
+}
+
+fn version(view: &View, log: &[EventRow], row: HistoryRow) -> Result<HistoryItem, IndexError> {
+    // What displaced it was logged at the same moment.
+    let logged = log.iter().rev().find(|e| e.at_ms == row.displaced_ms && e.path.as_ref() == Some(&row.path));
+    let displaced_by = match logged {
+        _ if !row.by_remote => Some(view.asker.config.name.clone()),
+        Some(event) => from_device(view, &event.text).map(|(name, _)| name),
+        None => None,
+    };
+    let is_deleted = match logged {
+        Some(event) => event.kind == "deleted",
+        None => view.reader.record(&row.path)?.is_none_or(|record| !record.entry.is_live()),
+    };
+    Ok(HistoryItem {
+        id: version_id(&row),
+        path: row.path.to_string(),
+        folder: view.folder.label.clone(),
+        displaced_ms: row.displaced_ms,
+        mtime_ms: row.disk.mtime_ns / 1_000_000,
+        bytes: row.disk.size,
+        displaced_by,
+        reason: if is_deleted { "deleted" } else { "replaced" }.to_owned(),
+        expires_ms: Some(row.displaced_ms.saturating_add(i64::from(view.asker.config.sync.history_days) * DAY_MS)),
+    })
+}
+
+fn event(view: &View, row: EventRow) -> EventItem {
+    let (device, text) = match from_device(view, &row.text) {
+        Some((name, text)) => (Some(name), text),
+        None => (None, row.text),
+    };
+    let text = match &row.path {
+        Some(path) => format!("{path}: {text}"),
+        None => text,
+    };
+    EventItem {
+        time_ms: row.at_ms,
+        folder: Some(view.folder.label.clone()),
+        kind: row.kind,
+        path: row.path.map(|path| path.to_string()),
+        device,
+        text,
+    }
+}
+
+/// The peer that a line of the log speaks of by its short id, and the line with the peer's name in place of that.
+fn from_device(view: &View, text: &str) -> Option<(String, String)> {
+    view.asker.config.peers.iter().find_map(|peer| {
+        let short = peer.id.short();
+        let is_word = |word: &str| word.trim_end_matches([';', ':', ',', '.']) == short;
+        text.split(' ').any(is_word).then(|| (peer.name.clone(), text.replacen(&short, &peer.name, 1)))
+    })
+}
+
+/// What all folders have; a folder whose index can't be read is left out with a warning, unless none can.
+fn all_folders<T>(asker: Asker, read: impl Fn(&View) -> Result<Vec<T>, IndexError>) -> anyhow::Result<Vec<T>> {
+    let (mut all, mut failed) = (Vec::new(), Vec::new());
+    for folder in &asker.config.folders {
+        match asker.open(folder).and_then(|view| read(&view)) {
+            Ok(items) => all.extend(items),
+            Err(error) if error.is_missing() => {}
+            Err(error) => failed.push((folder, error)),
+        }
+    }
+    for (folder, error) in &failed {
+        let Folder { label, .. } = folder;
+        tracing::warn!("the folder {label} is left out: {}", unreadable(error));
+    }
+    match failed.first() {
+        Some((_, error)) if failed.len() == asker.config.folders.len() => bail!(unreadable(error)),
+        _ => Ok(all),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    fn displaced(world: &mut World, slot: &str, path: &str, at_ms: i64) -> HistoryRow {
+        let row = HistoryRow {
+            slot: rel(slot),
+            path: rel(path),
+            content: None,
+            disk: slot_disk(12),
+            author: ME,
+            displaced_ms: at_ms,
+            by_remote: true,
+        };
+        world.index.add_history(&row).unwrap();
+        row
+    }
+
+    #[test]
+    fn history_lists_a_path_or_all_below_it_with_who_displaced_it() {
+        let mut world = World::running(&[]);
+        displaced(&mut world, "1", "d/a", 100);
+        displaced(&mut world, "2", "d/a", 200);
+        displaced(&mut world, "3", "d/b", 150);
+        displaced(&mut world, "4", "d-x", 999);
+        let log = format!("updated by {}; the old version is in history", DESK.short());
+        world.index.log(100, "updated", Some(&rel("d/a")), &log).unwrap();
+        world.index.log(200, "deleted", Some(&rel("d/a")), &format!("deleted by {}", PHONE.short())).unwrap();
+        let items = history(world.asker(), &world.place("d/a")).unwrap();
+        let told: Vec<_> =
+            items.iter().map(|i| (i.displaced_ms, i.reason.as_str(), i.displaced_by.as_deref())).collect();
+        assert_eq!(told, [(200, "deleted", Some("phone")), (100, "replaced", Some("desk"))]);
+        assert_eq!((items[0].bytes, items[0].mtime_ms, items[0].path.as_str()), (12, 7, "d/a"));
+        let days = i64::from(world.config.sync.history_days);
+        assert_eq!(items[0].expires_ms, Some(200 + days * DAY_MS));
+        let of = |path: &str| history(world.asker(), &world.place(path)).unwrap().len();
+        assert_eq!((of("d"), of(""), of("none")), (3, 4, 0));
+        assert!(history(world.asker(), Path::new("/elsewhere")).is_err());
+    }
+
+    #[test]
+    fn a_version_is_found_by_time_or_id() {
+        let mut world = World::alone();
+        let rows: Vec<HistoryRow> =
+            [(1, 100), (2, 200), (3, 300)].map(|(n, at)| displaced(&mut world, &n.to_string(), "a", at)).to_vec();
+        let view = world.view();
+        let at = |when| version_at(&view.reader, &rel("a"), &when).unwrap().map(|row| row.displaced_ms);
+        assert_eq!(at(When::Latest), Some(300));
+        for (ms, displaced) in [(50, Some(100)), (100, Some(200)), (250, Some(300)), (300, None)] {
+            assert_eq!(at(When::AtMs(ms)), displaced, "{ms}");
+        }
+        let id = version_id(&rows[1]);
+        assert_eq!(at(When::Id(id.to_uppercase())), Some(200));
+        assert_eq!(at(When::Id(id[..8].to_owned())), Some(200));
+        // What fits several names none.
+        assert_eq!(at(When::Id(String::new())), None);
+    }
+
+    #[test]
+    fn conflict_copies_are_told_with_their_originals_and_authors() {
+        let mut world = World::running(&[]);
+        let copy = format!("d/a.conflict-20261122-140312-{}.txt", DESK.short());
+        let entry = crate::core::entry::Entry { author: DESK, mtime_ns: 9_000_000, ..file(&copy, b"123") };
+        world.index.put(&entry, Some(slot_disk(3)), crate::index::Mark::Here, 1).unwrap();
+        world.add("b.conflict-x.txt", b"1");
+        let found = conflicts(world.asker()).unwrap();
+        assert_eq!(found.len(), 1);
+        let item = &found[0];
+        assert_eq!((item.path.as_str(), item.original.as_str()), (copy.as_str(), "d/a.txt"));
+        assert_eq!((item.mtime_ms, item.bytes, item.device.as_deref()), (9, 3, Some("desk")));
+    }
+
+    #[test]
+    fn the_log_names_devices_and_paths() {
+        let mut world = World::running(&[]);
+        world.index.log(1, "added", Some(&rel("a")), "added here").unwrap();
+        world.index.log(2, "received", Some(&rel("b")), &format!("received from {}", DESK.short())).unwrap();
+        world.index.log(3, "halted", None, "the disk is gone").unwrap();
+        let told = events(world.asker(), 2).unwrap();
+        let texts: Vec<&str> = told.iter().map(|e| e.text.as_str()).collect();
+        assert_eq!(texts, ["b: received from desk", "the disk is gone"]);
+        assert_eq!(told[0].device.as_deref(), Some("desk"));
+        assert_eq!(told[0].folder.as_deref(), Some("Docs"));
+        assert_eq!(events(world.asker(), 99).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn an_index_that_is_missing_is_empty_and_a_broken_one_an_error() {
+        let mut world = World::running(&[]);
+        let file = world.home.index_file(&folder());
+        world.index = crate::index::Index::in_memory(EPOCH).unwrap();
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{suffix}", file.display()));
+        }
+        assert_eq!(events(world.asker(), 9).unwrap(), []);
+        assert_eq!(history(world.asker(), &world.place("a")).unwrap(), []);
+        std::fs::write(&file, vec![7; 5000]).unwrap();
+        assert!(events(world.asker(), 9).unwrap_err().to_string().contains("damaged"));
+        assert!(history(world.asker(), &world.place("a")).is_err());
+    }
+}

@@ -1,0 +1,291 @@
+//! Gives peers the chunks and lists that they ask for.
+//!
+//! One task per peer answers its requests in their order, reading at most one frame ahead of what the link takes, so a
+//! slow peer holds nothing up but itself. Disk work runs on blocking threads, a few at a time for all peers.
+//!
+//! Architecture invariant: only what the index announces in the very folder is served, and only while the file is what
+//! the index says. The answer to anything else is the same, whatever the reason.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+
+use super::folder::FolderHandle;
+use super::local::Local;
+use crate::core::content::{ChunkList, Content, ContentId, LIST_BYTES_MAX};
+use crate::core::id::{DeviceId, FolderId};
+use crate::core::path::RelPath;
+use crate::index::{Place, Reader};
+use crate::net::NetError;
+use crate::net::frame::{Chunks, Frame, Request, WantedContent};
+use crate::net::outbox::Outbox;
+
+/// Bytes of one answer: small enough that control frames and other answers get their turn.
+const ANSWER_BYTES: usize = 256 * 1024;
+/// Requests of one peer that wait: those of several folders at once.
+const REQUESTS_WAITING_MAX: usize = 256;
+/// Memory in bytes that one peer's waiting requests take at most.
+const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What an item of a request takes without its path.
+const ITEM_BYTES: usize = 96;
+/// Answers read from disk at the same time, for all peers.
+const READS_MAX: usize = 4;
+/// Connections to one folder's index that are kept for the next answer.
+const READERS_KEPT_MAX: usize = 2;
+/// Chunk lists that one answer keeps at hand: the way from the root of a file to its leaves, and a neighbour's.
+const LISTS_KEPT_MAX: usize = 8;
+
+/// Serves all folders to all peers.
+#[derive(Clone)]
+pub struct Server(Arc<Inner>);
+
+struct Inner {
+    runtime: Handle,
+    disk: Semaphore,
+    readers: Mutex<HashMap<FolderId, Vec<Reader>>>,
+    lines: Mutex<BTreeMap<DeviceId, Line>>,
+}
+
+/// The requests of one peer.
+struct Line {
+    requests: mpsc::Sender<Waiting>,
+    bytes: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+struct Waiting {
+    folder: FolderHandle,
+    outbox: Outbox,
+    request: Request,
+    bytes: usize,
+}
+
+impl Server {
+    /// Serves on the runtime's threads.
+    pub fn new(runtime: Handle) -> Self {
+        let (readers, lines) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { runtime, disk: Semaphore::new(READS_MAX), readers, lines }))
+    }
+
+    /// Takes the request of a peer that the folder is shared with. Never waits: what is too much at once is answered
+    /// as not here. False where the peer does not even take that in: its link should be closed.
+    pub fn request(&self, folder: &FolderHandle, peer: DeviceId, request: Request) -> bool {
+        let outbox = {
+            let links = folder.links.read().unwrap_or_else(PoisonError::into_inner);
+            links.get(&peer).map(|link| link.outbox.clone())
+        };
+        // Without a link there is nobody to answer.
+        let Some(outbox) = outbox else { return true };
+        let bytes = bytes_of(&request);
+        let waiting = Waiting { folder: folder.clone(), outbox, request, bytes };
+        let Some(Waiting { outbox, request, .. }) = self.enqueue(peer, waiting) else { return true };
+        tracing::debug!(folder = %folder.label, peer = %peer.short(), "a peer asks for too much at once");
+        let items = (0..).zip(&request.items).map(|(at, _)| at).collect();
+        outbox.control(&Frame::NotHere { request: request.id, items }).is_ok()
+    }
+
+    /// Forgets a folder that has stopped.
+    pub fn forget_folder(&self, folder: &FolderId) {
+        lock(&self.0.readers).remove(folder);
+    }
+
+    /// The link of a peer is gone: what it asked for is no longer read.
+    pub fn link_down(&self, peer: DeviceId) {
+        if let Some(line) = lock(&self.0.lines).remove(&peer) {
+            line.task.abort();
+        }
+    }
+
+    /// Ends all serving.
+    pub async fn stop(&self) {
+        let lines = std::mem::take(&mut *lock(&self.0.lines));
+        for line in lines.into_values() {
+            line.task.abort();
+            // An aborted task says nothing but that.
+            let _ = line.task.await;
+        }
+    }
+
+    /// Gives back what does not fit.
+    fn enqueue(&self, peer: DeviceId, waiting: Waiting) -> Option<Waiting> {
+        let mut lines = lock(&self.0.lines);
+        let line = lines.entry(peer).or_insert_with(|| self.start_line());
+        let bytes = waiting.bytes;
+        if line.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= WAITING_BYTES_MAX {
+            match line.requests.try_send(waiting) {
+                Ok(()) => return None,
+                Err(mpsc::error::TrySendError::Full(back) | mpsc::error::TrySendError::Closed(back)) => {
+                    line.bytes.fetch_sub(bytes, Ordering::Relaxed);
+                    return Some(back);
+                }
+            }
+        }
+        line.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        Some(waiting)
+    }
+
+    fn start_line(&self) -> Line {
+        let (requests, mut inbox) = mpsc::channel::<Waiting>(REQUESTS_WAITING_MAX);
+        let bytes = Arc::<AtomicUsize>::default();
+        let (inner, count) = (self.0.clone(), bytes.clone());
+        let task = self.0.runtime.spawn(async move {
+            while let Some(waiting) = inbox.recv().await {
+                let taken = waiting.bytes;
+                if let Err(error) = inner.answer(waiting).await {
+                    tracing::debug!(%error, "a request was not answered");
+                }
+                count.fetch_sub(taken, Ordering::Relaxed);
+            }
+        });
+        Line { requests, bytes, task }
+    }
+}
+
+impl Inner {
+    async fn answer(self: &Arc<Self>, waiting: Waiting) -> Result<(), NetError> {
+        let Waiting { folder, outbox, request, .. } = waiting;
+        let mut lists = Lists::default();
+        let (id, items) = (request.id, Arc::new(request.items));
+        let mut from = 0;
+        while from < items.len() {
+            let Ok(turn) = self.disk.acquire().await else { return Err(NetError::Closed) };
+            let (inner, folder, wanted) = (self.clone(), folder.clone(), items.clone());
+            let read = tokio::task::spawn_blocking(move || {
+                let answer = inner.read(&folder, &wanted, from, &mut lists);
+                (answer, lists)
+            });
+            // A reader that panicked has told so; its peer finds the link closed.
+            let (answer, kept) = read.await.map_err(|_| NetError::Closed)?;
+            (lists, from) = (kept, answer.upto);
+            drop(turn);
+            if !answer.chunks.is_empty() {
+                outbox.bulk(&Frame::Chunks(Chunks { request: id, items: answer.chunks })).await?;
+            }
+            if !answer.not_here.is_empty() {
+                outbox.bulk(&Frame::NotHere { request: id, items: answer.not_here }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one frame full of what was asked for.
+    fn read(&self, folder: &FolderHandle, items: &[WantedContent], from: usize, lists: &mut Lists) -> Answer {
+        let reader = lock(&self.readers).get_mut(&folder.id).and_then(Vec::pop);
+        let reader = reader.filter(|reader| reader.path() == folder.index_path);
+        let reader = reader.map_or_else(|| Reader::open(&folder.index_path), Ok);
+        let answer = match (&reader, folder.root.open()) {
+            (Ok(reader), Ok(root)) => fill(&Local { folder, root: &root, reader }, items, from, lists),
+            (reader, root) => {
+                let (index, disk) = (reader.as_ref().err(), root.err());
+                tracing::debug!(folder = %folder.label, ?index, ?disk, "nothing can be served");
+                let rest = from..items.len();
+                Answer { not_here: rest.map(|at| at as u16).collect(), upto: items.len(), ..Answer::default() }
+            }
+        };
+        if let Ok(reader) = reader {
+            let mut readers = lock(&self.readers);
+            let kept = readers.entry(folder.id.clone()).or_default();
+            if kept.len() < READERS_KEPT_MAX && !folder.stop.load(Ordering::Relaxed) {
+                kept.push(reader);
+            }
+        }
+        answer
+    }
+}
+
+/// Lists that were read for the last chunks: neighbours are asked for together.
+#[derive(Default)]
+struct Lists(HashMap<ContentId, ChunkList>);
+
+impl Lists {
+    fn get(&mut self, local: &Local, list: Content) -> Option<&ChunkList> {
+        if !self.0.contains_key(&list.id) {
+            let read = ChunkList::parse(list, &local.list(list)?).ok()?;
+            if self.0.len() >= LISTS_KEPT_MAX {
+                self.0.clear();
+            }
+            self.0.insert(list.id, read);
+        }
+        self.0.get(&list.id)
+    }
+}
+
+/// One frame full of answers.
+#[derive(Default)]
+struct Answer {
+    chunks: Vec<(u16, Bytes)>,
+    not_here: Vec<u16>,
+    /// The first item that is not answered yet.
+    upto: usize,
+}
+
+fn fill(local: &Local, items: &[WantedContent], from: usize, lists: &mut Lists) -> Answer {
+    let mut answer = Answer { upto: from, ..Answer::default() };
+    let mut filled = 0;
+    for (at, wanted) in (0u16..).zip(items).skip(from) {
+        let expected = if wanted.content.depth == 0 { wanted.content.size as usize } else { LIST_BYTES_MAX };
+        if filled > 0 && filled + expected > ANSWER_BYTES {
+            break;
+        }
+        match one(local, wanted, lists) {
+            Some(bytes) => {
+                filled += bytes.len();
+                answer.chunks.push((at, bytes.into()));
+            }
+            None => answer.not_here.push(at),
+        }
+        answer.upto += 1;
+    }
+    answer
+}
+
+/// One chunk or list; `None` for every reason not to give it.
+fn one(local: &Local, wanted: &WantedContent, lists: &mut Lists) -> Option<Vec<u8>> {
+    let content = wanted.content;
+    if !content.is_plausible() {
+        return None;
+    }
+    if content.depth > 0 {
+        let announced = local.reader.is_announced(content.id).ok()?;
+        return local.list(content).filter(|_| announced);
+    }
+    let hinted = wanted.hint.as_ref().and_then(|(path, offset)| hinted_place(local, content, path, *offset, lists));
+    hinted.and_then(|place| read_reliably(local, &place, content)).or_else(|| local.chunk(content))
+}
+
+/// A look that was too close to a write may have missed one: what is read there is verified.
+fn read_reliably(local: &Local, place: &Place, chunk: Content) -> Option<Vec<u8>> {
+    let bytes = local.at(place, chunk)?;
+    (place.disk.ctime_ns != 0 || chunk.verify(&bytes).is_ok()).then_some(bytes)
+}
+
+/// The place that a hint names, if the index says that the chunk lies just there.
+fn hinted_place(local: &Local, chunk: Content, path: &RelPath, offset: u64, lists: &mut Lists) -> Option<Place> {
+    let record = local.reader.record(path).ok()?.filter(|record| record.is_held())?;
+    let whole = record.entry.kind.content()?;
+    let place = Place { path: path.clone(), disk: record.disk?, offset };
+    let (mut at, mut rest) = (whole, offset);
+    while at.depth > 0 {
+        let list = lists.get(local, at)?;
+        at = *list.children().iter().find(|child| {
+            let is_it = rest < child.size;
+            rest -= if is_it { 0 } else { child.size };
+            is_it
+        })?;
+    }
+    (at == chunk && rest == 0).then_some(place)
+}
+
+fn bytes_of(request: &Request) -> usize {
+    let path = |item: &WantedContent| item.hint.as_ref().map_or(0, |(path, _)| path.as_bytes().len());
+    request.items.iter().map(|item| ITEM_BYTES + path(item)).sum()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
