@@ -254,6 +254,8 @@ fn a_folder_that_goes_away_halts_and_nothing_counts_as_deleted() {
     let world = World::running(PATIENCE);
     world.write("a", b"a");
     world.wait("the file", |w| w.live().contains("a"));
+    assert_eq!(world.count(|i| matches!(i, Input::Halted(None))), 1);
+    world.reported();
     std::fs::rename(world.handle.root.path(), world.dir.path().join("away")).unwrap();
     world.wait("the halt", |w| w.count(|i| matches!(i, Input::Halted(Some(text)) if text.contains("missing"))) == 1);
     std::fs::create_dir(world.handle.root.path()).unwrap();
