@@ -67,8 +67,11 @@ impl<'a> Report<'a> {
         }
         let observations = std::mem::take(&mut self.observations);
         let paths: Vec<RelPath> = observations.iter().map(|o| o.path.clone()).collect();
+        // The folder's thread releases the claims once it has taken them in.
         let is_sent = self.shared.send(Input::Observed(observations));
-        self.shared.hints.release(&paths);
+        if !is_sent {
+            self.shared.hints.release(&paths);
+        }
         is_sent
     }
 }
@@ -290,7 +293,7 @@ pub fn is_applying(shared: &Shared, path: &RelPath) -> bool {
     shared.applying.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
 }
 
-/// Has a path looked at again soon, where somebody else is at it now.
+/// Has a path looked at again soon, where nothing can be said of it now.
 pub fn put_off(shared: &Shared, look: Look) {
     shared.hints.again(look, Instant::now() + PUT_OFF);
 }

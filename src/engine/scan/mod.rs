@@ -9,8 +9,9 @@
 //! Architecture invariant: nothing is reported as absent because of a look at a folder that is not there. Every
 //! absence is seen a second time, in a folder that has just been opened by its path and has its marker.
 //!
-//! Architecture invariant: a path is claimed from before the look at it until its report is queued, so reports of one
-//! path come in the order of the looks.
+//! Architecture invariant: a path is claimed from before the look at it until the folder has taken in what is reported
+//! of it. So reports of one path come in the order of the looks, and whether something is news is decided against an
+//! index that knows of the look before.
 
 mod examine;
 mod paths;
