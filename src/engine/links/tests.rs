@@ -295,7 +295,7 @@ async fn a_link_comes_back_after_a_drop_and_after_a_restart() {
     let config = LinkConfig { listen: b.links.address(), ..b.config.clone() };
     let started = std::time::Instant::now();
     b.links.stop().await;
-    assert!(started.elapsed() < Duration::from_millis(500));
+    assert!(started.elapsed() < Duration::from_secs(1));
     assert_eq!((at_a.next().await, at_b.next().await), ("lost".into(), "lost".into()));
     let b = Device::start_with(config, b.identity).await;
     let mut at_b = b.run_folder("photos");
@@ -304,7 +304,7 @@ async fn a_link_comes_back_after_a_drop_and_after_a_restart() {
 
 #[tokio::test]
 async fn a_newer_connection_takes_the_place_of_the_older_one_which_is_lost_first() {
-    let (a, b) = pair_of_devices().await;
+    let (b, a) = pair_of_devices().await;
     let address = a.links.address();
     let mut at_a = a.run_folder("photos");
     let older = a.linked(b.id).await;
