@@ -242,7 +242,7 @@ fn what_is_below_an_unreadable_directory_or_ignored_is_left_alone() {
     world.reported();
     *world.handle.rules.write().unwrap() = Arc::new(Rules::parse(b"*.log").0);
     std::fs::remove_file(world.at("z.log")).unwrap();
-    std::fs::set_permissions(world.at("secret"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(world.at("secret"), std::fs::Permissions::from_mode(0o0)).unwrap();
     assert!(world.scan());
     let reported = world.reported();
     std::fs::set_permissions(world.at("secret"), std::fs::Permissions::from_mode(0o700)).unwrap();
