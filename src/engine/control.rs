@@ -215,7 +215,10 @@ impl Control {
         let config = match added {
             Ok(Ok(config)) => config,
             Ok(Err(error)) => {
-                return failed(format!("paired with {}, but it could not be added to the config: {error}", paired.name));
+                return failed(format!(
+                    "paired with {}, but it could not be added to the config: {error}",
+                    paired.name
+                ));
             }
             Err(error) => return failed(error.to_string()),
         };

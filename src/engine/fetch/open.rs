@@ -4,7 +4,6 @@
 //! what waits to be written is bounded by the windows, whatever a peer sends.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,44 +18,35 @@ pub(super) const SILENCE: Duration = Duration::from_secs(60);
 /// A request takes this long at most, also at a peer that sends other things meanwhile.
 const REQUEST_LIFE: Duration = Duration::from_secs(600);
 
-/// Ids of requests are unique in the whole agent, so that an answer finds its folder.
-static NEXT_REQUEST: AtomicU32 = AtomicU32::new(1);
-
 /// See the module.
 #[derive(Default)]
 pub(super) struct OpenRequests(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    requests: HashMap<u32, OpenRequest>,
+    /// By the peer and the id on its link.
+    requests: HashMap<(DeviceId, u32), OpenRequest>,
     /// When a peer last sent something that it had been asked for.
     heard: HashMap<DeviceId, Instant>,
 }
 
 struct OpenRequest {
-    peer: DeviceId,
     asked: Instant,
     /// `None` for what has been answered.
     items: Vec<Option<Content>>,
 }
 
 impl OpenRequests {
-    /// Notes what a peer is about to be asked for: the id of the request.
-    pub fn add(&self, peer: DeviceId, items: &[Content], now: Instant) -> u32 {
-        let id = NEXT_REQUEST.fetch_add(1, Ordering::Relaxed);
+    /// Notes what a peer is about to be asked for. Gives back what an earlier request with this id still waits for.
+    pub fn add(&self, peer: DeviceId, id: u32, items: &[Content], now: Instant) -> Vec<Content> {
         let items = items.iter().copied().map(Some).collect();
-        self.lock().requests.insert(id, OpenRequest { peer, asked: now, items });
-        id
-    }
-
-    /// True where an answer to this request is waited for.
-    pub fn expects(&self, peer: DeviceId, request: u32) -> bool {
-        self.lock().requests.get(&request).is_some_and(|r| r.peer == peer)
+        let earlier = self.lock().requests.insert((peer, id), OpenRequest { asked: now, items });
+        earlier.into_iter().flat_map(|r| r.items).flatten().collect()
     }
 
     /// How many requests a peer has still to answer.
     pub fn count(&self, peer: DeviceId) -> usize {
-        self.lock().requests.values().filter(|r| r.peer == peer).count()
+        self.lock().requests.keys().filter(|(to, _)| *to == peer).count()
     }
 
     /// Takes those of a peer's chunks that it was asked for. What is longer than asked for is cut to nothing, so that
@@ -80,8 +70,8 @@ impl OpenRequests {
     /// Gives up on a peer: all that it has not answered.
     pub fn take_peer(&self, peer: DeviceId) -> Vec<Content> {
         let mut state = self.lock();
-        let mut taken: Vec<(u32, OpenRequest)> = state.requests.extract_if(|_, r| r.peer == peer).collect();
-        taken.sort_by_key(|(id, _)| *id);
+        let mut taken: Vec<_> = state.requests.extract_if(|(to, _), _| *to == peer).collect();
+        taken.sort_by_key(|((_, id), r)| (r.asked, *id));
         taken.into_iter().flat_map(|(_, r)| r.items).flatten().collect()
     }
 
@@ -89,11 +79,13 @@ impl OpenRequests {
     pub fn take_overdue(&self, now: Instant) -> Vec<(DeviceId, Content)> {
         let mut state = self.lock();
         let State { requests, heard } = &mut *state;
-        let overdue = requests.extract_if(|_, r| {
-            let since = heard.get(&r.peer).copied().unwrap_or(r.asked).max(r.asked);
+        let overdue = requests.extract_if(|(peer, _), r| {
+            let since = heard.get(peer).copied().unwrap_or(r.asked).max(r.asked);
             now.saturating_duration_since(since) >= SILENCE || now.saturating_duration_since(r.asked) >= REQUEST_LIFE
         });
-        overdue.flat_map(|(_, r)| r.items.into_iter().flatten().map(move |content| (r.peer, content))).collect()
+        let each =
+            |((peer, _), r): ((DeviceId, u32), OpenRequest)| r.items.into_iter().flatten().map(move |c| (peer, c));
+        overdue.flat_map(each).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -103,10 +95,10 @@ impl OpenRequests {
 
 impl State {
     fn take(&mut self, peer: DeviceId, request: u32, at: u16, now: Instant) -> Option<Content> {
-        let open = self.requests.get_mut(&request).filter(|r| r.peer == peer)?;
+        let open = self.requests.get_mut(&(peer, request))?;
         let content = open.items.get_mut(usize::from(at))?.take()?;
         if open.items.iter().all(Option::is_none) {
-            self.requests.remove(&request);
+            self.requests.remove(&(peer, request));
         }
         self.heard.insert(peer, now);
         Some(content)
@@ -129,15 +121,17 @@ mod tests {
         let open = OpenRequests::default();
         let now = Instant::now();
         let wanted = [Content::of_chunk(b"one"), Content::of_chunk(b"two")];
-        let id = open.add(PEER, &wanted, now);
-        assert!(open.expects(PEER, id) && !open.expects(OTHER, id) && !open.expects(PEER, id.wrapping_sub(1)));
-        assert_eq!(open.take_chunks(OTHER, chunks(id, &[(0, b"one")]), now), []);
-        assert_eq!(open.take_chunks(PEER, chunks(id.wrapping_sub(1), &[(0, b"one")]), now), []);
-        let sent = chunks(id, &[(0, b"one"), (0, b"one"), (2, b"x")]);
+        assert_eq!(open.add(PEER, 5, &wanted, now), []);
+        assert_eq!(open.take_chunks(OTHER, chunks(5, &[(0, b"one")]), now), []);
+        assert_eq!(open.take_chunks(PEER, chunks(4, &[(0, b"one")]), now), []);
+        let sent = chunks(5, &[(0, b"one"), (0, b"one"), (2, b"x")]);
         assert_eq!(open.take_chunks(PEER, sent, now), [(wanted[0], Bytes::from_static(b"one"))]);
-        let too_long = chunks(id, &[(1, b"two and more")]);
+        let too_long = chunks(5, &[(1, b"two and more")]);
+        assert_eq!(open.count(PEER), 1);
         assert_eq!(open.take_chunks(PEER, too_long, now), [(wanted[1], Bytes::new())]);
-        assert_eq!((open.count(PEER), open.expects(PEER, id)), (0, false));
+        assert_eq!(open.count(PEER), 0);
+        open.add(PEER, 6, &wanted, now);
+        assert_eq!(open.add(PEER, 6, &wanted[..1], now), wanted);
     }
 
     #[test]
@@ -145,18 +139,17 @@ mod tests {
         let open = OpenRequests::default();
         let start = Instant::now();
         let wanted = [Content::of_chunk(b"a"), Content::of_chunk(b"b"), Content::of_chunk(b"c")];
-        let id = open.add(PEER, &wanted, start);
+        open.add(PEER, 1, &wanted, start);
         let mut at = start + SILENCE - Duration::from_secs(1);
         assert_eq!(open.take_overdue(at), []);
-        assert_eq!(open.take_not_here(PEER, id, &[1], at), [wanted[1]]);
+        assert_eq!(open.take_not_here(PEER, 1, &[1], at), [wanted[1]]);
         at += SILENCE;
         assert_eq!(open.take_overdue(at), [(PEER, wanted[0]), (PEER, wanted[2])]);
-        let first = open.add(PEER, &wanted[..1], at);
+        open.add(PEER, 2, &wanted[..1], at);
         let later = at + REQUEST_LIFE;
-        let second = open.add(PEER, &wanted[1..], later - Duration::from_secs(2));
-        open.take_not_here(PEER, second, &[0], later - Duration::from_secs(1));
+        open.add(PEER, 3, &wanted[1..], later - Duration::from_secs(2));
+        open.take_not_here(PEER, 3, &[0], later - Duration::from_secs(1));
         assert_eq!(open.take_overdue(later), [(PEER, wanted[0])]);
-        assert!(!open.expects(PEER, first) && open.expects(PEER, second));
         assert_eq!(open.take_peer(OTHER), []);
         assert_eq!(open.take_peer(PEER), [wanted[2]]);
     }

@@ -213,7 +213,7 @@ fn one_way(from: &Device, to: &Device, mut wire: Wire) {
     from.runtime.spawn(write_loop(queue, FrameWriter::new(near, Arc::default())));
     let hello = DeviceHello { protocol: 1, name: String::new(), agent: String::new(), folders: vec![] };
     outbox.control(&Frame::Hello(hello)).unwrap();
-    from.folder.links.write().unwrap().insert(to.id, LinkHandle { peer: to.id, outbox });
+    from.folder.links.write().unwrap().insert(to.id, LinkHandle::new(to.id, outbox));
     let (peer, folder, fetcher, server) = (from.id, to.folder.clone(), to.fetcher.clone(), to.server.clone());
     let asked = from.asked.clone();
     from.runtime.spawn(async move {
