@@ -117,12 +117,14 @@ impl Running {
         let (serve, handle) = (self.server.clone(), self.handle.clone());
         let gone = self.server.clone();
         let fetcher = || self.fetcher.clone();
-        let (chunks, not_here, up, down) = (fetcher(), fetcher(), fetcher(), fetcher());
+        let (chunks, not_here, expects) = (fetcher(), fetcher(), fetcher());
+        let (up, down) = (fetcher(), fetcher());
         FolderPorts {
             inputs: self.handle.inputs.clone(),
             serve: Arc::new(move |peer, request| serve.request(&handle, peer, request)),
             chunks: Arc::new(move |peer, frame| chunks.chunks(peer, frame)),
             not_here: Arc::new(move |peer, request, items| not_here.not_here(peer, request, &items)),
+            expects: Arc::new(move |peer, request| expects.expects(peer, request)),
             link_up: Arc::new(move |peer| up.link_up(peer)),
             link_down: Arc::new(move |peer| {
                 down.link_down(peer);

@@ -44,11 +44,6 @@ pub use pairing::{JoinError, Showing};
 
 /// How long a goodbye may take, all links together.
 const STOP_TIME: Duration = Duration::from_millis(400);
-/// Folders that one link can tell apart in request ids: several times what a hello can name.
-const SLOTS_MAX: usize = 1 << 12;
-/// Bits of a request id that count requests; far more than can be under way.
-const COUNTER_BITS: u32 = 20;
-
 /// A connected peer, for sending.
 #[derive(Clone)]
 pub struct LinkHandle {
@@ -63,18 +58,9 @@ pub type LinkTable = Arc<RwLock<BTreeMap<DeviceId, LinkHandle>>>;
 /// What the handles of one link share.
 #[derive(Default)]
 struct LinkShared {
-    requests: Mutex<RequestIds>,
     ending: Ending,
     /// The link is down, or going down.
     over: AtomicBool,
-}
-
-/// Hands out request ids that carry the folder: its slot above, a counter below.
-#[derive(Default)]
-struct RequestIds {
-    slots: Vec<FolderId>,
-    replaced: usize,
-    counter: u32,
 }
 
 /// Tells a link to end, once.
@@ -87,16 +73,6 @@ struct Ending {
 impl LinkHandle {
     pub fn new(peer: DeviceId, outbox: Outbox) -> Self {
         Self { peer, outbox, shared: Arc::default() }
-    }
-
-    /// A new id for a request about this folder; by it the answers find their way back.
-    pub fn next_request(&self, folder: &FolderId) -> u32 {
-        self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).next(folder)
-    }
-
-    /// The folder for which this id was handed out.
-    pub fn folder_of(&self, request: u32) -> Option<FolderId> {
-        self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).folder(request)
     }
 
     /// Ends the link; the peer is told the reason if it still listens.
@@ -121,30 +97,6 @@ impl Ending {
     fn tell(&self, reason: &str) {
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| reason.to_owned());
         self.told.notify_one();
-    }
-}
-
-impl RequestIds {
-    fn next(&mut self, folder: &FolderId) -> u32 {
-        let slot = self.slots.iter().position(|known| known == folder).unwrap_or_else(|| self.add(folder));
-        self.counter = (self.counter + 1) % (1 << COUNTER_BITS);
-        (slot as u32) << COUNTER_BITS | self.counter
-    }
-
-    /// The slot of a folder that has none; where all are taken, the oldest goes.
-    fn add(&mut self, folder: &FolderId) -> usize {
-        if self.slots.len() < SLOTS_MAX {
-            self.slots.push(folder.clone());
-            return self.slots.len() - 1;
-        }
-        let slot = self.replaced % SLOTS_MAX;
-        self.replaced += 1;
-        self.slots[slot] = folder.clone();
-        slot
-    }
-
-    fn folder(&self, request: u32) -> Option<FolderId> {
-        self.slots.get((request >> COUNTER_BITS) as usize).cloned()
     }
 }
 
@@ -190,6 +142,8 @@ pub type ServePort = Arc<dyn Fn(DeviceId, Request) -> bool + Send + Sync>;
 pub type ChunksPort = Arc<dyn Fn(DeviceId, Chunks) + Send + Sync>;
 /// Takes the id and items of a request that a peer can't serve.
 pub type NotHerePort = Arc<dyn Fn(DeviceId, u32, Vec<u16>) + Send + Sync>;
+/// Says whether an answer to this request of ours is waited for.
+pub type ExpectsPort = Arc<dyn Fn(DeviceId, u32) -> bool + Send + Sync>;
 /// Hears of a link.
 pub type LinkPort = Arc<dyn Fn(DeviceId) + Send + Sync>;
 
@@ -200,6 +154,7 @@ pub struct FolderPorts {
     pub serve: ServePort,
     pub chunks: ChunksPort,
     pub not_here: NotHerePort,
+    pub expects: ExpectsPort,
     pub link_up: LinkPort,
     pub link_down: LinkPort,
 }

@@ -201,7 +201,7 @@ impl Session {
             Frame::Request(request) => self.take_request(request)?,
             Frame::Chunks(chunks) => self.take_chunks(chunks),
             Frame::NotHere { request, items } => {
-                if let Some(active) = self.handle.folder_of(request).and_then(|folder| self.active.get(&folder)) {
+                if let Some(active) = self.asker(request) {
                     (active.ports.not_here)(self.peer, request, items);
                 }
             }
@@ -236,8 +236,13 @@ impl Session {
         if (active.ports.serve)(self.peer, request) { Ok(()) } else { Err(LinkError::Greedy) }
     }
 
+    /// The folder that asked this peer with this request.
+    fn asker(&self, request: u32) -> Option<&Active> {
+        self.active.values().find(|active| (active.ports.expects)(self.peer, request))
+    }
+
     fn take_chunks(&mut self, chunks: Chunks) {
-        if let Some(active) = self.handle.folder_of(chunks.request).and_then(|folder| self.active.get(&folder)) {
+        if let Some(active) = self.asker(chunks.request) {
             (active.ports.chunks)(self.peer, chunks);
         }
     }

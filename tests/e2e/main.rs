@@ -1,0 +1,13 @@
+//! Real processes on real disks and sockets, seen only from outside: the `p2psync` command and the files in folders.
+
+mod changes;
+mod commands;
+mod conflicts;
+mod first_sync;
+mod harness;
+mod interrupted;
+mod names;
+mod pairing;
+mod safety;
+mod several;
+mod tree;
