@@ -64,10 +64,8 @@ impl Fetching {
     }
 
     /// Sends one request. False where the link has failed.
-    fn request(&mut self, link: &LinkHandle, items: Vec<Content>, now: Instant) -> bool {
-        let id = link.next_request(&self.folder.id);
-        let earlier = self.open.add(link.peer, id, &items, now);
-        earlier.into_iter().for_each(|content| self.wants.requeue(content));
+    fn request(&self, link: &LinkHandle, items: Vec<Content>, now: Instant) -> bool {
+        let id = self.open.add(link.peer, &items, now);
         let items = items.into_iter().map(|content| WantedContent { content, hint: self.wants.hint(content) });
         let request = Request { id, folder: self.folder.id.clone(), items: items.collect() };
         let sent = link.outbox.control(&Frame::Request(request));

@@ -95,6 +95,11 @@ impl Fetcher {
         self.tell(Event::LinkDown(peer));
     }
 
+    /// True where this folder has asked the peer with this request: how an answer finds its folder.
+    pub fn expects(&self, peer: DeviceId, request: u32) -> bool {
+        self.open.expects(peer, request)
+    }
+
     /// Contents from a peer. What was not asked for is dropped here.
     pub fn chunks(&self, peer: DeviceId, chunks: Chunks) {
         let taken = self.open.take_chunks(peer, chunks, Instant::now());

@@ -4,6 +4,7 @@
 //! what waits to be written is bounded by the windows, whatever a peer sends.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,13 +19,15 @@ pub(super) const SILENCE: Duration = Duration::from_secs(60);
 /// A request takes this long at most, also at a peer that sends other things meanwhile.
 const REQUEST_LIFE: Duration = Duration::from_secs(600);
 
+/// Ids of requests are unique in the whole agent, so that an answer finds its folder.
+static NEXT_REQUEST: AtomicU32 = AtomicU32::new(1);
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct OpenRequests(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// By the peer and the id on its link.
     requests: HashMap<(DeviceId, u32), OpenRequest>,
     /// When a peer last sent something that it had been asked for.
     heard: HashMap<DeviceId, Instant>,
@@ -37,11 +40,17 @@ struct OpenRequest {
 }
 
 impl OpenRequests {
-    /// Notes what a peer is about to be asked for. Gives back what an earlier request with this id still waits for.
-    pub fn add(&self, peer: DeviceId, id: u32, items: &[Content], now: Instant) -> Vec<Content> {
+    /// Notes what a peer is about to be asked for: the id of the request.
+    pub fn add(&self, peer: DeviceId, items: &[Content], now: Instant) -> u32 {
+        let id = NEXT_REQUEST.fetch_add(1, Ordering::Relaxed);
         let items = items.iter().copied().map(Some).collect();
-        let earlier = self.lock().requests.insert((peer, id), OpenRequest { asked: now, items });
-        earlier.into_iter().flat_map(|r| r.items).flatten().collect()
+        self.lock().requests.insert((peer, id), OpenRequest { asked: now, items });
+        id
+    }
+
+    /// True where an answer of this peer to this request is waited for.
+    pub fn expects(&self, peer: DeviceId, request: u32) -> bool {
+        self.lock().requests.contains_key(&(peer, request))
     }
 
     /// How many requests a peer has still to answer.
@@ -121,17 +130,16 @@ mod tests {
         let open = OpenRequests::default();
         let now = Instant::now();
         let wanted = [Content::of_chunk(b"one"), Content::of_chunk(b"two")];
-        assert_eq!(open.add(PEER, 5, &wanted, now), []);
-        assert_eq!(open.take_chunks(OTHER, chunks(5, &[(0, b"one")]), now), []);
-        assert_eq!(open.take_chunks(PEER, chunks(4, &[(0, b"one")]), now), []);
-        let sent = chunks(5, &[(0, b"one"), (0, b"one"), (2, b"x")]);
+        let id = open.add(PEER, &wanted, now);
+        assert!(open.expects(PEER, id) && !open.expects(OTHER, id) && !open.expects(PEER, id.wrapping_sub(1)));
+        assert_eq!(open.take_chunks(OTHER, chunks(id, &[(0, b"one")]), now), []);
+        assert_eq!(open.take_chunks(PEER, chunks(id.wrapping_sub(1), &[(0, b"one")]), now), []);
+        let sent = chunks(id, &[(0, b"one"), (0, b"one"), (2, b"x")]);
         assert_eq!(open.take_chunks(PEER, sent, now), [(wanted[0], Bytes::from_static(b"one"))]);
-        let too_long = chunks(5, &[(1, b"two and more")]);
+        let too_long = chunks(id, &[(1, b"two and more")]);
         assert_eq!(open.count(PEER), 1);
         assert_eq!(open.take_chunks(PEER, too_long, now), [(wanted[1], Bytes::new())]);
-        assert_eq!(open.count(PEER), 0);
-        open.add(PEER, 6, &wanted, now);
-        assert_eq!(open.add(PEER, 6, &wanted[..1], now), wanted);
+        assert_eq!((open.count(PEER), open.expects(PEER, id)), (0, false));
     }
 
     #[test]
@@ -139,17 +147,18 @@ mod tests {
         let open = OpenRequests::default();
         let start = Instant::now();
         let wanted = [Content::of_chunk(b"a"), Content::of_chunk(b"b"), Content::of_chunk(b"c")];
-        open.add(PEER, 1, &wanted, start);
+        let id = open.add(PEER, &wanted, start);
         let mut at = start + SILENCE - Duration::from_secs(1);
         assert_eq!(open.take_overdue(at), []);
-        assert_eq!(open.take_not_here(PEER, 1, &[1], at), [wanted[1]]);
+        assert_eq!(open.take_not_here(PEER, id, &[1], at), [wanted[1]]);
         at += SILENCE;
         assert_eq!(open.take_overdue(at), [(PEER, wanted[0]), (PEER, wanted[2])]);
-        open.add(PEER, 2, &wanted[..1], at);
+        let first = open.add(PEER, &wanted[..1], at);
         let later = at + REQUEST_LIFE;
-        open.add(PEER, 3, &wanted[1..], later - Duration::from_secs(2));
-        open.take_not_here(PEER, 3, &[0], later - Duration::from_secs(1));
+        let second = open.add(PEER, &wanted[1..], later - Duration::from_secs(2));
+        open.take_not_here(PEER, second, &[0], later - Duration::from_secs(1));
         assert_eq!(open.take_overdue(later), [(PEER, wanted[0])]);
+        assert!(!open.expects(PEER, first) && open.expects(PEER, second));
         assert_eq!(open.take_peer(OTHER), []);
         assert_eq!(open.take_peer(PEER), [wanted[2]]);
     }
