@@ -84,7 +84,8 @@ impl Running {
         let mut machine = folder::state_machine(index, start.settings, rules)?;
         if let Ok(open) = handle.root.open() {
             stage::sweep(&open)?;
-            if !opened.was_clean {
+            // A lost index accounts for nothing that lies in history.
+            if !opened.was_clean || !machine.index().state()?.scanned {
                 let found = recover::recover(&open, machine.index());
                 machine.handle(Input::History { found, expired: Vec::new() }, super::clock::now())?;
             }

@@ -299,6 +299,7 @@ impl Folder {
         }
         self.suspicious = false;
         self.after_crash = false;
+        self.pass.want();
         let state = self.index.state()?;
         if !state.scanned {
             self.index.set_found(state.epoch, state.last_seq)?;

@@ -90,7 +90,8 @@ pub(super) fn retry_delay_ms(kind: ProblemKind, attempts: u32) -> i64 {
 impl Folder {
     /// Begins as much work as there is room for.
     pub(super) fn pump(&mut self, now: Now) -> Result<(), IndexError> {
-        if !self.pass.wanted || self.halted || !self.index.state()?.scanned {
+        // After a crash the disk may hold what the index does not know yet: nothing is done before a scan has seen it.
+        if !self.pass.wanted || self.halted || self.after_crash || !self.index.state()?.scanned {
             return Ok(());
         }
         while self.works.len() < WORKS_MAX && self.pass.wanted {
