@@ -180,3 +180,126 @@ pub(super) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::core::action::{Displace, Expected};
+    use crate::core::content::Content;
+    use crate::engine::folder::Event;
+    use crate::engine::hints::{FullJob, Job, Look};
+    use crate::engine::testing::{self, path};
+    use crate::fs::stage;
+
+    /// A file that stands where something is to be put.
+    fn expected(root: &OpenRoot, name: &str, bytes: &[u8]) -> Option<Expected> {
+        let disk = root.look(&path(name)).unwrap()?;
+        Some(Expected { disk, content: Some(Content::of_chunk(bytes).id), displace: Displace::History })
+    }
+
+    fn place(name: &str, bytes: &[u8], expect: Option<Expected>) -> Action {
+        let content = Content::of_chunk(bytes);
+        Action::PlaceFile { path: path(name), content, copy: 0, mtime_ns: 1_000_000_007, mode: 0o644, expect }
+    }
+
+    fn outcomes(events: &mut tokio::sync::mpsc::Receiver<Event>) -> Vec<(WorkId, Outcome)> {
+        match events.blocking_recv() {
+            Some(Event::Input(Input::Applied(outcomes))) => outcomes,
+            _ => panic!("something else than outcomes"),
+        }
+    }
+
+    #[test]
+    fn actions_are_carried_out_in_order_and_all_are_answered() {
+        let (_dir, handle, mut events) = testing::folder("");
+        let (sender, actions) = std::sync::mpsc::channel();
+        let root = handle.root.open().unwrap();
+        for work in 0..700 {
+            let bytes = work.to_string();
+            stage::stage_small(&root, Content::of_chunk(bytes.as_bytes()), 0, bytes.as_bytes()).unwrap();
+            sender.send((2 * work, Action::CreateDirectory { path: path(&bytes), mode: 0o755, expect: None })).unwrap();
+            sender.send((2 * work + 1, place(&format!("{bytes}/f"), bytes.as_bytes(), None))).unwrap();
+        }
+        let thread = spawn(handle.clone(), actions);
+        let mut all = Vec::new();
+        while all.len() < 1400 {
+            all.extend(outcomes(&mut events));
+        }
+        assert!(all.iter().map(|(work, _)| *work).eq(0..1400));
+        assert!(all.iter().all(|(_, outcome)| matches!(outcome, Outcome::Done { disk: Some(_), .. })));
+        drop(sender);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn what_a_program_still_writes_into_a_displaced_file_becomes_a_copy() {
+        let (_dir, handle, mut events) = testing::folder("");
+        let (sender, actions) = std::sync::mpsc::channel();
+        let root = handle.root.open().unwrap();
+        for name in ["a", "b"] {
+            std::fs::write(handle.root.path().join(name), "old").unwrap();
+        }
+        let mut writer = std::fs::OpenOptions::new().append(true).open(handle.root.path().join("a")).unwrap();
+        for (work, name, new) in [(1, "a", &b"new a"[..]), (2, "b", b"new b")] {
+            stage::stage_small(&root, Content::of_chunk(new), 0, new).unwrap();
+            sender.send((work, place(name, new, expected(&root, name, b"old")))).unwrap();
+        }
+        let thread = spawn(handle.clone(), actions);
+        let mut displaced = Vec::new();
+        while displaced.len() < 2 {
+            displaced.extend(outcomes(&mut events));
+        }
+        writer.write_all(b" and more").unwrap();
+        drop(sender);
+        thread.join().unwrap();
+        let Job::Paths(looks) = handle.hints.next(&handle.stop) else { panic!() };
+        let [Look { path: copy, .. }] = &looks[..] else { panic!("{looks:?}") };
+        assert_eq!(crate::core::conflict::original_of(copy), Some(path("a")));
+        assert_eq!(std::fs::read_to_string(handle.root.path().join(copy.to_string())).unwrap(), "old and more");
+        let (_, Outcome::Done { displaced: Some(slot), .. }) = &displaced[0] else { panic!("{displaced:?}") };
+        let dropped = events.blocking_recv();
+        assert!(
+            matches!(dropped, Some(Event::Input(Input::History { expired, .. })) if expired == [slot.name.clone()])
+        );
+    }
+
+    #[test]
+    fn without_the_folder_everything_fails_and_the_scan_is_told() {
+        let (_dir, handle, mut events) = testing::folder("");
+        let (sender, actions) = std::sync::mpsc::channel();
+        std::fs::remove_dir_all(handle.root.path()).unwrap();
+        sender.send((1, place("a", b"", None))).unwrap();
+        let thread = spawn(handle.clone(), actions);
+        let failed = outcomes(&mut events);
+        assert!(matches!(&failed[..], [(1, Outcome::Failed(problem))] if problem.kind == ProblemKind::InTheWay));
+        assert!(matches!(handle.hints.next_full(&handle.stop, SECOND_LOOK), FullJob::Asked(_)));
+        handle.stop.store(true, Ordering::Relaxed);
+        thread.join().unwrap();
+        assert!(!handle.root.path().exists());
+    }
+
+    #[test]
+    fn what_comes_back_finds_a_free_name_even_without_its_directory() {
+        let (_dir, handle, _events) = testing::folder("");
+        let root = handle.root.open().unwrap();
+        std::fs::create_dir(handle.root.path().join("d")).unwrap();
+        let mut copies = std::collections::BTreeSet::new();
+        for content in ["1", "2", "3"] {
+            std::fs::write(handle.root.path().join("d/a"), content).unwrap();
+            let expect = expected(&root, "d/a", content.as_bytes()).unwrap();
+            let context = ApplyContext { device: handle.device, now_ms: 1 };
+            let done = apply(&root, &context, vec![(1, Action::Remove { path: path("d/a"), expect })]);
+            let (_, Outcome::Done { displaced: Some(slot), .. }) = &done[0] else { panic!("{done:?}") };
+            if content == "3" {
+                std::fs::rename(handle.root.path().join("d"), handle.root.path().join("e")).unwrap();
+                std::fs::write(handle.root.path().join("d"), "").unwrap();
+            }
+            let state = DiskState { mtime_ns: 0, ..slot.disk };
+            copies.insert(beside(&root, &slot.name, &path("d/a"), &state, handle.device, None).unwrap());
+        }
+        assert_eq!(copies.len(), 3);
+        assert_eq!(copies.iter().filter(|copy| copy.parent().is_none()).count(), 1);
+    }
+}

@@ -1,5 +1,7 @@
 //! Finds chunks in what is on this disk already: in the folder's files, and in its history.
 
+use std::time::Instant;
+
 use crate::core::content::Content;
 use crate::core::path::RelPath;
 use crate::fs::read::{RangeError, read_range, read_slot};
@@ -58,7 +60,7 @@ impl Local<'_> {
     }
 
     fn look_again(&self, path: &RelPath) {
-        tracing::debug!(folder = %self.folder.label, %path, "it is no longer what the index says");
+        self.folder.hints.hint(path.clone(), true, Instant::now());
     }
 
     /// Trouble with the index means that nothing is found in it; who writes it will notice.

@@ -26,3 +26,6 @@ mod retention;
 mod running;
 mod scan;
 mod serve;
+
+#[cfg(test)]
+mod testing;

@@ -106,7 +106,7 @@ fn examine(
         return Ok(None);
     };
     // Nobody writes here while the agent starts, so the moment of the look does not matter.
-    let (id, content) = match read::examine_slot(root, slot, i64::MAX, &mut Vec::new(), &AtomicBool::new(false)) {
+    let (id, content) = match read::examine_slot(root, slot, i64::MAX / 2, &mut Vec::new(), &AtomicBool::new(false)) {
         ReadOutcome::Hashed(file) => (file.content.id, Some(file.content)),
         ReadOutcome::Link { target, .. } => (ContentId::of_link(&target), None),
         ReadOutcome::Directory(_) | ReadOutcome::Gone => return Ok(None),
@@ -206,5 +206,185 @@ fn row(found: &Unaccounted, author: DeviceId) -> HistoryRow {
         author,
         displaced_ms: found.displaced_ms,
         by_remote: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    use super::*;
+    use crate::core::action::{Action, Displace, Expected};
+    use crate::core::entry::{Entry, Kind};
+    use crate::core::id::EpochId;
+    use crate::core::message::Announced;
+    use crate::core::version::VersionVector;
+    use crate::engine::folder::FolderHandle;
+    use crate::engine::testing::{self, path};
+    use crate::fs::apply::{ApplyContext, Step, apply_watched};
+    use crate::fs::stage;
+    use crate::index::{Index, Mark};
+
+    const PEER: DeviceId = DeviceId([2; 32]);
+    const CONTEXT: ApplyContext = ApplyContext { device: DeviceId([1; 32]), now_ms: 1_700_000_000_000 };
+    const STEPS: [Step; 5] = [Step::Prepared, Step::Checked, Step::InSlot, Step::Swapped, Step::Settled];
+
+    struct Crashed {
+        _dir: tempfile::TempDir,
+        handle: FolderHandle,
+        root: OpenRoot,
+        index: Index,
+    }
+
+    impl Crashed {
+        /// A folder with a file `a` that holds `old`, and in the index what a peer has there.
+        fn new(rival: Option<Entry>) -> Self {
+            let (dir, handle, _) = testing::folder("");
+            let at = handle.root.path().join("a");
+            std::fs::write(&at, "old").unwrap();
+            let past = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_500_000_000);
+            std::fs::File::open(&at).unwrap().set_modified(past).unwrap();
+            let root = handle.root.open().unwrap();
+            let mut index = Index::in_memory(EpochId(1)).unwrap();
+            let disk = root.look(&path("a")).unwrap();
+            index.put(&entry(Some(b"old"), 1, 0), disk, Mark::Here, 0).unwrap();
+            index.set_scanned().unwrap();
+            if let Some(entry) = rival {
+                index.put_rival(PEER, &Announced { entry, seq: 1, held: true }).unwrap();
+            }
+            stage::stage_small(&root, Content::of_chunk(b"new"), 0, b"new").unwrap();
+            Self { _dir: dir, handle, root, index }
+        }
+
+        fn expected(&self, displace: Displace) -> Expected {
+            let disk = self.root.look(&path("a")).unwrap().unwrap();
+            Expected { disk, content: Some(Content::of_chunk(b"old").id), displace }
+        }
+
+        /// Carries out an action as far as to the step.
+        fn cut_off(&self, action: Action, at: Step) {
+            let cut = catch_unwind(AssertUnwindSafe(|| {
+                apply_watched(&self.root, &CONTEXT, vec![(1, action)], &mut |step, _| {
+                    if step == at {
+                        resume_unwind(Box::new("cut off"));
+                    }
+                })
+            }));
+            drop(cut);
+        }
+
+        fn replace(&self, displace: Displace, at: Step) {
+            let expect = Some(self.expected(displace));
+            let content = Content::of_chunk(b"new");
+            self.cut_off(Action::PlaceFile { path: path("a"), content, copy: 0, mtime_ns: 1, mode: 0o644, expect }, at);
+        }
+
+        /// What is in the tree, with the bytes of files.
+        fn tree(&self) -> Vec<String> {
+            let mut all: Vec<String> = std::fs::read_dir(self.handle.root.path())
+                .unwrap()
+                .map(|item| item.unwrap().path())
+                .filter(|at| at.is_file())
+                .map(|at| {
+                    let text = std::fs::read_to_string(&at).unwrap();
+                    format!("{} {text}", at.file_name().unwrap().to_string_lossy())
+                })
+                .collect();
+            all.sort();
+            all
+        }
+
+        fn recover(&self) -> Vec<Vec<u8>> {
+            let rows = recover(&self.root, &self.index);
+            rows.iter().map(|row| read::read_slot(&self.root, &row.slot, 0, row.disk.size as usize).unwrap()).collect()
+        }
+
+        fn slots(&self) -> usize {
+            let mut count = 0;
+            let sink = &mut |batch: Vec<_>| {
+                count += batch.len();
+                ControlFlow::Continue(())
+            };
+            history::slots(&self.root, sink).unwrap();
+            count
+        }
+    }
+
+    /// An entry at `a` with as many events of ours and of the peer's.
+    fn entry(bytes: Option<&[u8]>, ours: u64, theirs: u64) -> Entry {
+        let kind = bytes.map_or(Kind::Deleted, |bytes| Kind::File(Content::of_chunk(bytes)));
+        let version = VersionVector::new().with(EpochId(1), ours).with(EpochId(2), theirs);
+        Entry { kind, version, author: PEER, mtime_ns: 1_500_000_000_000_000_000, ..Entry::nothing(path("a")) }
+    }
+
+    #[test]
+    fn a_replacement_cut_off_anywhere_loses_nothing_and_makes_no_copies() {
+        for step in STEPS {
+            let folder = Crashed::new(Some(entry(Some(b"new"), 1, 1)));
+            folder.replace(Displace::History, step);
+            let rows = folder.recover();
+            let is_done = matches!(step, Step::Swapped | Step::Settled);
+            let (tree, slots, staged) =
+                if is_done { ("a new", vec![b"old".to_vec()], 0) } else { ("a old", vec![], 1) };
+            assert_eq!((folder.tree(), rows), (vec![tree.to_owned()], slots), "{step:?}");
+            assert_eq!(stage::staged(&folder.root).unwrap().len(), staged, "{step:?}");
+        }
+    }
+
+    #[test]
+    fn a_concurrent_version_cut_off_before_it_became_a_copy_becomes_one() {
+        for step in STEPS {
+            let folder = Crashed::new(Some(entry(Some(b"new"), 0, 1)));
+            let copy = crate::core::conflict::conflict_name(&path("a"), 1_500_000_000_000_000_000, PEER, None).unwrap();
+            folder.replace(Displace::ConflictCopy(copy.clone()), step);
+            assert_eq!(folder.recover(), Vec::<Vec<u8>>::new(), "{step:?}");
+            let is_done = matches!(step, Step::Swapped | Step::Settled);
+            let tree = if is_done { vec!["a new".into(), format!("{copy} old")] } else { vec!["a old".to_owned()] };
+            assert_eq!((folder.tree(), folder.slots()), (tree, 0), "{step:?}");
+        }
+    }
+
+    #[test]
+    fn a_removal_cut_off_is_history_if_it_was_wanted_and_undone_if_not() {
+        for (rival, tree, slots) in [(true, vec![], 1), (false, vec!["a old".to_owned()], 0)] {
+            let folder = Crashed::new(rival.then(|| entry(None, 1, 1)));
+            folder
+                .cut_off(Action::Remove { path: path("a"), expect: folder.expected(Displace::History) }, Step::Swapped);
+            assert_eq!((folder.recover().len(), folder.tree(), folder.slots()), (slots, tree, slots));
+        }
+    }
+
+    #[test]
+    fn an_edit_that_came_out_at_the_moment_of_the_swap_comes_back_beside_its_path() {
+        let folder = Crashed::new(Some(entry(Some(b"new"), 1, 1)));
+        let expect = Some(folder.expected(Displace::History));
+        let content = Content::of_chunk(b"new");
+        let action = Action::PlaceFile { path: path("a"), content, copy: 0, mtime_ns: 1, mode: 0o644, expect };
+        let at = folder.handle.root.path().join("a");
+        let cut = catch_unwind(AssertUnwindSafe(|| {
+            apply_watched(&folder.root, &CONTEXT, vec![(1, action)], &mut |step, _| match step {
+                Step::Checked => std::fs::write(&at, "edit of the user").unwrap(),
+                Step::Swapped => resume_unwind(Box::new("cut off")),
+                _ => {}
+            })
+        }));
+        assert!(cut.is_err());
+        assert_eq!(folder.recover(), Vec::<Vec<u8>>::new());
+        let tree = folder.tree();
+        assert_eq!((tree.len(), folder.slots()), (2, 0));
+        assert!(tree[0] == "a new" && tree[1].starts_with("a.conflict-") && tree[1].ends_with("edit of the user"));
+    }
+
+    #[test]
+    fn a_lost_index_makes_history_of_what_is_named_so() {
+        let folder = Crashed::new(Some(entry(Some(b"new"), 1, 1)));
+        folder.replace(Displace::History, Step::Settled);
+        let index = Index::in_memory(EpochId(9)).unwrap();
+        let rows = recover(&folder.root, &index);
+        assert_eq!((rows.len(), &rows[0].path, rows[0].content), (1, &path("a"), Some(Content::of_chunk(b"old"))));
+        let mut index = index;
+        index.add_history(&rows[0]).unwrap();
+        assert_eq!(recover(&folder.root, &index), []);
+        assert_eq!(folder.tree(), ["a new"]);
     }
 }

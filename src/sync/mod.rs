@@ -6,7 +6,8 @@
 //!
 //! | file | is about |
 //! | --- | --- |
-//! | `observe` | what a scan saw: local edits, deletions once they have settled |
+//! | `observe` | what a scan saw: local edits become events |
+//! | `vanish` | what a scan no longer saw: moves, and deletions once they have settled |
 //! | `peers` | sessions: hello, index batches both ways, acknowledgements |
 //! | `rollback` | noticing that our own index went back in time |
 //! | `proof` | digests compared with peers, unequal buckets repaired |
@@ -30,6 +31,7 @@ mod plan;
 mod proof;
 mod rollback;
 mod rules;
+mod vanish;
 mod want;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,6 +84,8 @@ pub struct Folder {
     suspicious: bool,
     /// When the newest missing path was seen missing; deletions wait from then on.
     missing_since_ms: Option<u64>,
+    /// Files that have vanished and may turn up under another name, by inode.
+    vanished: BTreeMap<u64, RelPath>,
     /// Until then deletions are not held: the user has confirmed them.
     confirmed_until_ms: u64,
     /// Paths whose last observation seemed older than what was known.
@@ -118,6 +122,7 @@ impl Folder {
             halted: false,
             suspicious: false,
             missing_since_ms,
+            vanished: BTreeMap::new(),
             confirmed_until_ms: 0,
             doubted: BTreeSet::new(),
             changed_mono_ms: 0,

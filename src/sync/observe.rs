@@ -4,7 +4,6 @@ use crate::core::content::ContentId;
 use crate::core::decide::{self, Decision};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::entry::{Entry, Kind, MODE_MASK, Stamp};
-use crate::core::guard;
 use crate::core::id::{DeviceId, EpochId};
 use crate::core::ignore::IGNORE_FILE;
 use crate::core::path::RelPath;
@@ -12,12 +11,14 @@ use crate::core::problem::{Problem, ProblemKind};
 use crate::core::version::COUNT_MAX;
 use crate::index::{IndexError, Mark, Record};
 
-use super::{DELETE_SETTLE_MS, Folder, Now, Observation, Output, Seen};
+use super::{Folder, Now, Observation, Output, Seen};
 
 /// Paths remembered as looked at twice; more are simply believed.
 const DOUBTED_MAX: usize = 10_000;
-/// Deletions announced in one transaction.
-const SETTLE_BATCH: usize = 2000;
+/// Vanished files remembered by inode; more are announced as deletions of their own, and found by content.
+const VANISHED_MAX: usize = 100_000;
+/// Files of one content looked at to find where a vanished one went.
+const TWINS_MAX: usize = 16;
 
 impl Folder {
     pub(super) fn observe(&mut self, observations: Vec<Observation>, now: Now) -> Result<(), IndexError> {
@@ -150,6 +151,9 @@ impl Folder {
         self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
         self.index.drop_removal(path)?;
         self.touch(now);
+        if let Some(content) = entry.kind.content() {
+            self.note_move(disk.inode, content, now)?;
+        }
         if !is_first_scan && !entry.kind.is_directory() {
             let kind = if ours.entry.is_live() { "changed" } else { "added" };
             self.report(kind, Some(path), format!("{kind} here"), now)?;
@@ -194,6 +198,16 @@ impl Folder {
         let was_here = matches!(ours.mark, Mark::Here | Mark::Suspect | Mark::Kept) && ours.disk.is_some();
         if !was_here || self.adopt_rival(path, &ours, &Kind::Deleted, None, now)? {
             return Ok(());
+        }
+        let (content, inode) = (ours.entry.kind.content(), ours.disk.map(|disk| disk.inode));
+        if let (Some(content), Some(inode)) = (content, inode) {
+            let twins = self.index.holders(content.id, TWINS_MAX)?;
+            if twins.iter().any(|r| r.entry.path != *path && r.disk.is_some_and(|disk| disk.inode == inode)) {
+                return self.announce_deletion(&ours, true, now);
+            }
+            if self.vanished.len() < VANISHED_MAX {
+                self.vanished.insert(inode, path.clone());
+            }
         }
         self.index.set_disk(path, None, Mark::Missing, now.wall_ms())?;
         self.missing_since_ms = Some(now.mono_ms);
@@ -266,79 +280,6 @@ impl Folder {
             self.tell_found();
         }
         self.index.set_note("last_scan_ms", Some(&now.wall_ms().to_string()))
-    }
-
-    /// Announces vanished paths as deleted, children before parents, unless that would be most of the folder.
-    pub(super) fn settle_missing(&mut self, now: Now) -> Result<(), IndexError> {
-        let Some(since) = self.missing_since_ms else { return Ok(()) };
-        if now.mono_ms < since + DELETE_SETTLE_MS || self.halted || !self.index.state()?.scanned {
-            return Ok(());
-        }
-        let missing = self.index.missing(SETTLE_BATCH)?;
-        if missing.is_empty() {
-            self.missing_since_ms = None;
-            return Ok(());
-        }
-        if self.holds_local_deletions(now)? {
-            self.missing_since_ms = None;
-            return Ok(());
-        }
-        for path in missing {
-            let ours = self.ours(&path)?;
-            let entry = decide::deleted(&ours.entry, self.epoch()?, self.index.next_seq());
-            self.index.put(&entry, None, Mark::Here, now.wall_ms())?;
-            let moved = match ours.entry.kind.content() {
-                Some(content) => !self.index.holders(content.id, 1)?.is_empty(),
-                None => false,
-            };
-            if !moved {
-                self.index.note_removal(now.wall_ms(), &path)?;
-            }
-            if !ours.entry.kind.is_directory() {
-                let (kind, text) = if moved {
-                    ("moved", "moved or one of several copies deleted here")
-                } else {
-                    ("deleted", "deleted here")
-                };
-                self.report(kind, Some(&path), text.into(), now)?;
-            }
-            self.index.set_todo(&path, true)?;
-        }
-        self.pass.want();
-        self.touch(now);
-        Ok(())
-    }
-
-    /// True where the missing paths are so much of the folder that the user is asked first.
-    fn holds_local_deletions(&mut self, now: Now) -> Result<bool, IndexError> {
-        let candidates = self.index.count_marked(Mark::Missing)?;
-        let before = self.index.removals_since(now.wall_ms() - guard::WINDOW_MS)?;
-        let totals = self.index.totals()?;
-        let live = totals.files + totals.directories + totals.symlinks;
-        if self.is_confirmed(now) || !guard::is_mass_removal(self.settings.guard, candidates, before, live) {
-            return Ok(false);
-        }
-        let moved = self.count_moved_missing()?;
-        if !guard::is_mass_removal(self.settings.guard, candidates - moved, before, live) {
-            return Ok(false);
-        }
-        self.hold_missing(now)?;
-        Ok(true)
-    }
-
-    /// Missing files whose content lies elsewhere in the folder: they were moved, or are copies.
-    fn count_moved_missing(&mut self) -> Result<u64, IndexError> {
-        let (mut after, mut moved) = (None, 0);
-        loop {
-            let page = self.index.marked(Mark::Missing, after.as_ref(), SETTLE_BATCH)?;
-            let Some(last) = page.last() else { return Ok(moved) };
-            after = Some(last.entry.path.clone());
-            for record in page {
-                if let Some(content) = record.entry.kind.content() {
-                    moved += u64::from(!self.index.holders(content.id, 1)?.is_empty());
-                }
-            }
-        }
     }
 }
 

@@ -232,7 +232,7 @@ impl Device {
             }
             Action::Remove { path, expect } => match self.disk.get(path) {
                 Some(node) if node.state().is_unchanged_since(&expect.disk) => {
-                    let displaced = self.to_history(path, now_ns);
+                    let displaced = self.move_to_history(path, now_ns);
                     Outcome::Done { disk: None, displaced, conflict: None, rescued: None }
                 }
                 _ => changed,
@@ -271,7 +271,7 @@ impl Device {
         }
     }
 
-    fn to_history(&mut self, path: &RelPath, now_ns: i64) -> Option<Slot> {
+    fn move_to_history(&mut self, path: &RelPath, now_ns: i64) -> Option<Slot> {
         let node = self.disk.remove(path)?;
         let disk = node.state();
         let name = RelPath::parse(format!("slot-{}-{now_ns}", self.history.len()).as_bytes()).unwrap();
@@ -306,7 +306,7 @@ impl Device {
                     conflict = Some(node.state());
                     self.disk.insert(copy.clone(), node);
                 } else {
-                    displaced = self.to_history(path, now_ns);
+                    displaced = self.move_to_history(path, now_ns);
                 }
             }
             _ => return Outcome::Changed,

@@ -265,3 +265,89 @@ fn jobs_of(targets: &[Target]) -> Vec<JobId> {
     jobs.dedup();
     jobs
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: DeviceId = DeviceId([1; 32]);
+    const B: DeviceId = DeviceId([2; 32]);
+
+    fn chunk(n: u64, size: u64) -> Content {
+        Content { size, ..Content::of_chunk(&n.to_be_bytes()) }
+    }
+
+    fn sources(peers: &[DeviceId]) -> Vec<Source> {
+        peers.iter().map(|peer| Source { peer: *peer, poor: false }).collect()
+    }
+
+    fn want(wants: &mut Wants, content: Content, job: JobId, from: &[Source]) {
+        let path = RelPath::parse(b"f").expect("a path");
+        wants.add(content, Target::Small { job, copy: 0 }, from, (path, 0));
+    }
+
+    fn items(asked: &[Asked], peer: DeviceId) -> usize {
+        asked.iter().filter(|(to, _)| *to == peer).map(|(_, items)| items.len()).sum()
+    }
+
+    #[test]
+    fn no_more_is_asked_than_the_windows_take() {
+        let mut wants = Wants::default();
+        let all: Vec<Content> = (0..40).map(|n| chunk(n, 1024 * 1024)).collect();
+        all.iter().for_each(|content| want(&mut wants, *content, 1, &sources(&[A, B])));
+        let (asked, hopeless) = wants.assign(|peer| (peer == A).then_some(0));
+        assert_eq!((items(&asked, A), asked.len(), hopeless.len()), (8, 8, 0));
+        let (asked, _) = wants.assign(|_| Some(0));
+        assert_eq!((items(&asked, A), items(&asked, B)), (0, 8));
+        assert!(wants.arrived(all[0], B, Bytes::new()).is_none(), "not asked of B");
+        assert!(wants.arrived(all[0], A, Bytes::new()).is_some());
+        assert!(wants.assign(|_| Some(0)).0.is_empty(), "it has not been written yet");
+        assert!(wants.written(all[0]).is_none());
+        assert_eq!(items(&wants.assign(|_| Some(0)).0, A), 1);
+        wants.refused(all[1], A, false);
+        let (asked, _) = wants.assign(|_| Some(0));
+        assert_eq!((items(&asked, A), items(&asked, B)), (1, 0), "another takes the room, and B has none");
+        wants.forget(1);
+        all.iter().for_each(|content| wants.requeue(*content));
+        assert!(wants.is_empty());
+    }
+
+    #[test]
+    fn small_items_share_requests_and_no_peer_gets_too_many_of_them() {
+        let mut wants = Wants::default();
+        (0..1000).for_each(|n| want(&mut wants, chunk(n, 10), n, &sources(&[A])));
+        let (asked, _) = wants.assign(|_| Some(REQUESTS_OPEN_MAX - 2));
+        let lengths: Vec<usize> = asked.iter().map(|(_, items)| items.len()).collect();
+        assert_eq!(lengths, [REQUEST_ITEMS, REQUEST_ITEMS]);
+        assert!(wants.assign(|_| Some(REQUESTS_OPEN_MAX)).0.is_empty());
+    }
+
+    #[test]
+    fn who_comes_while_the_bytes_are_written_gets_them_too() {
+        let mut wants = Wants::default();
+        let content = chunk(1, 10);
+        want(&mut wants, content, 1, &sources(&[A]));
+        wants.assign(|_| Some(0));
+        assert_eq!(wants.arrived(content, A, Bytes::from_static(b"x")).map(|t| t.len()), Some(1));
+        want(&mut wants, content, 2, &sources(&[B]));
+        let late = wants.written(content).map(|(peer, bytes, targets)| (peer, bytes, jobs_of(&targets)));
+        assert_eq!(late, Some((A, Bytes::from_static(b"x"), vec![2])));
+        assert!(wants.written(content).is_none() && wants.is_empty());
+    }
+
+    #[test]
+    fn a_want_is_hopeless_when_every_source_has_failed_and_a_poor_one_is_asked_last() {
+        let mut wants = Wants::default();
+        let content = chunk(1, 10);
+        let from = [Source { peer: A, poor: true }, Source { peer: B, poor: false }];
+        want(&mut wants, content, 7, &from);
+        assert_eq!(items(&wants.assign(|_| Some(0)).0, B), 1);
+        wants.refused(content, B, true);
+        assert_eq!(items(&wants.assign(|_| Some(0)).0, A), 1);
+        wants.refused(content, A, false);
+        let (asked, hopeless) = wants.assign(|_| Some(0));
+        let hopeless: Vec<_> = hopeless.into_iter().map(|h| (h.jobs, h.liar)).collect();
+        assert_eq!((asked.len(), hopeless), (0, vec![(vec![7], Some(B))]));
+        assert!(wants.is_empty());
+    }
+}

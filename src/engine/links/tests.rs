@@ -25,12 +25,15 @@ struct Device {
     links: Links,
 }
 
+/// Requests that a peer could not serve, with their items.
+type NotHere = Arc<Mutex<Vec<(u32, Vec<u16>)>>>;
+
 /// What a folder hears, in order.
 struct Folder {
     inputs: mpsc::Receiver<Event>,
     served: Arc<AtomicUsize>,
     chunks: Arc<Mutex<Vec<u32>>>,
-    not_here: Arc<Mutex<Vec<(u32, Vec<u16>)>>>,
+    not_here: NotHere,
 }
 
 fn base_config(name: &str) -> LinkConfig {
@@ -176,7 +179,8 @@ async fn folders_that_both_sides_share_hear_of_the_link_and_of_messages_in_order
 async fn requests_and_answers_find_their_folder() {
     let (a, b) = pair_of_devices().await;
     let (mut at_a, mut at_b) = (a.run_folder("photos"), b.run_folder("photos"));
-    (at_a.next().await, at_b.next().await);
+    at_a.next().await;
+    at_b.next().await;
     let (from_a, from_b) = (a.linked(b.id).await, b.linked(a.id).await);
     let wanted = |folder: &str, id| {
         let items: Vec<WantedContent> = vec![];

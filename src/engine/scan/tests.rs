@@ -8,12 +8,14 @@ use std::sync::Mutex;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::core::id::{DeviceId, EpochId, RunId};
+use crate::core::content::{Content, ContentId};
+use crate::core::id::{EpochId, RunId};
 use crate::core::ignore::Rules;
 use crate::core::path::RelPath;
-use crate::engine::folder::{Event, INPUTS_QUEUED_MAX, Live};
-use crate::engine::hints::{Hints, Look};
-use crate::fs::root::Root;
+use crate::engine::folder::Event;
+use crate::engine::hints::Look;
+use crate::engine::testing::{self, path};
+use crate::fs::walk;
 use crate::index::{Index, Mark};
 use crate::sync::{Folder, Now, Observation, Output, Seen, Settings};
 
@@ -35,29 +37,8 @@ impl World {
     }
 
     fn with_rules(rules: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let root = Root::new(dir.path().join("folder"), "test".parse().unwrap());
-        root.create().unwrap();
-        let index_path = dir.path().join("index.db");
-        let index = Index::open(&index_path, EpochId(1)).unwrap();
-        let rules = Rules::parse(rules.as_bytes()).0;
-        let (inputs, events) = mpsc::channel(INPUTS_QUEUED_MAX);
-        let handle = FolderHandle(Arc::new(Shared {
-            id: "test".parse().unwrap(),
-            label: "test".into(),
-            root,
-            device: DeviceId([1; 32]),
-            index_path,
-            inputs,
-            rules: std::sync::RwLock::new(Arc::new(rules)),
-            hints: Hints::default(),
-            applying: Mutex::default(),
-            absence: Mutex::default(),
-            suspicious_boot: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
-            live: Live::default(),
-            links: Default::default(),
-        }));
+        let (dir, handle, events) = testing::folder(rules);
+        let index = Index::open(&handle.index_path, EpochId(1)).unwrap();
         let settings = Settings { device: handle.device, ..Settings::default() };
         let folder = Folder::new(index, settings, Rules::default(), RunId(1)).unwrap();
         let heard = Arc::default();
@@ -191,10 +172,6 @@ fn shown(input: &Input) -> Vec<String> {
     observations.iter().map(one).collect()
 }
 
-fn path(name: &str) -> RelPath {
-    RelPath::parse(name.as_bytes()).unwrap()
-}
-
 /// Makes what is there so old that no look at it is racy.
 fn rest() {
     std::thread::sleep(Duration::from_millis(40));
@@ -265,7 +242,7 @@ fn what_is_below_an_unreadable_directory_or_ignored_is_left_alone() {
     world.reported();
     *world.handle.rules.write().unwrap() = Arc::new(Rules::parse(b"*.log").0);
     std::fs::remove_file(world.at("z.log")).unwrap();
-    std::fs::set_permissions(world.at("secret"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(world.at("secret"), std::fs::Permissions::from_mode(0o0)).unwrap();
     assert!(world.scan());
     let reported = world.reported();
     std::fs::set_permissions(world.at("secret"), std::fs::Permissions::from_mode(0o700)).unwrap();
@@ -392,4 +369,51 @@ fn a_file_that_is_being_written_is_read_later_and_at_last_reported_as_busy() {
     assert!(examine::busy(shared, &look).is_none());
     let last = Look { tries: 9, ..Look::requested(path("b")) };
     assert!(matches!(examine::busy(shared, &last), Some(Seen::Failed(problem)) if problem.kind == ProblemKind::Busy));
+}
+
+#[test]
+fn whatever_a_user_does_the_index_ends_up_with_what_is_on_the_disk() {
+    let world = World::running(Duration::from_millis(300));
+    let mut seed = 7u64;
+    let mut random = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    for step in 0..600u64 {
+        let mut name = || ["a", "b", "c/a", "c/b", "c/d/a", "c/d/e/a", "f/a", "f/d/a"][random(8) as usize];
+        let (one, other) = (world.at(name()), world.at(name()));
+        let directory = one.parent().unwrap().to_path_buf();
+        match random(7) {
+            0 => drop(std::fs::remove_file(&one)),
+            1 => drop(std::fs::rename(&one, &other)),
+            2 if directory != world.handle.root.path() => {
+                drop(std::fs::rename(&directory, world.at(&format!("g{}", step % 3))))
+            }
+            3 if directory != world.handle.root.path() => drop(std::fs::remove_dir_all(&directory)),
+            4 => drop(std::fs::create_dir(&one)),
+            _ => {
+                let _ = std::fs::create_dir_all(&directory);
+                drop(std::fs::write(&one, step.to_le_bytes()));
+            }
+        }
+    }
+    let on_disk = || -> BTreeSet<(RelPath, Option<ContentId>)> {
+        let root = world.handle.root.open().unwrap();
+        let mut all = BTreeSet::new();
+        let _ = walk::walk(&root, None, &mut |_, _| true, &mut |batch| {
+            let id = |p: &RelPath| match std::fs::read(world.at(&p.to_string())) {
+                Ok(bytes) => Some(Content::of_chunk(&bytes).id),
+                Err(_) => Some(ContentId::default()),
+            };
+            all.extend(batch.into_iter().map(|seen| (seen.path.clone(), id(&seen.path))));
+            std::ops::ControlFlow::Continue(())
+        });
+        all
+    };
+    let wanted = on_disk();
+    world.wait("what is on the disk", |world| {
+        let records = world.reader().records_from(None, None, 1000).unwrap();
+        let held = records.into_iter().filter(|r| r.is_held());
+        held.map(|r| (r.entry.path.clone(), r.entry.kind.content_id())).collect::<BTreeSet<_>>() == wanted
+    });
 }

@@ -431,7 +431,7 @@ fn an_empty_file_needs_no_stage_and_copies_are_told_apart() {
     assert_eq!(run(&folder, of_second("a")), Outcome::NotStaged);
     stage::stage_small(&folder.open, content, 1, b"first").unwrap();
     let outcomes = apply(&folder.open, &CONTEXT, vec![(1, place("a", content, None)), (2, of_second("b"))]);
-    outcomes.iter().for_each(|(_, outcome)| drop(done_disk(outcome)));
+    assert!(outcomes.iter().all(|(_, outcome)| done_disk(outcome).size == 5));
     assert_eq!((folder.text("a"), folder.text("b")), ("first".into(), "first".into()));
     assert_eq!(std::fs::read_dir(folder.at(".p2psync/stage")).unwrap().count(), 0);
 }

@@ -1,0 +1,107 @@
+//! Vanished paths: given a moment to turn up again or elsewhere, then announced as moved or deleted.
+
+use crate::core::content::Content;
+use crate::core::decide;
+use crate::core::entry::Kind;
+use crate::core::guard;
+use crate::index::{IndexError, Mark, Record};
+
+use super::{DELETE_SETTLE_MS, Folder, Now};
+
+/// Deletions announced in one transaction, and rows looked at per query.
+const SETTLE_BATCH: usize = 2000;
+
+impl Folder {
+    /// Announces vanished paths as deleted, children before parents, unless that would be most of the folder.
+    pub(super) fn settle_missing(&mut self, now: Now) -> Result<(), IndexError> {
+        let Some(since) = self.missing_since_ms else { return Ok(()) };
+        if now.mono_ms < since + DELETE_SETTLE_MS || self.halted || !self.index.state()?.scanned {
+            return Ok(());
+        }
+        let missing = self.index.missing(SETTLE_BATCH)?;
+        if missing.is_empty() {
+            self.missing_since_ms = None;
+            self.vanished.clear();
+            return Ok(());
+        }
+        if self.holds_local_deletions(now)? {
+            self.missing_since_ms = None;
+            return Ok(());
+        }
+        for path in missing {
+            let ours = self.ours(&path)?;
+            let moved = match ours.entry.kind.content() {
+                Some(content) => !self.index.holders(content.id, 1)?.is_empty(),
+                None => false,
+            };
+            self.announce_deletion(&ours, moved, now)?;
+        }
+        self.pass.want();
+        self.touch(now);
+        Ok(())
+    }
+
+    pub(super) fn announce_deletion(&mut self, ours: &Record, moved: bool, now: Now) -> Result<(), IndexError> {
+        let path = &ours.entry.path;
+        let entry = decide::deleted(&ours.entry, self.epoch()?, self.index.next_seq());
+        self.index.put(&entry, None, Mark::Here, now.wall_ms())?;
+        if !moved {
+            self.index.note_removal(now.wall_ms(), path)?;
+        }
+        if !ours.entry.kind.is_directory() {
+            let (kind, text) = if moved {
+                ("moved", "moved, or one of several copies deleted here")
+            } else {
+                ("deleted", "deleted here")
+            };
+            self.report(kind, Some(path), text.into(), now)?;
+        }
+        self.index.set_todo(path, true)?;
+        self.pass.want();
+        self.touch(now);
+        Ok(())
+    }
+
+    /// A file that vanished and turned up elsewhere under the same inode was renamed: both halves are announced
+    /// together, so that peers can rename it too.
+    pub(super) fn note_move(&mut self, inode: u64, content: Content, now: Now) -> Result<(), IndexError> {
+        let Some(from) = self.vanished.remove(&inode) else { return Ok(()) };
+        let ours = self.ours(&from)?;
+        if ours.mark == Mark::Missing && ours.entry.kind == Kind::File(content) {
+            self.announce_deletion(&ours, true, now)?;
+        }
+        Ok(())
+    }
+
+    /// True where the missing paths are so much of the folder that the user is asked first.
+    fn holds_local_deletions(&mut self, now: Now) -> Result<bool, IndexError> {
+        let candidates = self.index.count_marked(Mark::Missing)?;
+        let before = self.index.removals_since(now.wall_ms() - guard::WINDOW_MS)?;
+        let totals = self.index.totals()?;
+        let live = totals.files + totals.directories + totals.symlinks;
+        if self.is_confirmed(now) || !guard::is_mass_removal(self.settings.guard, candidates, before, live) {
+            return Ok(false);
+        }
+        let moved = self.count_moved_missing()?;
+        if !guard::is_mass_removal(self.settings.guard, candidates - moved, before, live) {
+            return Ok(false);
+        }
+        self.hold_missing(now)?;
+        Ok(true)
+    }
+
+    /// Missing files whose content lies elsewhere in the folder: they were moved, or are copies.
+    fn count_moved_missing(&mut self) -> Result<u64, IndexError> {
+        let (mut after, mut moved) = (None, 0);
+        loop {
+            let page = self.index.marked(Mark::Missing, after.as_ref(), SETTLE_BATCH)?;
+            let Some(last) = page.last() else { return Ok(moved) };
+            after = Some(last.entry.path.clone());
+            for record in page {
+                if let Some(content) = record.entry.kind.content() {
+                    moved += u64::from(!self.index.holders(content.id, 1)?.is_empty());
+                }
+            }
+        }
+    }
+}
