@@ -180,6 +180,9 @@ impl Agent {
 
     /// Takes over a changed config; on a mistake in it everything stays as it is.
     async fn reload(&mut self) -> anyhow::Result<()> {
+        // An editor that is just saving may have emptied it; a device does not forget all it has because of that.
+        let is_empty = std::fs::metadata(self.home.config_file()).is_ok_and(|m| m.len() == 0);
+        anyhow::ensure!(!is_empty, "the config file is empty; everything stays as it was");
         let config =
             config::load(&self.home).context("the config file is not taken over; everything stays as it was")?;
         if config == *self.config {

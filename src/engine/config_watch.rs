@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
@@ -15,7 +15,8 @@ pub fn start(file: &Path, orders: mpsc::Sender<Order>) -> notify::Result<Recomme
         let Ok(event) = event else { return };
         let is_change = match event.kind {
             EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
-            EventKind::Modify(_) | EventKind::Create(_) => true,
+            // A file that is only opened or half written is not to be read yet.
+            EventKind::Modify(ModifyKind::Name(_)) => true,
             _ => false,
         };
         let is_ours = event.paths.iter().any(|p| p.file_name() == name.as_deref());

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::folder::FolderHandle;
+use super::links::LinkHandle;
 use super::local::Local;
 use crate::core::content::{ChunkList, Content, ContentId, LIST_BYTES_MAX};
 use crate::core::id::{DeviceId, FolderId};
@@ -23,7 +24,6 @@ use crate::core::path::RelPath;
 use crate::index::{Place, Reader};
 use crate::net::NetError;
 use crate::net::frame::{Chunks, Frame, Request, WantedContent};
-use crate::net::outbox::Outbox;
 
 /// Bytes of one answer: small enough that control frames and other answers get their turn.
 const ANSWER_BYTES: usize = 256 * 1024;
@@ -60,7 +60,7 @@ struct Line {
 
 struct Waiting {
     folder: FolderHandle,
-    outbox: Outbox,
+    link: LinkHandle,
     request: Request,
     bytes: usize,
 }
@@ -75,18 +75,14 @@ impl Server {
     /// Takes the request of a peer that the folder is shared with. Never waits: what is too much at once is answered
     /// as not here. False where the peer does not even take that in: its link should be closed.
     pub fn request(&self, folder: &FolderHandle, peer: DeviceId, request: Request) -> bool {
-        let outbox = {
-            let links = folder.links.read().unwrap_or_else(PoisonError::into_inner);
-            links.get(&peer).map(|link| link.outbox.clone())
-        };
         // Without a link there is nobody to answer.
-        let Some(outbox) = outbox else { return true };
+        let Some(link) = link_to(folder, peer) else { return true };
         let bytes = bytes_of(&request);
-        let waiting = Waiting { folder: folder.clone(), outbox, request, bytes };
-        let Some(Waiting { outbox, request, .. }) = self.enqueue(peer, waiting) else { return true };
+        let waiting = Waiting { folder: folder.clone(), link, request, bytes };
+        let Some(Waiting { link, request, .. }) = self.enqueue(peer, waiting) else { return true };
         tracing::debug!(folder = %folder.label, peer = %peer.short(), "a peer asks for too much at once");
         let items = (0..).zip(&request.items).map(|(at, _)| at).collect();
-        outbox.control(&Frame::NotHere { request: request.id, items }).is_ok()
+        link.outbox.control(&Frame::NotHere { request: request.id, items }).is_ok()
     }
 
     /// Forgets a folder that has stopped.
@@ -94,11 +90,10 @@ impl Server {
         lock(&self.0.readers).remove(folder);
     }
 
-    /// The link of a peer is gone: what it asked for is no longer read.
+    /// A link of a peer is gone, or a folder on it: what was asked for on a link that is gone is no longer read.
     pub fn link_down(&self, peer: DeviceId) {
-        if let Some(line) = lock(&self.0.lines).remove(&peer) {
-            line.task.abort();
-        }
+        // What waits for another folder or on a new link is still answered, then the task ends.
+        lock(&self.0.lines).remove(&peer);
     }
 
     /// Ends all serving.
@@ -148,11 +143,14 @@ impl Server {
 
 impl Inner {
     async fn answer(self: &Arc<Self>, waiting: Waiting) -> Result<(), NetError> {
-        let Waiting { folder, outbox, request, .. } = waiting;
+        let Waiting { folder, link, request, .. } = waiting;
         let mut lists = Lists::default();
         let (id, items) = (request.id, Arc::new(request.items));
         let mut from = 0;
         while from < items.len() {
+            if !link_to(&folder, link.peer).is_some_and(|current| current.is_same_link(&link)) {
+                return Ok(());
+            }
             let Ok(turn) = self.disk.acquire().await else { return Err(NetError::Closed) };
             let (inner, folder, wanted) = (self.clone(), folder.clone(), items.clone());
             let read = tokio::task::spawn_blocking(move || {
@@ -164,10 +162,10 @@ impl Inner {
             (lists, from) = (kept, answer.upto);
             drop(turn);
             if !answer.chunks.is_empty() {
-                outbox.bulk(&Frame::Chunks(Chunks { request: id, items: answer.chunks })).await?;
+                link.outbox.bulk(&Frame::Chunks(Chunks { request: id, items: answer.chunks })).await?;
             }
             if !answer.not_here.is_empty() {
-                outbox.bulk(&Frame::NotHere { request: id, items: answer.not_here }).await?;
+                link.outbox.bulk(&Frame::NotHere { request: id, items: answer.not_here }).await?;
             }
         }
         Ok(())
@@ -279,6 +277,10 @@ fn hinted_place(local: &Local, chunk: Content, path: &RelPath, offset: u64, list
         })?;
     }
     (at == chunk && rest == 0).then_some(place)
+}
+
+fn link_to(folder: &FolderHandle, peer: DeviceId) -> Option<LinkHandle> {
+    folder.links.read().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned()
 }
 
 fn bytes_of(request: &Request) -> usize {

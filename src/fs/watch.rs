@@ -35,6 +35,10 @@ pub struct Watch {
     _watcher: RecommendedWatcher,
 }
 
+/// Linux's error numbers for too many open files and for a path that is too long.
+const FILES_OPEN_MAX: i32 = 24;
+const NAME_TOO_LONG: i32 = 36;
+
 impl Watch {
     /// Watches all of a folder. `sink` is called on a thread of its own and must not block for long.
     pub fn start(root: &Root, sink: impl Fn(WatchEvent) + Send + 'static) -> Result<Watch, Problem> {
@@ -53,7 +57,7 @@ impl Watch {
         match watcher.watch(&path, RecursiveMode::Recursive) {
             Ok(()) => {}
             // The directories that did get a watch are still worth hearing.
-            Err(error) if matches!(error.kind, notify::ErrorKind::MaxFilesWatch) => {
+            Err(error) if matches!(error.kind, notify::ErrorKind::MaxFilesWatch) || is_too_long(&error) => {
                 let send = sink.lock().unwrap_or_else(PoisonError::into_inner);
                 send(WatchEvent::Failed(problem_of(&error)));
             }
@@ -92,9 +96,13 @@ fn translate(base: &Path, event: notify::Result<Event>, send: &mut dyn FnMut(Wat
     }
 }
 
+/// True where a directory lies deeper than the system lets paths be.
+fn is_too_long(error: &notify::Error) -> bool {
+    matches!(&error.kind, notify::ErrorKind::Io(cause) if cause.raw_os_error() == Some(NAME_TOO_LONG))
+}
+
 /// Words for what keeps the system from watching, with what to do about it.
 fn problem_of(error: &notify::Error) -> Problem {
-    const FILES_OPEN_MAX: i32 = 24;
     let place = error.paths.first().map(PathBuf::as_path).map(|p| format!(" {}", p.display())).unwrap_or_default();
     let text = match &error.kind {
         notify::ErrorKind::MaxFilesWatch => {
@@ -106,6 +114,9 @@ fn problem_of(error: &notify::Error) -> Problem {
             "the system has no more watchers for this user, so changes here are found by scanning only: raise the \
              limit with 'sudo sysctl fs.inotify.max_user_instances=1024' and restart p2psync"
                 .into()
+        }
+        _ if is_too_long(error) => {
+            "some directories lie too deep to be watched: changes in them are found by scanning only".into()
         }
         notify::ErrorKind::Io(cause) => format!("could not watch{place} for changes: {cause}"),
         notify::ErrorKind::PathNotFound => format!("could not watch{place} for changes: it is missing"),

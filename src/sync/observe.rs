@@ -8,7 +8,7 @@ use crate::core::id::{DeviceId, EpochId};
 use crate::core::ignore::IGNORE_FILE;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
-use crate::core::version::COUNT_MAX;
+use crate::core::version::{COUNT_MAX, VersionVector};
 use crate::index::{IndexError, Mark, Record};
 
 use super::{Folder, Now, Observation, Output, Seen};
@@ -75,7 +75,8 @@ impl Folder {
         true
     }
 
-    /// Old bytes of an entry that was only passed on so far: known to be older than it, so no event.
+    /// Bytes that a newer entry has replaced already are no edit: they were put here by a swap whose commit was lost,
+    /// or were ignored so far. They get no version of their own, and so are replaced by the newer ones.
     fn note_outdated(
         &mut self,
         path: &RelPath,
@@ -84,14 +85,19 @@ impl Folder {
         disk: DiskState,
         now: Now,
     ) -> Result<bool, IndexError> {
-        let is_nothing = ours.seq == 0 && kind.content_id().is_some();
-        let id = kind.content_id().filter(|_| is_nothing);
-        let rivals = self.index.rivals(path)?;
-        let is_outdated = rivals
-            .iter()
-            .any(|r| r.peer == self.settings.device && id.is_some_and(|id| r.entry.superseded.contains(&id)));
+        let Some(id) = kind.content_id().filter(|_| !kind.is_directory()) else { return Ok(false) };
+        let is_outdated = self.index.rivals(path)?.iter().any(|rival| {
+            rival.entry.superseded.contains(&id)
+                && decide::decide(&ours.entry, &rival.entry, &self.found) == Decision::Take
+        });
         if is_outdated {
-            let entry = Entry { kind: kind.clone(), mtime_ns: disk.mtime_ns, ..ours.entry.clone() };
+            let entry = Entry {
+                kind: kind.clone(),
+                mtime_ns: disk.mtime_ns,
+                weight_ns: disk.mtime_ns,
+                version: VersionVector::new(),
+                ..ours.entry.clone()
+            };
             self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
         }
         Ok(is_outdated)
@@ -145,6 +151,9 @@ impl Folder {
             self.index.clear_problem(path)?;
         }
         self.revive_kept_parents(path, now)?;
+        if ours.entry.kind.is_directory() {
+            self.announce_gone_below(path, now)?;
+        }
         let is_first_scan = !self.index.state()?.scanned;
         let author = if is_first_scan { DeviceId::NONE } else { self.settings.device };
         let entry = edited(&ours.entry, kind, disk, author, now, self.epoch()?, self.index.next_seq());

@@ -4,6 +4,7 @@ use crate::core::content::Content;
 use crate::core::decide;
 use crate::core::entry::Kind;
 use crate::core::guard;
+use crate::core::path::RelPath;
 use crate::index::{IndexError, Mark, Record};
 
 use super::{DELETE_SETTLE_MS, Folder, Now};
@@ -59,6 +60,28 @@ impl Folder {
         self.index.set_todo(path, true)?;
         self.pass.want();
         self.touch(now);
+        Ok(())
+    }
+
+    /// Where a file stands in a directory's place, nothing can be below it any more: that is said first, so that
+    /// peers don't take what they still have there for something new. A mass of files is left to settle instead.
+    pub(super) fn announce_gone_below(&mut self, directory: &RelPath, now: Now) -> Result<(), IndexError> {
+        let below = self.index.records_from(None, Some(directory), SETTLE_BATCH)?;
+        let live = || below.iter().rev().filter(|r| r.entry.is_live() && matches!(r.mark, Mark::Here | Mark::Missing));
+        if below.len() == SETTLE_BATCH || live().count() as u64 >= self.settings.guard.entries_min {
+            return Ok(());
+        }
+        for ours in live() {
+            if self.busy.contains_key(&ours.entry.path) {
+                continue;
+            }
+            let holders = match ours.entry.kind.content() {
+                Some(content) => self.index.holders(content.id, 2)?,
+                None => Vec::new(),
+            };
+            let moved = holders.iter().any(|r| r.entry.path != ours.entry.path);
+            self.announce_deletion(ours, moved, now)?;
+        }
         Ok(())
     }
 

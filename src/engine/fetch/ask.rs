@@ -1,6 +1,5 @@
 //! Asking peers, and what to do when one does not answer.
 
-use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::time::Instant;
 
@@ -10,8 +9,8 @@ use crate::core::content::Content;
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
+use crate::engine::links::LinkHandle;
 use crate::net::frame::{Frame, Request, WantedContent};
-use crate::net::outbox::Outbox;
 use crate::sync::FetchError;
 
 impl Fetching {
@@ -32,21 +31,28 @@ impl Fetching {
 
     /// Asks peers for what is wanted, as far as there is room.
     pub(super) fn ask(&mut self, now: Instant) {
-        let mut outboxes: BTreeMap<DeviceId, Outbox> = {
-            let links = self.folder.links.read().unwrap_or_else(PoisonError::into_inner);
-            links.iter().map(|(peer, link)| (*peer, link.outbox.clone())).collect()
-        };
+        let mut links = self.folder.links.read().unwrap_or_else(PoisonError::into_inner).clone();
+        for (peer, link) in &links {
+            let used = self.used.insert(*peer, link.clone());
+            if used.is_some_and(|used| !used.is_same_link(link)) {
+                self.requeue(*peer);
+            }
+        }
         loop {
-            outboxes.retain(|peer, _| !self.broken.contains(peer));
-            let open = |peer: DeviceId| outboxes.contains_key(&peer).then(|| self.open.count(peer));
+            links.retain(|peer, _| !self.broken.contains(peer));
+            let open = |peer: DeviceId| links.contains_key(&peer).then(|| self.open.count(peer));
             let (asked, hopeless) = self.wants.assign(open);
             for hopeless in hopeless {
                 for id in hopeless.jobs {
                     self.fail(id, &self.hopeless_error(id, hopeless.liar));
                 }
             }
-            let failed: Vec<DeviceId> =
-                asked.into_iter().filter_map(|(peer, items)| self.request(peer, items, &outboxes, now)).collect();
+            let mut failed = Vec::new();
+            for (peer, items) in asked {
+                if !links.get(&peer).is_some_and(|link| self.request(link, items, now)) {
+                    failed.push(peer);
+                }
+            }
             if failed.is_empty() {
                 return;
             }
@@ -57,23 +63,18 @@ impl Fetching {
         }
     }
 
-    /// Sends one request. Says the peer where its link has failed.
-    fn request(
-        &self,
-        peer: DeviceId,
-        items: Vec<Content>,
-        outboxes: &BTreeMap<DeviceId, Outbox>,
-        now: Instant,
-    ) -> Option<DeviceId> {
-        let id = self.open.add(peer, &items, now);
-        let items =
-            items.into_iter().map(|content| WantedContent { content, hint: self.wants.hint(content) }).collect();
-        let frame = Frame::Request(Request { id, folder: self.folder.id.clone(), items });
-        let sent = outboxes.get(&peer).map(|outbox| outbox.control(&frame));
-        if let Some(Err(error)) = &sent {
-            tracing::debug!(folder = %self.folder.label, peer = %peer.short(), %error, "a request could not be sent");
+    /// Sends one request. False where the link has failed.
+    fn request(&self, link: &LinkHandle, items: Vec<Content>, now: Instant) -> bool {
+        let id = self.open.add(link.peer, &items, now);
+        let items = items.into_iter().map(|content| WantedContent { content, hint: self.wants.hint(content) });
+        let request = Request { id, folder: self.folder.id.clone(), items: items.collect() };
+        let sent = link.outbox.control(&Frame::Request(request));
+        if let Err(error) = &sent {
+            let peer = link.peer.short();
+            tracing::debug!(folder = %self.folder.label, %peer, %error, "a request could not be sent");
+            link.end(&error.to_string());
         }
-        (!matches!(sent, Some(Ok(())))).then_some(peer)
+        sent.is_ok()
     }
 
     fn hopeless_error(&self, id: JobId, liar: Option<DeviceId>) -> FetchError {

@@ -95,7 +95,7 @@ impl Fetcher {
         self.tell(Event::LinkDown(peer));
     }
 
-    /// True where this folder has asked the peer with this request, to find the folder that an answer is for.
+    /// True where this folder has asked the peer with this request: how an answer finds its folder.
     pub fn expects(&self, peer: DeviceId, request: u32) -> bool {
         self.open.expects(peer, request)
     }

@@ -28,13 +28,12 @@ pub(super) struct OpenRequests(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    requests: HashMap<u32, OpenRequest>,
+    requests: HashMap<(DeviceId, u32), OpenRequest>,
     /// When a peer last sent something that it had been asked for.
     heard: HashMap<DeviceId, Instant>,
 }
 
 struct OpenRequest {
-    peer: DeviceId,
     asked: Instant,
     /// `None` for what has been answered.
     items: Vec<Option<Content>>,
@@ -45,18 +44,18 @@ impl OpenRequests {
     pub fn add(&self, peer: DeviceId, items: &[Content], now: Instant) -> u32 {
         let id = NEXT_REQUEST.fetch_add(1, Ordering::Relaxed);
         let items = items.iter().copied().map(Some).collect();
-        self.lock().requests.insert(id, OpenRequest { peer, asked: now, items });
+        self.lock().requests.insert((peer, id), OpenRequest { asked: now, items });
         id
     }
 
-    /// True where an answer to this request is waited for.
+    /// True where an answer of this peer to this request is waited for.
     pub fn expects(&self, peer: DeviceId, request: u32) -> bool {
-        self.lock().requests.get(&request).is_some_and(|r| r.peer == peer)
+        self.lock().requests.contains_key(&(peer, request))
     }
 
     /// How many requests a peer has still to answer.
     pub fn count(&self, peer: DeviceId) -> usize {
-        self.lock().requests.values().filter(|r| r.peer == peer).count()
+        self.lock().requests.keys().filter(|(to, _)| *to == peer).count()
     }
 
     /// Takes those of a peer's chunks that it was asked for. What is longer than asked for is cut to nothing, so that
@@ -80,8 +79,8 @@ impl OpenRequests {
     /// Gives up on a peer: all that it has not answered.
     pub fn take_peer(&self, peer: DeviceId) -> Vec<Content> {
         let mut state = self.lock();
-        let mut taken: Vec<(u32, OpenRequest)> = state.requests.extract_if(|_, r| r.peer == peer).collect();
-        taken.sort_by_key(|(id, _)| *id);
+        let mut taken: Vec<_> = state.requests.extract_if(|(to, _), _| *to == peer).collect();
+        taken.sort_by_key(|((_, id), r)| (r.asked, *id));
         taken.into_iter().flat_map(|(_, r)| r.items).flatten().collect()
     }
 
@@ -89,11 +88,13 @@ impl OpenRequests {
     pub fn take_overdue(&self, now: Instant) -> Vec<(DeviceId, Content)> {
         let mut state = self.lock();
         let State { requests, heard } = &mut *state;
-        let overdue = requests.extract_if(|_, r| {
-            let since = heard.get(&r.peer).copied().unwrap_or(r.asked).max(r.asked);
+        let overdue = requests.extract_if(|(peer, _), r| {
+            let since = heard.get(peer).copied().unwrap_or(r.asked).max(r.asked);
             now.saturating_duration_since(since) >= SILENCE || now.saturating_duration_since(r.asked) >= REQUEST_LIFE
         });
-        overdue.flat_map(|(_, r)| r.items.into_iter().flatten().map(move |content| (r.peer, content))).collect()
+        let each =
+            |((peer, _), r): ((DeviceId, u32), OpenRequest)| r.items.into_iter().flatten().map(move |c| (peer, c));
+        overdue.flat_map(each).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -103,10 +104,10 @@ impl OpenRequests {
 
 impl State {
     fn take(&mut self, peer: DeviceId, request: u32, at: u16, now: Instant) -> Option<Content> {
-        let open = self.requests.get_mut(&request).filter(|r| r.peer == peer)?;
+        let open = self.requests.get_mut(&(peer, request))?;
         let content = open.items.get_mut(usize::from(at))?.take()?;
         if open.items.iter().all(Option::is_none) {
-            self.requests.remove(&request);
+            self.requests.remove(&(peer, request));
         }
         self.heard.insert(peer, now);
         Some(content)
@@ -136,6 +137,7 @@ mod tests {
         let sent = chunks(id, &[(0, b"one"), (0, b"one"), (2, b"x")]);
         assert_eq!(open.take_chunks(PEER, sent, now), [(wanted[0], Bytes::from_static(b"one"))]);
         let too_long = chunks(id, &[(1, b"two and more")]);
+        assert_eq!(open.count(PEER), 1);
         assert_eq!(open.take_chunks(PEER, too_long, now), [(wanted[1], Bytes::new())]);
         assert_eq!((open.count(PEER), open.expects(PEER, id)), (0, false));
     }

@@ -17,6 +17,7 @@ use crate::core::content::{ChunkList, Content};
 use crate::core::id::DeviceId;
 use crate::core::problem::{Problem, ProblemKind};
 use crate::engine::folder::FolderHandle;
+use crate::engine::links::LinkHandle;
 use crate::sync::{FetchError, FetchOrder, Input, Staged};
 
 /// Contents with lists that are filled at once: each takes memory for its lists and a file handle.
@@ -35,6 +36,8 @@ pub(super) struct Fetching {
     waiting: usize,
     pub(super) wants: Wants,
     copies: Copies,
+    /// The link on which each peer was last asked.
+    pub(super) used: HashMap<DeviceId, LinkHandle>,
     /// Peers whose link is gone, though the table may still have it.
     pub(super) broken: HashSet<DeviceId>,
     results: Vec<(WorkId, Result<Staged, FetchError>)>,
@@ -52,6 +55,7 @@ impl Fetching {
             waiting: 0,
             wants: Wants::default(),
             copies: Copies::default(),
+            used: HashMap::new(),
             broken: HashSet::new(),
             results: Vec::new(),
         }
@@ -65,13 +69,10 @@ impl Fetching {
         match event {
             Event::Order(order) => self.order(order),
             Event::Applied(work) => self.copies.free(work),
-            Event::LinkUp(peer) => {
-                // What was asked on an earlier link is not answered on this one.
-                self.requeue(peer);
-                self.broken.remove(&peer);
-            }
+            Event::LinkUp(peer) => drop(self.broken.remove(&peer)),
             Event::LinkDown(peer) => {
                 self.broken.insert(peer);
+                self.used.remove(&peer);
                 self.requeue(peer);
             }
             Event::Chunks(peer, items) => {

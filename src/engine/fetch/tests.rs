@@ -48,6 +48,8 @@ struct Device {
     dir: tempfile::TempDir,
     folder: FolderHandle,
     index: Index,
+    /// For hashing; kept from file to file.
+    buffer: Vec<u8>,
     inputs: mpsc::Receiver<Event>,
     fetcher: Fetcher,
     server: Server,
@@ -103,7 +105,7 @@ impl Device {
         let (fetcher, threads) = Fetcher::spawn(folder.clone()).unwrap();
         let server = Server::new(runtime.handle().clone());
         let (asked, results) = (Arc::default(), BTreeMap::new());
-        Self { id, runtime, dir, folder, index, inputs, fetcher, server, threads, asked, results }
+        Self { id, runtime, dir, folder, index, buffer: Vec::new(), inputs, fetcher, server, threads, asked, results }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -114,7 +116,7 @@ impl Device {
     fn hold(&mut self, name: &str, bytes: &[u8]) -> (Content, Vec<ChunkList>) {
         std::fs::write(self.at(name), bytes).unwrap();
         let root = self.folder.root.open().unwrap();
-        let looked = examine(&root, &path(name), LATER_NS, &mut Vec::new(), &AtomicBool::new(false));
+        let looked = examine(&root, &path(name), LATER_NS, &mut self.buffer, &AtomicBool::new(false));
         let ReadOutcome::Hashed(hashed) = looked else { panic!("{name}: {looked:?}") };
         self.hold_as(name, hashed.disk, hashed.content, &hashed.lists);
         (hashed.content, hashed.lists)

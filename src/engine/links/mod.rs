@@ -44,6 +44,7 @@ pub use pairing::{JoinError, Showing};
 
 /// How long a goodbye may take, all links together.
 const STOP_TIME: Duration = Duration::from_millis(400);
+
 /// A connected peer, for sending.
 #[derive(Clone)]
 pub struct LinkHandle {
@@ -257,6 +258,7 @@ impl Links {
     /// Ends all links and frees the port.
     pub async fn stop(&self) {
         self.stop.send_replace(true);
+        self.announcer.abort();
         let Some(mut manager) = self.manager.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         if tokio::time::timeout(STOP_TIME, &mut manager).await.is_err() {
             manager.abort();

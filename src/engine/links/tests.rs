@@ -299,11 +299,63 @@ async fn a_link_comes_back_after_a_drop_and_after_a_restart() {
     let config = LinkConfig { listen: b.links.address(), ..b.config.clone() };
     let started = std::time::Instant::now();
     b.links.stop().await;
-    assert!(started.elapsed() < Duration::from_millis(500));
+    assert!(started.elapsed() < Duration::from_secs(1));
     assert_eq!((at_a.next().await, at_b.next().await), ("lost".into(), "lost".into()));
     let b = Device::start_with(config, b.identity).await;
     let mut at_b = b.run_folder("photos");
     assert_eq!((at_a.next().await, at_b.next().await), ("connected".into(), "connected".into()));
+}
+
+#[tokio::test]
+async fn a_newer_connection_takes_the_place_of_the_older_one_which_is_lost_first() {
+    let (b, a) = pair_of_devices().await;
+    let address = a.links.address();
+    let mut at_a = a.run_folder("photos");
+    let older = a.linked(b.id).await;
+    // The same device once more, as after a restart of which nobody has heard yet.
+    let mut again = Device::start_with(base_config("b"), b.identity.clone()).await;
+    again.share(a.id, Some(address), &["photos"]);
+    let mut at_b = b.run_folder("photos");
+    assert_eq!((at_a.next().await, at_b.next().await), ("connected".into(), "connected".into()));
+    let mut at_again = again.run_folder("photos");
+    until(|| a.link(b.id).filter(|link| !link.is_same_link(&older))).await;
+    assert_eq!((at_b.next().await, at_again.next().await), ("lost".into(), "connected".into()));
+    assert_eq!((at_a.next().await, at_a.next().await), ("lost".into(), "connected".into()));
+}
+
+#[tokio::test]
+async fn a_folder_that_is_slow_makes_the_peer_wait_and_loses_nothing() {
+    let (a, b) = pair_of_devices().await;
+    let (mut at_a, mut at_b) = (a.run_folder("photos"), b.run_folder("photos"));
+    assert_eq!((at_a.next().await, at_b.next().await), ("connected".into(), "connected".into()));
+    let link = a.linked(b.id).await;
+    let send = |message| link.outbox.control(&Frame::Folder(folder_id("photos"), message)).unwrap();
+    send(hello());
+    (0..500).for_each(|n| send(Message::Found(vec![(EpochId(n), n)])));
+    // Far more than the folder's queue holds.
+    until(|| (at_b.inputs.len() == at_b.inputs.max_capacity()).then_some(())).await;
+    assert_eq!(at_b.next().await, "hello");
+    for n in 0..500 {
+        let input = tokio::time::timeout(BOUND, at_b.inputs.recv()).await.unwrap();
+        let Some(Event::Input(Input::Message(_, Message::Found(found)))) = input else {
+            panic!("a message is missing")
+        };
+        assert_eq!(found, [(EpochId(n), n)]);
+    }
+    assert!(a.link(b.id).is_some_and(|now| now.is_same_link(&link)));
+}
+
+#[tokio::test]
+async fn a_hello_fits_its_frame_however_many_folders_are_shared() {
+    let mut a = Device::start("a").await;
+    let peer = DeviceId([1; 32]);
+    let names: Vec<String> = (0..1500).map(|n| format!("{n:0>64}")).collect();
+    a.share(peer, None, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let _folders: Vec<Folder> = names.iter().map(|name| a.run_folder(name)).collect();
+    let offers = a.links.common.offers(&peer).unwrap();
+    assert!((100..=1000).contains(&offers.len()));
+    crate::net::codec::encode(&Frame::Hello(a.links.common.hello(&offers))).unwrap();
+    assert!(a.links.common.offers(&DeviceId([2; 32])).is_none());
 }
 
 #[tokio::test]
