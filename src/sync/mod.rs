@@ -82,6 +82,8 @@ pub struct Folder {
     rescans: BTreeSet<RelPath>,
     halted: bool,
     suspicious: bool,
+    /// The last run ended uncleanly, and no scan has finished since.
+    after_crash: bool,
     /// When the newest missing path was seen missing; deletions wait from then on.
     missing_since_ms: Option<u64>,
     /// Files that have vanished and may turn up under another name, by inode.
@@ -98,6 +100,7 @@ pub struct Folder {
 impl Folder {
     /// Begins a new run of the index's epoch. `run` is fresh and random.
     pub fn new(mut index: Index, settings: Settings, rules: Rules, run: RunId) -> Result<Self, IndexError> {
+        let after_crash = !index.state()?.clean;
         index.start_run(run)?;
         let state = index.state()?;
         let mut found = index.found()?;
@@ -121,6 +124,7 @@ impl Folder {
             rescans: BTreeSet::new(),
             halted: false,
             suspicious: false,
+            after_crash,
             missing_since_ms,
             vanished: BTreeMap::new(),
             confirmed_until_ms: 0,

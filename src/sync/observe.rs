@@ -6,6 +6,7 @@ use crate::core::disk::{DiskKind, DiskState};
 use crate::core::entry::{Entry, Kind, MODE_MASK, Stamp};
 use crate::core::id::{DeviceId, EpochId};
 use crate::core::ignore::IGNORE_FILE;
+use crate::core::message::Announced;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
 use crate::core::version::{COUNT_MAX, VersionVector};
@@ -85,22 +86,47 @@ impl Folder {
         disk: DiskState,
         now: Now,
     ) -> Result<bool, IndexError> {
-        let Some(id) = kind.content_id().filter(|_| !kind.is_directory()) else { return Ok(false) };
+        // All directories are alike: only a crash tells one that was left behind from one that was made anew.
+        let Some(id) = kind.content_id().filter(|_| self.after_crash || !kind.is_directory()) else { return Ok(false) };
         let is_outdated = self.index.rivals(path)?.iter().any(|rival| {
             rival.entry.superseded.contains(&id)
                 && decide::decide(&ours.entry, &rival.entry, &self.found) == Decision::Take
         });
         if is_outdated {
+            let mtime_ns = if kind.is_directory() { 0 } else { disk.mtime_ns };
             let entry = Entry {
                 kind: kind.clone(),
-                mtime_ns: disk.mtime_ns,
-                weight_ns: disk.mtime_ns,
+                mtime_ns,
+                weight_ns: mtime_ns,
                 version: VersionVector::new(),
                 ..ours.entry.clone()
             };
             self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
         }
         Ok(is_outdated)
+    }
+
+    /// After a crash: something that is known to be deleted, as it was before. A swap put it here whose commit
+    /// was lost, and the deletion was heard of before the scan: it is carried out, into history.
+    fn note_leftover(
+        &mut self,
+        path: &RelPath,
+        ours: &Record,
+        kind: &Kind,
+        disk: DiskState,
+        now: Now,
+    ) -> Result<bool, IndexError> {
+        let was_replaced = kind.content_id().is_some_and(|id| ours.entry.superseded.contains(&id));
+        if !self.after_crash || ours.entry.is_live() || !was_replaced {
+            return Ok(false);
+        }
+        let tombstone = Announced { entry: ours.entry.clone(), seq: ours.seq, held: true };
+        self.index.put_rival(self.settings.device, &tombstone)?;
+        let version = VersionVector::new();
+        let mtime_ns = if kind.is_directory() { 0 } else { disk.mtime_ns };
+        let entry = Entry { kind: kind.clone(), mtime_ns, version, ..ours.entry.clone() };
+        self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
+        Ok(true)
     }
 
     /// Directories that were kept for what was left in them are the user's again when something new is in them.
@@ -141,7 +167,7 @@ impl Folder {
         {
             return Ok(());
         }
-        if ours.mark == Mark::Kept && kind.is_directory() {
+        if (ours.mark == Mark::Kept && kind.is_directory()) || self.note_leftover(path, &ours, &kind, disk, now)? {
             return Ok(());
         }
         if self.suspicious && is_suspect(&ours.entry, &kind) {
@@ -279,6 +305,7 @@ impl Folder {
             return Ok(());
         }
         self.suspicious = false;
+        self.after_crash = false;
         let state = self.index.state()?;
         if !state.scanned {
             self.index.set_found(state.epoch, state.last_seq)?;
