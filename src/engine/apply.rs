@@ -8,8 +8,9 @@ use std::error::Error;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use super::clock;
 use super::folder::{FolderHandle, Shared};
 use crate::core::action::{Action, Outcome, Slot, WorkId};
 use crate::core::conflict::conflict_name;
@@ -80,7 +81,7 @@ impl Applier {
     fn carry_out(&mut self, actions: Vec<(WorkId, Action)>) -> bool {
         let targets: Vec<RelPath> = actions.iter().map(|(_, action)| source(action).clone()).collect();
         let outcomes = match self.handle.root.open() {
-            Ok(root) => apply(&root, &ApplyContext { device: self.handle.device, now_ms: now_ms() }, actions),
+            Ok(root) => apply(&root, &ApplyContext { device: self.handle.device, now_ms: clock::wall_ms() }, actions),
             Err(error) => self.fail(actions, &error),
         };
         let due = Instant::now() + SECOND_LOOK;
@@ -174,11 +175,6 @@ fn source(action: &Action) -> &RelPath {
         Action::Move { from, .. } => from,
         other => other.path(),
     }
-}
-
-pub(super) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -152,7 +152,13 @@ impl Driver {
             let ended: Vec<WorkId> = outcomes.iter().map(|(work, _)| *work).collect();
             self.ended(&ended);
         }
-        for output in self.folder.handle(input, clock::now())? {
+        let looked_at: Vec<RelPath> = match &input {
+            Input::Observed(observations) => observations.iter().map(|o| o.path.clone()).collect(),
+            _ => Vec::new(),
+        };
+        let outputs = self.folder.handle(input, clock::now())?;
+        self.handle.hints.release(&looked_at);
+        for output in outputs {
             self.carry_out(output);
         }
         Ok(())

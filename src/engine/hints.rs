@@ -2,7 +2,8 @@
 //!
 //! Nothing in here is ever dropped: where too much has piled up it turns into a scan of the whole folder.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -67,8 +68,9 @@ struct State {
     due: BTreeSet<(Instant, RelPath)>,
     requested: usize,
     full: Option<String>,
-    /// Paths that some thread looks at now, until it has reported them.
-    claimed: HashSet<RelPath>,
+    /// Paths that some thread looks at, or whose report the folder has not taken in yet; with the look at them that is
+    /// to follow, if one is.
+    claimed: BTreeMap<RelPath, Option<Look>>,
 }
 
 #[derive(Clone, Copy)]
@@ -184,17 +186,44 @@ impl Hints {
         self.full_changed.notify_all();
     }
 
-    /// Takes a path for a look of one's own, from before it until it has been reported: so that two threads never
-    /// report what they saw in the wrong order. False where somebody else is at it.
-    pub fn claim(&self, path: &RelPath) -> bool {
-        self.lock().claimed.insert(path.clone())
+    /// Takes a path for a look of one's own, from before it until the folder has taken in what is reported of it. So
+    /// reports of one path come in the order of the looks, and each look can rely on what the index has there. False
+    /// where somebody else is at it: the look then follows as soon as that is over.
+    pub fn claim(&self, look: &Look) -> bool {
+        let mut state = self.lock();
+        let Some(next) = state.claimed.get_mut(&look.path) else {
+            state.claimed.insert(look.path.clone(), None);
+            return true;
+        };
+        let known = next.take();
+        let requested = look.requested || known.as_ref().is_some_and(|k| k.requested);
+        let tries = look.tries.max(known.map_or(0, |k| k.tries));
+        *next = Some(Look { path: look.path.clone(), requested, tries });
+        false
+    }
+
+    /// True where a look at something below the directory is not over.
+    pub fn is_claimed_below(&self, directory: &RelPath) -> bool {
+        let state = self.lock();
+        let mut after = state.claimed.range((Bound::Excluded(directory), Bound::Unbounded));
+        after.next().is_some_and(|(path, _)| path.is_below(directory))
     }
 
     /// Ends what [`Hints::claim`] began.
     pub fn release<'a>(&self, paths: impl IntoIterator<Item = &'a RelPath>) {
+        let now = Instant::now();
         let mut state = self.lock();
+        let mut is_changed = false;
         for path in paths {
-            state.claimed.remove(path);
+            if let Some(next) = state.claimed.remove(path).flatten() {
+                is_changed = true;
+                let due = state.waiting.get(path).map_or(now, |known| known.due.min(now));
+                state.put(next, now, due, true);
+            }
+        }
+        drop(state);
+        if is_changed {
+            self.paths_changed.notify_all();
         }
     }
 
@@ -335,11 +364,16 @@ mod tests {
     }
 
     #[test]
-    fn a_claimed_path_is_one_threads_alone() {
+    fn a_claimed_path_is_one_threads_alone_and_others_follow() {
         let hints = Hints::default();
-        assert!(hints.claim(&path("a")) && !hints.claim(&path("a")) && hints.claim(&path("b")));
-        hints.release([&path("a")]);
-        assert!(hints.claim(&path("a")));
+        let (plain, asked) = (Look::hinted(path("d/a")), Look::requested(path("d/a")));
+        assert!(hints.claim(&plain) && hints.claim(&Look::hinted(path("d"))));
+        assert!(!hints.claim(&asked) && !hints.claim(&plain));
+        assert!(hints.is_claimed_below(&path("d")) && !hints.is_claimed_below(&path("d/a")));
+        assert_eq!(hints.lock().waiting.len(), 0);
+        hints.release([&path("d/a"), &path("d")]);
+        assert_eq!(hints.next(&running()), Job::Paths(vec![asked]));
+        assert!(!hints.is_claimed_below(&path("d")) && hints.claim(&plain));
     }
 
     proptest! {

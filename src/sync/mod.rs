@@ -307,8 +307,9 @@ impl Folder {
         Ok(self.index.state()?.epoch)
     }
 
-    /// Something that peers will want to know has been committed.
+    /// An entry has changed: peers will want to know, and what was waiting for it may go on.
     fn touch(&mut self, now: Now) {
+        self.pass.want();
         self.changed_mono_ms = now.mono_ms;
     }
 }

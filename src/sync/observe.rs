@@ -108,14 +108,7 @@ impl Folder {
 
     /// After a crash: something that is known to be deleted, as it was before. A swap put it here whose commit
     /// was lost, and the deletion was heard of before the scan: it is carried out, into history.
-    fn note_leftover(
-        &mut self,
-        path: &RelPath,
-        ours: &Record,
-        kind: &Kind,
-        disk: DiskState,
-        now: Now,
-    ) -> Result<bool, IndexError> {
+    fn note_leftover(&mut self, ours: &Record, kind: &Kind, disk: DiskState, now: Now) -> Result<bool, IndexError> {
         let was_replaced = kind.content_id().is_some_and(|id| ours.entry.superseded.contains(&id));
         if !self.after_crash || ours.entry.is_live() || !was_replaced {
             return Ok(false);
@@ -167,7 +160,7 @@ impl Folder {
         {
             return Ok(());
         }
-        if (ours.mark == Mark::Kept && kind.is_directory()) || self.note_leftover(path, &ours, &kind, disk, now)? {
+        if (ours.mark == Mark::Kept && kind.is_directory()) || self.note_leftover(&ours, &kind, disk, now)? {
             return Ok(());
         }
         if self.suspicious && is_suspect(&ours.entry, &kind) {

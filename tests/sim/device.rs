@@ -47,6 +47,8 @@ pub struct Device {
     pub stage: BTreeMap<(ContentId, u32), Vec<u8>>,
     pub fetches: VecDeque<FetchOrder>,
     pub actions: VecDeque<(WorkId, Action)>,
+    /// Done on disk, not yet told to the folder.
+    pub outcomes: VecDeque<(WorkId, Outcome)>,
     pub looks: VecDeque<RelPath>,
     pub full_scan: bool,
     pub restores: VecDeque<(RelPath, RelPath)>,
@@ -66,6 +68,7 @@ impl Device {
             stage: BTreeMap::new(),
             fetches: VecDeque::new(),
             actions: VecDeque::new(),
+            outcomes: VecDeque::new(),
             looks: VecDeque::new(),
             full_scan: true,
             restores: VecDeque::new(),
@@ -88,6 +91,7 @@ impl Device {
     pub fn crash(&mut self) -> Option<Index> {
         self.fetches.clear();
         self.actions.clear();
+        self.outcomes.clear();
         self.looks.clear();
         self.restores.clear();
         self.folder.take().map(Folder::into_index)
@@ -115,6 +119,7 @@ impl Device {
     pub fn has_work(&self) -> bool {
         !self.fetches.is_empty()
             || !self.actions.is_empty()
+            || !self.outcomes.is_empty()
             || !self.looks.is_empty()
             || !self.restores.is_empty()
             || self.full_scan
@@ -147,6 +152,16 @@ impl Device {
             },
         };
         Observation { path: path.clone(), seen }
+    }
+
+    /// Where to look when a path is hinted at: at the topmost directory above it that the index does not know.
+    pub fn topmost_unknown(&self, path: &RelPath) -> RelPath {
+        let Some(folder) = &self.folder else { return path.clone() };
+        let is_known = |dir: &RelPath| {
+            let record = folder.index().record(dir).unwrap();
+            record.is_some_and(|r| r.entry.kind.is_directory() && r.mark == Mark::Here && r.disk.is_some())
+        };
+        path.ancestors().filter(|dir| !is_known(dir)).last().unwrap_or_else(|| path.clone())
     }
 
     /// What a scan of a path and all below reports: the path itself, and below it what differs.

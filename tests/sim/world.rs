@@ -251,6 +251,7 @@ impl World {
                 (3, !device.looks.is_empty()),
                 (4, device.full_scan),
                 (5, !device.restores.is_empty()),
+                (6, !device.outcomes.is_empty()),
             ];
             choices.extend(kinds.into_iter().filter(|k| k.1).map(|k| (k.0, at, 0)));
         }
@@ -288,16 +289,28 @@ impl World {
             }
             2 => {
                 let (work, action) = self.devices[at].actions.pop_front().unwrap();
+                if std::env::var("SIM_TRACE").is_ok() {
+                    println!("TR {at} do {work} {action:?}");
+                }
                 self.wall_ns += 1_000_003;
                 let now = self.wall_ns;
                 let outcome = self.devices[at].apply(&action, now);
-                self.feed(at, Input::Applied(vec![(work, outcome)]));
+                self.devices[at].outcomes.push_back((work, outcome));
+            }
+            6 => {
+                let outcomes: Vec<_> = self.devices[at].outcomes.drain(..).collect();
+                if std::env::var("SIM_TRACE").is_ok() {
+                    println!("TR {at} applied {outcomes:?}");
+                }
+                self.feed(at, Input::Applied(outcomes));
             }
             3 => {
                 let pick = self.random.below(self.devices[at].looks.len());
                 let target = self.devices[at].looks.remove(pick).unwrap();
-                // A path below something that the index does not know is looked at from there.
-                let observations = self.devices[at].look_below(&target);
+                let observations = self.devices[at].look_below(&self.devices[at].topmost_unknown(&target));
+                if std::env::var("SIM_TRACE").is_ok() {
+                    println!("TR {at} obs {observations:?}");
+                }
                 self.feed(at, Input::Observed(observations));
             }
             4 => {

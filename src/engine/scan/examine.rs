@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::Scope;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use super::super::folder::Shared;
-use super::super::hints::{Look, QUIET};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
+use crate::engine::clock;
+use crate::engine::folder::Shared;
+use crate::engine::hints::{Look, QUIET};
 use crate::fs::error::FsError;
 use crate::fs::read::{self, ReadOutcome};
 use crate::fs::root::OpenRoot;
@@ -66,8 +67,11 @@ impl<'a> Report<'a> {
         }
         let observations = std::mem::take(&mut self.observations);
         let paths: Vec<RelPath> = observations.iter().map(|o| o.path.clone()).collect();
+        // The folder's thread releases the claims once it has taken them in.
         let is_sent = self.shared.send(Input::Observed(observations));
-        self.shared.hints.release(&paths);
+        if !is_sent {
+            self.shared.hints.release(&paths);
+        }
         is_sent
     }
 }
@@ -213,7 +217,7 @@ fn read_batch(
 
 /// Reads what stands at a claimed path; `None` where there is nothing to say yet and it is looked at again.
 fn examine(shared: &Shared, root: &OpenRoot, look: &Look, buffer: &mut Vec<u8>) -> Option<Seen> {
-    match read::examine(root, &look.path, now_ns(), buffer, &shared.stop) {
+    match read::examine(root, &look.path, clock::wall_ns(), buffer, &shared.stop) {
         ReadOutcome::Hashed(file) => {
             look_again_if_racy(shared, look, &file.disk);
             Some(Seen::File { disk: file.disk, content: file.content, lists: file.lists })
@@ -289,12 +293,7 @@ pub fn is_applying(shared: &Shared, path: &RelPath) -> bool {
     shared.applying.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
 }
 
-/// Has a path looked at again soon, where somebody else is at it now.
+/// Has a path looked at again soon, where nothing can be said of it now.
 pub fn put_off(shared: &Shared, look: Look) {
     shared.hints.again(look, Instant::now() + PUT_OFF);
-}
-
-fn now_ns() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

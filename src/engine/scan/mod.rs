@@ -9,8 +9,9 @@
 //! Architecture invariant: nothing is reported as absent because of a look at a folder that is not there. Every
 //! absence is seen a second time, in a folder that has just been opened by its path and has its marker.
 //!
-//! Architecture invariant: a path is claimed from before the look at it until its report is queued, so reports of one
-//! path come in the order of the looks.
+//! Architecture invariant: a path is claimed from before the look at it until the folder has taken in what is reported
+//! of it. So reports of one path come in the order of the looks, and whether something is news is decided against an
+//! index that knows of the look before.
 
 mod examine;
 mod paths;
@@ -93,12 +94,13 @@ struct FullScans {
     watch: Option<Watch>,
     /// The watch has missed something or lost its directory.
     is_watch_stale: Arc<AtomicBool>,
-    is_halted: bool,
+    /// `None` before the first look: a run that ended while the folder was away has left a note that says so.
+    is_there: Option<bool>,
 }
 
 impl FullScans {
     fn new(handle: FolderHandle, rescan_every: Duration) -> Self {
-        Self { handle, rescan_every, watch: None, is_watch_stale: Arc::default(), is_halted: false }
+        Self { handle, rescan_every, watch: None, is_watch_stale: Arc::default(), is_there: None }
     }
 
     fn run(mut self) {
@@ -126,14 +128,14 @@ impl FullScans {
     fn open(&mut self) -> Option<OpenRoot> {
         match self.handle.root.open() {
             Ok(root) => {
-                if std::mem::take(&mut self.is_halted) {
+                if self.is_there.replace(true) != Some(true) {
                     self.handle.send(Input::Halted(None));
                 }
                 Some(root)
             }
             Err(error) => {
                 self.watch = None;
-                if !std::mem::replace(&mut self.is_halted, true) {
+                if self.is_there.replace(false) != Some(false) {
                     let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
                     let text = format!("{error}{cause}; it goes on by itself once this is put right");
                     tracing::warn!(folder = %self.handle.label, "{text}");

@@ -104,8 +104,11 @@ impl Looker<'_, '_, '_> {
     }
 
     fn look(&mut self, look: Look) -> Result<(), ScanError> {
-        if (!look.requested && is_applying(self.shared, &look.path)) || !self.shared.hints.claim(&look.path) {
+        if !look.requested && is_applying(self.shared, &look.path) {
             put_off(self.shared, look);
+            return Ok(());
+        }
+        if !self.shared.hints.claim(&look) {
             return Ok(());
         }
         let path = look.path.clone();
@@ -133,6 +136,10 @@ impl Looker<'_, '_, '_> {
         };
         let is_directory = found.is_some_and(|state| state.kind == DiskKind::Directory);
         let is_ignored = self.rules.is_ignored(&look.path, is_directory).is_some();
+        if !is_directory && self.shared.hints.is_claimed_below(&look.path) {
+            // What is about to be reported from below is not in the index yet, but gone as well.
+            put_off(self.shared, Look::hinted(look.path.clone()));
+        }
         let below = match found {
             _ if is_ignored => Below::Nothing,
             Some(_) if is_directory => Below::Compare,

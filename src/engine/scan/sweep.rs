@@ -50,6 +50,7 @@ pub fn sweep<'env>(
     let rules = Arc::clone(&shared.rules.read().unwrap_or_else(PoisonError::into_inner));
     let mut merge = Merge {
         shared,
+        root,
         reader,
         rules: Arc::clone(&rules),
         queue,
@@ -111,6 +112,7 @@ impl Records<'_> {
 
 struct Merge<'a, 'scope, 'env> {
     shared: &'a Shared,
+    root: &'a OpenRoot,
     reader: &'a Reader,
     rules: Arc<Rules>,
     queue: &'a mut Queue<'scope, 'env>,
@@ -153,20 +155,41 @@ impl Merge<'_, '_, '_> {
         if is_unchanged(record.as_ref(), &state) {
             return Ok(true);
         }
-        if is_applying(self.shared, &path) || !self.shared.hints.claim(&path) {
-            put_off(self.shared, Look::hinted(path));
+        let look = Look::hinted(path);
+        if is_applying(self.shared, &look.path) {
+            put_off(self.shared, look);
+            return Ok(true);
+        }
+        if !self.shared.hints.claim(&look) {
             return Ok(true);
         }
         // The page may have been read long ago.
-        if is_unchanged(self.reader.record(&path)?.as_ref(), &state) {
-            self.shared.hints.release([&path]);
+        let is_known = match self.reader.record(&look.path) {
+            Ok(record) => is_unchanged(record.as_ref(), &state),
+            Err(error) => {
+                self.shared.hints.release([&look.path]);
+                return Err(error.into());
+            }
+        };
+        if is_known {
+            self.shared.hints.release([&look.path]);
             return Ok(true);
         }
-        if state.kind == DiskKind::Directory {
-            return Ok(self.report.add(path, Seen::Directory(state)));
+        if state.kind != DiskKind::Directory {
+            self.queue.push(look, state.size);
+            return Ok(true);
         }
-        self.queue.push(Look::hinted(path), state.size);
-        Ok(true)
+        // The walk may go on in a directory that was renamed meanwhile.
+        match self.root.look(&look.path) {
+            Ok(Some(state)) if state.kind == DiskKind::Directory => {
+                Ok(self.report.add(look.path, Seen::Directory(state)))
+            }
+            _ => {
+                self.shared.hints.release([&look.path]);
+                put_off(self.shared, look);
+                Ok(true)
+            }
+        }
     }
 
     fn failed(&mut self, path: RelPath, problem: Problem) -> Result<bool, ScanError> {
@@ -181,8 +204,7 @@ impl Merge<'_, '_, '_> {
         if self.reader.problem(&path)?.is_some_and(|row| row.problem == problem) {
             return Ok(true);
         }
-        if !self.shared.hints.claim(&path) {
-            put_off(self.shared, Look::hinted(path));
+        if !self.shared.hints.claim(&Look::hinted(path.clone())) {
             return Ok(true);
         }
         Ok(self.report.add(path, Seen::Failed(problem)))
@@ -209,14 +231,8 @@ impl Merge<'_, '_, '_> {
 
     /// Reports what is still not there at a second look. False where the folder has stopped.
     fn report_absent(&mut self) -> Result<bool, ScanError> {
-        let mut claimed = Vec::new();
-        for path in std::mem::take(&mut self.absent) {
-            if self.shared.hints.claim(&path) {
-                claimed.push(path);
-            } else {
-                put_off(self.shared, Look::hinted(path));
-            }
-        }
+        let mut claimed = std::mem::take(&mut self.absent);
+        claimed.retain(|path| self.shared.hints.claim(&Look::hinted(path.clone())));
         if claimed.is_empty() {
             return Ok(true);
         }
