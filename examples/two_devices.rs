@@ -76,8 +76,8 @@ fn changes(story: &Story) -> anyhow::Result<()> {
 fn conflict(laptop: &mut Device, desktop: &mut Device) -> anyhow::Result<()> {
     say("\n6. Both are switched off, and the notes are edited on both:");
     laptop.stop()?;
-    desktop.stop()?;
     fs::write(laptop.folder.join("notes.txt"), "bread, milk, eggs\n")?;
+    desktop.stop()?;
     fs::write(desktop.folder.join("notes.txt"), "bread, milk, apples\n")?;
     laptop.start()?;
     desktop.start()?;
@@ -213,6 +213,14 @@ fn program() -> anyhow::Result<PathBuf> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     build.args(["build", "--quiet", "--bin", "p2psync", "--manifest-path"]).arg(manifest);
+    // What cargo set for this example would look like a change to it, and all would be built anew.
+    let kept = ["CARGO_HOME", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"];
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if (text.starts_with("CARGO") || text == "LD_LIBRARY_PATH") && !kept.contains(&text.as_ref()) {
+            build.env_remove(&name);
+        }
+    }
     if profile.ends_with("release") {
         build.arg("--release");
     }

@@ -149,7 +149,7 @@ fn one_kind_of_thing_is_replaced_by_another() {
             }
         }
         wait_settled(&[from, to]);
-        assert!(tree::conflict_copies(&to.root).is_empty());
+        assert_eq!(tree::conflict_copies(&to.root), Vec::<String>::new());
         for entry in fs::read_dir(&from.root).unwrap().map(|e| e.unwrap()).filter(|e| e.file_name() != ".p2psync") {
             let is_dir = entry.file_type().unwrap().is_dir();
             if is_dir { fs::remove_dir_all(entry.path()).unwrap() } else { fs::remove_file(entry.path()).unwrap() }
@@ -170,7 +170,7 @@ fn a_file_that_is_written_over_and_over_ends_as_it_was_left() {
     }
     wait_settled(&[&a, &b]);
     assert_eq!(b.read("saved"), b"save 99");
-    assert!(tree::conflict_copies(&a.root).is_empty());
+    assert_eq!(tree::conflict_copies(&a.root), Vec::<String>::new());
 }
 
 #[test]
