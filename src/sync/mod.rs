@@ -37,6 +37,7 @@ mod want;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::action::WorkId;
+use crate::core::content::Content;
 use crate::core::decide::Found;
 use crate::core::id::{DeviceId, RunId};
 use crate::core::ignore::Rules;
@@ -75,6 +76,8 @@ pub struct Folder {
     works: BTreeMap<WorkId, Work>,
     busy: BTreeMap<RelPath, WorkId>,
     next_work: WorkId,
+    /// Contents that are being brought into the stage, each with how many works want it.
+    fetching: BTreeMap<Content, usize>,
     /// Works whose bytes are staged and that wait for the directory above them, by that directory.
     parked: BTreeMap<RelPath, Vec<WorkId>>,
     pass: want::Pass,
@@ -119,6 +122,7 @@ impl Folder {
             works: BTreeMap::new(),
             busy: BTreeMap::new(),
             next_work: 1,
+            fetching: BTreeMap::new(),
             parked: BTreeMap::new(),
             pass: want::Pass::default(),
             rescans: BTreeSet::new(),

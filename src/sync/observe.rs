@@ -272,6 +272,7 @@ impl Folder {
             }
             self.drop_settled_rivals(path, &entry)?;
             self.touch(now);
+            self.acks_are_due(now);
             self.note_ignore_file(path);
             return Ok(true);
         }

@@ -25,6 +25,18 @@ impl Folder {
     ) -> Result<(), IndexError> {
         for (id, result) in results {
             let Some(work) = self.works.get_mut(&id) else { continue };
+            let content = match &work.goal {
+                Goal::Adopt { rival, .. } => rival.entry.kind.content(),
+                _ => None,
+            };
+            if let Some(content) = content {
+                match self.fetching.get_mut(&content) {
+                    Some(count) if *count > 1 => *count -= 1,
+                    _ => drop(self.fetching.remove(&content)),
+                }
+                // Deletions may have waited for this.
+                self.pass.want();
+            }
             match result {
                 Ok(staged) => {
                     work.lists = staged.lists;

@@ -1,6 +1,7 @@
 //! Planning: what has to be fetched, and which action leads to what a rival says.
 
 use crate::core::action::{Action, Displace, Expected};
+use crate::core::content::Content;
 use crate::core::decide::{self, Decision};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::entry::{Entry, Kind};
@@ -53,6 +54,7 @@ impl Folder {
                 let (path, content) = (path.clone(), *content);
                 let copy = copy_for(&ours, decision);
                 let work = self.begin(ours, Goal::Adopt { rival, decision, copy })?;
+                *self.fetching.entry(content).or_default() += 1;
                 self.outputs.push(Output::Fetch(FetchOrder { work, path, content, sources }));
                 Ok(Looked::Settled)
             }
@@ -138,6 +140,10 @@ impl Folder {
             self.acks_are_due(now);
             return Ok(Looked::Settled);
         };
+        // A file that a fetch is just copying from stays until that is done.
+        if ours.entry.kind.content().is_some_and(|content| self.is_wanted(content)) {
+            return Ok(Looked::Skipped);
+        }
         let action = if ours.entry.kind.is_directory() {
             if self.index.has_live_below(&path)? {
                 return self.wait_or_revive(&ours, now);
@@ -150,6 +156,10 @@ impl Folder {
         let work = self.begin(ours, Goal::Adopt { rival, decision, copy: None })?;
         self.order(work, action);
         Ok(Looked::Settled)
+    }
+
+    fn is_wanted(&self, content: Content) -> bool {
+        self.fetching.contains_key(&content)
     }
 
     /// An entry that this disk does not hold is known and told, but nothing is done about it.

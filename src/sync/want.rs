@@ -168,7 +168,10 @@ impl Folder {
                     Decision::Forget if rival.entry.meta.stamp > ours.entry.meta.stamp => {
                         return self.plan_metadata(ours, &rival, now);
                     }
-                    Decision::Forget => self.index.drop_rival(rival.peer, path)?,
+                    Decision::Forget => {
+                        self.index.drop_rival(rival.peer, path)?;
+                        self.acks_are_due(now);
+                    }
                     Decision::Join => {
                         let entry = decide::joined(&ours.entry, &rival.entry);
                         let metadata = entry.meta != ours.entry.meta;

@@ -307,7 +307,11 @@ impl World {
             3 => {
                 let pick = self.random.below(self.devices[at].looks.len());
                 let target = self.devices[at].looks.remove(pick).unwrap();
-                let observations = self.devices[at].look_below(&self.devices[at].topmost_unknown(&target));
+                let device = &self.devices[at];
+                let mut observations = device.look_below(&device.topmost_unknown(&target));
+                if observations.iter().all(|o| o.path != target) {
+                    observations.push(device.observe(&target));
+                }
                 if std::env::var("SIM_TRACE").is_ok() {
                     println!("TR {at} obs {observations:?}");
                 }

@@ -49,7 +49,13 @@ pub(super) fn look_at_all(shared: &Shared, reader: &Reader, looks: &[Look]) -> R
             report: Report::new(shared),
             swept: None,
         };
-        let looked = looks.iter().try_for_each(|look| looker.start(look));
+        // What has vanished is reported first: then a renamed file is known to have left when its new name is seen.
+        let (gone, there): (Vec<&Look>, Vec<&Look>) =
+            looks.iter().partition(|look| matches!(root.look(&look.path), Ok(None)));
+        let vanished = gone.into_iter().try_for_each(|look| looker.start(look));
+        looker.report.flush();
+        looker.swept = None;
+        let looked = vanished.and_then(|()| there.into_iter().try_for_each(|look| looker.start(look)));
         looker.report.flush();
         looker.queue.finish();
         looked
