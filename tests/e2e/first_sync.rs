@@ -108,6 +108,68 @@ fn a_lost_index_is_rebuilt_without_conflicts_and_without_moving_contents() {
 }
 
 #[test]
+fn an_index_restored_from_a_backup_loses_nothing_and_makes_no_conflicts() {
+    let world = World::new();
+    let (mut a, b) = world.pair();
+    a.write("both", "at the time of the backup");
+    a.write("deleted later", "x");
+    wait_settled(&[&a, &b]);
+    a.stop();
+    let backup = world.path("backup");
+    fs::create_dir(&backup).unwrap();
+    for entry in fs::read_dir(a.home.join("index")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), backup.join(entry.file_name())).unwrap();
+    }
+    a.start();
+    wait_connected(&a, &b);
+    a.write("both", "changed after the backup");
+    a.write("new after the backup", "y");
+    fs::remove_file(a.at("deleted later")).unwrap();
+    wait_settled(&[&a, &b]);
+    a.stop();
+    for entry in fs::read_dir(a.home.join("index")).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    for entry in fs::read_dir(&backup).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), a.home.join("index").join(entry.file_name())).unwrap();
+    }
+    b.write("both", "changed on the other device");
+    a.write("written here meanwhile", "z");
+    a.start();
+    wait_connected(&a, &b);
+    wait_until("the other device's change is here", || {
+        let text = a.read("both");
+        if text == b"changed on the other device" { Ok(()) } else { Err(String::from_utf8_lossy(&text).into_owned()) }
+    });
+    wait_settled(&[&a, &b]);
+    assert_eq!(tree::conflict_copies(&a.root), Vec::<String>::new());
+    assert_eq!((b.read("new after the backup"), b.read("written here meanwhile")), (b"y".to_vec(), b"z".to_vec()));
+    assert!(!a.at("deleted later").exists());
+}
+
+#[test]
+fn a_damaged_index_is_set_aside_and_built_anew() {
+    let world = World::new();
+    let (a, mut b) = world.pair();
+    (0..20).for_each(|i| a.write(&format!("file {i}"), tree::noise(i, 20_000)));
+    wait_settled(&[&a, &b]);
+    b.kill();
+    for entry in fs::read_dir(b.home.join("index")).unwrap() {
+        let path = entry.unwrap().path();
+        let len = fs::metadata(&path).unwrap().len() as usize;
+        fs::write(&path, tree::noise(7, len)).unwrap();
+    }
+    b.start();
+    wait_connected(&a, &b);
+    wait_settled(&[&a, &b]);
+    assert_eq!(tree::conflict_copies(&b.root), Vec::<String>::new());
+    let names = fs::read_dir(b.home.join("index")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    assert!(names.into_iter().any(|name| name.contains(".damaged-")));
+}
+
+#[test]
 fn a_folder_added_while_the_agents_run_is_taken_up() {
     let world = World::new();
     let (a, b) = world.pair();

@@ -135,6 +135,23 @@ fn a_deleted_tree_goes_as_a_whole_and_does_not_come_back() {
 }
 
 #[test]
+fn a_peer_that_missed_an_entry_is_repaired_by_the_digests() {
+    let mut world = settled(2);
+    world.write(0, "heard of");
+    world.settle();
+    world.disconnect(0, 1);
+    world.write(0, "missed");
+    for _ in 0..100 {
+        world.step();
+    }
+    world.skip_to_the_end_of_the_index(1, 0);
+    assert!(!world.devices[1].disk.contains_key(&path("missed")));
+    world.settle();
+    assert!(world.devices[1].disk.contains_key(&path("missed")));
+    assert!(world.devices.iter().any(|d| d.events.iter().any(|e| e.0 == "repair")));
+}
+
+#[test]
 fn crossing_chmods_converge() {
     let mut world = settled(2);
     world.write(0, "f");

@@ -129,6 +129,18 @@ impl World {
         links.into_iter().for_each(|b| self.connect(at, b));
     }
 
+    /// Makes a device believe that it has received all of another's index. Its agent starts again.
+    pub fn skip_to_the_end_of_the_index(&mut self, at: usize, of: usize) {
+        let last_seq = self.devices[of].folder.as_ref().unwrap().index().state().unwrap().last_seq;
+        let peer = self.devices[of].id;
+        let mut index = self.devices[at].crash().unwrap();
+        let mut row = index.peer(peer).unwrap().unwrap();
+        row.cursor.as_mut().unwrap().seq = last_seq;
+        index.set_peer(&row).unwrap();
+        let random = self.random.next();
+        self.devices[at].start(Some(index), random);
+    }
+
     // What users do. A watcher's hint follows at some later moment, or never (a full scan will find it).
 
     fn bytes(&mut self, tag: &str) -> Vec<u8> {
