@@ -116,6 +116,19 @@ pub struct PeerStatus {
     /// Since the agent started.
     pub bytes_in: u64,
     pub bytes_out: u64,
+    /// Why there is no connection, in words.
+    #[serde(default)]
+    pub trouble: Option<String>,
+    /// Folders that it shares with this device and that are not here yet.
+    #[serde(default)]
+    pub offers: Vec<FolderOffer>,
+}
+
+/// A folder that another device shares with this one.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct FolderOffer {
+    pub id: String,
+    pub label: String,
 }
 
 /// One path: what state it is in, and why.

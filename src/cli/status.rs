@@ -5,7 +5,9 @@ use std::path::Path;
 
 use super::context::Context;
 use super::output::{self, Table, clean, count, number};
-use crate::api::{FolderPeerStatus, FolderState, FolderStatus, PathStatus, Reply, Request, Status, WirePath};
+use crate::api::{
+    FolderPeerStatus, FolderState, FolderStatus, PathStatus, PeerStatus, Reply, Request, Status, WirePath,
+};
 use crate::config::ConfigError;
 use crate::engine;
 
@@ -169,9 +171,25 @@ fn full_text(status: &Status, context: &Context) -> String {
             table.row([peer.name.clone(), short, output::peer_state(peer, context.now_ms), address, traffic]);
         }
         let _ = write!(text, "{table}");
+        status.peers.iter().for_each(|peer| peer_notes(&mut text, peer));
     }
     let _ = writeln!(text, "\nNext: {}", next_step(status));
     text
+}
+
+/// Why a peer can't be reached, and what it offers.
+fn peer_notes(text: &mut String, peer: &PeerStatus) {
+    let name = clean(&peer.name);
+    if let Some(trouble) = &peer.trouble {
+        let _ = writeln!(text, "  {name}: {}", clean(trouble));
+    }
+    for offer in &peer.offers {
+        let (label, id) = (clean(&offer.label), clean(&offer.id));
+        let _ = writeln!(
+            text,
+            "  {name} shares '{label}' with this device: 'p2psync folder add PATH --id {id}' takes part"
+        );
+    }
 }
 
 fn folder_text(text: &mut String, folder: &FolderStatus, context: &Context) {

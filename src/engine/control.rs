@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::folder::{Event, FolderHandle};
 use super::links::{Links, Paired};
 use super::report::{self, LiveFolder, LivePeer, LiveStatus};
-use crate::api::{Handler, Replies, Reply, Request, When, WirePath};
+use crate::api::{FolderOffer, Handler, Replies, Reply, Request, When, WirePath};
 use crate::config::{self, Config, NewPeer};
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::path::RelPath;
@@ -92,6 +92,8 @@ impl Control {
                 last_seen_ms: link.since_ms,
                 bytes_in: link.bytes_in,
                 bytes_out: link.bytes_out,
+                trouble: link.last_error.filter(|_| !link.connected),
+                offers: link.offers.into_iter().map(|(id, label)| FolderOffer { id: id.to_string(), label }).collect(),
             };
             (link.peer, peer)
         });

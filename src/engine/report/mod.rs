@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::api::{ConflictItem, EventItem, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status};
+use crate::api::{ConflictItem, EventItem, FolderOffer, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status};
 use crate::config::{Config, Folder, Peer};
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::path::RelPath;
@@ -57,6 +57,10 @@ pub struct LivePeer {
     /// Since the agent started.
     pub bytes_in: u64,
     pub bytes_out: u64,
+    /// Why there is no connection, in words.
+    pub trouble: Option<String>,
+    /// Folders that it shares with us and that are not here.
+    pub offers: Vec<FolderOffer>,
 }
 
 /// A running folder.
@@ -157,6 +161,8 @@ fn peer_status(asker: Asker, peer: &Peer, seen_ms: Option<i64>) -> PeerStatus {
         address: live.address,
         bytes_in: live.bytes_in,
         bytes_out: live.bytes_out,
+        trouble: live.trouble,
+        offers: live.offers,
     }
 }
 
