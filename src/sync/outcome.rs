@@ -54,6 +54,7 @@ impl Folder {
                 Err(FetchError::Problem(problem)) => self.give_up(id, Some(problem), now)?,
             }
         }
+        self.acks_are_due(now);
         Ok(())
     }
 

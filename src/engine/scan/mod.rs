@@ -138,7 +138,6 @@ impl FullScans {
                 if self.is_there.replace(false) != Some(false) {
                     let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
                     let text = format!("{error}{cause}; it goes on by itself once this is put right");
-                    tracing::warn!(folder = %self.handle.label, "{text}");
                     self.handle.send(Input::Halted(Some(text)));
                 }
                 None
