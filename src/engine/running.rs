@@ -138,6 +138,8 @@ impl Running {
     pub async fn stop(self) -> Option<String> {
         self.handle.stop.store(true, Ordering::Relaxed);
         self.handle.hints.wake();
+        self.fetcher.wake();
+        self.others.iter().for_each(|thread| thread.thread().unpark());
         let _ = self.handle.inputs.send(Event::Stop).await;
         self.server.forget_folder(&self.handle.id);
         let joined = tokio::task::spawn_blocking(move || {

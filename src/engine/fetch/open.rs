@@ -53,6 +53,11 @@ impl OpenRequests {
         self.lock().requests.contains_key(&(peer, request))
     }
 
+    /// True where nobody has been asked for anything.
+    pub fn is_empty(&self) -> bool {
+        self.lock().requests.is_empty()
+    }
+
     /// How many requests a peer has still to answer.
     pub fn count(&self, peer: DeviceId) -> usize {
         self.lock().requests.keys().filter(|(to, _)| *to == peer).count()

@@ -62,6 +62,7 @@ struct Device {
 impl Drop for Device {
     fn drop(&mut self) {
         self.folder.stop.store(true, Ordering::Relaxed);
+        self.fetcher.wake();
         self.threads.drain(..).for_each(|thread| thread.join().unwrap());
     }
 }
