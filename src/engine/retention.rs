@@ -13,18 +13,16 @@ use crate::sync::Input;
 
 /// How often history is looked through.
 const EVERY: Duration = Duration::from_secs(3600);
-/// How long stopping may have to wait.
-const NAP: Duration = Duration::from_millis(400);
 /// Slots that go in one step.
 const BATCH: usize = 500;
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
-/// Starts the thread. `days` of 0 keeps everything.
+/// Starts the thread. `days` of 0 keeps everything. It ends once `stop` is set and it is unparked.
 pub fn spawn(handle: FolderHandle, days: u32) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("retention".into()).spawn(move || {
         let mut due = Instant::now() + EVERY;
         while !handle.stop.load(Ordering::Relaxed) {
-            thread::park_timeout(NAP.min(due.saturating_duration_since(Instant::now())));
+            thread::park_timeout(due.saturating_duration_since(Instant::now()));
             if days > 0 && Instant::now() >= due {
                 due = Instant::now() + EVERY;
                 if let Err(error) = expire(&handle, i64::from(days) * DAY_MS) {

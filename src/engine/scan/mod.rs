@@ -194,7 +194,8 @@ impl FullScans {
             Ok(None) => false,
             Err(error) => {
                 tracing::warn!(folder = %shared.label, error = &error as &dyn Error, "the scan was broken off");
-                if matches!(error, ScanError::Fs(_)) {
+                // Where it is gone that is to be told at once. Where it only can't be read, the next try may wait.
+                if matches!(error, ScanError::Fs(_)) && shared.root.open().is_err() {
                     shared.hints.request_full("the folder could not be scanned");
                 }
                 false
