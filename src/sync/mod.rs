@@ -65,6 +65,8 @@ const HOUSEKEEPING_ROWS: usize = 10_000;
 pub const NOTE_HALTED: &str = "halted";
 /// Key of the index note that says which deletions wait for the user.
 pub const NOTE_HELD: &str = "held";
+/// Key of the index note with the time at which the user was asked about them, ms since 1970.
+const NOTE_HELD_MS: &str = "held_ms";
 
 /// One shared folder on this device.
 pub struct Folder {
@@ -261,6 +263,10 @@ impl Folder {
         }
         self.index.forget_tombstones(now.wall_ms() - TOMBSTONE_MS, applied, HOUSEKEEPING_ROWS)?;
         self.index.collect_lists(HOUSEKEEPING_ROWS)?;
+        if self.index.note(NOTE_HELD)?.is_some() {
+            // What went before the user was asked comes back if he rejects it.
+            return Ok(());
+        }
         self.index.prune_removals(now.wall_ms() - crate::core::guard::WINDOW_MS)
     }
 

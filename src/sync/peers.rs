@@ -78,6 +78,7 @@ impl Folder {
                 for announced in entries {
                     self.hear_entry(peer, announced, now)?;
                 }
+                self.pass.doubt();
                 self.pass.want();
                 Ok(())
             }
@@ -183,6 +184,7 @@ impl Folder {
             link.hello = Some((batch.epoch, row.their_last_seq));
             link.caught_up = !batch.more;
         }
+        self.pass.doubt();
         self.pass.want();
         self.send_ack(peer, EXCEPTIONS_WHILE_BUSY, now)
     }
