@@ -163,7 +163,11 @@ impl Folder {
 
     /// When [`Input::Tick`] is due, on the clock that only goes forward; `None` where nothing waits for time.
     pub fn next_tick_ms(&self, now: Now) -> Result<Option<u64>, IndexError> {
-        let settle = self.missing_since_ms.map(|since| since + DELETE_SETTLE_MS + 1);
+        // Where deletions can't be announced yet, what they wait for is an input of its own.
+        let settle = match self.missing_since_ms {
+            Some(since) if !self.halted && self.index.state()?.scanned => Some(since + DELETE_SETTLE_MS + 1),
+            _ => None,
+        };
         let retry = self
             .index
             .next_problem_ms()?

@@ -77,7 +77,8 @@ impl Folder {
     }
 
     /// Bytes that a newer entry has replaced already are no edit: they were put here by a swap whose commit was lost,
-    /// or were ignored so far. They get no version of their own, and so are replaced by the newer ones.
+    /// or were ignored so far. They get no version of their own, and so are replaced by the newer ones. Where a user
+    /// had the file before his eyes, he went back to an old version on purpose.
     fn note_outdated(
         &mut self,
         path: &RelPath,
@@ -87,7 +88,8 @@ impl Folder {
         now: Now,
     ) -> Result<bool, IndexError> {
         // All directories are alike: only a crash tells one that was left behind from one that was made anew.
-        let Some(id) = kind.content_id().filter(|_| self.after_crash || !kind.is_directory()) else { return Ok(false) };
+        let is_possible = self.after_crash || (!kind.is_directory() && !ours.entry.is_live());
+        let Some(id) = kind.content_id().filter(|_| is_possible) else { return Ok(false) };
         let is_outdated = self.index.rivals(path)?.iter().any(|rival| {
             rival.entry.superseded.contains(&id)
                 && decide::decide(&ours.entry, &rival.entry, &self.found) == Decision::Take
@@ -110,7 +112,9 @@ impl Folder {
     /// was lost, and the deletion was heard of before the scan: it is carried out, into history.
     fn note_leftover(&mut self, ours: &Record, kind: &Kind, disk: DiskState, now: Now) -> Result<bool, IndexError> {
         let was_replaced = kind.content_id().is_some_and(|id| ours.entry.superseded.contains(&id));
-        if !self.after_crash || ours.entry.is_live() || !was_replaced {
+        // What was made after the deletion was made on purpose.
+        let is_older = disk.ctime_ns != 0 && disk.ctime_ns / 1_000_000 <= ours.changed_ms;
+        if !self.after_crash || ours.entry.is_live() || !was_replaced || !is_older {
             return Ok(false);
         }
         let tombstone = Announced { entry: ours.entry.clone(), seq: ours.seq, held: true };
@@ -161,6 +165,10 @@ impl Folder {
             return Ok(());
         }
         if (ours.mark == Mark::Kept && kind.is_directory()) || self.note_leftover(&ours, &kind, disk, now)? {
+            return Ok(());
+        }
+        // Still as it was when it was found suspect: later scans know no more.
+        if ours.mark == Mark::Suspect && ours.disk.is_some_and(|known| disk.is_same_file_as(&known)) {
             return Ok(());
         }
         if self.suspicious && is_suspect(&ours.entry, &kind) {

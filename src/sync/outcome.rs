@@ -102,6 +102,9 @@ impl Folder {
             if let Some(away) = self.works.remove(&other) {
                 self.busy.remove(&away.path);
                 self.release(&away.path);
+                if away.look_again {
+                    self.rescans.insert(away.path);
+                }
             }
         }
         self.release(&work.path);

@@ -60,6 +60,7 @@ impl Folder {
         self.index.set_todo(path, true)?;
         self.pass.want();
         self.touch(now);
+        self.note_ignore_file(path);
         Ok(())
     }
 
