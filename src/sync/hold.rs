@@ -179,117 +179,16 @@ impl Folder {
 
 #[cfg(test)]
 mod tests {
-    use crate::core::action::{Action, Outcome, Slot, WorkId};
-    use crate::core::content::Content;
-    use crate::core::disk::{DiskKind, DiskState};
+    use super::super::testing::{Fixture, PEER, PEERS_EPOCH, path};
     use crate::core::entry::Kind;
-    use crate::core::id::{DeviceId, EpochId, RunId};
-    use crate::core::ignore::Rules;
-    use crate::core::message::{Batch, Hello, Message};
+    use crate::core::id::RunId;
+    use crate::core::message::{Batch, Message};
     use crate::core::version::VersionVector;
-    use crate::index::Index;
-    use crate::sync::{Input, Observation, Seen, Settings};
+    use crate::sync::{Input, Observation, Seen};
 
     use super::*;
 
-    const PEER: DeviceId = DeviceId([2; 32]);
-    const PEERS_EPOCH: EpochId = EpochId(2);
     const FILES: u64 = 3000;
-
-    struct Fixture {
-        folder: Folder,
-        now: Now,
-        orders: Vec<(WorkId, Action)>,
-        restored: Vec<RelPath>,
-    }
-
-    impl Fixture {
-        /// A folder with many files, connected to a peer.
-        fn new() -> Self {
-            let device = DeviceId([1; 32]);
-            let settings = Settings { device, peers: [PEER].into(), reconcile_ms: 600_000, ..Settings::default() };
-            let index = Index::in_memory(EpochId(1)).unwrap();
-            let folder = Folder::new(index, settings, Rules::default(), RunId(1)).unwrap();
-            let now = Now { wall_ns: 1_800_000_000_000_000_000, mono_ms: 1000, random: 7 };
-            let mut fixture = Self { folder, now, orders: Vec::new(), restored: Vec::new() };
-            fixture.feed(Input::ScanStarted { suspicious: false });
-            fixture.feed(Input::Observed((0..FILES).map(seen).collect()));
-            fixture.feed(Input::ScanFinished { complete: true });
-            fixture.feed(Input::Connected(PEER));
-            let hello = Hello { epoch: PEERS_EPOCH, run: RunId(2), last_seq: FILES, found: Vec::new(), cursor: None };
-            fixture.hear(Message::Hello(hello));
-            fixture
-        }
-
-        fn feed(&mut self, input: Input) {
-            self.now.wall_ns += 1_000_000;
-            self.now.mono_ms += 1;
-            for output in self.folder.handle(input, self.now).unwrap() {
-                match output {
-                    Output::Apply(work, action) => self.orders.push((work, action)),
-                    Output::Restore { path, .. } => self.restored.push(path),
-                    _ => {}
-                }
-            }
-        }
-
-        fn hear(&mut self, message: Message) {
-            self.feed(Input::Message(PEER, message));
-        }
-
-        /// The peer says that these files were deleted.
-        fn hear_deleted(&mut self, files: std::ops::Range<u64>) {
-            let upto = files.end;
-            let entries = files.map(|n| {
-                let ours = self.folder.ours(&path(n)).unwrap().entry;
-                Announced { entry: decide::deleted(&ours, PEERS_EPOCH, n + 1), seq: n + 1, held: true }
-            });
-            let entries = entries.collect();
-            let batch = Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto, more: upto < FILES };
-            self.hear(Message::Index(batch));
-        }
-
-        /// Carries out what was ordered, until nothing more is.
-        fn carry_out(&mut self) -> usize {
-            let mut done = 0;
-            while !self.orders.is_empty() {
-                let outcomes: Vec<_> = std::mem::take(&mut self.orders)
-                    .into_iter()
-                    .map(|(work, action)| {
-                        let slot = Slot { name: action.path().clone(), disk: disk(0) };
-                        let displaced = matches!(action, Action::Remove { .. }).then_some(slot);
-                        (work, Outcome::Done { disk: None, displaced, conflict: None, rescued: None })
-                    })
-                    .collect();
-                done += outcomes.len();
-                self.feed(Input::Applied(outcomes));
-            }
-            done
-        }
-
-        fn is_held(&self) -> bool {
-            self.folder.index().note(NOTE_HELD).unwrap().is_some()
-        }
-
-        fn wait(&mut self, ms: u64) {
-            self.now.wall_ns += ms as i64 * 1_000_000;
-            self.now.mono_ms += ms;
-            self.feed(Input::Tick);
-        }
-    }
-
-    fn path(n: u64) -> RelPath {
-        RelPath::parse(format!("f{n:05}").as_bytes()).unwrap()
-    }
-
-    fn disk(n: u64) -> DiskState {
-        DiskState { kind: DiskKind::File, size: 8, mtime_ns: 5, ctime_ns: 5, inode: n, mode: 0o644 }
-    }
-
-    fn seen(n: u64) -> Observation {
-        let content = Content::of_chunk(&n.to_be_bytes());
-        Observation { path: path(n), seen: Seen::File { disk: disk(n), content, lists: Vec::new() } }
-    }
 
     fn absent(n: u64) -> Observation {
         Observation { path: path(n), seen: Seen::Absent }
@@ -297,7 +196,7 @@ mod tests {
 
     #[test]
     fn deletions_that_come_faster_than_they_are_carried_out_are_held_as_a_mass() {
-        let mut fixture = Fixture::new();
+        let mut fixture = Fixture::new(FILES);
         (0..FILES / 500).for_each(|n| fixture.hear_deleted(n * 500..(n + 1) * 500));
         assert!(fixture.carry_out() < 2400);
         assert!(fixture.is_held());
@@ -305,7 +204,7 @@ mod tests {
 
     #[test]
     fn held_deletions_wait_for_the_user_whatever_the_time_and_come_back_when_he_rejects_them() {
-        let mut fixture = Fixture::new();
+        let mut fixture = Fixture::new(FILES);
         fixture.hear_deleted(0..2300);
         let went = fixture.carry_out();
         assert_eq!((went, fixture.is_held()), (2300, false));
@@ -322,7 +221,7 @@ mod tests {
 
     #[test]
     fn nothing_is_asked_any_more_once_peers_took_their_deletions_back() {
-        let mut fixture = Fixture::new();
+        let mut fixture = Fixture::new(FILES);
         fixture.hear_deleted(0..FILES);
         assert!(fixture.carry_out() == 0 && fixture.is_held());
         let entries = (0..FILES).map(|n| {
@@ -339,7 +238,7 @@ mod tests {
 
     #[test]
     fn what_vanishes_after_most_of_the_folder_is_held_as_well() {
-        let mut fixture = Fixture::new();
+        let mut fixture = Fixture::new(FILES);
         fixture.feed(Input::Observed((0..2500).map(absent).collect()));
         fixture.wait(1000);
         assert!(fixture.is_held());

@@ -31,6 +31,8 @@ mod plan;
 mod proof;
 mod rollback;
 mod rules;
+#[cfg(test)]
+mod testing;
 mod vanish;
 mod want;
 
