@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn deletions_that_come_faster_than_they_are_carried_out_are_held_as_a_mass() {
         let mut fixture = Fixture::new(FILES);
-        (0..FILES / 500).for_each(|n| fixture.hear_deleted(n * 500..(n + 1) * 500));
+        (0..FILES / 500).for_each(|n| fixture.hear_deleted(n * 500, (n + 1) * 500));
         assert!(fixture.carry_out() < 2400);
         assert!(fixture.is_held());
     }
@@ -205,10 +205,10 @@ mod tests {
     #[test]
     fn held_deletions_wait_for_the_user_whatever_the_time_and_come_back_when_he_rejects_them() {
         let mut fixture = Fixture::new(FILES);
-        fixture.hear_deleted(0..2300);
+        fixture.hear_deleted(0, 2300);
         let went = fixture.carry_out();
         assert_eq!((went, fixture.is_held()), (2300, false));
-        fixture.hear_deleted(2300..FILES);
+        fixture.hear_deleted(2300, FILES);
         assert_eq!((fixture.carry_out(), fixture.is_held()), (0, true));
         fixture.wait(2 * 3600 * 1000);
         fixture.feed(Input::Lost(PEER));
@@ -216,13 +216,13 @@ mod tests {
         assert_eq!((fixture.carry_out(), fixture.is_held()), (0, true));
         fixture.feed(Input::Reject);
         assert_eq!((fixture.restored.len(), fixture.is_held()), (went, false));
-        assert!((2300..FILES).all(|n| fixture.folder.ours(&path(n)).unwrap().is_held()));
+        assert!((0..FILES - 2300).all(|n| fixture.folder.ours(&path(n)).unwrap().is_held()));
     }
 
     #[test]
     fn nothing_is_asked_any_more_once_peers_took_their_deletions_back() {
         let mut fixture = Fixture::new(FILES);
-        fixture.hear_deleted(0..FILES);
+        fixture.hear_deleted(0, FILES);
         assert!(fixture.carry_out() == 0 && fixture.is_held());
         let entries = (0..FILES).map(|n| {
             let mut entry = fixture.folder.ours(&path(n)).unwrap().entry;

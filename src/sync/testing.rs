@@ -17,6 +17,7 @@ pub const PEERS_EPOCH: EpochId = EpochId(2);
 
 pub struct Fixture {
     pub folder: Folder,
+    files: u64,
     pub now: Now,
     pub orders: Vec<(WorkId, Action)>,
     pub restored: Vec<RelPath>,
@@ -31,7 +32,7 @@ impl Fixture {
         let index = Index::in_memory(EpochId(1)).unwrap();
         let folder = Folder::new(index, settings, Rules::default(), RunId(1)).unwrap();
         let now = Now { wall_ns: 1_800_000_000_000_000_000, mono_ms: 1000, random: 7 };
-        let mut fixture = Self { folder, now, orders: Vec::new(), restored: Vec::new(), reloads: 0 };
+        let mut fixture = Self { folder, files, now, orders: Vec::new(), restored: Vec::new(), reloads: 0 };
         fixture.feed(Input::ScanStarted { suspicious: false });
         fixture.feed(Input::Observed((0..files).map(|n| seen(n, n)).collect()));
         fixture.feed(Input::ScanFinished { complete: true });
@@ -58,16 +59,14 @@ impl Fixture {
         self.feed(Input::Message(PEER, message));
     }
 
-    /// The peer says that these files were deleted.
-    pub fn hear_deleted(&mut self, files: std::ops::Range<u64>) {
-        let upto = files.end;
-        let entries = files.map(|n| {
-            let ours = self.folder.ours(&path(n)).unwrap().entry;
+    /// The peer says that so many files were deleted, those with the last names first, beginning with the `from`th.
+    pub fn hear_deleted(&mut self, from: u64, to: u64) {
+        let entries = (from..to).map(|n| {
+            let ours = self.folder.ours(&path(self.files - 1 - n)).unwrap().entry;
             Announced { entry: decide::deleted(&ours, PEERS_EPOCH, n + 1), seq: n + 1, held: true }
         });
         let entries = entries.collect();
-        let batch = Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto, more: false };
-        self.hear(Message::Index(batch));
+        self.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: to, more: false }));
     }
 
     /// Carries out what was ordered, until nothing more is.
