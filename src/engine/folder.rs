@@ -32,6 +32,8 @@ use crate::sync::{Folder, Input, Output, Settings};
 pub const INPUTS_QUEUED_MAX: usize = 256;
 /// Largest ignore file that is read, in bytes.
 const IGNORE_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// A tick comes at the latest this long after its time, however many inputs wait.
+const TICK_LATE_MAX_MS: u64 = 500;
 /// Index note with the boot in which the agent last ran.
 const NOTE_BOOT: &str = "boot";
 
@@ -103,6 +105,8 @@ pub struct Driver {
     pub runtime: Handle,
     /// Paths of the actions under way.
     under_way: HashMap<WorkId, Vec<RelPath>>,
+    /// When the last tick was, on the clock that only goes forward.
+    ticked_ms: u64,
 }
 
 impl Driver {
@@ -114,7 +118,7 @@ impl Driver {
         fetcher: Fetcher,
         runtime: Handle,
     ) -> Self {
-        Self { handle, folder, inputs, actions, fetcher, runtime, under_way: HashMap::new() }
+        Self { handle, folder, inputs, actions, fetcher, runtime, under_way: HashMap::new(), ticked_ms: 0 }
     }
 
     /// Runs until told to stop.
@@ -132,6 +136,11 @@ impl Driver {
     fn next_input(&mut self) -> Result<Option<Input>, IndexError> {
         let now = clock::now();
         let due = self.folder.next_tick_ms(now)?;
+        // Whoever sends without a pause must not keep deletions and retries from their turn.
+        if due.is_some_and(|at| now.mono_ms > at.max(self.ticked_ms).saturating_add(TICK_LATE_MAX_MS)) {
+            self.ticked_ms = now.mono_ms;
+            return Ok(Some(Input::Tick));
+        }
         let wait = due.map(|at| Duration::from_millis(at.saturating_sub(now.mono_ms)));
         let inputs = &mut self.inputs;
         let event = self.runtime.block_on(async {
@@ -141,7 +150,10 @@ impl Driver {
             }
         });
         Ok(match event {
-            None => Some(Input::Tick),
+            None => {
+                self.ticked_ms = now.mono_ms;
+                Some(Input::Tick)
+            }
             Some(Some(Event::Input(input))) => Some(input),
             Some(Some(Event::Stop) | None) => None,
         })

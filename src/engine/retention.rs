@@ -5,14 +5,18 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use super::apply::beside;
 use super::clock;
 use super::folder::FolderHandle;
 use crate::fs::history;
-use crate::index::Reader;
+use crate::fs::root::OpenRoot;
+use crate::index::{HistoryRow, Reader};
 use crate::sync::Input;
 
 /// How often history is looked through.
 const EVERY: Duration = Duration::from_secs(3600);
+/// The same where not all that was due went at once.
+const SOON: Duration = Duration::from_secs(5);
 /// Slots that go in one step.
 const BATCH: usize = 500;
 const DAY_MS: i64 = 24 * 3600 * 1000;
@@ -24,28 +28,46 @@ pub fn spawn(handle: FolderHandle, days: u32) -> io::Result<JoinHandle<()>> {
         while !handle.stop.load(Ordering::Relaxed) {
             thread::park_timeout(due.saturating_duration_since(Instant::now()));
             if days > 0 && Instant::now() >= due {
-                due = Instant::now() + EVERY;
-                if let Err(error) = expire(&handle, i64::from(days) * DAY_MS) {
-                    tracing::warn!(folder = %handle.label, error, "could not look through history");
-                }
+                let pause = match expire(&handle, i64::from(days) * DAY_MS) {
+                    Ok(true) => SOON,
+                    Ok(false) => EVERY,
+                    Err(error) => {
+                        tracing::warn!(folder = %handle.label, error, "could not look through history");
+                        EVERY
+                    }
+                };
+                due = Instant::now() + pause;
             }
         }
     })
 }
 
-/// Takes away every slot that was displaced longer ago than `age_ms`.
-fn expire(handle: &FolderHandle, age_ms: i64) -> Result<(), String> {
+/// Takes away slots that were displaced longer ago than `age_ms`. True where there are more.
+fn expire(handle: &FolderHandle, age_ms: i64) -> Result<bool, String> {
     let reader = Reader::open(&handle.index_path).map_err(|e| e.to_string())?;
     let root = handle.root.open().map_err(|e| e.to_string())?;
-    let before_ms = clock::wall_ms() - age_ms;
-    for row in reader.history_older(before_ms, BATCH).map_err(|e| e.to_string())? {
-        // A program that still had the file open may have gone on writing: then it is no old version any more.
-        match history::look(&root, &row.slot).map_err(|p| p.text)? {
-            Some(disk) if !disk.is_same_file_as(&row.disk) => handle.hints.request(vec![row.path.clone()]),
-            Some(_) => history::expire(&root, &row.slot).map_err(|p| p.text)?,
-            None => {}
+    let rows = reader.history_older(clock::wall_ms() - age_ms, BATCH).map_err(|e| e.to_string())?;
+    let (count, mut expired) = (rows.len(), Vec::new());
+    for row in rows {
+        match take_away(handle, &root, &row) {
+            Ok(()) => expired.push(row.slot),
+            Err(error) => tracing::warn!(folder = %handle.label, slot = %row.slot, error, "it stays in history"),
         }
-        handle.send(Input::History { found: Vec::new(), expired: vec![row.slot] });
     }
-    Ok(())
+    let is_all = count < BATCH || expired.is_empty();
+    handle.send(Input::History { found: Vec::new(), expired });
+    Ok(!is_all)
+}
+
+fn take_away(handle: &FolderHandle, root: &OpenRoot, row: &HistoryRow) -> Result<(), String> {
+    match history::look(root, &row.slot).map_err(|p| p.text)? {
+        // A program that still had the file open has gone on writing: it is no old version any more.
+        Some(disk) if !disk.is_same_file_as(&row.disk) => {
+            let copy = beside(root, &row.slot, &row.path, &disk, handle.device, None).map_err(|e| e.to_string())?;
+            handle.hints.request(vec![copy]);
+            Ok(())
+        }
+        Some(_) => history::expire(root, &row.slot).map_err(|p| p.text),
+        None => Ok(()),
+    }
 }

@@ -12,7 +12,7 @@ use super::{IndexError, Record, Rival};
 use crate::core::content::ContentId;
 use crate::core::id::DeviceId;
 use crate::core::message::Announced;
-use crate::core::path::RelPath;
+use crate::core::path::{COMPONENT_BYTES_MAX, RelPath};
 
 /// What [`rival_at`] reads.
 macro_rules! rival_columns {
@@ -100,13 +100,15 @@ impl Reader {
         self.rows(sql, params![after, rows_max(limit)], |_, row| path_at(row, 0))
     }
 
-    /// Paths, last first, where all the rivals that wait to be decided are tombstones.
-    pub fn todo_deleted(&self, limit: usize) -> Result<Vec<RelPath>, IndexError> {
+    /// Paths, descending before `before`, where all the rivals that wait to be decided are tombstones.
+    pub fn todo_deleted(&self, before: Option<&RelPath>, limit: usize) -> Result<Vec<RelPath>, IndexError> {
         let sql = "SELECT DISTINCT path FROM rivals INDEXED BY rivals_todo_deleted
-                   WHERE todo = 1 AND kind = 0 AND NOT EXISTS (SELECT 1 FROM rivals AS other
+                   WHERE todo = 1 AND kind = 0 AND path < ?1 AND NOT EXISTS (SELECT 1 FROM rivals AS other
                      WHERE other.path = rivals.path AND other.todo = 1 AND other.kind <> 0)
-                   ORDER BY path DESC LIMIT ?1";
-        self.rows(sql, [rows_max(limit)], |_, row| path_at(row, 0))
+                   ORDER BY path DESC LIMIT ?2";
+        // No component is that long, so no key comes after this one.
+        let before = before.map_or_else(|| vec![0xFF; COMPONENT_BYTES_MAX + 1], RelPath::key);
+        self.rows(sql, params![before, rows_max(limit)], |_, row| path_at(row, 0))
     }
 
     /// How many paths that are live here a peer holds to be deleted.
@@ -198,10 +200,11 @@ mod tests {
         }
         index.put_rival(OTHER, &announced(tombstone("d"), 1)).unwrap();
         index.put_rival(OTHER, &announced(file("g", b""), 2)).unwrap();
-        assert_eq!(index.todo_deleted(10).unwrap(), paths(&["d/e/f", "d/e", "d"]));
-        assert_eq!(index.todo_deleted(1).unwrap(), paths(&["d/e/f"]));
+        assert_eq!(index.todo_deleted(None, 10).unwrap(), paths(&["d/e/f", "d/e", "d"]));
+        assert_eq!(index.todo_deleted(None, 1).unwrap(), paths(&["d/e/f"]));
+        assert_eq!(index.todo_deleted(Some(&path("d/e/f")), 1).unwrap(), paths(&["d/e"]));
         index.set_todo(&path("d/e"), false).unwrap();
-        assert_eq!(index.todo_deleted(10).unwrap(), paths(&["d/e/f", "d"]));
+        assert_eq!(index.todo_deleted(None, 10).unwrap(), paths(&["d/e/f", "d"]));
     }
 
     #[test]

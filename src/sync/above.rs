@@ -36,7 +36,8 @@ impl Folder {
         let mut entry = ours.entry.clone();
         entry.version = entry.version.with(self.epoch()?, self.index.next_seq());
         self.put_decided(&entry, ours, now)?;
-        Ok(Looked::Settled)
+        // Its rivals are decided again, in the next pass.
+        Ok(Looked::Skipped)
     }
 
     /// True where something below the directory waits to be deleted.

@@ -6,7 +6,7 @@ use crate::core::message::Announced;
 use crate::core::path::RelPath;
 use crate::index::{IndexError, Mark};
 
-use super::{Folder, NOTE_HELD, Now, Output};
+use super::{Folder, NOTE_HELD, NOTE_HELD_MS, Now, Output};
 
 /// Rows handled per query.
 const PAGE: usize = 2000;
@@ -37,6 +37,10 @@ impl Folder {
         if self.is_confirmed(now) {
             return Ok(false);
         }
+        // Once the user is asked it is for him to decide, not for time or new files.
+        if self.index.note(NOTE_HELD)?.is_some() {
+            return Ok(true);
+        }
         let totals = self.index.totals()?;
         let live = totals.files + totals.directories + totals.symlinks;
         let before = self.index.removals_since(now.wall_ms() - guard::WINDOW_MS)?;
@@ -51,15 +55,21 @@ impl Folder {
         if !self.works.is_empty() {
             return Ok(true);
         }
-        for path in self.index.todo_deleted(PAGE)? {
-            self.index.set_todo(&path, false)?;
-        }
         let text = format!(
             "{candidates} files and directories were deleted on another device, most of this folder; they are kept here. \
              'p2psync folder confirm-changes' deletes them here too, 'p2psync folder reject-changes' restores them there"
         );
         self.ask(text, now)?;
         Ok(true)
+    }
+
+    /// Where nothing is held any more, because peers took their deletions back, there is nothing to be asked.
+    pub(super) fn forget_question(&mut self) -> Result<(), IndexError> {
+        let is_asked = self.index.note(NOTE_HELD)?.is_some();
+        if is_asked && self.index.count_marked(Mark::Held)? == 0 && self.index.count_rival_deletions()? == 0 {
+            self.index.set_note(NOTE_HELD, None)?;
+        }
+        Ok(())
     }
 
     /// The user has just confirmed: what goes on now is meant.
@@ -70,6 +80,7 @@ impl Folder {
     fn ask(&mut self, text: String, now: Now) -> Result<(), IndexError> {
         if self.index.note(NOTE_HELD)?.is_none() {
             self.report("held", None, text.clone(), now)?;
+            self.index.set_note(NOTE_HELD_MS, Some(&now.wall_ms().to_string()))?;
         }
         self.index.set_note(NOTE_HELD, Some(&text))?;
         self.acks_are_due(now);
@@ -106,16 +117,28 @@ impl Folder {
         self.index.set_note(NOTE_HELD, None)?;
         self.want_back_held()?;
         self.override_tombstones(now)?;
-        for path in self.index.removals(now.wall_ms() - guard::WINDOW_MS, PAGE)? {
-            if let Some(row) = self.index.history_of(&path)?.into_iter().next() {
-                self.outputs.push(Output::Restore { slot: row.slot, path: path.clone() });
-            }
-            self.index.drop_removal(&path)?;
-        }
+        self.bring_back_removed(now)?;
         self.index.wake_rivals()?;
         self.pass.want();
         self.touch(now);
         self.report("rejected", None, "the held deletions are undone".into(), now)
+    }
+
+    /// What went before the user was asked comes back from history.
+    fn bring_back_removed(&mut self, now: Now) -> Result<(), IndexError> {
+        let asked_ms = self.index.note(NOTE_HELD_MS)?.and_then(|text| text.parse().ok()).unwrap_or(now.wall_ms());
+        loop {
+            let removed = self.index.removals(asked_ms.saturating_sub(guard::WINDOW_MS), PAGE)?;
+            if removed.is_empty() {
+                return Ok(());
+            }
+            for path in removed {
+                if let Some(row) = self.index.history_of(&path)?.into_iter().next() {
+                    self.outputs.push(Output::Restore { slot: row.slot, path: path.clone() });
+                }
+                self.index.drop_removal(&path)?;
+            }
+        }
     }
 
     /// Entries that vanished here: what is known of them becomes a rival of the nothing that is left, and so wanted.
@@ -151,5 +174,76 @@ impl Folder {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Fixture, PEER, PEERS_EPOCH, path};
+    use crate::core::entry::Kind;
+    use crate::core::id::RunId;
+    use crate::core::message::{Batch, Message};
+    use crate::core::version::VersionVector;
+    use crate::sync::{Input, Observation, Seen};
+
+    use super::*;
+
+    const FILES: u64 = 3000;
+
+    fn absent(n: u64) -> Observation {
+        Observation { path: path(n), seen: Seen::Absent }
+    }
+
+    #[test]
+    fn deletions_that_come_faster_than_they_are_carried_out_are_held_as_a_mass() {
+        let mut fixture = Fixture::new(FILES);
+        (0..FILES / 500).for_each(|n| fixture.hear_deleted(n * 500, (n + 1) * 500));
+        assert!(fixture.carry_out() < 2400);
+        assert!(fixture.is_held());
+    }
+
+    #[test]
+    fn held_deletions_wait_for_the_user_whatever_the_time_and_come_back_when_he_rejects_them() {
+        let mut fixture = Fixture::new(FILES);
+        fixture.hear_deleted(0, 2300);
+        let went = fixture.carry_out();
+        assert_eq!((went, fixture.is_held()), (2300, false));
+        fixture.hear_deleted(2300, FILES);
+        assert_eq!((fixture.carry_out(), fixture.is_held()), (0, true));
+        fixture.wait(2 * 3600 * 1000);
+        fixture.feed(Input::Lost(PEER));
+        fixture.feed(Input::ScanFinished { complete: true });
+        assert_eq!((fixture.carry_out(), fixture.is_held()), (0, true));
+        fixture.feed(Input::Reject);
+        assert_eq!((fixture.restored.len(), fixture.is_held()), (went, false));
+        assert!((0..FILES - 2300).all(|n| fixture.folder.ours(&path(n)).unwrap().is_held()));
+    }
+
+    #[test]
+    fn nothing_is_asked_any_more_once_peers_took_their_deletions_back() {
+        let mut fixture = Fixture::new(FILES);
+        fixture.hear_deleted(0, FILES);
+        assert!(fixture.carry_out() == 0 && fixture.is_held());
+        let entries = (0..FILES).map(|n| {
+            let mut entry = fixture.folder.ours(&path(n)).unwrap().entry;
+            entry.version = entry.version.join(&VersionVector::new().with(PEERS_EPOCH, FILES + n + 1));
+            assert!(matches!(entry.kind, Kind::File(_)));
+            Announced { entry, seq: FILES + n + 1, held: true }
+        });
+        let (entries, upto) = (entries.collect(), 2 * FILES);
+        let batch = Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto, more: false };
+        fixture.hear(Message::Index(batch));
+        assert!(fixture.carry_out() == 0 && !fixture.is_held());
+    }
+
+    #[test]
+    fn what_vanishes_after_most_of_the_folder_is_held_as_well() {
+        let mut fixture = Fixture::new(FILES);
+        fixture.feed(Input::Observed((0..2500).map(absent).collect()));
+        fixture.wait(1000);
+        assert!(fixture.is_held());
+        fixture.feed(Input::Observed((2500..FILES).map(absent).collect()));
+        fixture.wait(1000);
+        assert_eq!(fixture.folder.index().count_marked(Mark::Held).unwrap(), FILES);
     }
 }

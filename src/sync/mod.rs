@@ -31,6 +31,8 @@ mod plan;
 mod proof;
 mod rollback;
 mod rules;
+#[cfg(test)]
+mod testing;
 mod vanish;
 mod want;
 
@@ -65,6 +67,8 @@ const HOUSEKEEPING_ROWS: usize = 10_000;
 pub const NOTE_HALTED: &str = "halted";
 /// Key of the index note that says which deletions wait for the user.
 pub const NOTE_HELD: &str = "held";
+/// Key of the index note with the time at which the user was asked about them, ms since 1970.
+const NOTE_HELD_MS: &str = "held_ms";
 
 /// One shared folder on this device.
 pub struct Folder {
@@ -161,7 +165,11 @@ impl Folder {
 
     /// When [`Input::Tick`] is due, on the clock that only goes forward; `None` where nothing waits for time.
     pub fn next_tick_ms(&self, now: Now) -> Result<Option<u64>, IndexError> {
-        let settle = self.missing_since_ms.map(|since| since + DELETE_SETTLE_MS + 1);
+        // Where deletions can't be announced yet, what they wait for is an input of its own.
+        let settle = match self.missing_since_ms {
+            Some(since) if !self.halted && self.index.state()?.scanned => Some(since + DELETE_SETTLE_MS + 1),
+            _ => None,
+        };
         let retry = self
             .index
             .next_problem_ms()?
@@ -261,6 +269,10 @@ impl Folder {
         }
         self.index.forget_tombstones(now.wall_ms() - TOMBSTONE_MS, applied, HOUSEKEEPING_ROWS)?;
         self.index.collect_lists(HOUSEKEEPING_ROWS)?;
+        if self.index.note(NOTE_HELD)?.is_some() {
+            // What went before the user was asked comes back if he rejects it.
+            return Ok(());
+        }
         self.index.prune_removals(now.wall_ms() - crate::core::guard::WINDOW_MS)
     }
 

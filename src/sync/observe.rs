@@ -77,7 +77,8 @@ impl Folder {
     }
 
     /// Bytes that a newer entry has replaced already are no edit: they were put here by a swap whose commit was lost,
-    /// or were ignored so far. They get no version of their own, and so are replaced by the newer ones.
+    /// or were ignored so far. They get no version of their own, and so are replaced by the newer ones. Where a user
+    /// had the file before his eyes, he went back to an old version on purpose.
     fn note_outdated(
         &mut self,
         path: &RelPath,
@@ -87,7 +88,8 @@ impl Folder {
         now: Now,
     ) -> Result<bool, IndexError> {
         // All directories are alike: only a crash tells one that was left behind from one that was made anew.
-        let Some(id) = kind.content_id().filter(|_| self.after_crash || !kind.is_directory()) else { return Ok(false) };
+        let is_possible = self.after_crash || (!kind.is_directory() && !ours.entry.is_live());
+        let Some(id) = kind.content_id().filter(|_| is_possible) else { return Ok(false) };
         let is_outdated = self.index.rivals(path)?.iter().any(|rival| {
             rival.entry.superseded.contains(&id)
                 && decide::decide(&ours.entry, &rival.entry, &self.found) == Decision::Take
@@ -110,7 +112,9 @@ impl Folder {
     /// was lost, and the deletion was heard of before the scan: it is carried out, into history.
     fn note_leftover(&mut self, ours: &Record, kind: &Kind, disk: DiskState, now: Now) -> Result<bool, IndexError> {
         let was_replaced = kind.content_id().is_some_and(|id| ours.entry.superseded.contains(&id));
-        if !self.after_crash || ours.entry.is_live() || !was_replaced {
+        // What was made after the deletion was made on purpose.
+        let is_older = disk.ctime_ns != 0 && disk.ctime_ns / 1_000_000 <= ours.changed_ms;
+        if !self.after_crash || ours.entry.is_live() || !was_replaced || !is_older {
             return Ok(false);
         }
         let tombstone = Announced { entry: ours.entry.clone(), seq: ours.seq, held: true };
@@ -161,6 +165,10 @@ impl Folder {
             return Ok(());
         }
         if (ours.mark == Mark::Kept && kind.is_directory()) || self.note_leftover(&ours, &kind, disk, now)? {
+            return Ok(());
+        }
+        // Still as it was when it was found suspect: later scans know no more.
+        if ours.mark == Mark::Suspect && ours.disk.is_some_and(|known| disk.is_same_file_as(&known)) {
             return Ok(());
         }
         if self.suspicious && is_suspect(&ours.entry, &kind) {
@@ -363,5 +371,95 @@ fn is_suspect(ours: &Entry, kind: &Kind) -> bool {
             (after.size == 0 && before.size > 0) || ours.superseded.contains(&after.id)
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Fixture, PEER, PEERS_EPOCH, path, seen};
+    use crate::core::content::Content;
+    use crate::core::id::RunId;
+    use crate::core::message::{Batch, Message};
+    use crate::core::version::EPOCHS_MAX;
+    use crate::sync::Input;
+
+    use super::*;
+
+    fn hear(fixture: &mut Fixture, entry: Entry) {
+        let entries = vec![Announced { entry, seq: 100, held: true }];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 100, more: false }));
+    }
+
+    #[test]
+    fn a_suspect_file_is_announced_only_once_somebody_writes_it_again() {
+        let mut fixture = Fixture::new(1);
+        fixture.feed(Input::Observed(vec![seen(0, 10)]));
+        let good = fixture.folder.ours(&path(0)).unwrap().entry;
+        for suspicious in [true, false] {
+            fixture.feed(Input::ScanStarted { suspicious });
+            fixture.feed(Input::Observed(vec![seen(0, 0)]));
+            fixture.feed(Input::ScanFinished { complete: true });
+            let ours = fixture.folder.ours(&path(0)).unwrap();
+            assert_eq!((ours.mark, &ours.entry), (Mark::Suspect, &good));
+        }
+        fixture.feed(Input::Observed(vec![seen(0, 11)]));
+        let ours = fixture.folder.ours(&path(0)).unwrap();
+        assert_eq!(ours.entry.kind.content().map(|c| c.id), Some(Content::of_chunk(&11u64.to_be_bytes()).id));
+        assert_eq!((ours.mark, fixture.folder.index().problem(&path(0)).unwrap()), (Mark::Here, None));
+    }
+
+    #[test]
+    fn going_back_to_an_old_version_while_a_newer_one_is_on_its_way_is_an_edit() {
+        let mut fixture = Fixture::new(1);
+        fixture.feed(Input::Observed(vec![seen(0, 10)]));
+        let ours = fixture.folder.ours(&path(0)).unwrap().entry;
+        let mut newer = Entry { kind: Kind::File(Content::of_chunk(b"newer")), ..ours.clone() };
+        newer.version = newer.version.with(PEERS_EPOCH, 100);
+        newer.superseded = newer.superseded_with(&[Content::of_chunk(&10u64.to_be_bytes()).id]);
+        assert_eq!(newer.superseded.len(), 2);
+        fixture.feed(Input::Halted(Some("gone for a moment".into())));
+        hear(&mut fixture, newer.clone());
+        fixture.feed(Input::Observed(vec![seen(0, 0)]));
+        let back = fixture.folder.ours(&path(0)).unwrap().entry;
+        assert!(ours.version.included_in(&back.version) && !back.version.included_in(&newer.version));
+    }
+
+    #[test]
+    fn deleting_the_ignore_file_reloads_the_rules() {
+        let mut fixture = Fixture::new(0);
+        let rules = RelPath::parse(IGNORE_FILE.as_bytes()).unwrap();
+        let Observation { seen: found, .. } = seen(0, 0);
+        fixture.feed(Input::Observed(vec![Observation { path: rules.clone(), seen: found }]));
+        assert_eq!(std::mem::take(&mut fixture.reloads), 1);
+        fixture.feed(Input::Observed(vec![Observation { path: rules, seen: Seen::Absent }]));
+        fixture.wait(1000);
+        assert_eq!(fixture.reloads, 1);
+    }
+
+    #[test]
+    fn nothing_ticks_for_deletions_that_cannot_be_announced_while_the_folder_is_halted() {
+        let mut fixture = Fixture::new(2);
+        fixture.feed(Input::Lost(PEER));
+        fixture.feed(Input::Observed(vec![Observation { path: path(0), seen: Seen::Absent }]));
+        assert!(fixture.folder.next_tick_ms(fixture.now).unwrap().is_some());
+        fixture.feed(Input::Halted(Some("gone".into())));
+        assert_eq!(fixture.folder.next_tick_ms(fixture.now).unwrap(), None);
+        fixture.feed(Input::Halted(None));
+        assert!(fixture.folder.next_tick_ms(fixture.now).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_version_full_of_epochs_leaves_room_for_our_own() {
+        let mut fixture = Fixture::new(0);
+        let most = (0..EPOCHS_MAX as u64).map(|n| (EpochId(1000 + n), 1)).collect();
+        let version = VersionVector::from_pairs(most).unwrap();
+        let entry = Entry { kind: Kind::Directory, version, ..Entry::nothing(path(0)) };
+        hear(&mut fixture, entry.clone());
+        assert!(fixture.folder.index().rivals(&path(0)).unwrap().is_empty());
+        let fits = VersionVector::from_pairs(entry.version.pairs()[..EPOCHS_MAX - 16].to_vec()).unwrap();
+        hear(&mut fixture, Entry { version: fits, ..entry });
+        fixture.carry_out();
+        fixture.feed(Input::Observed(vec![seen(0, 1)]));
+        assert!(fixture.folder.ours(&path(0)).unwrap().entry.kind.content().is_some());
     }
 }

@@ -103,7 +103,9 @@ impl Folder {
             if let Some(away) = self.works.remove(&other) {
                 self.busy.remove(&away.path);
                 self.release(&away.path);
-                self.rescans.extend(away.look_again.then(|| away.path.clone()));
+                if away.look_again {
+                    self.rescans.insert(away.path);
+                }
             }
         }
         self.release(&work.path);

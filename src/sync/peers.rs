@@ -7,6 +7,7 @@ use crate::core::message::{
     Ack, Announced, BATCH_ENTRIES_MAX, Batch, Cursor, EXCEPTIONS_MAX, Exception, FOUND_MAX, Hello, Message, RUNS_MAX,
     Reason,
 };
+use crate::core::version::EPOCHS_MAX;
 use crate::index::{IndexError, Mark, PeerRow, Record, Rival};
 
 use super::proof::Proof;
@@ -18,6 +19,9 @@ const BATCHES_IN_FLIGHT: u32 = 4;
 const BATCH_BYTES: usize = 256 * 1024;
 /// Exceptions are listed in full only when there are this few; before that the plain position must do.
 const EXCEPTIONS_WHILE_BUSY: usize = 32;
+/// Most epochs of a version that came from a peer, joined with ours: leaves room for those of this device's own index,
+/// and of the indexes that come after it.
+const EPOCHS_HEARD_MAX: usize = EPOCHS_MAX - 16;
 /// Acknowledgements of applied entries are gathered for this long.
 const ACK_DELAY_MS: u64 = 100;
 
@@ -40,6 +44,11 @@ pub(super) struct Peer {
 impl Peer {
     pub fn ack_due_ms(&self) -> Option<u64> {
         self.ack_due
+    }
+
+    /// Nothing of our index counts as sent any more.
+    pub fn begin_again(&mut self) {
+        (self.sent, self.in_flight) = (0, 0);
     }
 }
 
@@ -78,6 +87,7 @@ impl Folder {
                 for announced in entries {
                     self.hear_entry(peer, announced, now)?;
                 }
+                self.pass.doubt();
                 self.pass.want();
                 Ok(())
             }
@@ -183,6 +193,7 @@ impl Folder {
             link.hello = Some((batch.epoch, row.their_last_seq));
             link.caught_up = !batch.more;
         }
+        self.pass.doubt();
         self.pass.want();
         self.send_ack(peer, EXCEPTIONS_WHILE_BUSY, now)
     }
@@ -195,7 +206,7 @@ impl Folder {
             return self.refuse_count(peer, entry, now);
         }
         let ours = self.ours(&entry.path)?;
-        if ours.entry.version.join(&entry.version).is_overfull() {
+        if ours.entry.version.join(&entry.version).pairs().len() > EPOCHS_HEARD_MAX {
             let text = "changed by too many indexes to compare; remove and add the folder again on one device";
             return self.report("fault", Some(&entry.path), text.into(), now);
         }

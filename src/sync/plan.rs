@@ -137,8 +137,9 @@ impl Folder {
             let entry = self.outcome_entry(&ours.entry, &rival, decision)?;
             self.index.put(&entry, None, Mark::Here, now.wall_ms())?;
             self.drop_settled_rivals(&path, &entry)?;
+            self.touch(now);
             self.acks_are_due(now);
-            return Ok(Looked::Settled);
+            return Ok(Looked::Skipped);
         };
         // A file that a fetch is just copying from stays until that is done.
         if ours.entry.kind.content().is_some_and(|content| self.is_wanted(content)) {
@@ -181,7 +182,8 @@ impl Folder {
         self.drop_settled_rivals(&entry.path, &entry)?;
         self.touch(now);
         self.acks_are_due(now);
-        Ok(Looked::Settled)
+        // What others say of it is decided again, in the next pass.
+        Ok(Looked::Skipped)
     }
 
     /// Only the metadata register is newer at a peer.
@@ -194,7 +196,10 @@ impl Folder {
                 let work = self.begin(ours, Goal::Metadata { entry })?;
                 self.order(work, action);
             }
-            None => self.put_decided(&entry, &ours, now)?,
+            None => {
+                self.put_decided(&entry, &ours, now)?;
+                return Ok(Looked::Skipped);
+            }
         }
         Ok(Looked::Settled)
     }

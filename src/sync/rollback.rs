@@ -37,6 +37,10 @@ impl Folder {
         let peers: Vec<_> = self.peers.keys().copied().collect();
         for peer in peers {
             self.say_hello(peer)?;
+            // It forgets what it had of this index, so all of it is sent again.
+            if let Some(link) = self.peers.get_mut(&peer) {
+                link.begin_again();
+            }
         }
         self.outputs.push(Output::FullScan);
         Ok(())

@@ -33,6 +33,8 @@ impl Folder {
         let is_ignored = self.rules.is_ignored(&path, record.entry.kind.is_directory()).is_some();
         match record.mark {
             Mark::Ignored if !is_ignored => self.mind_again(record),
+            // A tombstone stays: what is made at its path while it is ignored is newer.
+            _ if !record.entry.is_live() => Ok(()),
             Mark::Here | Mark::Missing | Mark::Suspect if is_ignored && !self.busy.contains_key(&path) => {
                 self.index.put(&record.entry, None, Mark::Ignored, now.wall_ms())?;
                 self.touch(now);

@@ -60,6 +60,7 @@ impl Folder {
         self.index.set_todo(path, true)?;
         self.pass.want();
         self.touch(now);
+        self.note_ignore_file(path);
         Ok(())
     }
 
@@ -98,7 +99,8 @@ impl Folder {
 
     /// True where the missing paths are so much of the folder that the user is asked first.
     fn holds_local_deletions(&mut self, now: Now) -> Result<bool, IndexError> {
-        let candidates = self.index.count_marked(Mark::Missing)?;
+        // What is held already has gone as well.
+        let candidates = self.index.count_marked(Mark::Missing)? + self.index.count_marked(Mark::Held)?;
         let before = self.index.removals_since(now.wall_ms() - guard::WINDOW_MS)?;
         let totals = self.index.totals()?;
         let live = totals.files + totals.directories + totals.symlinks;

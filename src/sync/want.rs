@@ -48,6 +48,8 @@ pub(super) struct Pass {
     wanted: bool,
     after: Option<RelPath>,
     deleting: bool,
+    /// The last path of the second half that was looked at.
+    before: Option<RelPath>,
     /// The deletions of this pass were found to be no mass removal.
     guarded: bool,
     /// Something was finished since the pass began, so what was skipped may be possible now.
@@ -60,6 +62,11 @@ impl Pass {
     pub fn want(&mut self) {
         self.wanted = true;
         self.progress = true;
+    }
+
+    /// Peers have said more: whether their deletions are too many is asked again.
+    pub fn doubt(&mut self) {
+        self.guarded = false;
     }
 
     pub fn is_wanted(&self) -> bool {
@@ -97,13 +104,13 @@ impl Folder {
         while self.works.len() < WORKS_MAX && self.pass.wanted {
             if self.pass.deleting { self.pump_deletions(now)? } else { self.pump_live(now)? }
         }
-        Ok(())
+        if self.pass.wanted { Ok(()) } else { self.forget_question() }
     }
 
     /// One page of the first half of a pass: everything that is to be here.
     fn pump_live(&mut self, now: Now) -> Result<(), IndexError> {
         let paths = self.index.todo_live(self.pass.after.as_ref(), PAGE)?;
-        let (looked, _) = self.look_at_all(&paths, now)?;
+        let looked = self.look_at_all(&paths, now)?;
         if let Some(last) = looked.checked_sub(1).and_then(|at| paths.get(at)) {
             self.pass.after = Some(last.clone());
         }
@@ -111,41 +118,40 @@ impl Folder {
         Ok(())
     }
 
-    /// One page of the second half: everything that is to go. What was settled or begun is off the list, so the
-    /// page is always the first one.
+    /// One page of the second half: everything that is to go.
     fn pump_deletions(&mut self, now: Now) -> Result<(), IndexError> {
-        let paths = self.index.todo_deleted(PAGE)?;
+        let paths = self.index.todo_deleted(self.pass.before.as_ref(), PAGE)?;
         if !self.pass.guarded && !paths.is_empty() && self.holds_remote_deletions(now)? {
             self.end_pass();
             return Ok(());
         }
         self.pass.guarded = true;
-        let (_, settled) = self.look_at_all(&paths, now)?;
-        if paths.len() < PAGE || settled == 0 {
+        let looked = self.look_at_all(&paths, now)?;
+        if let Some(last) = looked.checked_sub(1).and_then(|at| paths.get(at)) {
+            self.pass.before = Some(last.clone());
+        }
+        if looked == paths.len() && paths.len() < PAGE {
             self.end_pass();
         }
         Ok(())
     }
 
-    /// Looks at each path while there is room for work: how many were looked at, and how many of them need no more
-    /// looking.
-    fn look_at_all(&mut self, paths: &[RelPath], now: Now) -> Result<(usize, usize), IndexError> {
-        let mut settled = 0;
+    /// Looks at each path while there is room for work, and says how many were looked at.
+    fn look_at_all(&mut self, paths: &[RelPath], now: Now) -> Result<usize, IndexError> {
         for (at, path) in paths.iter().enumerate() {
             if self.works.len() >= WORKS_MAX {
-                return Ok((at, settled));
+                return Ok(at);
             }
             match self.look_at(path, now)? {
-                Looked::Settled => settled += 1,
+                Looked::Settled => {}
                 Looked::Skipped => self.pass.skipped = true,
                 Looked::Blocked => {
-                    settled += 1;
                     self.index.set_todo(path, false)?;
                     self.acks_are_due(now);
                 }
             }
         }
-        Ok((paths.len(), settled))
+        Ok(paths.len())
     }
 
     /// A pass that had to skip something is repeated when something else has been finished meanwhile.
