@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, TableLike, value};
 
 use super::parse::{check_address, expand};
-use super::{Config, ConfigError, NAME_CHARS_MAX, Sharing, parse, read, surroundings};
+use super::{Config, ConfigError, NAME_CHARS_MAX, Peer, Sharing, parse, read, surroundings};
 use crate::core::id::{DeviceId, FolderId};
 use crate::home::Home;
 
@@ -234,7 +234,11 @@ fn clean_name(name: &str) -> String {
 /// The name, or with a number after it where a peer has it already.
 fn free_name(config: &Config, wanted: &str) -> String {
     let wanted = if wanted.is_empty() { "device" } else { wanted };
-    let is_taken = |name: &str| config.peers.iter().any(|p| p.name == name);
+    // A device may choose its name when it pairs: it shall not get what was shared with another one by its id.
+    let is_taken = |name: &str| {
+        let is_id_of = |p: &Peer| p.name == name || p.id.short().eq_ignore_ascii_case(name);
+        config.peers.iter().any(is_id_of) || name.parse::<DeviceId>().is_ok()
+    };
     let stem: String = wanted.chars().take(NAME_CHARS_MAX - 8).collect();
     let mut numbered = (2..=config.peers.len() + 2).map(|n| format!("{}-{n}", stem.trim_end()));
     if is_taken(wanted) {

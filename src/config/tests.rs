@@ -290,3 +290,15 @@ fn addresses_are_hosts_with_ports() {
         assert!(super::parse::check_address(bad).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn a_peer_cannot_take_the_name_by_which_another_is_known() {
+    let (_dir, home) = home();
+    add_peer(&home, &new_peer(1, "desktop")).unwrap();
+    for (n, name) in [(2, device(1).short().to_lowercase()), (3, device(1).to_string()), (4, device(9).to_string())] {
+        let config = add_peer(&home, &new_peer(n, &name)).unwrap();
+        let given = &config.peer(&device(n)).unwrap().name;
+        assert!(*given != name, "{given}");
+        assert_eq!(config.peers.iter().find(|p| p.name == name), None);
+    }
+}

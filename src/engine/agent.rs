@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::control::{Control, Order};
 use super::links::{LinkConfig, LinkFolder, LinkPeer, LinkTable, Links};
@@ -26,6 +27,8 @@ const ORDERS_QUEUED_MAX: usize = 64;
 const RESTART_PAUSE: Duration = Duration::from_secs(5);
 /// How long an orderly stop may take before the process ends all the same; nothing is lost then.
 const STOP_TIME: Duration = Duration::from_millis(900);
+/// How long blocking work that is still under way after that is waited for.
+const LEFT_OVER_TIME: Duration = Duration::from_millis(100);
 /// Worker threads for sockets and timers; disk work has threads of its own.
 const WORKER_THREADS: usize = 2;
 
@@ -39,7 +42,7 @@ pub fn device_id(home: &Home) -> anyhow::Result<DeviceId> {
 pub fn run(home: Home, lock: Lock) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build()?;
     let result = runtime.block_on(main(home));
-    runtime.shutdown_timeout(STOP_TIME);
+    runtime.shutdown_timeout(LEFT_OVER_TIME);
     drop(lock);
     result
 }
@@ -55,29 +58,14 @@ async fn main(home: Home) -> anyhow::Result<()> {
     tracing::info!(address = %links.address(), "listening for other devices");
     let (orders, mut inbox) = mpsc::channel(ORDERS_QUEUED_MAX);
     let mut agent = Agent::new(home, config, identity.device_id(), (links, table), orders);
-    agent.start_folders().await;
-    let listener = api::bind(&agent.home)?;
-    let api = tokio::spawn(api::serve(listener, agent.control.clone()));
-    let watch = super::config_watch::start(&agent.home.config_file(), agent.orders.clone());
-    if let Err(error) = &watch {
-        tracing::warn!(%error, "changes of the config file by hand are noticed only at the next start");
-    }
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hang_up.recv() => drop(agent.reload().await.inspect_err(|error| tracing::error!("{error:#}"))),
-            order = inbox.recv() => match order {
-                Some(Order::Stop) | None => break,
-                Some(order) => agent.obey(order).await,
-            },
-        }
-    }
+    let worked = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        worked = agent.work(&mut inbox, &mut hang_up) => worked,
+    };
     tracing::info!("stopping");
-    api.abort();
-    drop(watch);
     agent.stop().await;
-    Ok(())
+    worked
 }
 
 struct Agent {
@@ -104,6 +92,30 @@ impl Agent {
         let control = Arc::new(Control::new(home.clone(), config.clone(), links.clone(), orders.clone()));
         let server = Server::new(tokio::runtime::Handle::current());
         Self { home, config, device, links, table, server, folders: BTreeMap::new(), control, orders }
+    }
+
+    /// Starts all there is and carries out orders until one says to stop. May be dropped at any await, as a crash may
+    /// come at any moment: whoever wants the agent to stop does not wait for a folder that is slow to start.
+    async fn work(&mut self, inbox: &mut mpsc::Receiver<Order>, hang_up: &mut Signal) -> anyhow::Result<()> {
+        self.start_folders().await;
+        let listener = api::bind(&self.home)?;
+        let mut serving = JoinSet::new();
+        serving.spawn(api::serve(listener, self.control.clone()));
+        let watch = super::config_watch::start(&self.home.config_file(), self.orders.clone());
+        if let Err(error) = &watch {
+            tracing::warn!(%error, "changes of the config file by hand are noticed only at the next start");
+        }
+        // It may have changed since it was read, before the watch began.
+        self.obey(Order::ConfigChanged).await;
+        loop {
+            tokio::select! {
+                _ = hang_up.recv() => self.obey(Order::ConfigChanged).await,
+                order = inbox.recv() => match order {
+                    Some(Order::Stop) | None => return Ok(()),
+                    Some(order) => self.obey(order).await,
+                },
+            }
+        }
     }
 
     async fn obey(&mut self, order: Order) {
@@ -219,14 +231,14 @@ impl Agent {
     }
 
     async fn stop(self) {
-        let folders = self.folders;
-        let stopping = async {
-            for (id, running) in folders {
-                self.links.remove_folder(&id);
-                running.stop().await;
-            }
-        };
-        let _ = tokio::time::timeout(STOP_TIME, stopping).await;
+        let mut stopping = JoinSet::new();
+        for (id, running) in self.folders {
+            self.links.remove_folder(&id);
+            stopping.spawn(running.stop());
+        }
+        let all = async { while stopping.join_next().await.is_some() {} };
+        // Who is late ends with the process.
+        let _ = tokio::time::timeout(STOP_TIME, all).await;
         self.links.stop().await;
         self.server.stop().await;
     }

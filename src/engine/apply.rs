@@ -27,8 +27,6 @@ use crate::sync::Input;
 
 /// Actions carried out at a time: enough to share the cost of durability, few enough that outcomes come soon.
 const BATCH_MAX: usize = 512;
-/// Every wait ends after this, to notice that the folder stops.
-const WAIT_MAX: Duration = Duration::from_millis(500);
 /// When a displaced file is looked at again: a program that was just writing it has written more by then.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
 /// Displaced files that wait for their second look; with more of them the oldest get it early.
@@ -37,7 +35,7 @@ const SECOND_LOOKS_MAX: usize = 10_000;
 const NAMES_MAX: i64 = 1000;
 const SECOND_NS: i64 = 1_000_000_000;
 
-/// Starts the thread. It ends when the sender of actions is dropped, or soon after `stop` is set.
+/// Starts the thread. It ends when the sender of actions is dropped.
 pub fn spawn(handle: FolderHandle, actions: Receiver<(WorkId, Action)>) -> JoinHandle<()> {
     let run = move || Applier { handle, displaced: VecDeque::new() }.run(&actions);
     let spawned = std::thread::Builder::new().name("apply".into()).spawn(run);
@@ -61,7 +59,11 @@ impl Applier {
     fn run(mut self, actions: &Receiver<(WorkId, Action)>) {
         while !self.handle.stop.load(Ordering::Relaxed) {
             let due = self.displaced.front().map(|d| d.due.saturating_duration_since(Instant::now()));
-            match actions.recv_timeout(due.unwrap_or(WAIT_MAX).min(WAIT_MAX)) {
+            let next = match due {
+                Some(due) => actions.recv_timeout(due),
+                None => actions.recv().map_err(RecvTimeoutError::from),
+            };
+            match next {
                 Ok(first) => {
                     let batch = std::iter::once(first).chain(actions.try_iter().take(BATCH_MAX - 1)).collect();
                     if !self.carry_out(batch) {
@@ -271,7 +273,7 @@ mod tests {
         let failed = outcomes(&mut events);
         assert!(matches!(&failed[..], [(1, Outcome::Failed(problem))] if problem.kind == ProblemKind::InTheWay));
         assert!(matches!(handle.hints.next_full(&handle.stop, SECOND_LOOK), FullJob::Asked(_)));
-        handle.stop.store(true, Ordering::Relaxed);
+        drop(sender);
         thread.join().unwrap();
         assert!(!handle.root.path().exists());
     }

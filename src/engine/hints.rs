@@ -22,8 +22,6 @@ pub const HINTS_MAX: usize = 20_000;
 const REQUESTS_MAX: usize = 200_000;
 /// Paths of one job: few enough that what comes meanwhile does not wait long.
 const JOB_PATHS_MAX: usize = 1024;
-/// Every wait ends after this, to notice that the folder stops.
-const WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// One path to look at.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -151,12 +149,14 @@ impl Hints {
                 return Job::Stop;
             }
             let now = Instant::now();
-            let wait = match state.due.first() {
+            state = match state.due.first() {
                 Some((due, _)) if *due <= now => return Job::Paths(state.take_due(now)),
-                Some((due, _)) => due.duration_since(now).min(WAIT_MAX),
-                None => WAIT_MAX,
+                Some((due, _)) => {
+                    let wait = due.duration_since(now);
+                    self.paths_changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.paths_changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
-            state = self.paths_changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -175,13 +175,14 @@ impl Hints {
             if left.is_zero() {
                 return FullJob::Due;
             }
-            let wait = left.min(WAIT_MAX);
-            state = self.full_changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.full_changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// Wakes whoever waits, to look at the stop flag.
     pub fn wake(&self) {
+        // Not between somebody's look at the flag and the beginning of the wait.
+        drop(self.lock());
         self.paths_changed.notify_all();
         self.full_changed.notify_all();
     }

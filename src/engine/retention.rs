@@ -17,29 +17,29 @@ use crate::sync::Input;
 const EVERY: Duration = Duration::from_secs(3600);
 /// The same where not all that was due went at once.
 const SOON: Duration = Duration::from_secs(5);
-/// How long stopping may have to wait.
-const NAP: Duration = Duration::from_millis(400);
 /// Slots that go in one step.
 const BATCH: usize = 500;
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
-/// Starts the thread. `days` of 0 keeps everything.
+/// Starts the thread. `days` of 0 keeps everything. It ends once `stop` is set and it is unparked.
 pub fn spawn(handle: FolderHandle, days: u32) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("retention".into()).spawn(move || {
         let mut due = Instant::now() + EVERY;
         while !handle.stop.load(Ordering::Relaxed) {
-            thread::park_timeout(NAP.min(due.saturating_duration_since(Instant::now())));
-            if days > 0 && Instant::now() >= due {
-                let pause = match expire(&handle, i64::from(days) * DAY_MS) {
-                    Ok(true) => SOON,
-                    Ok(false) => EVERY,
-                    Err(error) => {
-                        tracing::warn!(folder = %handle.label, error, "could not look through history");
-                        EVERY
-                    }
-                };
-                due = Instant::now() + pause;
+            thread::park_timeout(due.saturating_duration_since(Instant::now()));
+            if Instant::now() < due {
+                continue;
             }
+            let looked = if days == 0 { Ok(false) } else { expire(&handle, i64::from(days) * DAY_MS) };
+            let pause = match looked {
+                Ok(true) => SOON,
+                Ok(false) => EVERY,
+                Err(error) => {
+                    tracing::warn!(folder = %handle.label, error, "could not look through history");
+                    EVERY
+                }
+            };
+            due = Instant::now() + pause;
         }
     })
 }

@@ -116,7 +116,7 @@ impl Running {
     /// Where links deliver what peers send about this folder.
     pub fn ports(&self) -> FolderPorts {
         let (serve, handle) = (self.server.clone(), self.handle.clone());
-        let gone = self.server.clone();
+        let (gone, id) = (self.server.clone(), self.handle.id.clone());
         let fetcher = || self.fetcher.clone();
         let (chunks, not_here, expects) = (fetcher(), fetcher(), fetcher());
         let (up, down) = (fetcher(), fetcher());
@@ -129,7 +129,7 @@ impl Running {
             link_up: Arc::new(move |peer| up.link_up(peer)),
             link_down: Arc::new(move |peer| {
                 down.link_down(peer);
-                gone.link_down(peer);
+                gone.link_down(peer, &id);
             }),
         }
     }
@@ -138,6 +138,8 @@ impl Running {
     pub async fn stop(self) -> Option<String> {
         self.handle.stop.store(true, Ordering::Relaxed);
         self.handle.hints.wake();
+        self.fetcher.wake();
+        self.others.iter().for_each(|thread| thread.thread().unpark());
         let _ = self.handle.inputs.send(Event::Stop).await;
         self.server.forget_folder(&self.handle.id);
         let joined = tokio::task::spawn_blocking(move || {

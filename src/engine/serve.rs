@@ -7,7 +7,7 @@
 //! the index says. The answer to anything else is the same, whatever the reason.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -55,6 +55,8 @@ struct Inner {
 struct Line {
     requests: mpsc::Sender<Waiting>,
     bytes: Arc<AtomicUsize>,
+    /// For each folder on the peer's link a mark that is set when the folder leaves it.
+    left: BTreeMap<FolderId, Arc<AtomicBool>>,
     task: JoinHandle<()>,
 }
 
@@ -63,6 +65,8 @@ struct Waiting {
     link: LinkHandle,
     request: Request,
     bytes: usize,
+    /// The folder has left the link: it may no longer be shared with the peer.
+    left: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -78,7 +82,7 @@ impl Server {
         // Without a link there is nobody to answer.
         let Some(link) = link_to(folder, peer) else { return true };
         let bytes = bytes_of(&request);
-        let waiting = Waiting { folder: folder.clone(), link, request, bytes };
+        let waiting = Waiting { folder: folder.clone(), link, request, bytes, left: Arc::default() };
         let Some(Waiting { link, request, .. }) = self.enqueue(peer, waiting) else { return true };
         tracing::debug!(folder = %folder.label, peer = %peer.short(), "a peer asks for too much at once");
         let items = (0..).zip(&request.items).map(|(at, _)| at).collect();
@@ -90,10 +94,17 @@ impl Server {
         lock(&self.0.readers).remove(folder);
     }
 
-    /// A link of a peer is gone, or a folder on it: what was asked for on a link that is gone is no longer read.
-    pub fn link_down(&self, peer: DeviceId) {
-        // What waits for another folder or on a new link is still answered, then the task ends.
-        lock(&self.0.lines).remove(&peer);
+    /// A folder has left a peer's link, or the link is gone: what was asked for there is no longer read.
+    pub fn link_down(&self, peer: DeviceId, folder: &FolderId) {
+        let mut lines = lock(&self.0.lines);
+        let Some(line) = lines.get_mut(&peer) else { return };
+        if let Some(left) = line.left.remove(folder) {
+            left.store(true, Ordering::Relaxed);
+        }
+        // One that is still busy stays: a peer that leaves and comes back in a loop shall not get one after the other.
+        if line.left.is_empty() && line.bytes.load(Ordering::Relaxed) == 0 {
+            lines.remove(&peer);
+        }
     }
 
     /// Ends all serving.
@@ -107,9 +118,10 @@ impl Server {
     }
 
     /// Gives back what does not fit.
-    fn enqueue(&self, peer: DeviceId, waiting: Waiting) -> Option<Waiting> {
+    fn enqueue(&self, peer: DeviceId, mut waiting: Waiting) -> Option<Waiting> {
         let mut lines = lock(&self.0.lines);
         let line = lines.entry(peer).or_insert_with(|| self.start_line());
+        waiting.left = line.left.entry(waiting.folder.id.clone()).or_default().clone();
         let bytes = waiting.bytes;
         if line.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= WAITING_BYTES_MAX {
             match line.requests.try_send(waiting) {
@@ -137,18 +149,19 @@ impl Server {
                 count.fetch_sub(taken, Ordering::Relaxed);
             }
         });
-        Line { requests, bytes, task }
+        Line { requests, bytes, left: BTreeMap::new(), task }
     }
 }
 
 impl Inner {
     async fn answer(self: &Arc<Self>, waiting: Waiting) -> Result<(), NetError> {
-        let Waiting { folder, link, request, .. } = waiting;
+        let Waiting { folder, link, request, left, .. } = waiting;
         let mut lists = Lists::default();
         let (id, items) = (request.id, Arc::new(request.items));
         let mut from = 0;
         while from < items.len() {
-            if !link_to(&folder, link.peer).is_some_and(|current| current.is_same_link(&link)) {
+            let is_current = link_to(&folder, link.peer).is_some_and(|current| current.is_same_link(&link));
+            if !is_current || left.load(Ordering::Relaxed) {
                 return Ok(());
             }
             let Ok(turn) = self.disk.acquire().await else { return Err(NetError::Closed) };

@@ -9,8 +9,9 @@ pub const FRAME_BYTES_MAX: usize = CHUNK_BYTES_MAX as usize + 64 * 1024;
 pub const HELLO_FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of chunk data in one frame: one chunk of the largest size, or many small ones.
 pub const CHUNKS_BYTES_MAX: usize = CHUNK_BYTES_MAX as usize;
-/// Largest decompressed body: bounds the memory that one compressed frame can take.
-pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Largest decompressed body: bounds the memory that one compressed frame can take. No sender fills a frame with more
+/// than [`FILL_BYTES_MAX`], and many of them may wait for a busy folder.
+pub const BODY_BYTES_MAX: usize = FRAME_BYTES_MAX;
 /// Most bytes of entries, exceptions or hints that are put into one frame: it fits even where zstd gains nothing.
 pub const FILL_BYTES_MAX: usize = CHUNK_BYTES_MAX as usize;
 /// Most contents in one request, and chunks in one answer.

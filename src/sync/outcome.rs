@@ -54,6 +54,7 @@ impl Folder {
                 Err(FetchError::Problem(problem)) => self.give_up(id, Some(problem), now)?,
             }
         }
+        self.acks_are_due(now);
         Ok(())
     }
 
@@ -102,9 +103,7 @@ impl Folder {
             if let Some(away) = self.works.remove(&other) {
                 self.busy.remove(&away.path);
                 self.release(&away.path);
-                if away.look_again {
-                    self.rescans.insert(away.path);
-                }
+                self.rescans.extend(away.look_again.then(|| away.path.clone()));
             }
         }
         self.release(&work.path);
@@ -172,7 +171,7 @@ impl Folder {
                     self.index.put_lists(content, &work.lists)?;
                 }
                 self.index.put(&entry, disk, Mark::Here, now.wall_ms())?;
-                self.finish_path(&entry, now)?;
+                self.finish_path(&entry)?;
                 self.tell_applied(&ours.entry, &entry, rival.peer, now)?;
                 if let Some(Action::Move { from, .. }) = &work.action {
                     self.commit_moved_away(from, now)?;
@@ -185,11 +184,11 @@ impl Folder {
                 }
                 let entry = self.revived_entry(&ours.entry)?;
                 self.index.put(&entry, disk, Mark::Here, now.wall_ms())?;
-                self.finish_path(&entry, now)?;
+                self.finish_path(&entry)?;
             }
             Goal::Metadata { entry } => {
                 self.index.put(entry, disk, Mark::Here, now.wall_ms())?;
-                self.finish_path(entry, now)?;
+                self.finish_path(entry)?;
             }
             Goal::MovedAway { .. } => {}
         }
@@ -205,7 +204,7 @@ impl Folder {
             if takes && !rival.entry.is_live() {
                 let entry = crate::core::decide::taken(&ours.entry, &rival.entry);
                 self.index.put(&entry, None, Mark::Here, now.wall_ms())?;
-                return self.finish_path(&entry, now);
+                return self.finish_path(&entry);
             }
         }
         // The tombstone was taken back meanwhile: a scan will find the path empty.
@@ -214,7 +213,14 @@ impl Folder {
     }
 
     /// After a commit at a path: its problem is over, and what peers said of it since is decided anew.
-    fn finish_path(&mut self, entry: &Entry, _now: Now) -> Result<(), IndexError> {
+    fn finish_path(&mut self, entry: &Entry) -> Result<(), IndexError> {
+        // The directory above may have gone since, and what was put into it with it.
+        if let Some(parent) = entry.path.parent().filter(|_| entry.is_live()) {
+            let above = self.ours(&parent)?;
+            if !above.is_held() {
+                self.rescans.insert(entry.path.clone());
+            }
+        }
         self.index.clear_problem(&entry.path)?;
         self.drop_settled_rivals(&entry.path, entry)?;
         self.index.set_todo(&entry.path, true)
@@ -333,7 +339,7 @@ impl Folder {
         let entry = self.outcome_entry(&work.ours.entry, rival, *decision)?;
         self.index.put(&entry, None, Mark::Kept, now.wall_ms())?;
         self.touch(now);
-        self.finish_path(&entry, now)
+        self.finish_path(&entry)
     }
 
     /// This disk cannot hold the entry: it is known and passed on, and does not count as missing here.

@@ -34,7 +34,7 @@ use worker::Done;
 
 /// Threads that do the disk work of one folder: one reads while the other verifies.
 const WORKERS: usize = 2;
-/// How often to look whether the folder stops, and for peers that have gone silent.
+/// How often to look for peers that have gone silent, while one is asked for something.
 const TICK: Duration = Duration::from_millis(500);
 /// Events taken together, so that wants go out in few requests.
 const EVENTS_AT_ONCE: usize = 256;
@@ -55,10 +55,12 @@ enum Event {
     Chunks(DeviceId, Vec<(Content, Bytes)>),
     NotHere(DeviceId, Vec<Content>),
     Done(Done),
+    /// Nothing but a look at the stop flag.
+    Wake,
 }
 
 impl Fetcher {
-    /// Starts fetching for a folder; ends when the folder's `stop` is set.
+    /// Starts fetching for a folder; ends once the folder's `stop` is set and it is woken.
     pub fn spawn(folder: FolderHandle) -> std::io::Result<(Fetcher, Vec<JoinHandle<()>>)> {
         let (events, inbox) = channel();
         let (tasks, queue) = channel();
@@ -83,6 +85,11 @@ impl Fetcher {
     /// A work is over: its staged file was put into place or is no longer minded.
     pub fn applied(&self, work: WorkId) {
         self.tell(Event::Applied(work));
+    }
+
+    /// The folder's `stop` is set.
+    pub fn wake(&self) {
+        self.tell(Event::Wake);
     }
 
     /// A peer is connected; after the table of links has it.
@@ -129,7 +136,11 @@ fn thread(name: String, run: impl FnOnce() + Send + 'static) -> std::io::Result<
 /// The loop of the fetching thread.
 fn run(mut fetching: Fetching, inbox: &Receiver<Event>) {
     while !fetching.is_stopped() {
-        match inbox.recv_timeout(TICK) {
+        let next = match fetching.is_idle() {
+            true => inbox.recv().map_err(RecvTimeoutError::from),
+            false => inbox.recv_timeout(TICK),
+        };
+        match next {
             Ok(event) => {
                 fetching.handle(event);
                 inbox.try_iter().take(EVENTS_AT_ONCE).for_each(|event| fetching.handle(event));

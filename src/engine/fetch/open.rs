@@ -53,6 +53,11 @@ impl OpenRequests {
         self.lock().requests.contains_key(&(peer, request))
     }
 
+    /// True where nobody has been asked for anything.
+    pub fn is_empty(&self) -> bool {
+        self.lock().requests.is_empty()
+    }
+
     /// How many requests a peer has still to answer.
     pub fn count(&self, peer: DeviceId) -> usize {
         self.lock().requests.keys().filter(|(to, _)| *to == peer).count()
@@ -66,8 +71,15 @@ impl OpenRequests {
             let most = if content.depth == 0 { content.size } else { LIST_BYTES_MAX as u64 };
             (content, if bytes.len() as u64 > most { Bytes::new() } else { bytes })
         };
-        let taken = chunks.items.into_iter();
-        taken.filter_map(|(at, b)| Some(bounded(state.take(peer, chunks.request, at, now)?, b))).collect()
+        let sent: usize = chunks.items.iter().map(|(_, bytes)| bytes.len()).sum();
+        let items = chunks.items.into_iter();
+        let mut taken: Vec<(Content, Bytes)> =
+            items.filter_map(|(at, b)| Some(bounded(state.take(peer, chunks.request, at, now)?, b))).collect();
+        if taken.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() < sent {
+            // All of a frame stays in memory as long as a part of it does.
+            taken.iter_mut().for_each(|(_, bytes)| *bytes = Bytes::copy_from_slice(bytes));
+        }
+        taken
     }
 
     /// Takes those items that a peer was asked for and says not to have.

@@ -65,6 +65,11 @@ impl Fetching {
         self.folder.stop.load(Ordering::Relaxed)
     }
 
+    /// True where nothing is to be done before something is heard.
+    pub fn is_idle(&self) -> bool {
+        self.jobs.is_empty() && self.open.is_empty()
+    }
+
     pub fn handle(&mut self, event: Event) {
         match event {
             Event::Order(order) => self.order(order),
@@ -84,6 +89,7 @@ impl Fetching {
             }
             Event::NotHere(peer, items) => items.into_iter().for_each(|content| self.not_here(peer, content)),
             Event::Done(done) => self.done(done),
+            Event::Wake => {}
         }
     }
 

@@ -62,6 +62,7 @@ struct Device {
 impl Drop for Device {
     fn drop(&mut self) {
         self.folder.stop.store(true, Ordering::Relaxed);
+        self.fetcher.wake();
         self.threads.drain(..).for_each(|thread| thread.join().unwrap());
     }
 }
@@ -573,4 +574,33 @@ fn who_asks_for_too_much_at_once_is_told_that_it_is_not_here() {
     }
     let refused = std::iter::from_fn(|| hears.recv_timeout(PATIENCE).ok()).find(|(id, _)| *id > 0);
     assert!(matches!(refused, Some((_, 1024))), "{refused:?}");
+}
+
+#[test]
+fn what_still_waits_when_a_folder_leaves_the_link_is_not_served() {
+    let [a, mut b] = devices();
+    let (_, lists) = b.hold("f", &noise(1_000_000, 17));
+    let chunk = lists[0].children()[0];
+    let (open_gate, gate) = std::sync::mpsc::channel::<()>();
+    let (answers, hears) = std::sync::mpsc::channel();
+    let wire = move |frame| {
+        if let Frame::Chunks(chunks) = frame {
+            // Nothing is ever sent: it waits until the other end is dropped.
+            assert!(gate.recv().is_err());
+            answers.send((chunks.request, chunks.items.len())).unwrap();
+        }
+        None
+    };
+    connect(&a, &b, Box::new(wire));
+    let request = |id, count| {
+        let items = vec![WantedContent { content: chunk, hint: None }; count];
+        assert!(b.server.request(&b.folder, a.id, Request { id, folder: b.folder.id.clone(), items }));
+    };
+    request(1, 1024);
+    b.server.link_down(a.id, &b.folder.id);
+    request(2, 1);
+    drop(open_gate);
+    let until_second = std::iter::from_fn(|| hears.recv_timeout(PATIENCE).ok()).take_while(|(id, _)| *id == 1);
+    let served: usize = until_second.map(|(_, count)| count).sum();
+    assert!(served < 1024, "{served}");
 }

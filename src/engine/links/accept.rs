@@ -19,6 +19,11 @@ use crate::net::tls::{self, Purpose};
 
 /// Most half-open connections.
 const HALF_OPEN_MAX: usize = 64;
+/// Most connections of peers that have not said hello yet: several of each of many peers. They are bounded by themselves,
+/// so that strangers don't end them.
+const KNOWN_MAX: usize = 256;
+/// Most of them from one source: a device dials once at a time, and several may lie behind one address.
+const KNOWN_PER_SOURCE_MAX: usize = 16;
 /// Most half-open connections from one source.
 const HALF_OPEN_PER_SOURCE_MAX: usize = 4;
 
@@ -26,6 +31,8 @@ const HALF_OPEN_PER_SOURCE_MAX: usize = 4;
 #[derive(Default)]
 pub struct HalfOpen {
     entries: VecDeque<Entry>,
+    /// Of devices that have proved to be peers.
+    known: VecDeque<Entry>,
 }
 
 struct Entry {
@@ -38,31 +45,40 @@ struct Entry {
 impl HalfOpen {
     /// Makes room for one from this address, by ending others if need be.
     pub fn make_room(&mut self, address: SocketAddr) {
-        self.entries.retain(|entry| !entry.task.is_finished() && !entry.is_known.load(Ordering::Acquire));
+        let (known, entries) = std::mem::take(&mut self.entries).into_iter().partition(|entry| entry.is_known());
+        self.entries = entries;
+        self.known.extend::<VecDeque<Entry>>(known);
         let source = source_of(address.ip());
-        if self.count(source) >= HALF_OPEN_PER_SOURCE_MAX {
-            self.end_oldest(source);
-        } else if self.entries.len() >= HALF_OPEN_MAX {
-            let busiest = self.entries.iter().map(|entry| entry.source).max_by_key(|source| self.count(*source));
-            if let Some(busiest) = busiest {
-                self.end_oldest(busiest);
-            }
-        }
+        make_room(&mut self.entries, source, HALF_OPEN_MAX, HALF_OPEN_PER_SOURCE_MAX);
+        make_room(&mut self.known, source, KNOWN_MAX, KNOWN_PER_SOURCE_MAX);
     }
 
     pub fn add(&mut self, address: SocketAddr, is_known: Arc<AtomicBool>, task: AbortHandle) {
         self.entries.push_back(Entry { source: source_of(address.ip()), is_known, task });
     }
+}
 
-    fn count(&self, source: IpAddr) -> usize {
-        self.entries.iter().filter(|entry| entry.source == source).count()
+impl Entry {
+    fn is_known(&self) -> bool {
+        self.is_known.load(Ordering::Acquire)
     }
+}
 
-    fn end_oldest(&mut self, source: IpAddr) {
-        let oldest = self.entries.iter().position(|entry| entry.source == source);
-        if let Some(entry) = oldest.and_then(|i| self.entries.remove(i)) {
-            entry.task.abort();
-        }
+/// Ends the oldest from this source, or from the busiest one, as long as there are too many.
+fn make_room(entries: &mut VecDeque<Entry>, source: IpAddr, most: usize, most_per_source: usize) {
+    entries.retain(|entry| !entry.task.is_finished());
+    loop {
+        let count = |source: IpAddr| entries.iter().filter(|entry| entry.source == source).count();
+        let busiest = if count(source) >= most_per_source {
+            Some(source)
+        } else if entries.len() >= most {
+            entries.iter().map(|entry| entry.source).max_by_key(|source| count(*source))
+        } else {
+            None
+        };
+        let oldest = busiest.and_then(|source| entries.iter().position(|entry| entry.source == source));
+        let Some(entry) = oldest.and_then(|at| entries.remove(at)) else { return };
+        entry.task.abort();
     }
 }
 
@@ -147,5 +163,22 @@ mod tests {
         assert_eq!(ip("2001:db8::1"), ip("2001:db8::ffff:1"));
         assert_ne!(ip("2001:db8::1"), ip("2001:db8:0:1::1"));
         assert_eq!(ip("::ffff:10.0.0.1"), ip("10.0.0.1"));
+    }
+
+    #[tokio::test]
+    async fn neither_strangers_nor_peers_without_a_hello_pile_up() {
+        for (is_known, most) in [(false, HALF_OPEN_PER_SOURCE_MAX), (true, KNOWN_PER_SOURCE_MAX)] {
+            let mut half_open = HalfOpen::default();
+            let address = SocketAddr::from(([192, 0, 2, 7], 7724));
+            let mut tasks = Vec::new();
+            for _ in 0..100 {
+                half_open.make_room(address);
+                let task = tokio::spawn(std::future::pending::<()>());
+                half_open.add(address, Arc::new(AtomicBool::new(is_known)), task.abort_handle());
+                tasks.push(task);
+            }
+            assert_eq!(half_open.entries.len() + half_open.known.len(), most);
+            assert!(tasks.swap_remove(0).await.unwrap_err().is_cancelled());
+        }
     }
 }

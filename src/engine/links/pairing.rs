@@ -16,6 +16,9 @@ use crate::net::{random_bytes, socket};
 
 /// How long the device that shows a code is looked for: several of its announcements.
 const SEARCH: Duration = Duration::from_secs(20);
+/// Devices to which the joining side proves that it knows the code, at most: each that does not know it can make one
+/// guess, and anybody can announce any number of devices that seem to show it.
+const PROOFS_MAX: usize = 3;
 /// Most devices that may be in the middle of an attempt.
 const ATTEMPTS_MAX: usize = 8;
 
@@ -176,18 +179,21 @@ pub async fn join(common: &Arc<Common>, code: &str, folders: Vec<(FolderId, Stri
     let until = Instant::now() + SEARCH;
     let mut heard = common.heard.subscribe();
     let mut tried = BTreeSet::new();
-    let mut failure = None;
+    let (mut proofs, mut failure) = (0, None);
     // Whoever hears of a new device says where it is itself.
     common.announce_now.notify_one();
     loop {
         let showing = lock(&common.book).showing(&code.nameplate(), Instant::now());
         for address in showing.into_iter().filter(|address| tried.insert(*address)) {
-            match join_at(common, address, &code, &greeting).await {
+            match join_at(common, address, &code, &greeting, &mut proofs).await {
                 Ok(paired) => return Ok(paired),
                 Err(error) => failure = Some(heavier(failure, error)),
             }
+            if proofs >= PROOFS_MAX || Instant::now() >= until {
+                break;
+            }
         }
-        if let Some(error) = failure.take_if(|error| !matches!(error, PairError::Network(_))) {
+        if let Some(error) = failure.take_if(|e| proofs >= PROOFS_MAX || !matches!(e, PairError::Network(_))) {
             return Err(error.into());
         }
         if !matches!(tokio::time::timeout_at(until, heard.changed()).await, Ok(Ok(()))) {
@@ -196,15 +202,17 @@ pub async fn join(common: &Arc<Common>, code: &str, folders: Vec<(FolderId, Stri
     }
 }
 
-/// Pairs with the device at this address.
+/// Pairs with the device at this address; counts it in `proofs` where it comes to that.
 async fn join_at(
     common: &Arc<Common>,
     address: SocketAddr,
     code: &PairingCode,
     greeting: &Greeting,
+    proofs: &mut usize,
 ) -> Result<Paired, PairError> {
     let stream = socket::dial(address).await?;
     let secured = tls::connect(stream, None, &common.tls).await?;
+    *proofs += 1;
     let paired = pair_as_joiner(secured, code, common.own, greeting).await?;
     common.note_address(paired.device, address);
     Ok(paired)

@@ -9,6 +9,8 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::core::id::{EpochId, RunId};
 use crate::core::message::{Hello, Message};
+use crate::net::announcement::Announcement;
+use crate::net::discovery::Heard;
 use crate::net::frame::{Frame, WantedContent};
 use crate::net::pairing::PairError;
 use crate::net::pairing_code::PairingCode;
@@ -429,6 +431,30 @@ async fn a_wrong_code_ends_the_pairing_on_both_sides() {
     assert!(matches!(showed, Err(PairError::WrongCode)));
     assert!(matches!(joined, Err(JoinError::Pair(PairError::WrongCode))));
     assert!(a.links.common.pairing.lock().unwrap().is_none());
+}
+
+#[tokio::test]
+async fn who_types_a_code_lets_few_devices_guess_it() {
+    let (a, stranger) = (Device::start("a").await, Device::start("stranger").await);
+    let code = PairingCode::generate([7; 5]);
+    let guesses = Arc::<AtomicUsize>::default();
+    stranger.links.common.tls.set_pairing_open(true);
+    for _ in 0..6 {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let from = listener.local_addr().unwrap();
+        let pairing = Some(code.nameplate());
+        let announcement = Announcement { device: stranger.id, port: from.port(), pairing, instance: 1 };
+        a.links.common.book.lock().unwrap().hear(&Heard { announcement, from }, tokio::time::Instant::now(), |_| false);
+        let (common, guesses) = (stranger.links.common.clone(), guesses.clone());
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            drop(crate::net::tls::accept(stream, &common.tls).await.unwrap());
+            guesses.fetch_add(1, SeqCst);
+        });
+    }
+    let joined = a.links.join_code(&code.to_string(), vec![]).await;
+    assert!(matches!(joined, Err(JoinError::Pair(_))), "{joined:?}");
+    assert!((1..=3).contains(&guesses.load(SeqCst)), "{guesses:?}");
 }
 
 #[tokio::test]

@@ -138,7 +138,6 @@ impl FullScans {
                 if self.is_there.replace(false) != Some(false) {
                     let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
                     let text = format!("{error}{cause}; it goes on by itself once this is put right");
-                    tracing::warn!(folder = %self.handle.label, "{text}");
                     self.handle.send(Input::Halted(Some(text)));
                 }
                 None
@@ -195,7 +194,8 @@ impl FullScans {
             Ok(None) => false,
             Err(error) => {
                 tracing::warn!(folder = %shared.label, error = &error as &dyn Error, "the scan was broken off");
-                if matches!(error, ScanError::Fs(_)) {
+                // Where it is gone that is to be told at once. Where it only can't be read, the next try may wait.
+                if matches!(error, ScanError::Fs(_)) && shared.root.open().is_err() {
                     shared.hints.request_full("the folder could not be scanned");
                 }
                 false
