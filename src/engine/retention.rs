@@ -27,17 +27,19 @@ pub fn spawn(handle: FolderHandle, days: u32) -> io::Result<JoinHandle<()>> {
         let mut due = Instant::now() + EVERY;
         while !handle.stop.load(Ordering::Relaxed) {
             thread::park_timeout(due.saturating_duration_since(Instant::now()));
-            if days > 0 && Instant::now() >= due {
-                let pause = match expire(&handle, i64::from(days) * DAY_MS) {
-                    Ok(true) => SOON,
-                    Ok(false) => EVERY,
-                    Err(error) => {
-                        tracing::warn!(folder = %handle.label, error, "could not look through history");
-                        EVERY
-                    }
-                };
-                due = Instant::now() + pause;
+            if Instant::now() < due {
+                continue;
             }
+            let looked = if days == 0 { Ok(false) } else { expire(&handle, i64::from(days) * DAY_MS) };
+            let pause = match looked {
+                Ok(true) => SOON,
+                Ok(false) => EVERY,
+                Err(error) => {
+                    tracing::warn!(folder = %handle.label, error, "could not look through history");
+                    EVERY
+                }
+            };
+            due = Instant::now() + pause;
         }
     })
 }
