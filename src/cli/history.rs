@@ -78,6 +78,9 @@ pub fn restore(context: &Context, given: &Path, at: Option<&str>) -> anyhow::Res
     let place_of = |item: &HistoryItem| if item.path == itself { path.clone() } else { root.join(&item.path) };
     let chosen = choose(&items, &when, |item| item.path != itself && place_of(item).symlink_metadata().is_ok());
     let shown = output::clean(&given.to_string_lossy());
+    if chosen.is_empty() && when == When::Latest && !items.is_empty() {
+        bail!("nothing in {shown} is missing here; 'p2psync restore PATH@2d' brings back what lay there two days ago");
+    }
     if chosen.is_empty() {
         bail!("there is no such version of {shown} in history; 'p2psync history PATH' lists what there is");
     }

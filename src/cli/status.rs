@@ -167,6 +167,12 @@ fn next_step(status: &Status, is_full: bool) -> String {
     if let Some((name, label, id)) = status.peers.iter().find_map(offered) {
         return format!("{name} shares '{label}': 'p2psync folder add PATH --id {id}' takes part in it");
     }
+    // Whoever has proved to have the same once has the folder, and has only paused it, say.
+    let is_without = |p: &&FolderPeerStatus| p.lacks_folder && p.proved_identical_ms.is_none();
+    let missing = |f: &FolderStatus| f.peers.iter().find(is_without).map(|p| (clean(&p.name), clean(&f.id)));
+    if let Some((name, id)) = status.folders.iter().find_map(missing) {
+        return format!("type on {name}: 'p2psync folder add PATH --id {id}'");
+    }
     if !status.peers.iter().any(|p| p.connected) {
         return "start p2psync on your other devices; this one finds them".to_owned();
     }
@@ -407,6 +413,11 @@ Next: 'p2psync conflicts' shows the conflict copies
         check("folder add", |s| s.folders.clear());
         check("what is wrong", |s| s.problems_total = 1);
         check("other devices", |s| s.peers.iter_mut().for_each(|p| p.connected = false));
+        check("takes part", |s| s.peers[0].offers = vec![crate::api::FolderOffer::default()]);
+        check("type on desktop", |s| {
+            let peer = &mut s.folders[0].peers[0];
+            (peer.lacks_folder, peer.proved_identical_ms) = (true, None);
+        });
         check("confirm-changes default", |s| s.folders[0].held = Some(Default::default()));
     }
 
