@@ -134,6 +134,7 @@ pub fn load(home: &Home) -> Result<Config, ConfigError> {
 pub fn surroundings(home: &Home) -> Surroundings {
     Surroundings {
         user_dir: home.user_dir().to_owned(),
+        index_dir: resolve(&home.index_dir()),
         own_dirs: home.own_dirs().iter().map(|dir| resolve(dir)).collect(),
         listen: std::env::var(LISTEN_VARIABLE).ok().filter(|v| !v.is_empty()),
         host_name: host_name(),

@@ -98,6 +98,9 @@ pub struct FolderPeerStatus {
     pub device_id: String,
     pub name: String,
     pub connected: bool,
+    /// True where it is connected and does not share the folder.
+    #[serde(default)]
+    pub lacks_folder: bool,
     /// Entries of ours that the peer has not applied.
     pub behind_items: u64,
     pub in_sync: bool,

@@ -49,6 +49,7 @@ pub enum Command {
     Status {
         /// A file or directory in one of the folders
         path: Option<PathBuf>,
+        /// Print JSON, for programs
         #[arg(long)]
         json: bool,
     },
@@ -68,21 +69,25 @@ pub enum Command {
         /// How many
         #[arg(short = 'n', long = "count", value_name = "N", default_value_t = 20)]
         count: usize,
+        /// Print JSON, for programs
         #[arg(long)]
         json: bool,
     },
     /// List conflict copies
     Conflicts {
+        /// Print JSON, for programs
         #[arg(long)]
         json: bool,
     },
     /// List earlier versions of a path
     History {
+        /// A file or directory in one of the folders; it may be gone
         path: PathBuf,
+        /// Print JSON, for programs
         #[arg(long)]
         json: bool,
     },
-    /// Bring back an earlier version; what lies there now goes into the history
+    /// Bring back an earlier version of a file or directory; what lies there now goes into the history
     Restore {
         /// PATH or PATH@WHEN; WHEN is an id from 'history', '2h' or '3d' ago, or a time like 2026-11-20T14:03
         #[arg(value_name = "PATH[@WHEN]")]
@@ -104,6 +109,7 @@ pub enum PeerCommand {
     Add {
         /// The other device's id, from 'p2psync id' there
         id: String,
+        /// What to call it on this device
         #[arg(long)]
         name: Option<String>,
         /// Where to reach it; may be given several times
@@ -112,6 +118,7 @@ pub enum PeerCommand {
     },
     /// List all peers
     List {
+        /// Print JSON, for programs
         #[arg(long)]
         json: bool,
     },
@@ -133,6 +140,7 @@ pub enum PeerCommand {
 pub enum FolderCommand {
     /// Share a directory; it is made if missing
     Add {
+        /// The directory
         path: PathBuf,
         /// The id that the folder has on the other devices; random if left out
         #[arg(long)]
@@ -145,6 +153,7 @@ pub enum FolderCommand {
     },
     /// List all folders
     List {
+        /// Print JSON, for programs
         #[arg(long)]
         json: bool,
     },

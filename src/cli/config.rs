@@ -9,6 +9,9 @@ pub fn run(context: &Context, command: &ConfigCommand) -> anyhow::Result<()> {
     let path = context.home.config_file();
     match command {
         ConfigCommand::Path => output::print(&format!("{}\n", path.display())),
+        ConfigCommand::Check if !path.exists() => {
+            output::print(&format!("There is no config file {} yet; 'p2psync run' makes one.\n", path.display()))
+        }
         ConfigCommand::Check => {
             let config = context.config()?;
             let folders = output::count(config.folders.len() as u64, "folder", "folders");

@@ -28,11 +28,20 @@ impl Context {
         Ok(Self { home: Home::find(home)?, now_ms: i64::try_from(now.as_millis()).unwrap_or(i64::MAX) })
     }
 
-    /// Makes the identity, and a config without folders, where they are missing.
-    pub fn prepare(&self) -> anyhow::Result<DeviceId> {
+    /// This device's id; its key is made where there is none.
+    pub fn device_id(&self) -> anyhow::Result<DeviceId> {
         self.home.create()?;
-        config::create(&self.home, None)?;
         engine::agent::device_id(&self.home)
+    }
+
+    /// Makes the config with the first folder where there is none.
+    pub fn set_up(&self) -> anyhow::Result<()> {
+        let folder = self.home.default_folder();
+        self.home.create()?;
+        if config::create(&self.home, Some(&folder))? {
+            std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        }
+        Ok(())
     }
 
     pub fn config(&self) -> Result<Config, ConfigError> {

@@ -28,12 +28,8 @@ pub fn run(context: &Context, command: FolderCommand) -> anyhow::Result<()> {
         FolderCommand::Pause(folder) => set_paused(context, &folder, true),
         FolderCommand::Resume(folder) => set_paused(context, &folder, false),
         FolderCommand::Rescan(folder) => rescan(context, &folder),
-        FolderCommand::ConfirmChanges(folder) => {
-            order(context, &folder, |folder| Request::Confirm { folder }, "deciding about held changes")
-        }
-        FolderCommand::RejectChanges(folder) => {
-            order(context, &folder, |folder| Request::Reject { folder }, "deciding about held changes")
-        }
+        FolderCommand::ConfirmChanges(folder) => decide(context, &folder, |folder| Request::Confirm { folder }),
+        FolderCommand::RejectChanges(folder) => decide(context, &folder, |folder| Request::Reject { folder }),
     }
 }
 
@@ -42,12 +38,16 @@ fn add(context: &Context, given: &Path, id: Option<&str>, label: Option<String>,
         Some(text) => text.parse().map_err(|e| anyhow!("'{}' can't be the id of a folder: {e}", clean(text)))?,
         None => random_id()?,
     };
-    context.prepare()?;
+    context.home.create()?;
+    config::create(&context.home, None)?;
     let config = context.config()?;
     let path = absolute(given)?;
     let sharing = sharing(&config, peers)?.unwrap_or(Sharing::All);
     let label =
         label.unwrap_or_else(|| path.file_name().map_or_else(|| id.to_string(), |n| clean(&n.to_string_lossy())));
+    if path.exists() && !path.is_dir() {
+        bail!("{} is not a directory", given.display());
+    }
     if config.folder(&id).is_none() {
         std::fs::create_dir_all(&path).with_context(|| format!("cannot make the directory {}", path.display()))?;
     }
@@ -153,19 +153,25 @@ fn rescan(context: &Context, folder: &OneFolder) -> anyhow::Result<()> {
     let config = context.config()?;
     let id =
         folder.name.as_deref().map(|word| find_folder(&config, Some(word)).map(|f| f.id.to_string())).transpose()?;
-    let text = context.order(&Request::Rescan { folder: id }).map_err(|e| explain(e, "scanning"))?;
-    output::print(&format!("{}\n", clean(&text)))
+    let all = config.folders.iter().map(|f| clean(&f.label)).collect::<Vec<_>>().join(", ");
+    let label = folder.name.as_deref().and_then(|word| find_folder(&config, Some(word)).ok()).map(|f| clean(&f.label));
+    context.order(&Request::Rescan { folder: id }).map_err(|e| explain(e, "scanning"))?;
+    output::print(&format!("Scanning {}. 'p2psync status' shows how it goes.\n", label.unwrap_or(all)))
 }
 
-fn order(context: &Context, folder: &OneFolder, request: fn(String) -> Request, doing: &str) -> anyhow::Result<()> {
+/// Says what is to become of deletions that were held back.
+fn decide(context: &Context, folder: &OneFolder, request: fn(String) -> Request) -> anyhow::Result<()> {
+    let doing = "deciding about held deletions";
     let config = context.config()?;
     let found = find_folder(&config, folder.name.as_deref())?;
-    let text = match context.ask(&request(found.id.to_string())) {
-        Ok(Reply::Done { text }) => text,
-        Ok(_) => "Done.".to_owned(),
-        Err(error) => return Err(explain(error.into(), doing)),
-    };
-    output::print(&format!("{}\n", clean(&text)))
+    let label = clean(&found.label);
+    if let Reply::Status(status) = context.ask(&Request::Status).map_err(|e| explain(e.into(), doing))?
+        && status.folders.iter().any(|f| f.id == found.id.as_str() && f.held.is_none())
+    {
+        return output::print(&format!("No deletions are held back in {label}, so there is nothing to decide.\n"));
+    }
+    let text = context.order(&request(found.id.to_string())).map_err(|e| explain(e, doing))?;
+    output::print(&format!("{label}: {}\n", clean(&text)))
 }
 
 /// Says why an agent is needed where none runs.

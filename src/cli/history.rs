@@ -1,10 +1,11 @@
 //! `p2psync history` and `p2psync restore`.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
@@ -12,6 +13,7 @@ use super::context::Context;
 use super::output::{self, Table};
 use crate::api::client::ClientError;
 use crate::api::{HistoryItem, Reply, Request, When, WirePath};
+use crate::core::path::RelPath;
 use crate::engine;
 
 /// Shortest id of a version, in characters.
@@ -39,7 +41,7 @@ fn text(items: &[HistoryItem], given: &Path, now_ms: i64) -> String {
     let Some(first) = items.first() else {
         return format!("There are no earlier versions of {shown} on this device.\n");
     };
-    let mut table = Table::new(&["ID", "CHANGED", "SIZE", "", "WHEN", "BY", "PATH"]);
+    let mut table = Table::new(&["ID", "CHANGED", "SIZE", "WHY KEPT", "WHEN", "BY", "PATH"]);
     for item in items {
         let by = item.displaced_by.clone().unwrap_or_default();
         let when = output::ago(item.displaced_ms, now_ms);
@@ -50,21 +52,73 @@ fn text(items: &[HistoryItem], given: &Path, now_ms: i64) -> String {
     format!("{table}\nBring one back with: p2psync restore '{shown}@{}'\n", output::clean(&first.id))
 }
 
-/// Brings an earlier version back.
+/// Brings back an earlier version of a file, or of all that is in a directory.
 pub fn restore(context: &Context, given: &Path, at: Option<&str>) -> anyhow::Result<()> {
-    let (path, when) = match at {
+    let (given, when) = match at {
         Some(text) => {
             let when = parse_when(text, context.now_ms, &TimeZone::system());
             (given.to_owned(), when.with_context(|| format!("'{}' is neither a time nor an id", output::clean(text)))?)
         }
         None => split_when(given, context.now_ms, &TimeZone::system()),
     };
-    let path = context.path_in_folder(&context.config()?, &path)?;
-    let text = context.order(&Request::Restore { path: WirePath(path), when }).map_err(|e| match e.downcast_ref() {
-        Some(ClientError::NotRunning) => e.context("restoring needs the agent"),
-        _ => e,
-    })?;
-    output::print(&format!("{}\n", output::clean(&text)))
+    let config = context.config()?;
+    let path = context.path_in_folder(&config, &given)?;
+    let root = config.folder_at(&path).map(|folder| folder.path.clone()).unwrap_or_default();
+    let below = path.strip_prefix(&root).map(|below| below.as_os_str().as_bytes()).unwrap_or_default();
+    // As items spell it: their paths are text, which the name itself need not be.
+    let itself = RelPath::parse(below).map(|relative| relative.to_string()).unwrap_or_default();
+    let items = match context.ask(&Request::History { path: WirePath(path.clone()) }) {
+        Ok(Reply::History(items)) => items,
+        Ok(_) => Vec::new(),
+        Err(ClientError::NotRunning) => {
+            bail!("restoring needs the agent, which is not running: 'p2psync run' starts it")
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let place_of = |item: &HistoryItem| if item.path == itself { path.clone() } else { root.join(&item.path) };
+    let chosen = choose(&items, &when, |item| item.path != itself && place_of(item).symlink_metadata().is_ok());
+    let shown = output::clean(&given.to_string_lossy());
+    if chosen.is_empty() && when == When::Latest && !items.is_empty() {
+        bail!("nothing in {shown} is missing here; 'p2psync restore PATH@2d' brings back what lay there two days ago");
+    }
+    if chosen.is_empty() {
+        bail!("there is no such version of {shown} in history; 'p2psync history PATH' lists what there is");
+    }
+    let mut failed = 0;
+    for item in chosen {
+        let request = Request::Restore { path: WirePath(place_of(item)), when: When::Id(item.id.clone()) };
+        let name = output::clean(&item.path);
+        match context.order(&request) {
+            Ok(_) => {
+                let (size, changed) = (output::bytes(item.bytes), output::local_time(item.mtime_ms));
+                output::print(&format!("{name} is back: {size}, as of {changed}\n"))?;
+            }
+            Err(error) => {
+                failed += 1;
+                eprintln!("p2psync: {name}: {error}");
+            }
+        }
+    }
+    if failed > 0 {
+        bail!("{} could not be brought back", output::count(failed, "file", "files"));
+    }
+    Ok(())
+}
+
+/// One version of each path: the one with this id, the one that lay there at this time, or the latest of each path
+/// that is not `taken`. `items` begin with the latest.
+fn choose<'a>(items: &'a [HistoryItem], when: &When, taken: impl Fn(&HistoryItem) -> bool) -> Vec<&'a HistoryItem> {
+    let mut chosen: BTreeMap<&str, &HistoryItem> = BTreeMap::new();
+    for item in items {
+        match when {
+            When::Latest if !taken(item) => drop(chosen.entry(&item.path).or_insert(item)),
+            // What was displaced first after that time lay there at that time.
+            When::AtMs(ms) if item.displaced_ms > *ms => drop(chosen.insert(&item.path, item)),
+            When::Id(id) if item.id.starts_with(&id.to_ascii_lowercase()) => drop(chosen.insert(&item.path, item)),
+            _ => {}
+        }
+    }
+    chosen.into_values().collect()
 }
 
 /// Splits `PATH@WHEN`; an `@` that no time or id follows belongs to the path.
@@ -136,6 +190,22 @@ mod tests {
         for nonsense in ["", "soon", "abc", "-2h", "2026-13-40"] {
             assert_eq!(when(nonsense), None, "{nonsense}");
         }
+    }
+
+    #[test]
+    fn of_each_path_the_version_that_was_asked_for_is_chosen() {
+        let item = |path: &str, id: &str, displaced_ms| HistoryItem {
+            path: path.into(),
+            id: id.into(),
+            displaced_ms,
+            ..HistoryItem::default()
+        };
+        let items = [item("d/a", "a3", 30), item("d/b", "b2", 20), item("d/a", "a1", 10), item("d/c", "c0", 5)];
+        let ids = |when| choose(&items, &when, |item| item.path == "d/c").iter().map(|i| &i.id[..]).collect::<Vec<_>>();
+        assert_eq!(ids(When::Latest), ["a3", "b2"]);
+        assert_eq!(ids(When::AtMs(8)), ["a1", "b2"]);
+        assert_eq!(ids(When::Id("B2".into())), ["b2"]);
+        assert!(ids(When::AtMs(30)).is_empty());
     }
 
     #[test]

@@ -5,6 +5,6 @@ use super::output;
 
 /// Prints the device id alone.
 pub fn run(context: &Context) -> anyhow::Result<()> {
-    let id = context.prepare()?;
+    let id = context.device_id()?;
     output::print(&format!("{id}\n"))
 }

@@ -28,10 +28,11 @@ pub fn run(context: &Context, command: PeerCommand) -> anyhow::Result<()> {
 
 fn add(context: &Context, id: &str, name: Option<String>, addresses: Vec<String>) -> anyhow::Result<()> {
     let id: DeviceId = id.parse().map_err(|e| anyhow!("{e}; copy the id from 'p2psync id' on the other device"))?;
-    let own = context.prepare()?;
+    let own = context.device_id()?;
     if id == own {
         bail!("this is the id of this very device; add the id that 'p2psync id' prints on the other one");
     }
+    context.set_up()?;
     let config = config::add_peer(&context.home, &NewPeer { id, name, addresses })?;
     context.reload();
     let name = config.peer(&id).map_or_else(|| id.short(), |p| clean(&p.name));

@@ -2,11 +2,9 @@
 
 use std::fmt::Write;
 
-use anyhow::Context as _;
-
 use super::context::Context;
 use super::output;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::core::id::DeviceId;
 use crate::engine;
 use crate::home::Lock;
@@ -15,10 +13,7 @@ use crate::home::Lock;
 pub fn run(context: &Context) -> anyhow::Result<()> {
     let home = &context.home;
     let lock = Lock::acquire(home)?;
-    let folder = home.default_folder();
-    if config::create(home, Some(&folder))? {
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    }
+    context.set_up()?;
     let config = context.config()?;
     let id = engine::agent::device_id(home)?;
     output::print(&introduction(&config, &id, context))?;

@@ -20,7 +20,11 @@ pub fn run(context: &Context, path: Option<&Path>, json: bool) -> anyhow::Result
         Some(path) => one_path(context, path, json),
         None => {
             let status = status(context)?;
-            if json { output::print_json(&status) } else { output::print(&full_text(&status, context)) }
+            if json {
+                output::print_json(&status)
+            } else {
+                output::print(&with_config_fault(full_text(&status, context), context))
+            }
         }
     }
 }
@@ -33,7 +37,17 @@ pub fn short(context: &Context) -> anyhow::Result<()> {
              Next: 'p2psync run' starts it and makes the folder ~/P2PSync. 'p2psync --help' shows all commands.\n",
         );
     }
-    output::print(&short_text(&status(context)?, context))
+    output::print(&with_config_fault(short_text(&status(context)?, context), context))
+}
+
+/// The text, and that a running agent goes by an older config where the file has a mistake now.
+fn with_config_fault(mut text: String, context: &Context) -> String {
+    if context.config().is_err() {
+        text.push_str(
+            "The config file cannot be used as it is, so what changed in it waits: 'p2psync config check' says why\n",
+        );
+    }
+    text
 }
 
 fn status(context: &Context) -> anyhow::Result<Status> {
@@ -71,7 +85,7 @@ fn short_text(status: &Status, context: &Context) -> String {
     if !peers.is_empty() && status.running {
         let _ = writeln!(text, "Peers: {}", peers.join("; "));
     }
-    let _ = writeln!(text, "Next: {}", next_step(status));
+    let _ = writeln!(text, "Next: {}", next_step(status, false));
     text
 }
 
@@ -124,8 +138,8 @@ fn state_text(folder: &FolderStatus) -> String {
     .to_owned()
 }
 
-/// The one thing that helps most now.
-fn next_step(status: &Status) -> String {
+/// The one thing that helps most now. `is_full` where all that is wrong is told already.
+fn next_step(status: &Status, is_full: bool) -> String {
     let held = status.folders.iter().find(|f| f.held.is_some());
     if let Some(folder) = held {
         let id = clean(&folder.id);
@@ -141,15 +155,28 @@ fn next_step(status: &Status) -> String {
         return "pair with another device: type 'p2psync pair' here, and the code it shows there".to_owned();
     }
     if status.problems_total > 0 || status.folders.iter().any(|f| f.state == FolderState::Halted) {
-        return "'p2psync status' says what is wrong and what to do".to_owned();
+        return match is_full {
+            true => "put right what is listed above; 'p2psync status PATH' says more about one of the paths".to_owned(),
+            false => "'p2psync status' says what is wrong and what to do".to_owned(),
+        };
     }
     if status.folders.iter().any(|f| f.conflicts > 0) {
         return "'p2psync conflicts' shows the conflict copies".to_owned();
     }
+    let offered = |peer: &PeerStatus| peer.offers.first().map(|o| (clean(&peer.name), clean(&o.label), clean(&o.id)));
+    if let Some((name, label, id)) = status.peers.iter().find_map(offered) {
+        return format!("{name} shares '{label}': 'p2psync folder add PATH --id {id}' takes part in it");
+    }
+    // Whoever has proved to have the same once has the folder, and has only paused it, say.
+    let is_without = |p: &&FolderPeerStatus| p.lacks_folder && p.proved_identical_ms.is_none();
+    let missing = |f: &FolderStatus| f.peers.iter().find(is_without).map(|p| (clean(&p.name), clean(&f.id)));
+    if let Some((name, id)) = status.folders.iter().find_map(missing) {
+        return format!("type on {name}: 'p2psync folder add PATH --id {id}'");
+    }
     if !status.peers.iter().any(|p| p.connected) {
         return "start p2psync on your other devices; this one finds them".to_owned();
     }
-    "nothing to do; 'p2psync status' shows more".to_owned()
+    if is_full { "nothing to do".to_owned() } else { "nothing to do; 'p2psync status' shows more".to_owned() }
 }
 
 fn full_text(status: &Status, context: &Context) -> String {
@@ -163,7 +190,7 @@ fn full_text(status: &Status, context: &Context) -> String {
         let mut table = Table::indented(2);
         for peer in &status.peers {
             let short = peer.device_id.split('-').next().unwrap_or_default().to_owned();
-            let address = peer.address.clone().unwrap_or_default();
+            let address = peer.address.clone().filter(|_| peer.connected).unwrap_or_default();
             let traffic = match peer.bytes_in.max(peer.bytes_out) {
                 0 => String::new(),
                 _ => format!("received {}, sent {}", output::bytes(peer.bytes_in), output::bytes(peer.bytes_out)),
@@ -173,7 +200,7 @@ fn full_text(status: &Status, context: &Context) -> String {
         let _ = write!(text, "{table}");
         status.peers.iter().for_each(|peer| peer_notes(&mut text, peer));
     }
-    let _ = writeln!(text, "\nNext: {}", next_step(status));
+    let _ = writeln!(text, "\nNext: {}", next_step(status, true));
     text
 }
 
@@ -243,9 +270,13 @@ fn folder_text(text: &mut String, folder: &FolderStatus, context: &Context) {
 }
 
 fn folder_peer_state(peer: &FolderPeerStatus, now_ms: i64) -> String {
+    if peer.lacks_folder {
+        return "connected, but does not share this folder".to_owned();
+    }
     let connected = if peer.connected { "" } else { "not connected; " };
     let behind = match (peer.in_sync, peer.behind_items) {
         (true, _) => "has everything".to_owned(),
+        (false, 0) if peer.proved_identical_ms.is_some() => "has all that is here".to_owned(),
         (false, 0) => "not compared yet".to_owned(),
         (false, items) => format!("still lacks {}", count(items, "item", "items")),
     };
@@ -374,13 +405,19 @@ Next: 'p2psync conflicts' shows the conflict copies
         let check = |word: &str, change: fn(&mut Status)| {
             let mut status = sample();
             change(&mut status);
-            assert!(next_step(&status).contains(word), "{word}: {}", next_step(&status));
+            let (next, full) = (next_step(&status, false), next_step(&status, true));
+            assert!(next.contains(word) || full.contains(word), "{word}: {next}, {full}");
         };
         check("p2psync run", |s| s.running = false);
         check("p2psync pair", |s| s.peers.clear());
         check("folder add", |s| s.folders.clear());
         check("what is wrong", |s| s.problems_total = 1);
         check("other devices", |s| s.peers.iter_mut().for_each(|p| p.connected = false));
+        check("takes part", |s| s.peers[0].offers = vec![crate::api::FolderOffer::default()]);
+        check("type on desktop", |s| {
+            let peer = &mut s.folders[0].peers[0];
+            (peer.lacks_folder, peer.proved_identical_ms) = (true, None);
+        });
         check("confirm-changes default", |s| s.folders[0].held = Some(Default::default()));
     }
 

@@ -208,7 +208,11 @@ fn change(
         text.parse().map_err(|e: toml_edit::TomlError| wrong(e.message(), "correct the file first"))?;
     edit(&mut document, &before)?;
     let changed = document.to_string();
-    let config = parse(&changed, &path, &around)?;
+    // The file as it is has no such mistake, so its lines say nothing.
+    let config = parse(&changed, &path, &around).map_err(|error| match error {
+        ConfigError::Invalid(fault) => wrong(fault.what, fault.advice),
+        other => other,
+    })?;
     if changed != text || !path.exists() {
         replace(&path, &changed)?;
     }

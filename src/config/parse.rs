@@ -34,6 +34,8 @@ pub struct Surroundings {
     pub user_dir: PathBuf,
     /// The agent's own directories, links resolved; no folder may contain them.
     pub own_dirs: Vec<PathBuf>,
+    /// Where the indexes are, which change with all that is synced.
+    pub index_dir: PathBuf,
     /// Takes the place of `network.listen`.
     pub listen: Option<String>,
     /// Name of the device where the file has none.
@@ -251,6 +253,10 @@ impl Reader<'_> {
                 _ => continue,
             };
             return Err(self.fault(span, what, "folders must not overlap: choose another path or remove one of them"));
+        }
+        if place.starts_with(&self.around.index_dir) {
+            let what = format!("this is where p2psync keeps its own indexes ({})", self.around.index_dir.display());
+            return Err(self.fault(span, what, "share another directory"));
         }
         if let Some(own) = self.around.own_dirs.iter().find(|own| own.starts_with(place)) {
             let what = format!("this contains p2psync's own files ({}), with this device's private key", own.display());

@@ -9,6 +9,7 @@ fn around() -> Surroundings {
     Surroundings {
         user_dir: "/home/me".into(),
         own_dirs: vec!["/home/me/.config/p2psync".into()],
+        index_dir: "/home/me/.local/share/p2psync/index".into(),
         listen: None,
         host_name: "box".into(),
         resolve: Path::to_owned,
@@ -88,6 +89,7 @@ fn every_mistake_is_shown_with_line_column_and_remedy() {
         ("[[folder]]\nid = \"a\"\npath = \"~you/x\"".into(), 3, 8, "your own home"),
         ("[[folder]]\nid = \"a\"\npath = \"/\"".into(), 3, 8, "whole disk"),
         ("[[folder]]\nid = \"a\"\npath = \"~\"".into(), 3, 8, "private key"),
+        ("[[folder]]\nid = \"a\"\npath = \"~/.local/share/p2psync/index/a\"".into(), 3, 8, "its own indexes"),
         (format!("{folder}{folder}"), 5, 6, "two folders have the id"),
         (format!("{folder}[[folder]]\nid = \"y\"\npath = \"/d/x/\""), 6, 8, "the same path"),
         (format!("{folder}[[folder]]\nid = \"y\"\npath = \"/d/x/y\""), 6, 8, "lies inside"),

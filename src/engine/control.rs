@@ -84,7 +84,8 @@ impl Control {
     /// What is known beside the index at this moment.
     fn live(&self) -> LiveStatus {
         let links = self.links.status();
-        let connected: BTreeSet<DeviceId> = links.iter().filter(|l| l.connected).map(|l| l.peer).collect();
+        let shares: BTreeMap<DeviceId, BTreeSet<FolderId>> =
+            links.iter().filter(|l| l.connected).map(|l| (l.peer, l.shares.clone())).collect();
         let peers = links.into_iter().map(|link| {
             let peer = LivePeer {
                 connected: link.connected,
@@ -99,7 +100,7 @@ impl Control {
         });
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut folders: BTreeMap<FolderId, LiveFolder> =
-            seen.folders.iter().map(|(id, handle)| (id.clone(), live_folder(handle, &connected))).collect();
+            seen.folders.iter().map(|(id, handle)| (id.clone(), live_folder(id, handle, &shares))).collect();
         for (id, text) in &seen.failures {
             folders.insert(id.clone(), LiveFolder { halted: Some(text.clone()), ..LiveFolder::default() });
         }
@@ -266,12 +267,15 @@ fn failed(text: String) -> Reply {
     Reply::Error { text }
 }
 
-fn live_folder(handle: &FolderHandle, connected: &BTreeSet<DeviceId>) -> LiveFolder {
+/// `shares`: what each connected peer shares with this device.
+fn live_folder(id: &FolderId, handle: &FolderHandle, shares: &BTreeMap<DeviceId, BTreeSet<FolderId>>) -> LiveFolder {
+    let (connected, elsewhere): (Vec<_>, Vec<_>) = shares.iter().partition(|(_, folders)| folders.contains(id));
     LiveFolder {
         scanning: handle.live.is_scanning(),
         watch: handle.live.watch.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         halted: None,
-        connected: connected.clone(),
+        connected: connected.into_iter().map(|(peer, _)| *peer).collect(),
+        unshared: elsewhere.into_iter().map(|(peer, _)| *peer).collect(),
         hints: 0,
         in_flight: handle.applying.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect(),
     }

@@ -256,6 +256,7 @@ impl Common {
                 bytes_out: state.bytes_out + live(|t| &t.written),
                 last_error: state.last_error.clone().filter(|_| state.traffic.is_none()),
                 offers: state.offers.iter().filter(|(id, _)| !own.contains(id)).cloned().collect(),
+                shares: state.offers.iter().map(|(id, _)| id.clone()).collect(),
             }
         };
         config.peers.iter().map(|peer| of_peer(peer.id)).collect()

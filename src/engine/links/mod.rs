@@ -176,6 +176,8 @@ pub struct LinkStatus {
     pub last_error: Option<String>,
     /// Folders that the peer shares with us and that are not here, with their labels.
     pub offers: Vec<(FolderId, String)>,
+    /// All folders that the peer shares with us.
+    pub shares: BTreeSet<FolderId>,
 }
 
 /// Why there can be no connections at all.

@@ -29,9 +29,10 @@ pub fn of_root(around: &Surroundings) -> Result<PathStatus, IndexError> {
         peers.push(PathPeerStatus {
             device_id: facts.device.to_string(),
             name: facts.name,
-            connected: facts.is_connected,
+            connected: facts.is_connected || facts.is_unshared,
             has_it: facts.is_known && lacks == 0,
             text: match (facts.is_known, lacks) {
+                _ if facts.is_unshared => "does not share this folder".to_owned(),
                 (false, _) => "has not been compared yet".to_owned(),
                 (true, 0) => "has everything".to_owned(),
                 (true, lacks) => format!("lacks {}", words::count(lacks, "item", "items")),

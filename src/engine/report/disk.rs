@@ -6,6 +6,7 @@ use crate::core::disk::{DiskKind, DiskState};
 use crate::core::entry::Kind;
 use crate::core::ignore::{IGNORE_BYTES_MAX, IGNORE_FILE, Rules};
 use crate::core::path::RelPath;
+use crate::core::problem::ProblemKind;
 use crate::fs::read::read_range;
 use crate::fs::root::OpenRoot;
 
@@ -25,7 +26,7 @@ impl Surroundings<'_> {
 
     /// What lies here, in words.
     pub fn here(&self, known: &Known) -> String {
-        let Some(disk) = known.disk else { return "not known, the folder cannot be looked at".to_owned() };
+        let Some(disk) = known.disk else { return self.unseen(known) };
         let Some(disk) = disk else { return "nothing".to_owned() };
         let changed = || words::ago(disk.mtime_ns / 1_000_000, self.view.asker.now_ms);
         let author = known.record.as_ref().and_then(|r| self.view.asker.author(&r.entry.author));
@@ -37,6 +38,16 @@ impl Surroundings<'_> {
             }
             (DiskKind::Symlink, _) => "a symbolic link".to_owned(),
             (DiskKind::File, _) => format!("a file of {}, changed {}{by}", words::bytes(disk.size), changed()),
+        }
+    }
+
+    /// Why it is not known what lies here.
+    fn unseen(&self, known: &Known) -> String {
+        let Ok(root) = &self.root else { return "not known, the folder cannot be looked at".to_owned() };
+        match root.look(&known.path) {
+            Err(problem) if problem.kind == ProblemKind::SpecialFile => "a socket, FIFO or device".to_owned(),
+            Err(problem) => format!("not known: {}", problem.text),
+            Ok(_) => "not known, it is changing right now".to_owned(),
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct PeerFacts {
     /// True once it has ever told what it has.
     pub is_known: bool,
     pub is_connected: bool,
+    /// True where it is connected and does not share the folder.
+    pub is_unshared: bool,
     pub last_seen_ms: Option<i64>,
     /// Entries of ours that it has not applied and will.
     pub pending: u64,
@@ -225,6 +227,7 @@ pub fn peers(view: &View, survey: &Survey) -> Result<Vec<PeerFacts>, IndexError>
             name: peer.name.clone(),
             is_known: cursor.is_some(),
             is_connected: view.is_connected(&peer.id),
+            is_unshared: view.is_unshared(&peer.id),
             last_seen_ms: row.as_ref().and_then(|row| row.last_seen_ms),
             pending,
             stuck,
@@ -246,7 +249,8 @@ fn peer_status(peer: &PeerFacts) -> FolderPeerStatus {
     FolderPeerStatus {
         device_id: peer.device.to_string(),
         name: peer.name.clone(),
-        connected: peer.is_connected,
+        connected: peer.is_connected || peer.is_unshared,
+        lacks_folder: peer.is_unshared,
         behind_items: peer.pending + peer.stuck,
         in_sync: peer.has_all() && !peer.is_ahead && !peer.is_unheard,
         proved_identical_ms: peer.proved_ms,
@@ -276,7 +280,7 @@ fn state_of(facts: &Facts) -> (FolderState, String) {
         }
         Running::NoAgent => {
             let (_, text) = running_state(facts);
-            return (FolderState::NotRunning, format!("the agent is not running; as of its last run {text}"));
+            return (FolderState::NotRunning, format!("the agent is not running; as of its last run: {text}"));
         }
         Running::Yes => {}
     }
@@ -297,7 +301,7 @@ fn running_state(facts: &Facts) -> (FolderState, String) {
     }
     if facts.problems > 0 {
         let items = words::count(facts.problems, "item has a problem", "items have problems");
-        return (FolderState::Problems, format!("{items}; {}", settled_text(facts)));
+        return (FolderState::Problems, format!("{items}; but for that {}", settled_text(facts)));
     }
     if facts.absent > 0 || (!is_running && facts.workable > 0) {
         return (FolderState::WaitingForPeers, absent_text(facts));
@@ -360,11 +364,13 @@ fn settled_text(facts: &Facts) -> String {
     if !up_to_date.is_empty() {
         let names: Vec<String> = up_to_date.iter().map(|p| p.name.clone()).collect();
         let is_any_connected = up_to_date.iter().any(|p| p.is_connected);
-        let when = if is_any_connected { "" } else { ", as of when it was last connected" };
+        let is_dated = is_any_connected || facts.running == Running::NoAgent;
+        let when = if is_dated { "" } else { ", as of when it was last connected" };
         let when = if names.len() > 1 { when.replace("it was", "they were") } else { when.to_owned() };
         parts.push(format!("in sync with {}{when}", words::list(&names)));
     }
-    for peer in behind.iter().filter(|p| !p.is_connected) {
+    parts.extend(behind.iter().filter(|p| p.is_unshared).map(|p| unshared_text(p, &facts.id)));
+    for peer in behind.iter().filter(|p| !p.is_connected && !p.is_unshared) {
         parts.push(match (peer.is_known, peer.last_seen_ms) {
             (true, Some(ms)) => {
                 let items = words::count(peer.pending + peer.stuck, "item", "items");
@@ -379,6 +385,15 @@ fn settled_text(facts: &Facts) -> String {
         parts.push(format!("{} still lacks {items}", peer.name));
     }
     parts.join("; ")
+}
+
+/// What a peer is told that is there, but without this folder.
+fn unshared_text(peer: &PeerFacts, id: &str) -> String {
+    let name = &peer.name;
+    match peer.is_known {
+        true => format!("{name} does not share this folder now: it is paused, stopped or removed there"),
+        false => format!("{name} does not have this folder yet: type there 'p2psync folder add PATH --id {id}'"),
+    }
 }
 
 #[cfg(test)]
@@ -541,12 +556,31 @@ mod tests {
     }
 
     #[test]
+    fn a_connected_peer_without_the_folder_is_told_how_to_get_it() {
+        let mut world = World::running(&[]);
+        world.add("a", b"12345");
+        world.live_folder().unshared.insert(DESK);
+        check(
+            &world,
+            FolderState::WaitingForPeers,
+            "desk does not have this folder yet: type there 'p2psync folder add",
+        );
+        assert!(of(&world).peers[0].lacks_folder);
+        world.in_sync(DESK);
+        world.add("b", b"1");
+        check(&world, FolderState::WaitingForPeers, "desk does not share this folder now");
+        world.live_folder().connected.insert(PHONE);
+        world.in_sync(PHONE);
+        check(&world, FolderState::InSync, "in sync with phone; desk does not share this folder now");
+    }
+
+    #[test]
     fn without_an_agent_the_last_known_state_is_told() {
         let mut world = World::running(&[]);
         world.live = None;
         world.in_sync(DESK);
         world.in_sync(PHONE);
-        check(&world, FolderState::NotRunning, "as of its last run in sync with desk and phone");
+        check(&world, FolderState::NotRunning, "as of its last run: in sync with desk and phone");
         world.index.set_note(NOTE_LAST_SCAN, Some("77")).unwrap();
         assert_eq!(of(&world).last_scan_ms, Some(77));
         let mut seen = BTreeMap::new();

@@ -73,6 +73,8 @@ pub struct LiveFolder {
     pub halted: Option<String>,
     /// Peers with a session in which both sides share this folder.
     pub connected: BTreeSet<DeviceId>,
+    /// Peers that are connected, but do not share this folder.
+    pub unshared: BTreeSet<DeviceId>,
     /// Paths that the watcher hinted at and that have not been looked at yet.
     pub hints: u64,
     /// Paths whose bytes are being fetched, or that are being applied.
@@ -210,5 +212,10 @@ impl<'a> View<'a> {
 
     fn is_connected(&self, device: &DeviceId) -> bool {
         self.live().is_some_and(|live| live.connected.contains(device))
+    }
+
+    /// True for a peer that is connected and does not share this folder.
+    fn is_unshared(&self, device: &DeviceId) -> bool {
+        self.live().is_some_and(|live| live.unshared.contains(device))
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::waits::{self, Coming, Progress, Wait};
 use super::{Asker, View, below, disk, folder, peer, words};
 use crate::api::PathStatus;
+use crate::core::conflict;
 use crate::core::decide::Found;
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::ignore::{Hit, IGNORE_FILE, Rules};
@@ -124,6 +125,10 @@ fn one(around: &Surroundings, path: &RelPath) -> Result<PathStatus, IndexError> 
         let (worst, sentences) = below::summary(around, Some(path))?;
         state = state.max(worst);
         explanation.extend(sentences);
+    }
+    if let Some(original) = known.record.as_ref().and_then(|_| conflict::original_of(path)) {
+        explanation
+            .push(format!("It is a conflict copy of {original}: keep what you want there, and delete this one."));
     }
     explanation.extend(around.obstacles(state)?);
     Ok(PathStatus {

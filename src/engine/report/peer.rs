@@ -21,6 +21,8 @@ pub enum Stage {
     Pending,
     /// It waits for something at the peer.
     Stuck,
+    /// The peer is connected and does not share the folder.
+    Unshared,
 }
 
 /// A peer, and how far it is with a path.
@@ -36,12 +38,12 @@ pub fn at(view: &View, known: &Known) -> Result<Vec<Lag>, IndexError> {
 
 fn one(view: &View, peer: &Peer, known: &Known) -> Result<Lag, IndexError> {
     let row = view.reader.peer(peer.id)?;
-    let connected = view.is_connected(&peer.id);
+    let connected = view.is_connected(&peer.id) || view.is_unshared(&peer.id);
     let (stage, text) = stage(view, peer, known, row.as_ref())?;
     let is_deletion = known.record.as_ref().is_some_and(|r| !r.entry.is_live());
     let lacks = if is_deletion { "has not deleted it yet" } else { "does not have it yet" };
     let text = match row.as_ref().and_then(|row| row.last_seen_ms) {
-        _ if connected || stage != Stage::Pending => text.to_owned(),
+        _ if connected || stage != Stage::Pending || known.record.is_none() => text.to_owned(),
         None => "has not been connected yet".to_owned(),
         Some(ms) => format!("{lacks}; last seen {}", words::ago(ms, view.asker.now_ms)),
     };
@@ -66,6 +68,9 @@ fn stage(view: &View, peer: &Peer, known: &Known, row: Option<&PeerRow>) -> Resu
             Coming::Merge | Coming::NotMinded => "has it, with another history",
         };
         return Ok((Stage::Other, text));
+    }
+    if view.is_unshared(&peer.id) {
+        return Ok((Stage::Unshared, "does not share this folder"));
     }
     let Some(record) = &known.record else { return Ok((Stage::Pending, "does not have it")) };
     if let Some(exception) = view.reader.exception_at(peer.id, &known.path)? {
@@ -107,7 +112,7 @@ pub fn settled(view: &View, peers: &[Lag]) -> Verdict {
         State::Waiting
     } else if peers.iter().any(|lag| lag.status.connected && is_pending(lag)) {
         State::Syncing
-    } else if same.is_empty() && peers.iter().any(is_pending) {
+    } else if same.is_empty() && peers.iter().any(|lag| is_pending(lag) || lag.stage == Stage::Unshared) {
         State::Waiting
     } else {
         State::InSync

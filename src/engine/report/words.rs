@@ -66,6 +66,9 @@ pub fn list(names: &[String]) -> String {
 /// A text as a sentence: capital first, full stop last.
 pub fn sentence(text: &str) -> String {
     let text = text.trim();
+    // Texts that stand beside a path leave out what they are about.
+    let is_about_it = ["is ", "was ", "needs "].iter().any(|verb| text.starts_with(verb));
+    let text = &if is_about_it { format!("it {text}") } else { text.to_owned() };
     let mut rest = text.chars();
     let Some(first) = rest.next() else { return String::new() };
     let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
@@ -100,6 +103,7 @@ mod tests {
         assert_eq!(list(&names[..2]), "a and b");
         assert_eq!(list(&names[..3]), "a, b and c");
         assert_eq!(list(&names), "a, b, c and 2 others");
+        assert_eq!(sentence("needs more space"), "It needs more space.");
         assert_eq!([sentence("the disk is full"), sentence("Yes."), sentence("")], ["The disk is full.", "Yes.", ""]);
     }
 }
