@@ -43,6 +43,7 @@ use crate::core::content::Content;
 use crate::core::decide::Found;
 use crate::core::id::{DeviceId, RunId};
 use crate::core::ignore::Rules;
+use crate::core::message::EXCEPTIONS_MAX;
 use crate::core::path::RelPath;
 use crate::core::version::COUNT_MAX;
 use crate::index::{Index, IndexError, Record};
@@ -91,6 +92,8 @@ pub struct Folder {
     suspicious: bool,
     /// The last run ended uncleanly, and no scan has finished since.
     after_crash: bool,
+    /// When a peer was last believed that this index was rolled back.
+    rolled_back_ms: Option<u64>,
     /// When the newest missing path was seen missing; deletions wait from then on.
     missing_since_ms: Option<u64>,
     /// Files that have vanished and may turn up under another name, by inode.
@@ -133,6 +136,7 @@ impl Folder {
             halted: false,
             suspicious: false,
             after_crash,
+            rolled_back_ms: None,
             missing_since_ms,
             vanished: BTreeMap::new(),
             confirmed_until_ms: 0,
@@ -201,7 +205,10 @@ impl Folder {
 
     fn take_in(&mut self, input: Input, now: Now) -> Result<(), IndexError> {
         match input {
-            Input::ScanStarted { suspicious } => self.suspicious = suspicious,
+            Input::ScanStarted { suspicious } => {
+                self.suspicious = suspicious;
+                self.recheck_ignored(now)?;
+            }
             Input::Observed(observations) => self.observe(observations, now)?,
             Input::ScanFinished { complete } => self.scan_finished(complete, now)?,
             Input::Connected(peer) => self.connected(peer, now)?,
@@ -266,6 +273,9 @@ impl Folder {
         let mut applied = self.index.state()?.last_seq;
         for peer in &self.settings.peers {
             applied = applied.min(self.index.peer(*peer)?.map_or(0, |row| row.applied));
+            // What a peer lists as an exception it has not applied.
+            let excepted = self.index.exceptions(*peer, EXCEPTIONS_MAX)?.into_iter().map(|e| e.seq).min();
+            applied = applied.min(excepted.map_or(applied, |seq| seq.saturating_sub(1)));
         }
         self.index.forget_tombstones(now.wall_ms() - TOMBSTONE_MS, applied, HOUSEKEEPING_ROWS)?;
         self.index.collect_lists(HOUSEKEEPING_ROWS)?;

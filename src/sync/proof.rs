@@ -14,6 +14,8 @@ const QUIET_MS: u64 = 1000;
 const ANSWER_MS: u64 = 10_000;
 /// Buckets are exchanged at most this often with one peer, should digests not become equal.
 const REPAIR_MS: u64 = 60_000;
+/// Buckets exchanged at once; what is still unequal has its turn after [`REPAIR_MS`].
+const BUCKETS_AT_ONCE: usize = 16;
 /// Entries exchanged per message.
 const REPAIR_ENTRIES: usize = BATCH_ENTRIES_MAX / 4;
 
@@ -123,7 +125,7 @@ impl Folder {
             unequal.len()
         );
         self.report("repair", None, text, now)?;
-        for bucket in unequal {
+        for bucket in unequal.iter().take(BUCKETS_AT_ONCE) {
             let mut after: Option<RelPath> = None;
             loop {
                 let page = self.index.bucket(*bucket, after.as_ref(), REPAIR_ENTRIES)?;

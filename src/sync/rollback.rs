@@ -11,6 +11,8 @@ use crate::index::IndexError;
 
 use super::{Folder, Now, Output};
 
+/// A rollback is believed at most this often.
+const ROLLBACK_MS: u64 = 3600 * 1000;
 /// Records looked at per query while stamping anew.
 const PAGE: usize = 2000;
 
@@ -22,6 +24,13 @@ impl Folder {
         }
         let ours = self.index.runs(state.epoch)?;
         let Some(sure) = sure_counts(&ours, state.last_seq, cursor) else { return Ok(()) };
+        // A peer that says so again and again could use up the epochs that versions have room for.
+        if self.rolled_back_ms.is_some_and(|at| now.mono_ms < at + ROLLBACK_MS) {
+            let text =
+                "another device says again that the index of this folder is too old; that is not believed so soon";
+            return self.report("fault", None, text.into(), now);
+        }
+        self.rolled_back_ms = Some(now.mono_ms);
         let text = "the index of this folder is older than what the other devices know of it (restored from a backup, or \
                     copied?); it is compared anew, nothing is lost";
         self.report("rollback", None, text.into(), now)?;
@@ -33,6 +42,11 @@ impl Folder {
         self.index.begin()?;
         self.index.set_found(fresh, COUNT_MAX)?;
         self.found.0.insert(fresh, COUNT_MAX);
+        // What is under way was planned with versions that are about to change; the scan finds what it did.
+        self.works.clear();
+        self.busy.clear();
+        self.parked.clear();
+        self.fetching.clear();
         self.restamp(state.epoch, sure, fresh, now)?;
         let peers: Vec<_> = self.peers.keys().copied().collect();
         for peer in peers {

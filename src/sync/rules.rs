@@ -28,6 +28,19 @@ impl Folder {
         Ok(())
     }
 
+    /// A crash may have come between a change of the rules and its effects.
+    pub(super) fn recheck_ignored(&mut self, now: Now) -> Result<(), IndexError> {
+        let mut after = None;
+        loop {
+            let page = self.index.marked(Mark::Ignored, after.as_ref(), PAGE)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.entry.path.clone());
+            for record in page {
+                self.apply_rules_to(record, now)?;
+            }
+        }
+    }
+
     fn apply_rules_to(&mut self, record: Record, now: Now) -> Result<(), IndexError> {
         let path = record.entry.path.clone();
         let is_ignored = self.rules.is_ignored(&path, record.entry.kind.is_directory()).is_some();

@@ -30,6 +30,11 @@ impl Folder {
             return Ok(());
         }
         for path in missing {
+            // What is in work is frozen: its turn comes when that is over.
+            if self.busy.contains_key(&path) {
+                self.missing_since_ms = Some(now.mono_ms);
+                continue;
+            }
             let ours = self.ours(&path)?;
             let moved = match ours.entry.kind.content() {
                 Some(content) => !self.index.holders(content.id, 1)?.is_empty(),
