@@ -21,8 +21,9 @@ use crate::core::id::{DeviceId, EpochId, FolderId, RunId};
 use crate::core::ignore::{IGNORE_FILE, Rules};
 use crate::core::message::Message;
 use crate::core::path::RelPath;
+use crate::fs::error::FsError;
 use crate::fs::root::Root;
-use crate::index::{Index, IndexError};
+use crate::index::{Index, IndexError, Reader};
 use crate::net::bounds;
 use crate::net::frame::Frame;
 use crate::net::random_bytes;
@@ -34,6 +35,8 @@ pub const INPUTS_QUEUED_MAX: usize = 256;
 const IGNORE_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// A tick comes at the latest this long after its time, however many inputs wait.
 const TICK_LATE_MAX_MS: u64 = 500;
+/// Index note with the directory that the index is about.
+const NOTE_ROOT: &str = "root";
 /// Index note with the boot in which the agent last ran.
 const NOTE_BOOT: &str = "boot";
 
@@ -300,11 +303,23 @@ pub fn read_rules(root: &Path) -> Rules {
     }
 }
 
+/// True where this index is about another directory than the folder's, which has no marker yet: the folder was added
+/// anew in another place, and starts there with an index of its own.
+pub fn is_of_another_place(index: &Path, root: &Root) -> bool {
+    let known = Reader::open(index).and_then(|reader| reader.note(NOTE_ROOT)).ok().flatten();
+    let is_marked = matches!(root.open(), Ok(_) | Err(FsError::OtherFolder { .. }));
+    known.is_some_and(|known| known != place_of(root.path())) && !is_marked
+}
+
+fn place_of(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
 /// Opens the index, or a new one beside it where it is damaged. Says whether the machine went down uncleanly.
-pub fn open_index(path: &Path) -> Result<(Index, Opened), IndexError> {
+pub fn open_index(path: &Path, root: &Path) -> Result<(Index, Opened), IndexError> {
     let index = match Index::open(path, EpochId(u64::from_le_bytes(random_bytes()))) {
         Err(error) if error.is_corrupt() => {
-            let aside = set_aside(path);
+            let aside = set_aside(path, "damaged");
             tracing::error!(%error, set_aside = ?aside, "the index is damaged; it is set aside and built anew, no file is touched");
             Index::open(path, EpochId(u64::from_le_bytes(random_bytes())))?
         }
@@ -315,6 +330,7 @@ pub fn open_index(path: &Path) -> Result<(Index, Opened), IndexError> {
     let same_boot = index.note(NOTE_BOOT)?.is_none_or(|known| known == boot.trim());
     let mut index = index;
     index.set_note(NOTE_BOOT, Some(boot.trim()))?;
+    index.set_note(NOTE_ROOT, Some(&place_of(root)))?;
     Ok((index, Opened { was_clean, is_suspicious: !was_clean && !same_boot }))
 }
 
@@ -326,18 +342,18 @@ pub struct Opened {
     pub is_suspicious: bool,
 }
 
-/// Renames a damaged index with what belongs to it, so that it can be looked at.
-fn set_aside(path: &Path) -> io::Result<PathBuf> {
+/// Renames an index with what belongs to it, so that it can be looked at; `why` goes into the name.
+pub fn set_aside(path: &Path, why: &str) -> io::Result<PathBuf> {
     let with = |suffix: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
         PathBuf::from(name)
     };
     let stamp = clock::wall_ms();
-    let aside = with(&format!(".damaged-{stamp}"));
+    let aside = with(&format!(".{why}-{stamp}"));
     fs::rename(path, &aside)?;
     for extra in ["-wal", "-shm"] {
-        let _ = fs::rename(with(extra), with(&format!(".damaged-{stamp}{extra}")));
+        let _ = fs::rename(with(extra), with(&format!(".{why}-{stamp}{extra}")));
     }
     Ok(aside)
 }

@@ -55,6 +55,10 @@ impl Running {
     pub fn start(start: StartFolder) -> anyhow::Result<Self> {
         let path = start.folder.path.clone();
         let root = Root::new(path.clone(), start.folder.id.clone());
+        if start.index_path.exists() && folder::is_of_another_place(&start.index_path, &root) {
+            let aside = folder::set_aside(&start.index_path, "elsewhere").context("cannot set the old index aside")?;
+            tracing::info!(folder = %start.folder.label, aside = %aside.display(), "the folder is in another place now and starts anew there");
+        }
         // An index without its folder means that a disk is missing: then nothing is made in its place.
         if !start.index_path.exists() {
             root.create().with_context(|| format!("cannot make {} a synced folder", path.display()))?;
@@ -62,7 +66,7 @@ impl Running {
         if let Some(directory) = start.index_path.parent() {
             std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         }
-        let (index, opened) = folder::open_index(&start.index_path)?;
+        let (index, opened) = folder::open_index(&start.index_path, &path)?;
         let rules = folder::read_rules(&path);
         let (sender, inputs) = mpsc::channel(INPUTS_QUEUED_MAX);
         let handle = FolderHandle(Arc::new(Shared {

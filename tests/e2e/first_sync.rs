@@ -150,6 +150,19 @@ fn an_index_restored_from_a_backup_loses_nothing_and_makes_no_conflicts() {
 }
 
 #[test]
+fn a_folder_that_is_added_again_in_another_place_starts_anew_there() {
+    let world = World::new();
+    let (a, b) = world.pair();
+    a.write("inside", "text");
+    wait_settled(&[&a, &b]);
+    let place = world.path("another place");
+    b.ok(&["folder", "remove", FOLDER]);
+    b.ok(&["folder", "add", place.to_str().unwrap(), "--id", FOLDER]);
+    wait_until("the file is in the new place", || fs::read(place.join("inside")).map_err(|e| e.to_string()));
+    assert!(b.at("inside").exists() && a.at("inside").exists());
+}
+
+#[test]
 fn a_damaged_index_is_set_aside_and_built_anew() {
     let world = World::new();
     let (a, mut b) = world.pair();

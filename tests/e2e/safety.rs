@@ -140,6 +140,26 @@ fn a_missing_marker_halts_a_folder_at_the_start_too() {
 }
 
 #[test]
+fn a_rule_covers_what_is_made_right_after_it() {
+    let world = World::new();
+    let (a, b) = world.pair();
+    for round in 0..5 {
+        let name = format!("ignored {round}");
+        let rules = (0..=round).map(|n| format!("ignored {n}/\n")).collect::<String>();
+        a.write(".p2pignore", rules);
+        a.write(&format!("{name}/file"), "not to be sent");
+        a.write(&format!("after {round}"), "to be sent");
+        wait_until("what came after has arrived", || {
+            if b.at(&format!("after {round}")).exists() { Ok(()) } else { Err("not yet".to_owned()) }
+        });
+    }
+    a.ok(&["folder", "rescan"]);
+    a.write("last", "to be sent");
+    wait_until("the last has arrived", || if b.at("last").exists() { Ok(()) } else { Err("not yet".to_owned()) });
+    assert!((0..5).all(|round| !b.at(&format!("ignored {round}")).exists()));
+}
+
+#[test]
 fn rules_take_effect_at_once_and_ignoring_deletes_nowhere() {
     let world = World::new();
     let (a, b) = world.pair();

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use super::examine::{Queue, Report, is_applying, is_on_disk, is_unchanged, put_off, really_absent};
 use super::{ScanError, open_reader, sweep};
 use crate::core::disk::{DiskKind, DiskState};
-use crate::core::ignore::Rules;
+use crate::core::ignore::{IGNORE_FILE, Rules};
 use crate::core::path::RelPath;
 use crate::core::problem::Problem;
-use crate::engine::folder::Shared;
+use crate::engine::folder::{Shared, read_rules};
 use crate::engine::hints::{Job, Look};
 use crate::fs::root::OpenRoot;
 use crate::index::{Reader, Record};
@@ -38,6 +38,11 @@ pub fn run(shared: &Shared) {
 /// Looks at each of the paths, and below those that are directories.
 pub(super) fn look_at_all(shared: &Shared, reader: &Reader, looks: &[Look]) -> Result<(), ScanError> {
     let root = shared.root.open()?;
+    // A changed rule covers what was made right after it.
+    if looks.iter().any(|look| look.path.as_bytes() == IGNORE_FILE.as_bytes()) {
+        let rules = read_rules(shared.root.path());
+        *shared.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
     let is_lost = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let mut looker = Looker {
