@@ -72,11 +72,6 @@ impl VersionVector {
     pub fn filtered(&self, keep: impl Fn(EpochId, u64) -> bool) -> Self {
         Self(self.0.iter().copied().filter(|(e, c)| keep(*e, *c)).collect())
     }
-
-    /// True where the vector has outgrown its bound and may not be stored or sent.
-    pub fn is_overfull(&self) -> bool {
-        self.0.len() > EPOCHS_MAX
-    }
 }
 
 /// `None` where the two are concurrent.

@@ -63,8 +63,6 @@ pub struct Shared {
     pub hints: Hints,
     /// Paths with an action under way: what the watcher says about them is put off.
     pub applying: Mutex<HashSet<RelPath>>,
-    /// Held from a look that finds nothing until it has been sent: an old absence must not overtake a newer presence.
-    pub absence: Mutex<()>,
     /// The first scan follows an unclean shutdown of the machine.
     pub suspicious_boot: AtomicBool,
     pub stop: AtomicBool,

@@ -79,7 +79,6 @@ impl Running {
             rules: RwLock::new(Arc::new(rules.clone())),
             hints: Hints::default(),
             applying: Mutex::default(),
-            absence: Mutex::default(),
             suspicious_boot: AtomicBool::new(opened.is_suspicious),
             stop: AtomicBool::new(false),
             live: Live::default(),

@@ -28,7 +28,6 @@ pub fn folder(rules: &str) -> (tempfile::TempDir, FolderHandle, mpsc::Receiver<E
         rules: RwLock::new(Arc::new(Rules::parse(rules.as_bytes()).0)),
         hints: Hints::default(),
         applying: Mutex::default(),
-        absence: Mutex::default(),
         suspicious_boot: AtomicBool::new(false),
         stop: AtomicBool::new(false),
         live: Live::default(),

@@ -96,7 +96,6 @@ impl Device {
             rules: RwLock::default(),
             hints: Default::default(),
             applying: Mutex::default(),
-            absence: Mutex::default(),
             suspicious_boot: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             live: Live::default(),
