@@ -193,7 +193,13 @@ impl FullScans {
             }
             Ok(None) => false,
             Err(error) => {
-                tracing::warn!(folder = %shared.label, error = &error as &dyn Error, "the scan was broken off");
+                let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+                set_watch_text(
+                    shared,
+                    Some(format!("the last scan was broken off and is tried again: {error}{cause}")),
+                );
+                // The next scan begins with a fresh watch, and takes this back.
+                self.is_watch_stale.store(true, Ordering::Relaxed);
                 // Where it is gone that is to be told at once. Where it only can't be read, the next try may wait.
                 if matches!(error, ScanError::Fs(_)) && shared.root.open().is_err() {
                     shared.hints.request_full("the folder could not be scanned");
