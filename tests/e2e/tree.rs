@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 /// The agent's own directory in a folder.
 const OWN: &[u8] = b".p2psync";
@@ -49,14 +50,19 @@ fn walk(dir: OwnedFd, above: &[u8], found: &mut BTreeMap<Vec<u8>, Node>) -> Resu
             continue;
         }
         let path = [above, name.to_bytes()].concat();
-        // What goes away while one looks is a difference for now; the next look will tell.
-        let node = node(&dir, name).map_err(|e| format!("{}: {e}", shown(&path)))?;
+        let node = match node(&dir, name) {
+            // It went away between the listing and this look: the same as if it had gone a moment earlier.
+            Err(Errno::NOENT | Errno::INVAL) => continue,
+            node => node.map_err(|e| format!("{}: {e}", shown(&path)))?,
+        };
         let is_directory = node.kind == "directory";
         found.insert(path.clone(), node);
         if is_directory {
             let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let below = rustix::fs::openat(&dir, name, flags, Mode::empty()).map_err(|e| e.to_string())?;
-            walk(below, &[&path[..], b"/"].concat(), found)?;
+            match rustix::fs::openat(&dir, name, flags, Mode::empty()) {
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                below => walk(below.map_err(|e| e.to_string())?, &[&path[..], b"/"].concat(), found)?,
+            }
         }
     }
     Ok(())
