@@ -9,6 +9,8 @@
 //! be deleted: a scan and an exchange with peers rebuild it.
 
 mod contents;
+#[cfg(feature = "testing")]
+mod copy;
 mod counters;
 mod entries;
 mod error;

@@ -204,7 +204,7 @@ impl Index {
         Self::start(conn, path, new_epoch)
     }
 
-    fn start(conn: Connection, path: &Path, new_epoch: EpochId) -> Result<Self, IndexError> {
+    pub(super) fn start(conn: Connection, path: &Path, new_epoch: EpochId) -> Result<Self, IndexError> {
         let found = set_up_writer(&conn).map_err(|fault| fault.at(path))?;
         check_format(path, found)?;
         migrate(&conn, found, new_epoch).map_err(|fault| fault.at(path))?;
