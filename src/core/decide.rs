@@ -13,6 +13,7 @@ use super::content::ContentId;
 use super::entry::{Entry, Kind};
 use super::id::{DeviceId, EpochId};
 use super::version::VersionVector;
+use crate::sabotage::{self, Bug};
 
 /// For each epoch the count up to which its counts say "this was on the disk", not "someone wrote this".
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -38,7 +39,9 @@ pub enum Decision {
 impl Found {
     /// The part of a version that somebody's edit accounts for.
     pub fn strip(&self, version: &VersionVector) -> VersionVector {
-        version.filtered(|epoch, count| self.0.get(&epoch).is_none_or(|upto| count > *upto))
+        version.filtered(|epoch, count| {
+            sabotage::is(Bug::FoundIsWritten) || self.0.get(&epoch).is_none_or(|upto| count > *upto)
+        })
     }
 
     /// True where `older` carries found counts, its other counts are included in `newer`, and its content is among
@@ -75,9 +78,10 @@ pub fn decide(ours: &Entry, rival: &Entry, found: &Found) -> Decision {
         return Decision::Join;
     }
     match (ours.is_live(), rival.is_live()) {
+        (true, false) if sabotage::is(Bug::EditLosesToDelete) => Decision::Take,
         (true, false) => Decision::Keep,
         (false, _) => Decision::Resolve { copy: false },
-        (true, true) if order(rival) <= order(ours) => Decision::Wait,
+        (true, true) if order(rival) <= order(ours) && !sabotage::is(Bug::WinnerByArrival) => Decision::Wait,
         (true, true) => Decision::Resolve { copy: rival.kind.content_id() != ours.kind.content_id() },
     }
 }

@@ -47,6 +47,7 @@ use crate::core::message::EXCEPTIONS_MAX;
 use crate::core::path::RelPath;
 use crate::core::version::COUNT_MAX;
 use crate::index::{Index, IndexError, Record};
+use crate::sabotage::{self, Bug};
 
 pub use io::{FetchError, FetchOrder, Input, Now, Observation, Output, Seen, Settings, Staged};
 
@@ -110,7 +111,7 @@ pub struct Folder {
 impl Folder {
     /// Begins a new run of the index's epoch. `run` is fresh and random.
     pub fn new(mut index: Index, settings: Settings, rules: Rules, run: RunId) -> Result<Self, IndexError> {
-        let after_crash = !index.state()?.clean;
+        let after_crash = !index.state()?.clean && !sabotage::is(Bug::AppliedBeforeScan);
         index.start_run(run)?;
         let state = index.state()?;
         let mut found = index.found()?;
@@ -277,7 +278,11 @@ impl Folder {
             let excepted = self.index.exceptions(*peer, EXCEPTIONS_MAX)?.into_iter().map(|e| e.seq).min();
             applied = applied.min(excepted.map_or(applied, |seq| seq.saturating_sub(1)));
         }
-        self.index.forget_tombstones(now.wall_ms() - TOMBSTONE_MS, applied, HOUSEKEEPING_ROWS)?;
+        let (mut before_ms, mut upto) = (now.wall_ms() - TOMBSTONE_MS, applied);
+        if sabotage::is(Bug::TombstonesForgottenEarly) {
+            (before_ms, upto) = (now.wall_ms(), self.index.state()?.last_seq);
+        }
+        self.index.forget_tombstones(before_ms, upto, HOUSEKEEPING_ROWS)?;
         self.index.collect_lists(HOUSEKEEPING_ROWS)?;
         if self.index.note(NOTE_HELD)?.is_some() {
             // What went before the user was asked comes back if he rejects it.

@@ -9,6 +9,7 @@ use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
 use crate::core::version::COUNT_MAX;
 use crate::index::{HistoryRow, IndexError, Mark, Record};
+use crate::sabotage::{self, Bug};
 
 use super::plan::place;
 use super::want::{Goal, Work, retry_delay_ms};
@@ -69,7 +70,7 @@ impl Folder {
                 }
                 Outcome::Changed => {
                     let path = self.works.get(&id).map(|w| w.path.clone());
-                    self.rescans.extend(path);
+                    self.rescans.extend(path.filter(|_| !sabotage::is(Bug::SurpriseForgotten)));
                     self.give_up(id, None, now)?;
                 }
                 Outcome::NotEmpty => self.not_empty(id, now)?,
@@ -109,7 +110,7 @@ impl Folder {
             }
         }
         self.release(&work.path);
-        if work.look_again {
+        if work.look_again && !sabotage::is(Bug::SightingForgotten) {
             self.rescans.insert(work.path.clone());
         }
         self.pass.want();

@@ -9,6 +9,7 @@ use crate::core::message::{
 };
 use crate::core::version::EPOCHS_MAX;
 use crate::index::{IndexError, Mark, PeerRow, Record, Rival};
+use crate::sabotage::{self, Bug};
 
 use super::proof::Proof;
 use super::{Folder, Now, Output};
@@ -152,7 +153,9 @@ impl Folder {
             link.ack_due = Some(now.mono_ms);
         }
         // What only this peer has may be fetched now.
-        self.index.wake_rivals()?;
+        if !sabotage::is(Bug::RequeueForgotten) {
+            self.index.wake_rivals()?;
+        }
         self.pass.want();
         Ok(())
     }
@@ -177,7 +180,9 @@ impl Folder {
             return Ok(());
         }
         for announced in batch.entries {
-            self.hear_entry(peer, announced, now)?;
+            if !sabotage::is(Bug::CursorAhead) || now.random.is_multiple_of(2) {
+                self.hear_entry(peer, announced, now)?;
+            }
         }
         cursor.seq = batch.upto;
         match cursor.runs.last_mut() {

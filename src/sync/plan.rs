@@ -8,6 +8,7 @@ use crate::core::entry::{Entry, Kind};
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::index::{IndexError, Mark, Record, Rival};
+use crate::sabotage::{self, Bug};
 
 use super::above::Above;
 use super::want::{Goal, Looked};
@@ -234,7 +235,10 @@ impl Folder {
 
 /// The conflict copy's path, where the decision asks for one.
 pub(super) fn copy_for(ours: &Record, decision: Decision) -> Option<RelPath> {
-    let wants = decision == Decision::Resolve { copy: true } && ours.is_held() && !ours.entry.kind.is_directory();
+    let wants = decision == Decision::Resolve { copy: true }
+        && !sabotage::is(Bug::NoConflictCopy)
+        && ours.is_held()
+        && !ours.entry.kind.is_directory();
     let entry = &ours.entry;
     wants.then(|| crate::core::conflict::conflict_name(&entry.path, entry.mtime_ns, entry.author, None).ok()).flatten()
 }

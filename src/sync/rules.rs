@@ -3,6 +3,7 @@
 use crate::core::ignore::Rules;
 use crate::core::message::Announced;
 use crate::index::{IndexError, Mark, Record};
+use crate::sabotage::{self, Bug};
 
 use super::{Folder, Now, Output};
 
@@ -48,6 +49,9 @@ impl Folder {
             Mark::Ignored if !is_ignored => self.mind_again(record),
             // A tombstone stays: what is made at its path while it is ignored is newer.
             _ if !record.entry.is_live() => Ok(()),
+            Mark::Here if is_ignored && sabotage::is(Bug::IgnoredIsDeleted) => {
+                self.announce_deletion(&record, true, now)
+            }
             Mark::Here | Mark::Missing | Mark::Suspect if is_ignored && !self.busy.contains_key(&path) => {
                 self.index.put(&record.entry, None, Mark::Ignored, now.wall_ms())?;
                 self.touch(now);

@@ -1,5 +1,6 @@
 //! A small seeded generator (SplitMix64), so that a seed replays exactly.
 
+#[derive(Clone)]
 pub struct Random(pub u64);
 
 impl Random {

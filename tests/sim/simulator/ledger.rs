@@ -1,0 +1,73 @@
+//! What users did, kept apart from all that the agents know: every version ever written, and what became of it by a
+//! user's own hand.
+//!
+//! Every version has bytes of its own, so a version is known by its bytes wherever it turns up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::random::Random;
+
+/// Longest line of filling in a version, so that torn files are told from whole ones.
+const FILL_MAX: usize = 40;
+
+/// Where and when a version was written.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    pub device: usize,
+    pub path: String,
+    pub number: u64,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Ledger {
+    versions: BTreeMap<Vec<u8>, Origin>,
+    /// A user who had it before his eyes replaced or removed it.
+    given_up: BTreeSet<Vec<u8>>,
+    /// Lost where nobody could have kept it: in a power cut before it was durable, or with a device thrown away.
+    excused: BTreeSet<Vec<u8>>,
+    next: u64,
+}
+
+impl Ledger {
+    /// Bytes that nobody has written before, of random length.
+    pub fn fresh(&mut self, random: &mut Random) -> Vec<u8> {
+        self.next += 1;
+        let fill = "=-".repeat(random.below(FILL_MAX));
+        format!("version {} {fill} end of {}\n", self.next, self.next).into_bytes()
+    }
+
+    /// A user has written this, as a whole state of a file.
+    pub fn wrote(&mut self, bytes: &[u8], device: usize, path: &str) {
+        if bytes.is_empty() {
+            return;
+        }
+        let number = self.next;
+        // Whoever writes an old version again wants it to be there.
+        self.given_up.remove(bytes);
+        self.excused.remove(bytes);
+        self.versions
+            .entry(bytes.to_vec())
+            .or_insert_with(|| Origin { device, path: path.to_owned(), number });
+    }
+
+    /// A user has replaced or removed a file that held this.
+    pub fn gave_up(&mut self, bytes: &[u8]) {
+        self.given_up.insert(bytes.to_vec());
+    }
+
+    /// It was lost where nobody could have kept it.
+    pub fn excuse(&mut self, bytes: &[u8]) {
+        self.excused.insert(bytes.to_vec());
+    }
+
+    /// True for whole states that a user has written.
+    pub fn is_known(&self, bytes: &[u8]) -> bool {
+        bytes.is_empty() || self.versions.contains_key(bytes)
+    }
+
+    /// Versions that have to be somewhere in the tree of a device.
+    pub fn wanted(&self) -> impl Iterator<Item = (&Vec<u8>, &Origin)> {
+        self.versions.iter().filter(|(bytes, _)| !self.given_up.contains(*bytes) && !self.excused.contains(*bytes))
+    }
+}
