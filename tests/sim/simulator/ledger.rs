@@ -26,6 +26,7 @@ pub struct Ledger {
     given_up: BTreeSet<Vec<u8>>,
     /// Lost where nobody could have kept it: in a power cut before it was durable, or with a device thrown away.
     excused: BTreeSet<Vec<u8>>,
+    common: BTreeSet<Vec<u8>>,
     next: u64,
 }
 
@@ -39,7 +40,7 @@ impl Ledger {
 
     /// A user has written this, as a whole state of a file.
     pub fn wrote(&mut self, bytes: &[u8], device: usize, path: &str) {
-        if bytes.is_empty() {
+        if bytes.is_empty() || self.common.contains(bytes) {
             return;
         }
         let number = self.next;
@@ -49,6 +50,11 @@ impl Ledger {
         self.versions
             .entry(bytes.to_vec())
             .or_insert_with(|| Origin { device, path: path.to_owned(), number });
+    }
+
+    /// A user has written bytes that are not one version's alone, so nothing can be said of where they have to be.
+    pub fn wrote_common(&mut self, bytes: &[u8]) {
+        self.common.insert(bytes.to_vec());
     }
 
     /// A user has replaced or removed a file that held this.
@@ -63,7 +69,7 @@ impl Ledger {
 
     /// True for whole states that a user has written.
     pub fn is_known(&self, bytes: &[u8]) -> bool {
-        bytes.is_empty() || self.versions.contains_key(bytes)
+        bytes.is_empty() || self.common.contains(bytes) || self.versions.contains_key(bytes)
     }
 
     /// Versions that have to be somewhere in the tree of a device.

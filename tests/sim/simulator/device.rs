@@ -1,0 +1,266 @@
+//! One device: its disk, its home, and the agent that runs on it or not.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2psync::core::action::WorkId;
+use p2psync::core::content::{Content, ContentId};
+use p2psync::core::id::{DeviceId, EpochId, FolderId, RunId};
+use p2psync::core::message::Message;
+use p2psync::core::path::RelPath;
+use p2psync::engine::clock::Clock;
+use p2psync::engine::stepping::{self, Stepper};
+use p2psync::fs::root::Root;
+use p2psync::fs::stage;
+use p2psync::fs::watch::WatchEvent;
+use p2psync::index::Index;
+use p2psync::sabotage::{self, Bug};
+use p2psync::sync::{FetchError, FetchOrder, Folder, Input, Output, Settings, Staged};
+
+use super::disk::SimDisk;
+use super::random::Random;
+use super::user::FOLDER;
+
+/// Copies of the index kept for a power cut.
+const COPIES_MAX: usize = 4;
+/// Events kept for the judgement.
+const EVENTS_MAX: usize = 2000;
+/// Inputs, looks and works that wait at most: more would be a leak.
+pub const WAITING_MAX: usize = 5000;
+/// Of a hundred inputs, after how many the index is copied.
+const COPY_PERCENT: usize = 3;
+/// Time between full scans.
+const RESCAN_EVERY: Duration = Duration::from_secs(3600);
+
+pub struct Device {
+    pub number: usize,
+    pub id: DeviceId,
+    pub disk: SimDisk,
+    pub clock: Clock,
+    pub agent: Option<Agent>,
+    /// The index while no agent runs.
+    pub index: Option<Index>,
+    /// What a power cut may throw the index back to: copies since it was last made durable.
+    copies: Vec<Index>,
+    /// A backup.
+    pub saved: Option<Index>,
+    /// What the kernel is about to tell the agent.
+    pub watch_events: VecDeque<WatchEvent>,
+    pub loses_events: bool,
+    /// Names the boot that the machine is in.
+    pub boot: u64,
+    pub events: Vec<(&'static str, Option<RelPath>, String)>,
+    pub lives: u64,
+}
+
+/// A running agent.
+pub struct Agent {
+    pub stepper: Stepper,
+    pub folder: Folder,
+    pub inputs: VecDeque<Input>,
+    pub fetches: VecDeque<FetchOrder>,
+    /// Peers that the folder thinks it is connected with.
+    pub connected: Vec<usize>,
+    /// Staged files that wait for their work to end.
+    pub staged: BTreeMap<(ContentId, u32), WorkId>,
+}
+
+pub fn folder_id() -> FolderId {
+    "shared".parse().expect("a good id")
+}
+
+impl Device {
+    pub fn new(number: usize, disk: SimDisk, wall_ns: i64, seed: u64) -> Self {
+        Self {
+            number,
+            id: DeviceId([number as u8 + 1; 32]),
+            disk,
+            clock: Clock::manual(wall_ns, seed),
+            agent: None,
+            index: None,
+            copies: Vec::new(),
+            saved: None,
+            watch_events: VecDeque::new(),
+            loses_events: false,
+            boot: 1,
+            events: Vec::new(),
+            lives: 0,
+        }
+    }
+
+    pub fn root(&self) -> Root {
+        Root::on(Arc::new(self.disk.clone()), self.disk.root_path(FOLDER), folder_id())
+    }
+
+    /// Starts the agent on the index that is there, or a fresh one. Does nothing where it cannot start now.
+    pub fn start(&mut self, settings: Settings, random: &mut Random) {
+        if self.agent.is_some() {
+            return;
+        }
+        self.lives += 1;
+        let root = self.root();
+        let (fresh, run) = (EpochId(random.next()), RunId(random.next()));
+        let index = match self.index.take() {
+            Some(index) => index,
+            None => {
+                // What the agent does where there is no index.
+                if root.create().is_err() {
+                    return;
+                }
+                let epoch = if sabotage::is(Bug::EpochUsedAgain) { EpochId(7000 + self.number as u64) } else { fresh };
+                Index::in_memory(epoch).expect("memory")
+            }
+        };
+        let spare = index.copy().expect("memory");
+        let boot = format!("boot {}", self.boot);
+        let place = stepping::Place {
+            root,
+            id: folder_id(),
+            clock: self.clock.clone(),
+            boot: &boot,
+            rescan_every: RESCAN_EVERY,
+        };
+        match Stepper::start(place, index, settings, run) {
+            Ok((stepper, folder)) => {
+                self.copies = vec![folder.index().copy().expect("memory")];
+                self.agent = Some(Agent {
+                    stepper,
+                    folder,
+                    inputs: VecDeque::new(),
+                    fetches: VecDeque::new(),
+                    staged: BTreeMap::new(),
+                    connected: Vec::new(),
+                });
+                self.collect();
+            }
+            Err(_) => self.index = Some(spare),
+        }
+        self.watch_events.clear();
+    }
+
+    /// The agent dies. What is committed stays.
+    pub fn kill(&mut self) {
+        self.disk.lock().kill();
+        if let Some(agent) = self.agent.take() {
+            self.index = Some(agent.folder.into_index());
+        }
+    }
+
+    /// The agent ends as it should.
+    pub fn stop(&mut self) {
+        let Some(mut agent) = self.agent.take() else { return };
+        agent.stepper.finish();
+        let mut index = agent.folder.into_index();
+        index.set_clean().expect("memory");
+        self.index = Some(index);
+        self.disk.lock().kill();
+    }
+
+    /// The machine loses power: the index goes back to some commit since it was last made durable.
+    pub fn lose_power(&mut self, random: &mut Random) {
+        self.kill();
+        self.boot += 1;
+        if !self.copies.is_empty() && random.chance(60) {
+            let at = random.below(self.copies.len());
+            self.index = Some(self.copies.swap_remove(at));
+        }
+        self.copies.clear();
+    }
+
+    /// Takes over what the steps have sent to the folder.
+    pub fn collect(&mut self) {
+        if let Some(agent) = &mut self.agent {
+            while let Some(input) = agent.stepper.next_input() {
+                agent.inputs.push_back(input);
+            }
+        }
+    }
+
+    /// The folder takes in an input. Returns the messages that it sends.
+    pub fn feed(&mut self, input: Input, random: &mut Random) -> Vec<(DeviceId, Message)> {
+        let Some(agent) = &mut self.agent else { return Vec::new() };
+        if let Input::Applied(outcomes) = &input {
+            let over: Vec<WorkId> = outcomes.iter().map(|(work, _)| *work).collect();
+            agent.staged.retain(|_, work| !over.contains(work));
+        }
+        let now = self.clock.now();
+        let outputs = agent.stepper.handle(&mut agent.folder, input, now).expect("the index works");
+        let mut sent = Vec::new();
+        for output in outputs {
+            match output {
+                Output::Send(peer, message) => sent.push((peer, message)),
+                Output::Fetch(order) => agent.fetches.push_back(order),
+                Output::Event { kind, path, text } => {
+                    if self.events.len() < EVENTS_MAX {
+                        self.events.push((kind, path, text));
+                    }
+                }
+                other => panic!("not for the simulator: {other:?}"),
+            }
+        }
+        if random.chance(COPY_PERCENT) {
+            if self.copies.len() >= COPIES_MAX {
+                self.copies.remove(0);
+            }
+            self.copies.push(agent.folder.index().copy().expect("memory"));
+        }
+        self.collect();
+        sent
+    }
+
+    /// Bytes that this device gives to a peer that asks for them.
+    pub fn serve(&self, content: Content, hint: &RelPath) -> Option<Vec<u8>> {
+        let agent = self.agent.as_ref()?;
+        agent.stepper.serve(agent.folder.index(), content, Some((hint.clone(), 0)))
+    }
+
+    /// Takes bytes into the stage, as a fetch that was answered with `bytes` does; `None`: nobody had them.
+    pub fn fetched(&mut self, order: &FetchOrder, bytes: Option<Vec<u8>>) -> Result<Staged, FetchError> {
+        let root = self.root();
+        let Some(agent) = &mut self.agent else { return Err(FetchError::NoSource) };
+        let is_right = |bytes: &Vec<u8>| {
+            Content::of_chunk(bytes) == order.content || sabotage::is(Bug::NothingVerified)
+        };
+        let Some(bytes) = bytes.filter(is_right) else { return Err(FetchError::NoSource) };
+        let copy = (0..).find(|copy| !agent.staged.contains_key(&(order.content.id, *copy))).unwrap_or(0);
+        if order.content.size > 0 {
+            let open = root.open().map_err(|_| FetchError::NoSource)?;
+            stage::stage_small(&open, order.content, copy, &bytes).map_err(FetchError::Problem)?;
+        }
+        agent.staged.insert((order.content.id, copy), order.work);
+        Ok(Staged { lists: Vec::new(), copy })
+    }
+
+    /// True where something is left to do, now or when its time comes, beside regular scans and digests.
+    pub fn has_work(&self) -> bool {
+        let is_busy = |a: &Agent| {
+            !a.inputs.is_empty() || !a.fetches.is_empty() || a.stepper.has_work() || !a.folder.is_idle()
+        };
+        !self.watch_events.is_empty() || self.agent.as_ref().is_some_and(is_busy)
+    }
+
+    /// When something is due next, on the clock that only goes forward.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        let agent = self.agent.as_ref()?;
+        let tick = agent.folder.next_tick_ms(self.clock.now()).expect("the index works");
+        [tick, agent.stepper.next_due_ms()].into_iter().flatten().min()
+    }
+
+    /// Panics where more waits than could be good.
+    pub fn check_bounds(&self) {
+        let Some(agent) = &self.agent else { return };
+        let queued = agent.stepper.queued();
+        let counts = [
+            queued.hints.waiting,
+            queued.inputs,
+            queued.actions,
+            queued.under_way,
+            queued.restores,
+            queued.second_looks,
+            agent.inputs.len(),
+            agent.fetches.len(),
+        ];
+        assert!(counts.iter().all(|count| *count < WAITING_MAX), "too much waits: {queued:?}");
+    }
+}
