@@ -384,9 +384,8 @@ mod tests {
         }
 
         fn connect(&mut self) {
-            for at in 0..2 {
-                let peer = self.0[at].peer;
-                let outputs = self.0[at].hear(Input::Connected(peer));
+            let greetings = self.0.each_mut().map(|device| device.hear(Input::Connected(device.peer)));
+            for (at, outputs) in (0..).zip(greetings) {
                 self.deliver(at, outputs);
             }
         }
