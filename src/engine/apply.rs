@@ -10,8 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::clock;
-use super::folder::{FolderHandle, Shared};
+use super::shared::{FolderHandle, Shared};
 use crate::core::action::{Action, Outcome, Slot, WorkId};
 use crate::core::conflict::conflict_name;
 use crate::core::content::ContentId;
@@ -26,7 +25,7 @@ use crate::fs::root::OpenRoot;
 use crate::sync::Input;
 
 /// Actions carried out at a time: enough to share the cost of durability, few enough that outcomes come soon.
-const BATCH_MAX: usize = 512;
+pub(super) const BATCH_MAX: usize = 512;
 /// When a displaced file is looked at again: a program that was just writing it has written more by then.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
 /// Displaced files that wait for their second look; with more of them the oldest get it early.
@@ -37,7 +36,7 @@ const SECOND_NS: i64 = 1_000_000_000;
 
 /// Starts the thread. It ends when the sender of actions is dropped.
 pub fn spawn(handle: FolderHandle, actions: Receiver<(WorkId, Action)>) -> JoinHandle<()> {
-    let run = move || Applier { handle, displaced: VecDeque::new() }.run(&actions);
+    let run = move || Applier::new(handle).run(&actions);
     let spawned = std::thread::Builder::new().name("apply".into()).spawn(run);
     spawned.expect("a system that runs this program has room for its threads")
 }
@@ -49,18 +48,22 @@ struct Displaced {
     slot: Slot,
 }
 
-struct Applier {
+/// Carries out actions, and remembers what is to be looked at once more.
+pub(super) struct Applier {
     handle: FolderHandle,
     /// The oldest first.
     displaced: VecDeque<Displaced>,
 }
 
 impl Applier {
+    pub fn new(handle: FolderHandle) -> Self {
+        Self { handle, displaced: VecDeque::new() }
+    }
+
     fn run(mut self, actions: &Receiver<(WorkId, Action)>) {
         while !self.handle.stop.load(Ordering::Relaxed) {
-            let due = self.displaced.front().map(|d| d.due.saturating_duration_since(Instant::now()));
-            let next = match due {
-                Some(due) => actions.recv_timeout(due),
+            let next = match self.next_due() {
+                Some(due) => actions.recv_timeout(due.saturating_duration_since(self.now())),
                 None => actions.recv().map_err(RecvTimeoutError::from),
             };
             match next {
@@ -73,20 +76,42 @@ impl Applier {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.look_again(Instant::now());
+            self.look_again(self.now());
         }
-        // There is no later any more.
-        self.look_again(Instant::now() + SECOND_LOOK);
+        self.finish();
     }
 
-    /// False where the folder has stopped.
-    fn carry_out(&mut self, actions: Vec<(WorkId, Action)>) -> bool {
+    /// Gives all displaced files their second look: there is no later any more.
+    pub fn finish(&mut self) {
+        self.look_again(self.now() + SECOND_LOOK);
+    }
+
+    fn now(&self) -> Instant {
+        self.handle.clock.instant()
+    }
+
+    /// When the next displaced file is to be looked at.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.displaced.front().map(|displaced| displaced.due)
+    }
+
+    /// Displaced files that are to be looked at.
+    #[cfg(feature = "testing")]
+    pub fn waiting(&self) -> usize {
+        self.displaced.len()
+    }
+
+    /// Carries out actions, at most [`BATCH_MAX`] for the sake of those that wait for the outcomes. False where the
+    /// folder has stopped.
+    pub fn carry_out(&mut self, actions: Vec<(WorkId, Action)>) -> bool {
         let targets: Vec<RelPath> = actions.iter().map(|(_, action)| source(action).clone()).collect();
         let outcomes = match self.handle.root.open() {
-            Ok(root) => apply(&root, &ApplyContext { device: self.handle.device, now_ms: clock::wall_ms() }, actions),
+            Ok(root) => {
+                apply(&root, &ApplyContext { device: self.handle.device, now_ms: self.handle.clock.wall_ms() }, actions)
+            }
             Err(error) => self.fail(actions, &error),
         };
-        let due = Instant::now() + SECOND_LOOK;
+        let due = self.now() + SECOND_LOOK;
         for ((_, outcome), path) in outcomes.iter().zip(targets) {
             if let Outcome::Done { displaced: Some(slot), .. } = outcome {
                 self.displaced.push_back(Displaced { due, path, slot: slot.clone() });
@@ -104,7 +129,7 @@ impl Applier {
     }
 
     /// Gives those displaced files their second look whose time has come.
-    fn look_again(&mut self, now: Instant) {
+    pub fn look_again(&mut self, now: Instant) {
         let overdue = self.displaced.iter().take_while(|d| d.due <= now).count();
         let count = overdue.max(self.displaced.len().saturating_sub(SECOND_LOOKS_MAX));
         if count == 0 {
@@ -127,7 +152,7 @@ fn look_at_slot(shared: &Shared, root: &OpenRoot, displaced: &Displaced) {
     match beside(root, &slot.name, path, &state, shared.device, None) {
         Ok(copy) => {
             tracing::info!(%path, %copy, "a program went on writing the replaced file; what it wrote is kept");
-            shared.hints.hint(copy, true, Instant::now());
+            shared.hints.hint(copy, true, shared.clock.instant());
             shared.send(Input::History { found: Vec::new(), expired: vec![slot.name.clone()] });
         }
         Err(error) => tracing::warn!(%path, slot = %slot.name, %error, "a file that is still written stays in history"),
@@ -186,8 +211,8 @@ mod tests {
     use super::*;
     use crate::core::action::{Displace, Expected};
     use crate::core::content::Content;
-    use crate::engine::folder::Event;
     use crate::engine::hints::{FullJob, Job, Look};
+    use crate::engine::shared::Event;
     use crate::engine::testing::{self, path};
     use crate::fs::stage;
 

@@ -2,12 +2,11 @@
 
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{io, thread};
 
 use super::apply::beside;
-use super::clock;
-use super::folder::FolderHandle;
+use super::shared::FolderHandle;
 use crate::fs::history;
 use crate::fs::root::OpenRoot;
 use crate::index::{HistoryRow, Reader};
@@ -24,13 +23,17 @@ const DAY_MS: i64 = 24 * 3600 * 1000;
 /// Starts the thread. `days` of 0 keeps everything. It ends once `stop` is set and it is unparked.
 pub fn spawn(handle: FolderHandle, days: u32) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("retention".into()).spawn(move || {
-        let mut due = Instant::now() + EVERY;
+        let mut due = handle.clock.instant() + EVERY;
         while !handle.stop.load(Ordering::Relaxed) {
-            thread::park_timeout(due.saturating_duration_since(Instant::now()));
-            if Instant::now() < due {
+            thread::park_timeout(due.saturating_duration_since(handle.clock.instant()));
+            if handle.clock.instant() < due {
                 continue;
             }
-            let looked = if days == 0 { Ok(false) } else { expire(&handle, i64::from(days) * DAY_MS) };
+            let opened = Reader::open(&handle.index_path).map_err(|e| e.to_string());
+            let looked = match days {
+                0 => Ok(false),
+                days => opened.and_then(|reader| expire(&handle, &reader, i64::from(days) * DAY_MS)),
+            };
             let pause = match looked {
                 Ok(true) => SOON,
                 Ok(false) => EVERY,
@@ -39,16 +42,15 @@ pub fn spawn(handle: FolderHandle, days: u32) -> io::Result<JoinHandle<()>> {
                     EVERY
                 }
             };
-            due = Instant::now() + pause;
+            due = handle.clock.instant() + pause;
         }
     })
 }
 
 /// Takes away slots that were displaced longer ago than `age_ms`. True where there are more.
-fn expire(handle: &FolderHandle, age_ms: i64) -> Result<bool, String> {
-    let reader = Reader::open(&handle.index_path).map_err(|e| e.to_string())?;
+pub fn expire(handle: &FolderHandle, reader: &Reader, age_ms: i64) -> Result<bool, String> {
     let root = handle.root.open().map_err(|e| e.to_string())?;
-    let rows = reader.history_older(clock::wall_ms() - age_ms, BATCH).map_err(|e| e.to_string())?;
+    let rows = reader.history_older(handle.clock.wall_ms() - age_ms, BATCH).map_err(|e| e.to_string())?;
     let (count, mut expired) = (rows.len(), Vec::new());
     for row in rows {
         match take_away(handle, &root, &row) {

@@ -1,8 +1,8 @@
 //! Starting and stopping one folder: its state machine, its threads, and the ports that links deliver to.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, RwLock, mpsc as std_mpsc};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -10,17 +10,19 @@ use anyhow::Context;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::control::Order;
+use super::clock::Clock;
 use super::fetch::Fetcher;
-use super::folder::{self, Driver, Event, FolderHandle, INPUTS_QUEUED_MAX, Live, Shared};
-use super::hints::Hints;
-use super::links::{FolderPorts, LinkTable};
+use super::folder::{self, Channels, Driver};
+use super::link::LinkTable;
+use super::links::FolderPorts;
 use super::serve::Server;
-use super::{apply, recover, retention, scan};
+use super::shared::{Event, FolderHandle, INPUTS_QUEUED_MAX, Order, Shared};
+use super::{apply, retention, scan, start};
 use crate::config;
+use crate::core::id::RunId;
 use crate::fs::root::Root;
-use crate::fs::stage;
 use crate::index::IndexError;
+use crate::net::random_bytes;
 use crate::sync::{Input, Settings};
 
 /// What it takes to start a folder.
@@ -52,55 +54,38 @@ impl Running {
     ///
     /// Where the folder's directory or index can't be used at all. A folder that was there before and is not now
     /// starts halted instead.
-    pub fn start(start: StartFolder) -> anyhow::Result<Self> {
-        let path = start.folder.path.clone();
-        let root = Root::new(path.clone(), start.folder.id.clone());
-        if start.index_path.exists() && folder::is_of_another_place(&start.index_path, &root) {
-            let aside = folder::set_aside(&start.index_path, "elsewhere").context("cannot set the old index aside")?;
-            tracing::info!(folder = %start.folder.label, aside = %aside.display(), "the folder is in another place now and starts anew there");
+    pub fn start(order: StartFolder) -> anyhow::Result<Self> {
+        let path = order.folder.path.clone();
+        let root = Root::new(path.clone(), order.folder.id.clone());
+        if order.index_path.exists() && start::is_of_another_place(&order.index_path, &root) {
+            let aside = start::set_aside(&order.index_path, "elsewhere").context("cannot set the old index aside")?;
+            tracing::info!(folder = %order.folder.label, aside = %aside.display(), "the folder is in another place now and starts anew there");
         }
         // An index without its folder means that a disk is missing: then nothing is made in its place.
-        if !start.index_path.exists() {
+        if !order.index_path.exists() {
             root.create().with_context(|| format!("cannot make {} a synced folder", path.display()))?;
         }
-        if let Some(directory) = start.index_path.parent() {
+        if let Some(directory) = order.index_path.parent() {
             std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         }
-        let (index, opened) = folder::open_index(&start.index_path, &path)?;
-        let rules = folder::read_rules(&path);
+        let index = start::open_index(&order.index_path)?;
         let (sender, inputs) = mpsc::channel(INPUTS_QUEUED_MAX);
-        let handle = FolderHandle(Arc::new(Shared {
-            id: start.folder.id.clone(),
-            label: start.folder.label.clone(),
-            root,
-            device: start.settings.device,
-            index_path: start.index_path.clone(),
-            inputs: sender,
-            rules: RwLock::new(Arc::new(rules.clone())),
-            hints: Hints::default(),
-            applying: Mutex::default(),
-            suspicious_boot: AtomicBool::new(opened.is_suspicious),
-            stop: AtomicBool::new(false),
-            live: Live::default(),
-            links: start.links,
-        }));
-        let mut machine = folder::state_machine(index, start.settings, rules)?;
-        if let Ok(open) = handle.root.open() {
-            stage::sweep(&open)?;
-            // A lost index accounts for nothing that lies in history.
-            if !opened.was_clean || !machine.index().state()?.scanned {
-                let found = recover::recover(&open, machine.index());
-                machine.handle(Input::History { found, expired: Vec::new() }, super::clock::now())?;
-            }
-        }
+        let device = order.settings.device;
+        let mut shared = Shared::new(order.folder.id.clone(), root, device, sender, Clock::system());
+        shared.label = order.folder.label.clone();
+        shared.index_path = order.index_path.clone();
+        shared.links = order.links;
+        let run = RunId(u64::from_le_bytes(random_bytes()));
+        let (handle, machine, desk) = start::begin(shared, index, order.settings, run, &start::boot())?;
         let (actions, ordered) = std_mpsc::channel();
         let (fetcher, mut others) = Fetcher::spawn(handle.clone())?;
-        let driver = Driver::new(handle.clone(), machine, inputs, actions, fetcher.clone(), Handle::current());
-        let main = folder::spawn(driver, start.orders)?;
+        let (runtime, fetches) = (Handle::current(), fetcher.clone());
+        let channels = Channels { handle: handle.clone(), actions, fetcher: fetches, runtime };
+        let main = folder::spawn(Driver::new(machine, desk, inputs, channels), order.orders)?;
         others.push(apply::spawn(handle.clone(), ordered));
-        others.push(retention::spawn(handle.clone(), start.history_days)?);
-        others.extend(scan::spawn(handle.clone(), start.rescan));
-        Ok(Self { handle, fetcher, server: start.server, main, others })
+        others.push(retention::spawn(handle.clone(), order.history_days)?);
+        others.extend(scan::spawn(handle.clone(), order.rescan));
+        Ok(Self { handle, fetcher, server: order.server, main, others })
     }
 
     pub fn handle(&self) -> FolderHandle {

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::folder::FolderHandle;
+use super::shared::FolderHandle;
 use crate::core::action::WorkId;
 use crate::core::content::Content;
 use crate::core::id::DeviceId;

@@ -16,8 +16,8 @@ use crate::core::action::WorkId;
 use crate::core::content::{ChunkList, Content};
 use crate::core::id::DeviceId;
 use crate::core::problem::{Problem, ProblemKind};
-use crate::engine::folder::FolderHandle;
-use crate::engine::links::LinkHandle;
+use crate::engine::link::LinkHandle;
+use crate::engine::shared::FolderHandle;
 use crate::sync::{FetchError, FetchOrder, Input, Staged};
 
 /// Contents with lists that are filled at once: each takes memory for its lists and a file handle.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,10 +20,11 @@ use crate::core::id::{DeviceId, EpochId, FolderId};
 use crate::core::path::RelPath;
 use crate::core::problem::ProblemKind;
 use crate::core::version::VersionVector;
-use crate::engine::folder::{Event, FolderHandle, Live, Shared};
+use crate::engine::clock::Clock;
 use crate::engine::hints::Job;
-use crate::engine::links::LinkHandle;
+use crate::engine::link::LinkHandle;
 use crate::engine::serve::Server;
+use crate::engine::shared::{Event, FolderHandle, Shared};
 use crate::fs::read::{ReadOutcome, examine};
 use crate::fs::root::Root;
 use crate::fs::stage::{self, StagedFile};
@@ -86,21 +87,8 @@ impl Device {
         let index = Index::open(&index_path, EpochId(u64::from(number))).unwrap();
         let (sender, inputs) = mpsc::channel(16);
         let id = DeviceId([number; 32]);
-        let shared = Shared {
-            id: folder_id,
-            label: "test".into(),
-            root,
-            device: id,
-            index_path,
-            inputs: sender,
-            rules: RwLock::default(),
-            hints: Default::default(),
-            applying: Mutex::default(),
-            suspicious_boot: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
-            live: Live::default(),
-            links: Default::default(),
-        };
+        let mut shared = Shared::new(folder_id, root, id, sender, Clock::system());
+        shared.index_path = index_path;
         let folder = FolderHandle(Arc::new(shared));
         let (fetcher, threads) = Fetcher::spawn(folder.clone()).unwrap();
         let server = Server::new(runtime.handle().clone());
