@@ -240,11 +240,16 @@ impl Device {
         !self.watch_events.is_empty() || self.agent.as_ref().is_some_and(is_busy)
     }
 
+    /// When the folder's own clock is due.
+    pub fn next_tick_ms(&self) -> Option<u64> {
+        let agent = self.agent.as_ref()?;
+        agent.folder.next_tick_ms(self.clock.now()).expect("the index works")
+    }
+
     /// When something is due next, on the clock that only goes forward.
     pub fn next_due_ms(&self) -> Option<u64> {
         let agent = self.agent.as_ref()?;
-        let tick = agent.folder.next_tick_ms(self.clock.now()).expect("the index works");
-        [tick, agent.stepper.next_due_ms()].into_iter().flatten().min()
+        [self.next_tick_ms(), agent.stepper.next_due_ms()].into_iter().flatten().min()
     }
 
     /// Panics where more waits than could be good.

@@ -28,6 +28,8 @@ pub struct Ledger {
     excused: BTreeSet<Vec<u8>>,
     common: BTreeSet<Vec<u8>>,
     next: u64,
+    /// For the trace.
+    pub noted: Vec<String>,
 }
 
 impl Ledger {
@@ -67,9 +69,27 @@ impl Ledger {
         self.excused.insert(bytes.to_vec());
     }
 
+    /// True for bytes that several users have written alike.
+    pub fn is_common(&self, bytes: &[u8]) -> bool {
+        self.common.contains(bytes)
+    }
+
     /// True for whole states that a user has written.
     pub fn is_known(&self, bytes: &[u8]) -> bool {
         bytes.is_empty() || self.common.contains(bytes) || self.versions.contains_key(bytes)
+    }
+
+    /// How many versions were written.
+    pub fn count(&self) -> usize {
+        self.versions.len()
+    }
+
+    /// True for bytes that an agent may have lost: nobody wants them, or nobody could have kept them.
+    pub fn may_go(&self, bytes: &[u8]) -> bool {
+        self.given_up.contains(bytes)
+            || self.excused.contains(bytes)
+            || self.common.contains(bytes)
+            || !self.versions.contains_key(bytes)
     }
 
     /// Versions that have to be somewhere in the tree of a device.

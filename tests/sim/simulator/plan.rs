@@ -274,6 +274,22 @@ fn any_act(random: &mut Random, weights: &[u32]) -> Act {
     }
 }
 
+/// What a user does between two calls of an agent.
+pub fn any_meddling(random: &mut Random) -> Act {
+    let (name, other) = (*random.pick(&NAMES), *random.pick(&NAMES));
+    match random.below(12) {
+        0..=2 => Act::Save(name),
+        3 | 4 => Act::SaveInPlace(name),
+        5 => Act::Append(name),
+        6 => Act::Delete(name),
+        7 => Act::Rename(name, other),
+        8 => Act::Swap(name, other),
+        9 => Act::DirectoryOver(name),
+        10 => Act::FileOver(name),
+        _ => Act::Chmod(name),
+    }
+}
+
 /// Finds a short list of operations that still fails, by leaving out ever smaller pieces.
 pub fn shrink(plan: &Plan, mut fails: impl FnMut(&Plan) -> bool) -> Plan {
     let mut kept = plan.clone();

@@ -21,8 +21,11 @@ fn at(path: &str) -> String {
     format!("{FOLDER}/{path}")
 }
 
-/// What a user sees of a folder.
-pub fn tree(disk: &Inner) -> BTreeMap<String, Item> {
+/// What a user sees of a folder, by path.
+pub type Tree = BTreeMap<String, Item>;
+
+/// See [`Tree`].
+pub fn tree(disk: &Inner) -> Tree {
     let all = disk.items(FOLDER).into_iter().map(|(path, item)| (String::from_utf8_lossy(&path).into_owned(), item));
     all.filter(|(path, _)| !path.starts_with(OWN)).collect()
 }

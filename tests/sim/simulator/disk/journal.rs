@@ -82,6 +82,12 @@ impl Journal {
         self.mark(|_| true);
     }
 
+    /// Makes all durable that one of them did, with what that is built on.
+    pub fn sync_of(&mut self, actor: Actor) {
+        let chosen = self.pending.iter().map(|pending| pending.actor == actor).collect();
+        self.mark_chosen(chosen);
+    }
+
     pub fn pending_count(&self) -> usize {
         self.pending.iter().filter(|pending| !pending.is_synced).count()
     }

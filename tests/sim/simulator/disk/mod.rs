@@ -3,9 +3,9 @@
 //!
 //! The same calls give the same disk: nothing in here depends on a clock, on chance that was not handed in, or on the
 //! order of a hash map.
-#![allow(dead_code, reason = "a simulator drives it; not every part has a user in these tests")]
 
 mod calls;
+mod fate;
 mod handle;
 mod image;
 mod journal;

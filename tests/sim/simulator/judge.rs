@@ -1,0 +1,305 @@
+//! The promises, checked all the time and in the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use p2psync::core::disk::DiskKind;
+use p2psync::core::ignore::Rules;
+use p2psync::core::path::RelPath;
+use p2psync::index::Mark;
+use p2psync::sync::Input;
+
+use super::disk::Item;
+use super::plan::{Mode, OddDisk, Plan};
+use super::random::Random;
+use super::user::Tree;
+use super::world::World;
+
+/// Steps after which a world that has not come to rest is said to be restless.
+const SETTLE_STEPS_MAX: usize = 40_000;
+/// Nothing has to have happened for this long, in ms, before the world counts as at rest.
+const QUIET_MS: i64 = 90_000;
+/// The same where the first verdict is against it: what failed for a while is tried again only later.
+const LATER_MS: i64 = 5 * 3600 * 1000;
+const MS_NS: i64 = 1_000_000;
+
+impl World {
+    /// Carries out a plan and judges what it comes to.
+    pub fn run(&mut self, plan: &Plan) -> Result<(), String> {
+        for operation in &plan.operations {
+            let mut random = Random(operation.salt);
+            self.check_left()?;
+            self.event(operation.device, operation.event, &mut random);
+            for _ in 0..operation.steps {
+                self.step();
+            }
+            self.check_visible()?;
+            self.finish_writing(&mut random);
+        }
+        self.check_left()?;
+        self.heal();
+        self.settle(QUIET_MS)?;
+        if self.verdict().is_err() {
+            self.settle(LATER_MS)?;
+        }
+        self.verdict()
+    }
+
+    /// Where one user is at work alone, nothing but his work may change his device.
+    fn check_left(&mut self) -> Result<(), String> {
+        let Some((at, left)) = &self.left else { return Ok(()) };
+        let now = self.tree(*at);
+        let is_there = self.devices[*at].disk.lock().item(super::user::FOLDER).is_some();
+        if is_there && !is_mounted_away(self, *at) {
+            same_trees(left, &now).map_err(|why| format!("what the user left at {at} was changed: {why}"))?;
+        }
+        Ok(())
+    }
+
+    /// The device at which a walking user goes on: the wanted one, if it shows what he left, else where he was.
+    pub fn walk_to(&mut self, at: usize) -> usize {
+        let Some((last, left)) = self.left.clone() else { return at };
+        for _ in 0..400 {
+            let agent = self.devices[at].agent.as_ref();
+            let is_scanned = agent.is_some_and(|a| a.folder.index().state().is_ok_and(|s| s.scanned));
+            if same_trees(&left, &self.tree(at)).is_ok() && is_scanned && !self.devices[at].has_work() {
+                return at;
+            }
+            self.step();
+        }
+        last
+    }
+
+    /// Programs that still have files open write to them, or close them.
+    fn finish_writing(&mut self, random: &mut Random) {
+        if !random.chance(40) {
+            return;
+        }
+        let open = self.users().open.pop();
+        if let Some(file) = open {
+            let at = file.device;
+            self.let_users(at, random, |user| user.write_now(&file));
+            if self.plan.mode != Mode::Crowd {
+                self.left = Some((at, self.tree(at)));
+            }
+        }
+    }
+
+    /// Nothing that was kept may go by the agent's doing.
+    pub fn check_contents(&self, at: usize, before: &BTreeSet<Vec<u8>>) {
+        let mut after = self.contents(at);
+        after.extend(self.staged(at));
+        let users = self.users();
+        for bytes in before {
+            assert!(
+                after.contains(bytes) || users.ledger.may_go(bytes) || is_mounted_away(self, at),
+                "the agent at {at} destroyed {:?}",
+                String::from_utf8_lossy(bytes)
+            );
+        }
+    }
+
+    fn staged(&self, at: usize) -> BTreeSet<Vec<u8>> {
+        let items = self.devices[at].disk.lock().items(&format!("{}/.p2psync/stage", super::user::FOLDER));
+        items.into_values().map(|item| item.bytes).collect()
+    }
+
+    /// Everything that can be seen in a folder is a whole version.
+    pub fn check_visible(&self) -> Result<(), String> {
+        for at in 0..self.devices.len() {
+            let tree = self.tree(at);
+            let users = self.users();
+            for (path, item) in tree {
+                if item.kind == DiskKind::File && !users.ledger.is_known(&item.bytes) {
+                    return Err(format!("{path} at {at} is torn: {:?}", String::from_utf8_lossy(&item.bytes)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends all trouble.
+    pub fn heal(&mut self) {
+        self.note(|| "== all trouble ends".into(), &[]);
+        for at in 0..self.devices.len() {
+            let mut disk = self.devices[at].disk.lock();
+            disk.clear_faults();
+            disk.set_unmounted(None);
+            disk.set_read_only(false);
+            disk.set_capacity_bytes(1 << 40);
+            drop(disk);
+            self.devices[at].loses_events = false;
+            self.start(at);
+        }
+        self.connect_all();
+        (0..self.devices.len()).for_each(|at| self.request_scan(at));
+    }
+
+    /// Lets everything happen that can, until nothing has for a while.
+    pub fn settle(&mut self, quiet_ms: i64) -> Result<(), String> {
+        let mut quiet_since = self.now_ns;
+        let mut seen = (0, 0);
+        for _ in 0..SETTLE_STEPS_MAX {
+            let is_active = self.step();
+            let now = (self.telling_frames, self.changes());
+            let is_busy = self.network.waiting_frames() > 0 || self.devices.iter().any(|d| d.has_work());
+            if is_active && is_busy || now != seen {
+                seen = now;
+                quiet_since = self.now_ns;
+            }
+            if self.now_ns - quiet_since > quiet_ms * MS_NS && !is_busy {
+                return Ok(());
+            }
+        }
+        let busy: Vec<_> = self.devices.iter().filter(|d| d.has_work()).map(|d| d.number).collect();
+        Err(format!("the devices do not come to rest; busy: {busy:?}, {} frames wait", self.network.waiting_frames()))
+    }
+
+    fn changes(&self) -> u64 {
+        self.devices.iter().map(|d| d.disk.lock().pending_count() as u64).sum()
+    }
+
+    /// The promises, at rest.
+    pub fn verdict(&mut self) -> Result<(), String> {
+        self.check_visible()?;
+        let trees: Vec<Tree> = (0..self.devices.len()).map(|at| self.tree(at)).collect();
+        let rules = trees.iter().map(rules_of).collect::<Vec<_>>();
+        let synced: Vec<Tree> = trees.iter().zip(&rules).map(|(tree, rules)| without_ignored(tree, rules)).collect();
+        for (at, tree) in synced.iter().enumerate().skip(1) {
+            same_trees(&synced[0], tree).map_err(|why| format!("device {at} differs from device 0: {why}"))?;
+        }
+        self.check_ledger(&trees)?;
+        if let Some((_, left)) = self.left.as_ref().filter(|_| self.plan.mode != Mode::Crowd) {
+            same_trees(left, &trees[0]).map_err(|why| format!("it did not end as the user left it: {why}"))?;
+        }
+        self.check_copies(&trees[0])?;
+        for at in 0..self.devices.len() {
+            self.check_index(at)?;
+        }
+        Ok(())
+    }
+
+    fn check_ledger(&self, trees: &[Tree]) -> Result<(), String> {
+        let live: BTreeSet<&Vec<u8>> = trees.iter().flat_map(|tree| tree.values()).map(|item| &item.bytes).collect();
+        let users = self.users();
+        for (bytes, origin) in users.ledger.wanted() {
+            if !live.contains(bytes) {
+                let kept: Vec<usize> = (0..self.devices.len()).filter(|at| self.contents(*at).contains(bytes)).collect();
+                return Err(format!(
+                    "{:?}, written at {} as {}, is in no tree, only in the history of {kept:?}",
+                    String::from_utf8_lossy(bytes),
+                    origin.device,
+                    origin.path
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A losing version has one copy, not several.
+    fn check_copies(&self, tree: &Tree) -> Result<(), String> {
+        let mut copies: BTreeMap<(String, &Vec<u8>), Vec<&String>> = BTreeMap::new();
+        for (path, item) in tree.iter().filter(|(path, item)| path.contains(CONFLICT) && item.kind == DiskKind::File) {
+            let original = path.split(CONFLICT).next().unwrap_or_default().to_owned();
+            if !item.bytes.is_empty() && !self.users().ledger.is_common(&item.bytes) {
+                copies.entry((original, &item.bytes)).or_default().push(path);
+            }
+        }
+        match copies.values().find(|paths| paths.len() > 1) {
+            Some(paths) => Err(format!("one version has several copies: {paths:?}")),
+            None => Ok(()),
+        }
+    }
+
+    /// The index says what is on the disk.
+    fn check_index(&self, at: usize) -> Result<(), String> {
+        let device = &self.devices[at];
+        let Some(agent) = &device.agent else { return Err(format!("the agent of {at} does not run")) };
+        let index = agent.folder.index();
+        let tree = self.tree(at);
+        let rules = rules_of(&tree);
+        for (name, item) in without_ignored(&tree, &rules) {
+            let Ok(path) = RelPath::parse(name.as_bytes()) else { continue };
+            let record = index.record(&path).map_err(|e| e.to_string())?;
+            let fits = record.as_ref().is_some_and(|record| {
+                let disk = record.disk.filter(|_| record.mark == Mark::Here && record.entry.is_live());
+                disk.is_some_and(|disk| disk.inode == item.inode && disk.size == size_of(&item))
+            });
+            if !fits {
+                return Err(format!("{name} at {at}: on the disk is {item:?}, in the index {record:?}"));
+            }
+        }
+        let records = index.records_from(None, None, 10_000).map_err(|e| e.to_string())?;
+        for record in records {
+            let is_there = tree.contains_key(&record.entry.path.to_string());
+            if record.entry.is_live() && record.mark == Mark::Here && !is_there {
+                return Err(format!("at {at} the index has {record:?}, and nothing is there"));
+            }
+        }
+        if let Some(row) = index.problems(10).map_err(|e| e.to_string())?.first() {
+            return Err(format!("at {at} there is still a problem with {}: {:?}", row.path, row.problem));
+        }
+        Ok(())
+    }
+
+    /// Lets a user confirm what is held, wherever it is.
+    pub fn confirm_all(&mut self) {
+        (0..self.devices.len()).for_each(|at| self.feed_if_running(at, Input::Confirm));
+    }
+}
+
+const CONFLICT: &str = ".conflict-";
+
+fn is_mounted_away(world: &World, at: usize) -> bool {
+    world.devices[at].disk.lock().is_unmounted()
+}
+
+fn size_of(item: &Item) -> u64 {
+    if item.kind == DiskKind::Directory { 0 } else { item.bytes.len() as u64 }
+}
+
+fn rules_of(tree: &Tree) -> Rules {
+    tree.get(".p2pignore").map(|item| Rules::parse(&item.bytes).0).unwrap_or_default()
+}
+
+fn without_ignored(tree: &Tree, rules: &Rules) -> Tree {
+    let is_synced = |path: &str, item: &Item| {
+        RelPath::parse(path.as_bytes())
+            .is_ok_and(|path| rules.is_ignored(&path, item.kind == DiskKind::Directory).is_none())
+    };
+    tree.iter().filter(|(path, item)| is_synced(path, item)).map(|(p, i)| (p.clone(), i.clone())).collect()
+}
+
+/// Compares all that is synced of two trees.
+pub fn same_trees(left: &Tree, right: &Tree) -> Result<(), String> {
+    let paths: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+    for path in paths {
+        match (left.get(path), right.get(path)) {
+            (Some(a), Some(b)) => {
+                let mode = |item: &Item| match item.kind {
+                    DiskKind::Directory => item.mode & 0o777 | 0o700,
+                    DiskKind::Symlink => 0,
+                    DiskKind::File => item.mode & 0o777,
+                };
+                let text = |item: &Item| String::from_utf8_lossy(&item.bytes).into_owned();
+                if a.kind != b.kind || a.bytes != b.bytes && a.kind != DiskKind::Directory {
+                    return Err(format!("{path} is {:?} {:?} and {:?} {:?}", a.kind, text(a), b.kind, text(b)));
+                }
+                if mode(a) != mode(b) {
+                    return Err(format!("{path} has the modes {:o} and {:o}", a.mode, b.mode));
+                }
+                let seconds = |item: &Item| item.mtime_ns.div_euclid(1_000_000_000);
+                if a.kind != DiskKind::Directory && seconds(a) != seconds(b) {
+                    return Err(format!("{path} has the times {} and {}", a.mtime_ns, b.mtime_ns));
+                }
+            }
+            (Some(a), None) => return Err(format!("{path} ({:?}) is only in the first", a.kind)),
+            (None, b) => return Err(format!("{path} ({:?}) is only in the second", b.map(|b| b.kind))),
+        }
+    }
+    Ok(())
+}
+
+/// True where trees of this plan can't be compared name by name.
+pub fn is_lenient(plan: &Plan) -> bool {
+    plan.odd_disk == Some(OddDisk::FoldsCase)
+}

@@ -1,0 +1,739 @@
+//! Devices, time, and one step after the other.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use p2psync::core::guard::GuardLimits;
+use p2psync::core::id::DeviceId;
+use p2psync::core::path::RelPath;
+use p2psync::fs::watch::WatchEvent;
+use p2psync::sync::{Input, Settings};
+
+use super::device::{Device, folder_id};
+use super::disk::{Call, CutMode, Fault, Hook, Inner, Options, SimDisk, Unmounted};
+use super::ledger::Ledger;
+use super::network::{Arrival, Network};
+use super::plan::{Act, Event, Mode, OddDisk, Plan};
+use super::random::Random;
+use super::run::Report;
+use super::user::{FOLDER, OpenFile, OWN, Tree, User, tree};
+
+/// When the world begins, ns since 1970.
+const BEGIN_NS: i64 = 1_800_000_000_000_000_000;
+const MS_NS: i64 = 1_000_000;
+const DAY_MS: u64 = 24 * 3600 * 1000;
+/// How often equal digests are asked for.
+const RECONCILE_MS: u64 = 600_000;
+/// The longest that the world waits in one step for something to be due.
+const WAIT_MS_MAX: u64 = 20_000;
+/// The clock by which a Linux system stamps files moves so far at a time.
+const TICK_NS: i64 = 4_000_000;
+/// Grain of torn writes: small, because the files are.
+const BLOCK_BYTES: usize = 16;
+
+/// What users share with the disks' hooks.
+#[derive(Default)]
+pub struct Users {
+    pub ledger: Ledger,
+    pub open: Vec<OpenFile>,
+}
+
+/// How the next work on a disk is cut off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CutOff {
+    Kill,
+    PowerCut,
+}
+
+pub struct World {
+    pub plan: Plan,
+    pub random: Random,
+    pub devices: Vec<Device>,
+    pub network: Network,
+    users: Arc<Mutex<Users>>,
+    pub now_ns: i64,
+    /// What each device's wall clock is ahead of the true time.
+    pub skew_ns: Vec<i64>,
+    /// A device of one side cannot reach one of the other.
+    pub partition: Option<BTreeSet<usize>>,
+    pub is_connecting: bool,
+    /// Where nothing is concurrent: what a user has left, and where.
+    pub left: Option<(usize, Tree)>,
+    pending_cut: Vec<Option<CutOff>>,
+    /// In how many calls the agent of a device is cut off; the largest number: not at all.
+    cut_in: Vec<Arc<AtomicU64>>,
+    pub steps: u64,
+    /// Messages by kind, that were not mere comparing.
+    pub telling_frames: u64,
+    pub trace: Option<Vec<String>>,
+    digest: u64,
+}
+
+pub fn path(text: &str) -> RelPath {
+    RelPath::parse(text.as_bytes()).expect("a good path")
+}
+
+impl World {
+    pub fn new(plan: &Plan, is_traced: bool) -> Self {
+        let mut random = Random(plan.seed ^ 0xd1b5_4a32_d192_ed03);
+        let devices = (0..plan.devices)
+            .map(|number| {
+                let odd = plan.odd_disk.filter(|_| number == 0);
+                let options = Options {
+                    tick_ns: TICK_NS,
+                    time_grain_ns: if odd == Some(OddDisk::WholeSeconds) { 1_000_000_000 } else { 1 },
+                    folds: odd == Some(OddDisk::FoldsCase),
+                    reuses_numbers: odd == Some(OddDisk::ReusesInodes),
+                    syncs_names: random.chance(50),
+                    block_bytes: BLOCK_BYTES,
+                    ..Options::default()
+                };
+                let disk = SimDisk::new(options);
+                Device::new(number, disk, BEGIN_NS, random.next())
+            })
+            .collect();
+        let mut world = Self {
+            plan: plan.clone(),
+            random,
+            devices,
+            network: Network::default(),
+            users: Arc::default(),
+            now_ns: BEGIN_NS,
+            skew_ns: vec![0; plan.devices],
+            partition: None,
+            is_connecting: true,
+            left: None,
+            pending_cut: vec![None; plan.devices],
+            cut_in: (0..plan.devices).map(|_| Arc::new(AtomicU64::new(u64::MAX))).collect(),
+            steps: 0,
+            telling_frames: 0,
+            trace: is_traced.then(Vec::new),
+            digest: plan.seed,
+        };
+        for at in 0..plan.devices {
+            world.set_clock(at);
+            world.devices[at].disk.lock().user_mkdir(FOLDER).expect("an empty disk");
+            world.install_hook(at);
+            world.start(at);
+        }
+        world
+    }
+
+    pub fn users(&self) -> MutexGuard<'_, Users> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn report(&self) -> Report {
+        let versions = self.users().ledger.count();
+        Report { digest: self.digest, steps: self.steps, frames: self.network.frames, versions }
+    }
+
+    pub fn take_trace(&mut self) -> Vec<String> {
+        self.trace.take().unwrap_or_default()
+    }
+
+    /// Notes that something happened.
+    pub fn note(&mut self, what: impl FnOnce() -> String, numbers: &[u64]) {
+        for number in numbers {
+            self.digest = (self.digest ^ number).wrapping_mul(0x0100_0000_01b3).rotate_left(17);
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>9} {}", (self.now_ns - BEGIN_NS) / MS_NS, what()));
+        }
+    }
+
+    // Devices and their life.
+
+    pub fn settings(&self, at: usize) -> Settings {
+        let own = self.devices[at].id;
+        Settings {
+            device: own,
+            peers: self.devices.iter().map(|d| d.id).filter(|id| *id != own).collect(),
+            guard: GuardLimits::default(),
+            reconcile_ms: RECONCILE_MS,
+        }
+    }
+
+    pub fn start(&mut self, at: usize) {
+        let settings = self.settings(at);
+        self.devices[at].start(settings, &mut self.random);
+    }
+
+    pub fn kill(&mut self, at: usize) {
+        self.network.leave(at, &mut self.random);
+        self.devices[at].kill();
+    }
+
+    pub fn stop(&mut self, at: usize) {
+        self.network.leave(at, &mut self.random);
+        self.devices[at].stop();
+    }
+
+    pub fn power_cut(&mut self, at: usize) {
+        self.network.leave(at, &mut self.random);
+        self.devices[at].lose_power(&mut self.random);
+        let mode = if self.random.chance(50) { CutMode::Ordered } else { CutMode::Any };
+        let mut random = self.random.clone();
+        let mut disk = self.devices[at].disk.lock();
+        // What users wrote a while ago is on the disk: the system sees to that, and only the agent is on trial here.
+        disk.sync_users();
+        let lost = disk.power_cut(mode, &mut |n| random.below(n));
+        drop(disk);
+        self.random = random;
+        self.note(|| format!("device {at} loses power ({mode:?}), with it {lost:?}"), &[at as u64, lost.len() as u64]);
+    }
+
+    fn install_hook(&mut self, at: usize) {
+        let users = Arc::clone(&self.users);
+        let mut random = Random(self.random.next());
+        let (meddling, is_traced) = (self.plan.meddling, self.trace.is_some());
+        let cut_in = Arc::clone(&self.cut_in[at]);
+        let hook: Hook = Box::new(move |disk: &mut Inner, _op| {
+            let left = cut_in.load(Ordering::Relaxed);
+            if left < u64::MAX {
+                cut_in.store(left.saturating_sub(1), Ordering::Relaxed);
+                if left == 0 {
+                    return disk.cut_agent_off();
+                }
+            }
+            if !random.chance(meddling) {
+                return;
+            }
+            let act = super::plan::any_meddling(&mut random);
+            let mut users = users.lock().unwrap_or_else(PoisonError::into_inner);
+            if is_traced {
+                users.ledger.noted.push(format!("a user at {at} comes in between: {act:?}"));
+            }
+            let Users { ledger, open } = &mut *users;
+            User { device: at, disk, ledger, random: &mut random, open }.act(act);
+        });
+        self.devices[at].disk.lock().set_hook(Some(hook));
+    }
+
+    // Users.
+
+    /// A user acts at a device, if its disk is there.
+    pub fn act(&mut self, at: usize, act: Act, random: &mut Random) {
+        self.let_users(at, random, |user| user.act(act));
+    }
+
+    pub fn let_users(&mut self, at: usize, random: &mut Random, work: impl FnOnce(&mut User)) {
+        self.pass(1 + random.below(8) as u64, 0);
+        let users = Arc::clone(&self.users);
+        let mut users = users.lock().unwrap_or_else(PoisonError::into_inner);
+        let Users { ledger, open } = &mut *users;
+        let mut disk = self.devices[at].disk.lock();
+        work(&mut User { device: at, disk: &mut disk, ledger, random, open });
+        drop(disk);
+        drop(users);
+        self.hear(at);
+    }
+
+    pub fn tree(&self, at: usize) -> Tree {
+        tree(&self.devices[at].disk.lock())
+    }
+
+    // Time.
+
+    /// Lets time pass everywhere.
+    pub fn pass(&mut self, ms: u64, us: u64) {
+        self.now_ns += ms as i64 * MS_NS + us as i64 * 1000;
+        for at in 0..self.devices.len() {
+            self.devices[at].clock.advance_ms(ms);
+            self.set_clock(at);
+        }
+    }
+
+    fn set_clock(&self, at: usize) {
+        let wall_ns = self.now_ns + self.skew_ns[at];
+        self.devices[at].clock.set_wall_ns(wall_ns);
+        self.devices[at].disk.lock().set_now_ns(wall_ns);
+    }
+
+    // Steps.
+
+    /// What could happen next.
+    fn choices(&self) -> Vec<Step> {
+        let mut choices: Vec<Step> =
+            self.network.waiting().into_iter().map(|(from, to)| Step::Deliver(from, to)).collect();
+        for (at, device) in self.devices.iter().enumerate() {
+            if !device.watch_events.is_empty() {
+                choices.push(Step::Watch(at));
+            }
+            let Some(agent) = &device.agent else { continue };
+            let queued = agent.stepper.queued();
+            let mono_ms = device.clock.mono_ms();
+            let is_due = |due: Option<u64>| due.is_some_and(|due| due <= mono_ms);
+            let kinds = [
+                (Step::Input(at), !agent.inputs.is_empty()),
+                (Step::Fetch(at), !agent.fetches.is_empty()),
+                (Step::Apply(at), queued.actions > 0),
+                (Step::Restore(at), queued.restores > 0),
+                (Step::Scan(at), queued.hints.full),
+                (Step::Due(at), is_due(agent.stepper.next_due_ms())),
+                (Step::Tick(at), is_due(device.next_tick_ms())),
+            ];
+            choices.extend(kinds.into_iter().filter(|kind| kind.1).map(|kind| kind.0));
+        }
+        choices
+    }
+
+    /// One thing happens somewhere. False where nothing could, now or soon; then time has passed.
+    pub fn step(&mut self) -> bool {
+        self.steps += 1;
+        if self.is_connecting && self.random.chance(10) {
+            self.connect_some();
+        }
+        if self.random.chance(4) {
+            let at = self.random.below(self.devices.len());
+            let mut random = self.random.clone();
+            self.devices[at].disk.lock().write_back(&mut |n| random.below(n));
+            self.random = random;
+        }
+        let choices = self.choices();
+        if choices.is_empty() {
+            return self.wait();
+        }
+        let us = self.random.below(1500) as u64;
+        let ms = u64::from(self.random.chance(25));
+        self.pass(ms, us);
+        let step = *self.random.pick(&choices);
+        self.do_step(step);
+        true
+    }
+
+    /// Waits for what is due next, not too long. False where that is only regular work.
+    fn wait(&mut self) -> bool {
+        let dues = self.devices.iter().filter_map(|d| d.next_due_ms().map(|due| due.saturating_sub(d.clock.mono_ms())));
+        let wait = dues.min().unwrap_or(WAIT_MS_MAX);
+        self.pass(wait.clamp(1, WAIT_MS_MAX), 0);
+        wait <= WAIT_MS_MAX
+    }
+
+    fn do_step(&mut self, step: Step) {
+        let at = step.device();
+        self.note(|| format!("{step:?}"), &[step.number(), at as u64, self.now_ns as u64]);
+        match step {
+            Step::Deliver(from, to) => self.deliver(from, to),
+            Step::Watch(_) => self.watch(at),
+            Step::Input(_) => {
+                let input = self.devices[at].agent.as_mut().and_then(|agent| agent.inputs.pop_front());
+                if let Some(input) = input {
+                    self.feed(at, input);
+                }
+            }
+            Step::Fetch(_) => self.fetch(at),
+            Step::Tick(_) => self.feed(at, Input::Tick),
+            Step::Apply(_) | Step::Restore(_) | Step::Scan(_) | Step::Due(_) => self.work(at, step),
+        }
+    }
+
+    /// The agent does something on its disk, where it can be cut off at any call.
+    fn work(&mut self, at: usize, step: Step) {
+        let before = self.contents(at);
+        if let Some(cut) = self.pending_cut[at] {
+            let calls = self.random.below(60) as u64;
+            self.cut_in[at].store(calls, Ordering::Relaxed);
+            self.note(|| format!("device {at} is to be cut off after {calls} calls: {cut:?}"), &[calls]);
+        }
+        let most = 1 + self.random.below(8);
+        if let Some(agent) = &mut self.devices[at].agent {
+            let reader = agent.folder.index();
+            match step {
+                Step::Apply(_) => drop(agent.stepper.apply(most)),
+                Step::Restore(_) => drop(agent.stepper.restore()),
+                Step::Scan(_) => drop(agent.stepper.scan(reader)),
+                _ => {
+                    agent.stepper.look(reader);
+                    agent.stepper.second_looks();
+                    agent.stepper.scan(reader);
+                }
+            }
+        }
+        self.cut_in[at].store(u64::MAX, Ordering::Relaxed);
+        self.take_notes();
+        self.check_contents(at, &before);
+        if self.devices[at].disk.lock().is_cut_off()
+            && let Some(cut) = self.pending_cut[at].take()
+        {
+            match cut {
+                CutOff::Kill => self.kill(at),
+                CutOff::PowerCut => self.power_cut(at),
+            }
+            self.start(at);
+        }
+        self.devices[at].collect();
+        self.hear(at);
+    }
+
+    fn take_notes(&mut self) {
+        let notes = std::mem::take(&mut self.users().ledger.noted);
+        if let Some(trace) = &mut self.trace {
+            trace.extend(notes);
+        }
+    }
+
+    pub fn feed(&mut self, at: usize, input: Input) {
+        if self.trace.is_some() {
+            let text = format!("{input:?}");
+            self.note(|| format!("  {at} hears {}", text.chars().take(400).collect::<String>()), &[]);
+        }
+        let events = self.devices[at].events.len();
+        let sent = self.devices[at].feed(input, &mut self.random);
+        for (peer, message) in sent {
+            let to = self.devices[at].agent.as_ref().and_then(|agent| {
+                agent.connected.iter().copied().find(|number| self.devices[*number].id == peer)
+            });
+            if let Some(to) = to {
+                let is_comparing = matches!(message, p2psync::core::message::Message::Digest(_));
+                self.telling_frames += u64::from(!is_comparing);
+                if self.trace.is_some() {
+                    let text = format!("{message:?}");
+                    self.note(|| format!("  {at} tells {to} {}", text.chars().take(300).collect::<String>()), &[]);
+                }
+                self.network.send(at, to, &folder_id(), message);
+            }
+        }
+        if self.trace.is_some() {
+            for event in self.devices[at].events[events..].to_vec() {
+                self.note(|| format!("  {at} says {event:?}"), &[]);
+            }
+        }
+        self.devices[at].check_bounds();
+    }
+
+    fn deliver(&mut self, from: usize, to: usize) {
+        let peer = self.devices[from].id;
+        match self.network.deliver(from, to) {
+            Some(Arrival::Message(message)) => self.feed(to, Input::Message(peer, message)),
+            Some(Arrival::Closed) => {
+                if let Some(agent) = &mut self.devices[to].agent {
+                    agent.connected.retain(|number| *number != from);
+                    self.feed(to, Input::Lost(peer));
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// What happened on a disk becomes what its kernel will tell.
+    pub fn hear(&mut self, at: usize) {
+        let events = self.devices[at].disk.lock().take_events();
+        for event in events {
+            let Some(below) = event.path.strip_prefix(FOLDER.as_bytes()) else { continue };
+            let Some(below) = below.strip_prefix(b"/") else { continue };
+            if below.starts_with(OWN.as_bytes()) || self.devices[at].agent.is_none() {
+                continue;
+            }
+            let Ok(path) = RelPath::parse(below) else { continue };
+            if self.devices[at].loses_events && self.random.chance(60) {
+                continue;
+            }
+            let hint = || WatchEvent::Hint { path: path.clone(), closed: event.closed };
+            if self.random.chance(3) {
+                self.devices[at].watch_events.push_back(hint());
+            }
+            let place = self.devices[at].watch_events.len();
+            let place = if self.random.chance(10) { self.random.below(place + 1) } else { place };
+            self.devices[at].watch_events.insert(place, hint());
+        }
+    }
+
+    fn watch(&mut self, at: usize) {
+        // The kernel tells of several things at once.
+        for _ in 0..=self.random.below(4) {
+            let event = self.devices[at].watch_events.pop_front();
+            if let (Some(event), Some(agent)) = (event, &self.devices[at].agent) {
+                agent.stepper.heard(event);
+            }
+        }
+    }
+
+    fn fetch(&mut self, at: usize) {
+        let Some(agent) = &mut self.devices[at].agent else { return };
+        let pick = self.random.below(agent.fetches.len());
+        let Some(order) = agent.fetches.remove(pick) else { return };
+        let connected = agent.connected.clone();
+        let here = agent.stepper.find(agent.folder.index(), order.content);
+        let bytes = here.or_else(|| {
+            let sources = order.sources.iter().filter_map(|id| connected.iter().find(|n| self.devices[**n].id == *id));
+            let mut open = sources.filter(|n| self.network.is_open(**n, at));
+            open.find_map(|n| self.devices[*n].serve(order.content, &order.path))
+        });
+        let staged = self.devices[at].fetched(&order, bytes);
+        self.take_notes();
+        if let Some(agent) = &mut self.devices[at].agent {
+            agent.inputs.push_back(Input::Fetched(vec![(order.work, staged)]));
+        }
+    }
+
+    // Connections.
+
+    fn may_connect(&self, a: usize, b: usize) -> bool {
+        let is_parted = self.partition.as_ref().is_some_and(|side| side.contains(&a) != side.contains(&b));
+        let knows = |at: usize, peer: usize| {
+            let agent = self.devices[at].agent.as_ref();
+            agent.is_some_and(|agent| !agent.connected.contains(&peer))
+        };
+        a != b
+            && !is_parted
+            && self.devices[a].id != self.devices[b].id
+            && knows(a, b)
+            && knows(b, a)
+            && self.network.can_connect(a, b)
+    }
+
+    fn connect_some(&mut self) {
+        let count = self.devices.len();
+        let (a, b) = (self.random.below(count), self.random.below(count));
+        self.connect(a.min(b), a.max(b));
+    }
+
+    pub fn connect(&mut self, a: usize, b: usize) {
+        if !self.may_connect(a, b) {
+            return;
+        }
+        self.note(|| format!("{a} and {b} connect"), &[a as u64, b as u64]);
+        self.network.connect(a, b);
+        for (at, peer) in [(a, b), (b, a)] {
+            if let Some(agent) = &mut self.devices[at].agent {
+                agent.connected.push(peer);
+            }
+        }
+        let (first, second): (DeviceId, DeviceId) = (self.devices[a].id, self.devices[b].id);
+        self.feed(a, Input::Connected(second));
+        self.feed(b, Input::Connected(first));
+    }
+
+    pub fn connect_all(&mut self) {
+        self.partition = None;
+        self.is_connecting = true;
+        for a in 0..self.devices.len() {
+            for b in a + 1..self.devices.len() {
+                self.connect(a, b);
+            }
+        }
+    }
+
+    pub fn disconnect(&mut self, a: usize, b: usize) {
+        self.network.cut(a, b, &mut self.random);
+    }
+
+    pub fn disconnect_all_of(&mut self, at: usize) {
+        (0..self.devices.len()).filter(|b| *b != at).collect::<Vec<_>>().into_iter().for_each(|b| self.disconnect(at, b));
+    }
+
+    // Events of a plan.
+
+    pub fn event(&mut self, at: usize, event: Event, random: &mut Random) {
+        self.note(|| format!("== {event:?} at {at}"), &[at as u64]);
+        match event {
+            Event::User(act) => self.user_event(at, act, random),
+            Event::Kill => {
+                self.kill(at);
+                self.start(at);
+            }
+            Event::KillAtWork => self.pending_cut[at] = Some(CutOff::Kill),
+            Event::PowerCutAtWork => self.pending_cut[at] = Some(CutOff::PowerCut),
+            Event::PowerCut => {
+                self.power_cut(at);
+                self.start(at);
+            }
+            Event::CleanRestart => {
+                self.stop(at);
+                self.start(at);
+            }
+            Event::Stop => self.stop(at),
+            Event::Start => self.start(at),
+            Event::Disconnect => self.disconnect_all_of(at),
+            Event::CutInPieces => {
+                self.is_connecting = false;
+                (0..self.devices.len()).for_each(|at| self.disconnect_all_of(at));
+            }
+            Event::ConnectAll => self.connect_all(),
+            Event::Partition => self.part(random),
+            Event::IndexLost => {
+                self.kill(at);
+                self.devices[at].index = None;
+                self.start(at);
+            }
+            Event::IndexSaved => {
+                let saved = self.devices[at].agent.as_ref().map(|agent| agent.folder.index().copy().expect("memory"));
+                self.devices[at].saved = saved;
+            }
+            Event::IndexRestored => self.restore_index(at),
+            Event::ClockForward => self.skew_ns[at] += (random.below(90) as i64) * DAY_MS as i64 * MS_NS,
+            Event::ClockBack => self.skew_ns[at] -= (random.below(90) as i64) * DAY_MS as i64 * MS_NS,
+            Event::AYear => self.pass(400 * DAY_MS, 0),
+            Event::DiskFull => self.devices[at].disk.lock().set_capacity_bytes(random.below(40) as u64 * 4096),
+            Event::DiskFree => self.devices[at].disk.lock().set_capacity_bytes(1 << 40),
+            Event::IoErrors => self.io_errors(at, random),
+            Event::IoFine => self.end_io_errors(at),
+            Event::EventsLost => self.devices[at].loses_events = true,
+            Event::EventsFine => self.devices[at].loses_events = false,
+            Event::Unmount => {
+                let kind = if random.chance(50) { Unmounted::Gone } else { Unmounted::Empty };
+                self.devices[at].disk.lock().set_unmounted(Some(kind));
+                self.request_scan(at);
+            }
+            Event::Mount => self.devices[at].disk.lock().set_unmounted(None),
+            Event::ReadOnly => self.devices[at].disk.lock().set_read_only(true),
+            Event::Writable => self.devices[at].disk.lock().set_read_only(false),
+            Event::Replaced => self.replace(at),
+            Event::FullScan => self.request_scan(at),
+            Event::Confirm => self.feed_if_running(at, Input::Confirm),
+            Event::Reject => self.feed_if_running(at, Input::Reject),
+            Event::Nothing => {}
+        }
+        self.set_clock(at);
+    }
+
+    fn user_event(&mut self, at: usize, act: Act, random: &mut Random) {
+        let at = match self.plan.mode {
+            Mode::OneUser => 0,
+            Mode::Walking => self.walk_to(at),
+            Mode::Crowd => at,
+        };
+        self.act(at, act, random);
+        if self.plan.mode != Mode::Crowd {
+            self.left = Some((at, self.tree(at)));
+        }
+    }
+
+    pub fn feed_if_running(&mut self, at: usize, input: Input) {
+        if self.devices[at].agent.is_some() {
+            self.feed(at, input);
+        }
+    }
+
+    pub fn request_scan(&mut self, at: usize) {
+        if let Some(agent) = &self.devices[at].agent {
+            agent.stepper.request_scan();
+        }
+    }
+
+    fn part(&mut self, random: &mut Random) {
+        let side: BTreeSet<usize> = (0..self.devices.len()).filter(|_| random.chance(50)).collect();
+        for a in 0..self.devices.len() {
+            for b in a + 1..self.devices.len() {
+                if side.contains(&a) != side.contains(&b) {
+                    self.disconnect(a, b);
+                }
+            }
+        }
+        self.partition = Some(side);
+    }
+
+    fn restore_index(&mut self, at: usize) {
+        if let Some(saved) = self.devices[at].saved.take() {
+            self.kill(at);
+            self.devices[at].index = Some(saved);
+            self.start(at);
+        }
+    }
+
+    fn io_errors(&mut self, at: usize, random: &mut Random) {
+        const CALLS: [Call; 12] = [
+            Call::Read,
+            Call::Write,
+            Call::Fsync,
+            Call::SyncFileSystem,
+            Call::Exchange,
+            Call::RenameNoreplace,
+            Call::Stat,
+            Call::Names,
+            Call::OpenDir,
+            Call::OpenOwn,
+            Call::Unlink,
+            Call::Mkdir,
+        ];
+        let (call, fault) = (*random.pick(&CALLS), if random.chance(50) { Fault::Once } else { Fault::Percent(30) });
+        let mut dice = Random(random.next());
+        let mut disk = self.devices[at].disk.lock();
+        disk.set_fault_dice(Box::new(move |n| dice.below(n)));
+        disk.set_fault(call, Some(fault));
+    }
+
+    pub fn end_io_errors(&mut self, at: usize) {
+        self.devices[at].disk.lock().clear_faults();
+    }
+
+    /// The device is thrown away; a new one with an empty disk takes its place.
+    fn replace(&mut self, at: usize) {
+        self.kill(at);
+        let lost = self.contents(at);
+        let kept: BTreeSet<Vec<u8>> = (0..self.devices.len()).filter(|b| *b != at).flat_map(|b| self.contents(b)).collect();
+        let mut users = self.users();
+        lost.iter().filter(|bytes| !kept.contains(*bytes)).for_each(|bytes| users.ledger.excuse(bytes));
+        users.open.retain(|file| file.device != at);
+        drop(users);
+        let old = self.devices[at].id;
+        let mut fresh = Device::new(at, SimDisk::new(Options { tick_ns: TICK_NS, block_bytes: BLOCK_BYTES, ..Options::default() }), self.now_ns, self.random.next());
+        fresh.id = DeviceId([old.0[0] + 40; 32]);
+        self.devices[at] = fresh;
+        self.skew_ns[at] = 0;
+        self.set_clock(at);
+        self.devices[at].disk.lock().user_mkdir(FOLDER).expect("an empty disk");
+        self.install_hook(at);
+        for other in (0..self.devices.len()).filter(|b| *b != at) {
+            let settings = self.settings(other);
+            self.feed_if_running(other, Input::Settings(settings));
+        }
+        self.start(at);
+    }
+
+    /// All contents on a disk, in the tree and in history.
+    pub fn contents(&self, at: usize) -> BTreeSet<Vec<u8>> {
+        let items = self.devices[at].disk.lock().items(FOLDER);
+        let is_kept = |path: &[u8]| !path.starts_with(OWN.as_bytes()) || path.starts_with(HISTORY);
+        let of_users = items.into_iter().filter(|(path, item)| is_kept(path) && item.is_file_or_link());
+        of_users.map(|(_, item)| item.bytes).filter(|bytes| !bytes.is_empty()).collect()
+    }
+}
+
+const HISTORY: &[u8] = b".p2psync/history";
+
+/// One thing that can happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    Deliver(usize, usize),
+    Watch(usize),
+    Input(usize),
+    Fetch(usize),
+    Apply(usize),
+    Restore(usize),
+    Scan(usize),
+    Due(usize),
+    Tick(usize),
+}
+
+impl Step {
+    fn device(self) -> usize {
+        match self {
+            Step::Deliver(_, at)
+            | Step::Watch(at)
+            | Step::Input(at)
+            | Step::Fetch(at)
+            | Step::Apply(at)
+            | Step::Restore(at)
+            | Step::Scan(at)
+            | Step::Due(at)
+            | Step::Tick(at) => at,
+        }
+    }
+
+    fn number(self) -> u64 {
+        match self {
+            Step::Deliver(from, _) => 100 + from as u64,
+            Step::Watch(_) => 1,
+            Step::Input(_) => 2,
+            Step::Fetch(_) => 3,
+            Step::Apply(_) => 4,
+            Step::Restore(_) => 5,
+            Step::Scan(_) => 6,
+            Step::Due(_) => 7,
+            Step::Tick(_) => 8,
+        }
+    }
+}
