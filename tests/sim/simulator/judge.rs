@@ -120,6 +120,7 @@ impl World {
     /// Ends all trouble.
     pub fn heal(&mut self) {
         self.note(|| "== all trouble ends".into(), &[]);
+        self.end_meddling();
         for at in 0..self.devices.len() {
             let mut disk = self.devices[at].disk.lock();
             disk.clear_faults();

@@ -1,7 +1,7 @@
 //! Devices, time, and one step after the other.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use p2psync::core::guard::GuardLimits;
@@ -61,6 +61,8 @@ pub struct World {
     /// Where nothing is concurrent: what a user has left, and where.
     pub left: Option<(usize, Tree)>,
     pending_cut: Vec<Option<CutOff>>,
+    /// Of a hundred calls of an agent, before how many a user acts.
+    meddling: Arc<AtomicUsize>,
     /// In how many calls the agent of a device is cut off; the largest number: not at all.
     cut_in: Vec<Arc<AtomicU64>>,
     pub steps: u64,
@@ -105,6 +107,7 @@ impl World {
             is_connecting: true,
             left: None,
             pending_cut: vec![None; plan.devices],
+            meddling: Arc::new(AtomicUsize::new(plan.meddling)),
             cut_in: (0..plan.devices).map(|_| Arc::new(AtomicU64::new(u64::MAX))).collect(),
             steps: 0,
             telling_frames: 0,
@@ -187,7 +190,7 @@ impl World {
     fn install_hook(&mut self, at: usize) {
         let users = Arc::clone(&self.users);
         let mut random = Random(self.random.next());
-        let (meddling, is_traced) = (self.plan.meddling, self.trace.is_some());
+        let (meddling, is_traced) = (Arc::clone(&self.meddling), self.trace.is_some());
         let cut_in = Arc::clone(&self.cut_in[at]);
         let hook: Hook = Box::new(move |disk: &mut Inner, _op| {
             let left = cut_in.load(Ordering::Relaxed);
@@ -197,7 +200,7 @@ impl World {
                     return disk.cut_agent_off();
                 }
             }
-            if !random.chance(meddling) {
+            if !random.chance(meddling.load(Ordering::Relaxed)) {
                 return;
             }
             let act = super::plan::any_meddling(&mut random);
@@ -209,6 +212,12 @@ impl World {
             User { device: at, disk, ledger, random: &mut random, open }.act(act);
         });
         self.devices[at].disk.lock().set_hook(Some(hook));
+    }
+
+    /// Users leave the agents alone from now on.
+    pub fn end_meddling(&mut self) {
+        self.meddling.store(0, Ordering::Relaxed);
+        self.pending_cut.fill(None);
     }
 
     // Users.

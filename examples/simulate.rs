@@ -1,0 +1,152 @@
+//! Runs the simulator over many seeds: `cargo run --release --example simulate -- --seeds 10000`.
+//!
+//! Every failure is told with its seed; with `--explain` it is also cut short, which takes a while.
+
+#[path = "../tests/sim/simulator/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the tests use more of it")]
+mod simulator;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use p2psync::sabotage::Bug;
+use simulator::plan::Plan;
+use simulator::run;
+
+/// How often progress is told.
+const TELL_EVERY: Duration = Duration::from_secs(20);
+
+/// Tries the promises out over many seeds.
+#[derive(Parser)]
+struct Arguments {
+    /// The first seed
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// How many seeds
+    #[arg(long, default_value_t = 1000)]
+    seeds: u64,
+    /// How many at a time
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// A deliberate mistake by its name: says how many seeds it takes to catch it
+    #[arg(long)]
+    bug: Option<String>,
+    /// Try all deliberate mistakes, each with as many seeds at most
+    #[arg(long)]
+    all_bugs: bool,
+    /// Cut failing runs short
+    #[arg(long)]
+    explain: bool,
+    /// Stop after so many failures
+    #[arg(long, default_value_t = 20)]
+    failures: usize,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // Failures are told by the report; a panic in a run is one of them.
+    std::panic::set_hook(Box::new(|_| {}));
+    if arguments.all_bugs {
+        return all_bugs(&arguments);
+    }
+    let bug = match &arguments.bug {
+        None => None,
+        Some(name) => match Bug::ALL.iter().find(|bug| format!("{bug:?}") == *name) {
+            Some(bug) => Some(*bug),
+            None => {
+                eprintln!("there is no such mistake; there are: {:?}", Bug::ALL);
+                return ExitCode::FAILURE;
+            }
+        },
+    };
+    let failures = simulate(&arguments, bug);
+    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[derive(Default)]
+struct Sums {
+    steps: u64,
+    frames: u64,
+    versions: u64,
+    slowest: (Duration, u64),
+    failures: BTreeMap<u64, String>,
+}
+
+/// Runs the seeds on several threads. Returns how many failed.
+fn simulate(arguments: &Arguments, bug: Option<Bug>) -> usize {
+    let next = AtomicU64::new(arguments.first);
+    let (end, begun) = (arguments.first + arguments.seeds, Instant::now());
+    let sums = Mutex::new(Sums::default());
+    let told = Mutex::new(Instant::now());
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.threads.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end || sums.lock().expect("no panic").failures.len() >= arguments.failures {
+                        return;
+                    }
+                    one(arguments, bug, seed, &sums);
+                    let mut told = told.lock().expect("no panic");
+                    if told.elapsed() > TELL_EVERY {
+                        *told = Instant::now();
+                        println!("{} of {} seeds after {:.0?}", seed - arguments.first, arguments.seeds, begun.elapsed());
+                    }
+                }
+            });
+        }
+    });
+    let sums = sums.into_inner().expect("no panic");
+    let count = next.load(Ordering::Relaxed).min(end) - arguments.first;
+    println!(
+        "{count} runs in {:.1?}: {} steps, {} frames, {} versions; slowest seed {} with {:.1?}; {} failures",
+        begun.elapsed(),
+        sums.steps,
+        sums.frames,
+        sums.versions,
+        sums.slowest.1,
+        sums.slowest.0,
+        sums.failures.len()
+    );
+    sums.failures.len()
+}
+
+fn one(arguments: &Arguments, bug: Option<Bug>, seed: u64, sums: &Mutex<Sums>) {
+    let begun = Instant::now();
+    let result = match arguments.explain {
+        true => run::check_seed(seed, bug),
+        false => run::run(&Plan { bug, ..Plan::of(seed) }),
+    };
+    let mut sums = sums.lock().expect("no panic");
+    sums.slowest = sums.slowest.max((begun.elapsed(), seed));
+    match result {
+        Ok(report) => {
+            sums.steps += report.steps;
+            sums.frames += report.frames;
+            sums.versions += report.versions as u64;
+        }
+        Err(why) => {
+            println!("seed {seed}: {why}");
+            sums.failures.insert(seed, why);
+        }
+    }
+}
+
+/// For each mistake, how many seeds it takes until it is caught.
+fn all_bugs(arguments: &Arguments) -> ExitCode {
+    let mut is_all = true;
+    for bug in Bug::ALL {
+        match run::first_failure(arguments.first, arguments.seeds, Some(*bug)) {
+            Some(seed) => println!("{bug:?}: caught after {} seeds", seed - arguments.first + 1),
+            None => {
+                println!("{bug:?}: not caught in {} seeds", arguments.seeds);
+                is_all = false;
+            }
+        }
+    }
+    if is_all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
