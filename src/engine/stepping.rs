@@ -516,4 +516,28 @@ mod tests {
         pair.settle();
         assert_eq!(pair.0[1].tree()["b"], b"");
     }
+
+    #[test]
+    fn rules_hold_and_crashes_are_put_right_where_the_folder_comes_only_after_the_start() {
+        let mut pair = Pair::new();
+        pair.0[0].write(".p2pignore", b"*.tmp");
+        pair.0[0].write("a", b"a");
+        pair.settle();
+        let (here, away) = (pair.0[0].at(""), pair.0[0].dir.path().join("away"));
+        // An edit that an apply took out of its place when it was cut off.
+        let slot = crate::fs::history::slot_name(&path("a"), None, 1, 0);
+        std::fs::write(here.join(".p2psync/history").join(slot.to_string()), b"edit").unwrap();
+        std::fs::write(here.join("x.tmp"), b"x").unwrap();
+        std::fs::rename(&here, &away).unwrap();
+        pair.0[0].crash("boot");
+        pair.0[0].step();
+        std::fs::rename(&away, &here).unwrap();
+        pair.connect();
+        pair.0[0].agent.as_ref().unwrap().0.request_scan();
+        pair.settle();
+        assert_eq!(pair.0[0].record("x.tmp"), None);
+        let tree = pair.0[1].tree();
+        assert!(tree.iter().any(|(name, bytes)| original_of(&path(name)) == Some(path("a")) && bytes == b"edit"));
+        assert_eq!((tree.len(), &tree["a"]), (3, &b"a".to_vec()));
+    }
 }

@@ -161,11 +161,7 @@ impl FullScans {
         });
         match opened {
             Ok(root) => {
-                if handle.rules_stale.load(Ordering::Relaxed)
-                    && let Some(rules) = rules::reload(handle)
-                {
-                    handle.send(Input::Rules(Box::new(rules)));
-                }
+                rules::catch_up(handle);
                 if self.is_there.replace(true) != Some(true) {
                     handle.send(Input::Halted(None));
                 }

@@ -46,6 +46,7 @@ pub(super) fn look_at_all(shared: &Shared, reader: &Reader, looks: &[Look]) -> R
     let root = shared.root.open()?;
     // A changed rule covers what was made right after it.
     if looks.iter().any(|look| look.path.as_bytes() == IGNORE_FILE.as_bytes()) {
+        rules::catch_up(shared);
         rules::reload(shared);
     }
     let is_lost = AtomicBool::new(false);
