@@ -7,6 +7,7 @@ use std::{io, thread};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::apply::Command;
 use super::desk::{Desk, Errands};
 use super::fetch::Fetcher;
 use super::restore;
@@ -36,7 +37,7 @@ pub struct Driver {
 /// Where the folder's outputs go to.
 pub struct Channels {
     pub handle: FolderHandle,
-    pub actions: Sender<(WorkId, Action)>,
+    pub applier: Sender<Command>,
     pub fetcher: Fetcher,
     pub runtime: Handle,
 }
@@ -89,7 +90,7 @@ impl Driver {
 impl Errands for Channels {
     fn apply(&mut self, work: WorkId, action: Action) {
         // The applier only ends when this side has gone.
-        let _ = self.actions.send((work, action));
+        let _ = self.applier.send(Command::Apply(work, action));
     }
 
     /// Beside the loop: the version may be large.
