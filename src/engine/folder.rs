@@ -53,20 +53,26 @@ impl Driver {
     ///
     /// Where the index fails; the folder has to be started anew then.
     pub fn run(mut self) -> Result<(), IndexError> {
-        while let Some(input) = self.next_input()? {
-            let now = self.channels.handle.clock.now();
-            self.desk.take(&mut self.folder, input, now, &mut self.channels)?;
+        while let Some(event) = self.next_event()? {
+            match event {
+                Event::Input(input) => {
+                    let now = self.channels.handle.clock.now();
+                    self.desk.take(&mut self.folder, input, now, &mut self.channels)?;
+                }
+                Event::Note(key, value) => self.folder.set_note(key, Some(&value))?,
+                Event::Stop => break,
+            }
         }
         self.folder.close()
     }
 
-    fn next_input(&mut self) -> Result<Option<Input>, IndexError> {
+    fn next_event(&mut self) -> Result<Option<Event>, IndexError> {
         let now = self.channels.handle.clock.now();
         let due = self.folder.next_tick_ms(now)?;
         // Whoever sends without a pause must not keep deletions and retries from their turn.
         if due.is_some_and(|at| now.mono_ms > at.max(self.ticked_ms).saturating_add(TICK_LATE_MAX_MS)) {
             self.ticked_ms = now.mono_ms;
-            return Ok(Some(Input::Tick));
+            return Ok(Some(Event::Input(Input::Tick)));
         }
         let wait = due.map(|at| Duration::from_millis(at.saturating_sub(now.mono_ms)));
         let inputs = &mut self.inputs;
@@ -79,10 +85,9 @@ impl Driver {
         Ok(match event {
             None => {
                 self.ticked_ms = now.mono_ms;
-                Some(Input::Tick)
+                Some(Event::Input(Input::Tick))
             }
-            Some(Some(Event::Input(input))) => Some(input),
-            Some(Some(Event::Stop) | None) => None,
+            Some(event) => event,
         })
     }
 }

@@ -85,7 +85,7 @@ impl Running {
         let channels = Channels { handle: handle.clone(), applier: applier.clone(), fetcher: fetches, runtime };
         let main = folder::spawn(Driver::new(machine, desk, inputs, channels), order.orders)?;
         others.push(apply::spawn(handle.clone(), commands));
-        others.push(retention::spawn(handle.clone(), order.history_days)?);
+        others.push(retention::spawn(handle.clone(), fetcher.clone(), order.history_days)?);
         others.extend(scan::spawn(handle.clone(), order.rescan));
         Ok(Self { handle, applier, fetcher, server: order.server, main, others })
     }

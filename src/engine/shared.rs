@@ -24,6 +24,8 @@ pub const INPUTS_QUEUED_MAX: usize = 256;
 /// What the folder's thread is told.
 pub enum Event {
     Input(Input),
+    /// Something for the index to remember, by its key.
+    Note(&'static str, String),
     Stop,
 }
 
