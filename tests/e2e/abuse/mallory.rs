@@ -10,7 +10,7 @@ use bytes::Bytes;
 use p2psync::core::content::{ChunkList, Content};
 use p2psync::core::entry::{Entry, Kind};
 use p2psync::core::id::{DeviceId, EpochId, FolderId, RunId};
-use p2psync::core::message::{Announced, Batch, Cursor, Hello, Message};
+use p2psync::core::message::{Ack, Announced, Batch, Cursor, Hello, Message};
 use p2psync::core::path::RelPath;
 use p2psync::core::version::VersionVector;
 use p2psync::net::codec::encode;
@@ -240,6 +240,11 @@ impl Link {
 }
 
 impl Seen {
+    /// What the victim says of a path in the folder that all agents share.
+    pub fn entry(&self, path: &str) -> Option<&Announced> {
+        self.entries.get(&(folder(FOLDER), RelPath::parse(path.as_bytes()).ok()?))
+    }
+
     fn take(&mut self, frame: Frame, answers: &mpsc::UnboundedSender<Vec<u8>>) {
         let answer = match frame {
             Frame::Hello(hello) => {
@@ -254,7 +259,9 @@ impl Seen {
                 for entry in batch.entries {
                     self.entries.insert((id.clone(), entry.entry.path.clone()), entry);
                 }
-                None
+                let (epoch, received) = (batch.epoch, batch.upto);
+                let ack = Ack { epoch, received, applied: received, exceptions: Vec::new() };
+                Some(Frame::Folder(id, Message::Ack(ack)))
             }
             Frame::Request(request) => {
                 self.requests += request.items.len();
