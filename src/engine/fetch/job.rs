@@ -106,6 +106,14 @@ impl Job {
         self.sources.iter_mut().filter(|s| s.peer == peer).for_each(|s| s.poor = true);
     }
 
+    /// The peer without which there is no source.
+    pub fn only_source(&self) -> Option<DeviceId> {
+        match self.sources.as_slice() {
+            [source] => Some(source.peer),
+            _ => None,
+        }
+    }
+
     pub fn is_small(&self) -> bool {
         self.content.depth == 0
     }

@@ -177,6 +177,12 @@ impl Wants {
         self.requeue(content);
     }
 
+    /// True where another peer than this one may have it and can be asked.
+    pub fn has_other(&self, content: Content, peer: DeviceId, can_ask: impl Fn(DeviceId) -> bool) -> bool {
+        let is_other = |s: &Source, want: &Want| s.peer != peer && !want.failed.contains(&s.peer) && can_ask(s.peer);
+        self.wants.get(&content).is_some_and(|want| want.sources.iter().any(|s| is_other(s, want)))
+    }
+
     /// The link on which something was asked for is gone.
     pub fn requeue(&mut self, content: Content) {
         self.release(content);
@@ -349,5 +355,15 @@ mod tests {
         let hopeless: Vec<_> = hopeless.into_iter().map(|h| (h.jobs, h.liar)).collect();
         assert_eq!((asked.len(), hopeless), (0, vec![(vec![7], Some(B))]));
         assert!(wants.is_empty());
+    }
+
+    #[test]
+    fn another_source_is_one_that_has_not_failed_and_can_be_asked() {
+        let mut wants = Wants::default();
+        let content = chunk(1, 10);
+        want(&mut wants, content, 1, &sources(&[A, B]));
+        assert!(wants.has_other(content, A, |_| true) && !wants.has_other(content, A, |peer| peer == A));
+        wants.refused(content, B, false);
+        assert!(!wants.has_other(content, A, |_| true) && !wants.has_other(chunk(2, 10), A, |_| true));
     }
 }
