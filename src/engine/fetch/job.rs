@@ -106,12 +106,9 @@ impl Job {
         self.sources.iter_mut().filter(|s| s.peer == peer).for_each(|s| s.poor = true);
     }
 
-    /// The peer without which there is no source.
-    pub fn only_source(&self) -> Option<DeviceId> {
-        match self.sources.as_slice() {
-            [source] => Some(source.peer),
-            _ => None,
-        }
+    /// Who is the first to be asked.
+    pub fn best_source(&self) -> Option<DeviceId> {
+        self.sources.first().map(|source| source.peer)
     }
 
     pub fn is_small(&self) -> bool {

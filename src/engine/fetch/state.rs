@@ -22,7 +22,7 @@ use crate::sync::{FetchError, FetchOrder, Input, Staged, WORKS_MAX};
 
 /// Contents with lists that are filled at once: each takes memory for its lists and a file handle.
 const LARGE_JOBS_MAX: usize = 8;
-/// Most of them that one and the same peer is the only source of: one that never answers leaves room for the others.
+/// Most of them that are to come from the same peer: one that never answers leaves room for the others.
 const LARGE_JOBS_PER_PEER_MAX: usize = 6;
 /// Contents of one chunk that are fetched at once: as many as can be ordered.
 const SMALL_JOBS_MAX: usize = 2 * WORKS_MAX;
@@ -114,6 +114,8 @@ impl Fetching {
         let order = Order { work, path, copy: self.copies.take(work, content) };
         if let Some(job) = self.by_content.get(&content).and_then(|id| self.jobs.get_mut(id)) {
             job.join(order, &sources);
+            // Who lacked it before may have it by now.
+            self.wants.renew(job.id, &sources);
             return;
         }
         let id = self.next_job;
@@ -320,7 +322,7 @@ impl Fetching {
 struct JobRooms {
     small: usize,
     large: usize,
-    /// Of the large ones, those that only this peer is a source of.
+    /// Of the large ones, those of which this peer is the best source.
     large_from: BTreeMap<DeviceId, usize>,
 }
 
@@ -329,7 +331,7 @@ impl JobRooms {
         if job.is_small() {
             return self.small < SMALL_JOBS_MAX;
         }
-        let of_source = job.only_source().and_then(|peer| self.large_from.get(&peer)).copied().unwrap_or_default();
+        let of_source = job.best_source().and_then(|peer| self.large_from.get(&peer)).copied().unwrap_or_default();
         self.large < LARGE_JOBS_MAX && of_source < LARGE_JOBS_PER_PEER_MAX
     }
 
@@ -339,7 +341,7 @@ impl JobRooms {
             return;
         }
         self.large += 1;
-        if let Some(peer) = job.only_source() {
+        if let Some(peer) = job.best_source() {
             *self.large_from.entry(peer).or_default() += 1;
         }
     }
@@ -375,7 +377,8 @@ mod tests {
             assert!(rooms.fits(&job(id, 1, &[1])));
             rooms.take(&job(id, 1, &[1]));
         }
-        assert!(!rooms.fits(&job(100, 1, &[1])) && rooms.fits(&job(100, 1, &[1, 2])) && rooms.fits(&job(100, 0, &[1])));
+        assert!(!rooms.fits(&job(100, 1, &[1, 2])) && rooms.fits(&job(100, 1, &[2, 1])));
+        assert!(rooms.fits(&job(100, 0, &[1])));
         for id in LARGE_JOBS_PER_PEER_MAX as u64..LARGE_JOBS_MAX as u64 {
             assert!(rooms.fits(&job(id, 1, &[2])));
             rooms.take(&job(id, 1, &[2]));

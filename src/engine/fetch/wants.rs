@@ -39,6 +39,16 @@ struct Want {
     state: State,
 }
 
+impl Want {
+    fn add_sources(&mut self, sources: &[Source]) {
+        for source in sources {
+            if !self.sources.iter().any(|s| s.peer == source.peer) {
+                self.sources.push(*source);
+            }
+        }
+    }
+}
+
 enum State {
     Queued,
     Asked(DeviceId),
@@ -84,10 +94,16 @@ impl Wants {
             }
         });
         want.targets.push(target);
-        for source in sources {
-            if !want.sources.iter().any(|s| s.peer == source.peer) {
-                want.sources.push(*source);
-            }
+        want.add_sources(sources);
+    }
+
+    /// These devices may have what a job wants, though they lacked it or were not known before.
+    pub fn renew(&mut self, job: JobId, peers: &[DeviceId]) {
+        let is_its = |want: &&mut Want| want.targets.iter().any(|target| target.job() == job);
+        for want in self.wants.values_mut().filter(is_its) {
+            want.failed.retain(|peer| want.liar == Some(*peer) || !peers.contains(peer));
+            let sources: Vec<Source> = peers.iter().map(|peer| Source { peer: *peer, poor: false }).collect();
+            want.add_sources(&sources);
         }
     }
 
@@ -363,7 +379,15 @@ mod tests {
         let content = chunk(1, 10);
         want(&mut wants, content, 1, &sources(&[A, B]));
         assert!(wants.has_other(content, A, |_| true) && !wants.has_other(content, A, |peer| peer == A));
+        wants.renew(2, &[B, DeviceId([3; 32])]);
         wants.refused(content, B, false);
         assert!(!wants.has_other(content, A, |_| true) && !wants.has_other(chunk(2, 10), A, |_| true));
+        wants.renew(1, &[DeviceId([3; 32])]);
+        assert!(wants.has_other(content, A, |peer| peer != B));
+        wants.refused(content, DeviceId([3; 32]), true);
+        wants.renew(1, &[B]);
+        assert!(wants.has_other(content, A, |peer| peer == B), "it lacked it before");
+        wants.renew(1, &[DeviceId([3; 32])]);
+        assert!(!wants.has_other(content, A, |peer| peer == DeviceId([3; 32])), "it has lied");
     }
 }
