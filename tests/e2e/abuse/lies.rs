@@ -42,8 +42,20 @@ fn no_path_leads_out_of_the_folder_or_into_the_agents_own_places() {
 
     // Paths that are none, in place of a good one of the same length: the connection ends.
     let tricks: [&[u8]; 14] = [
-        b"../x", b"a/..", b"a/./b", b"/etc", b"a//b", b"a/", b"a\0b", b"..", b".", b".p2psync/x", b"a/.P2PSYNC/x", b".p2pSync",
-        b".p2psync.", b"a/.p2psync ",
+        b"../x",
+        b"a/..",
+        b"a/./b",
+        b"/etc",
+        b"a//b",
+        b"a/",
+        b"a\0b",
+        b"..",
+        b".",
+        b".p2psync/x",
+        b"a/.P2PSYNC/x",
+        b".p2pSync",
+        b".p2psync.",
+        b"a/.p2psync ",
     ];
     for trick in tricks {
         let link = mallory.link(&victim);
@@ -60,7 +72,11 @@ fn no_path_leads_out_of_the_folder_or_into_the_agents_own_places() {
     wait_file(&victim, "e/precious", b"mine");
     let mut swap = mallory.entry("e", out());
     swap.entry.version = swap.entry.version.join(&VersionVector::new().with(mallory.epoch, COUNT_MAX - 1));
-    link.say(mallory.batch(vec![swap, mallory.file(&link, "e/precious", b"evil"), mallory.file(&link, "e/y", b"evil")]));
+    link.say(mallory.batch(vec![
+        swap,
+        mallory.file(&link, "e/precious", b"evil"),
+        mallory.file(&link, "e/y", b"evil"),
+    ]));
     // A link that is the user's own stays what it is.
     symlink(&outside, victim.at("own")).unwrap();
     link.wait("the victim announces its link", |seen| seen.entry("own").is_some());
@@ -111,9 +127,15 @@ fn contents_that_are_not_what_they_claim_never_get_a_name() {
         Content { depth: 1, size: list.content().size + 1, ..list.content() },
     ];
     confused.iter().for_each(|content| link.store(*content, &body));
-    let entries = confused.iter().zip(0..).map(|(content, i)| mallory.entry(&format!("confused{i}"), Kind::File(*content)));
+    let entries =
+        confused.iter().zip(0..).map(|(content, i)| mallory.entry(&format!("confused{i}"), Kind::File(*content)));
     link.say(mallory.batch(entries.collect()));
-    link.say(mallory.batch(vec![mallory.file(&link, "list as bytes", &body), mallory.entry("both", Kind::File(list.content()))]));
+    link.say(
+        mallory.batch(vec![
+            mallory.file(&link, "list as bytes", &body),
+            mallory.entry("both", Kind::File(list.content())),
+        ]),
+    );
     wait_file(&victim, "list as bytes", &body);
     wait_file(&victim, "both", &chunks.concat());
 
@@ -159,7 +181,8 @@ fn nothing_that_a_peer_displaces_is_lost_whatever_it_claims() {
     // Written over again and again, in the owner's name, with times and modes out of any range.
     for round in 0..40u32 {
         let entries = paths.iter().zip(0u32..).map(|(path, i)| {
-            let mut announced = mallory.over(&link, mallory.file(&link, path, format!("evil {path} {round}").as_bytes()));
+            let mut announced =
+                mallory.over(&link, mallory.file(&link, path, format!("evil {path} {round}").as_bytes()));
             announced.entry.author = owner;
             announced.entry.mtime_ns = [0, i64::MIN, i64::MAX, 1, -1, 1_700_000_000_000_000_000][i as usize];
             announced.entry.weight_ns = i64::MAX;
@@ -178,7 +201,8 @@ fn nothing_that_a_peer_displaces_is_lost_whatever_it_claims() {
     // Gone, by a claim of the victim's own count; and turned into a directory and a link.
     let last = |path: &str, kind: Kind| {
         let mut announced = mallory.over(&link, mallory.entry(path, kind));
-        announced.entry.version = announced.entry.version.join(&VersionVector::new().with(theirs.epoch, theirs.last_seq));
+        announced.entry.version =
+            announced.entry.version.join(&VersionVector::new().with(theirs.epoch, theirs.last_seq));
         announced
     };
     link.say(mallory.batch(vec![

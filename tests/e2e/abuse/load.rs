@@ -82,7 +82,8 @@ fn a_source_that_never_answers_holds_up_nobody_else() {
         link.say(mallory.batch(part.to_vec()));
     }
     let large = Content { depth: 1, size: 5_000_000, ..nobodys(9) };
-    let large = (0..20).map(|n| mallory.entry(&format!("0/{n}"), Kind::File(Content { size: large.size + n, ..large })));
+    let large =
+        (0..20).map(|n| mallory.entry(&format!("0/{n}"), Kind::File(Content { size: large.size + n, ..large })));
     link.say(mallory.batch(large.collect()));
     // What the honest peer is about to write, claimed beforehand.
     let claimed = tree::noise(4, 3000);
@@ -93,9 +94,14 @@ fn a_source_that_never_answers_holds_up_nobody_else() {
     eprintln!("took {took:?}");
     assert!(took < ARRIVAL_MAX, "{took:?}");
     honest.write("z/claimed", &claimed);
+    honest.write("z/large", tree::noise(6, 5_000_000));
     let start = std::time::Instant::now();
     crate::harness::wait_until("what was claimed arrives", || {
-        if victim.at("z/claimed").exists() { Ok(()) } else { Err(format!("after {:?}", start.elapsed())) }
+        if victim.at("z/claimed").exists() && victim.at("z/large").exists() {
+            Ok(())
+        } else {
+            Err(format!("after {:?}", start.elapsed()))
+        }
     });
     eprintln!("claimed took {:?}", start.elapsed());
     assert!(start.elapsed() < ARRIVAL_MAX, "{:?}", start.elapsed());

@@ -345,4 +345,3 @@ pub fn bytes_of(frame: &Frame) -> Vec<u8> {
 fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
-

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use p2psync::core::content::Content;
 use p2psync::core::id::{EpochId, RunId};
-use p2psync::core::message::{Ack, Batch, BUCKETS, DigestReport, Exception, Hello, Message, Reason};
+use p2psync::core::message::{Ack, BUCKETS, Batch, DigestReport, Exception, Hello, Message, Reason};
 use p2psync::core::path::RelPath;
 use p2psync::core::version::COUNT_MAX;
 use p2psync::net::frame::{Chunks, Frame, Request, WantedContent};
@@ -109,13 +109,17 @@ fn messages_that_make_no_sense_change_nothing() {
     // Answers that nobody asked for, and questions that are no questions.
     let data = Bytes::from(vec![7; 100_000]);
     for request in 0..50 {
-        link.send(&Frame::Chunks(Chunks { request, items: vec![(0, data.clone()), (0, data.clone()), (9, data.clone())] }));
+        link.send(&Frame::Chunks(Chunks {
+            request,
+            items: vec![(0, data.clone()), (0, data.clone()), (9, data.clone())],
+        }));
         link.send(&Frame::NotHere { request, items: vec![0, 0, u16::MAX] });
     }
     let content = Content::of_chunk(b"kept");
     let hints = [Some((path.clone(), 0)), Some((path, COUNT_MAX)), Some((RelPath::parse(b"x/y/z").unwrap(), 3)), None];
     for depth in 0..=3 {
-        let items = hints.iter().map(|hint| WantedContent { content: Content { depth, ..content }, hint: hint.clone() });
+        let items =
+            hints.iter().map(|hint| WantedContent { content: Content { depth, ..content }, hint: hint.clone() });
         let items: Vec<_> = items.collect();
         // The same number for all of them.
         link.request(Request { id: 5, folder: folder(FOLDER), items });
