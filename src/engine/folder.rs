@@ -9,7 +9,7 @@ use std::time::Duration;
 use std::{fs, io, thread};
 
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::clock;
 use super::control::Order;
@@ -43,6 +43,8 @@ const NOTE_BOOT: &str = "boot";
 /// What the folder's thread is told.
 pub enum Event {
     Input(Input),
+    /// What a peer said, with its share of the room that the peer's link has for what waits.
+    Message(DeviceId, Message, OwnedSemaphorePermit),
     Stop,
 }
 
@@ -156,6 +158,7 @@ impl Driver {
                 Some(Input::Tick)
             }
             Some(Some(Event::Input(input))) => Some(input),
+            Some(Some(Event::Message(peer, message, _room))) => Some(Input::Message(peer, message)),
             Some(Some(Event::Stop) | None) => None,
         })
     }
