@@ -23,11 +23,14 @@ fn wait_file(victim: &Agent, path: &str, bytes: &[u8]) {
     });
 }
 
-/// Sends a frame in which `from`, as often as it occurs, is replaced by as many other bytes.
+/// Sends a frame in which the path `from` is replaced by other bytes of the same length.
 fn send_forged(link: &Link, message: Message, from: &[u8], to: &[u8]) {
+    let length = u8::try_from(from.len()).unwrap();
     assert_eq!(from.len(), to.len());
     let mut bytes = bytes_of(&Frame::Folder(folder(FOLDER), message));
-    let at = bytes.windows(from.len()).position(|w| w == from).expect("the frame is not compressed");
+    // With the marker of binary data, so that no hash is taken for the path.
+    let marked = [&[0xc4, length], from].concat();
+    let at = bytes.windows(marked.len()).position(|w| w == marked).expect("the frame is not compressed") + 2;
     bytes[at..at + to.len()].copy_from_slice(to);
     link.send_bytes(bytes);
 }

@@ -45,7 +45,6 @@ fn assert_unharmed(victim: &Agent, honest: &Agent, attack: &str) -> Duration {
 
 fn assert_small(victim: &Agent, attack: &str) {
     let (peak, descriptors) = (peak_bytes(victim), descriptors(victim));
-    eprintln!("{attack}: peak {} MiB, {descriptors} descriptors", peak >> 20);
     assert!(peak < MEMORY_BYTES_MAX, "{attack}: {} MiB", peak >> 20);
     assert!(descriptors < DESCRIPTORS_MAX, "{attack}: {descriptors} open descriptors");
 }
