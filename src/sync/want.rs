@@ -325,3 +325,21 @@ fn prefer(best: &mut Option<(Rival, Decision)>, rival: Rival, decision: Decision
         *best = Some((rival, decision));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_fresh_is_bounded_for_each_peer_and_forgotten_with_it() {
+        let (a, b) = (DeviceId([1; 32]), DeviceId([2; 32]));
+        let mut fresh = Fresh::default();
+        let path = |n: usize| RelPath::parse(n.to_string().as_bytes()).expect("a path");
+        (0..=FRESH_PATHS_MAX).for_each(|n| fresh.add(a, path(n)));
+        fresh.add(b, path(0));
+        let count = |fresh: &Fresh, peer| fresh.paths.get(&peer).map_or(0, VecDeque::len);
+        assert_eq!((count(&fresh, a), count(&fresh, b)), (FRESH_PATHS_MAX, 1));
+        fresh.forget(&a);
+        assert_eq!((count(&fresh, a), count(&fresh, b)), (0, 1));
+    }
+}

