@@ -55,15 +55,19 @@ impl Driver {
     pub fn run(mut self) -> Result<(), IndexError> {
         while let Some(event) = self.next_event()? {
             match event {
-                Event::Input(input) => {
-                    let now = self.channels.handle.clock.now();
-                    self.desk.take(&mut self.folder, input, now, &mut self.channels)?;
-                }
+                Event::Input(input) => self.take(input)?,
+                // Its room is given back once it has been dealt with.
+                Event::Message(peer, message, _room) => self.take(Input::Message(peer, message))?,
                 Event::Note(key, value) => self.folder.set_note(key, Some(&value))?,
                 Event::Stop => break,
             }
         }
         self.folder.close()
+    }
+
+    fn take(&mut self, input: Input) -> Result<(), IndexError> {
+        let now = self.channels.handle.clock.now();
+        self.desk.take(&mut self.folder, input, now, &mut self.channels)
     }
 
     fn next_event(&mut self) -> Result<Option<Event>, IndexError> {

@@ -105,6 +105,7 @@ impl Stepper {
         while let Ok(event) = self.inbox.try_recv() {
             match event {
                 Event::Input(input) => self.held.inputs.push_back(input),
+                Event::Message(peer, message, _) => self.held.inputs.push_back(Input::Message(peer, message)),
                 Event::Note(key, value) => self.held.notes.push((key, value)),
                 Event::Stop => {}
             }

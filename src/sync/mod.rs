@@ -86,6 +86,7 @@ pub struct Folder {
     /// Works whose bytes are staged and that wait for the directory above them, by that directory.
     parked: BTreeMap<RelPath, Vec<WorkId>>,
     pass: want::Pass,
+    fresh: want::Fresh,
     /// Paths to look at again because something at them was not as expected.
     rescans: BTreeSet<RelPath>,
     halted: bool,
@@ -132,6 +133,7 @@ impl Folder {
             fetching: BTreeMap::new(),
             parked: BTreeMap::new(),
             pass: want::Pass::default(),
+            fresh: want::Fresh::default(),
             rescans: BTreeSet::new(),
             halted: false,
             suspicious: false,

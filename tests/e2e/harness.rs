@@ -263,6 +263,11 @@ impl Agent {
         })
     }
 
+    /// Process id of the running agent.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a running agent").id()
+    }
+
     pub fn restart(&mut self) {
         self.stop();
         self.start();
