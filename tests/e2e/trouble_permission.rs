@@ -67,11 +67,11 @@ fn what_is_in_a_directory_that_may_not_be_listed_is_deleted_nowhere() {
     wait_problem(&a, "d", "permission", "not allowed to");
     write_own(&a, "other", "goes on");
     wait_file(&b, "other", b"goes on");
-    // The mode comes too, so the other agent is kept out as well.
+    assert_eq!(mode(&b.at("d")) & 0o700, 0o700, "what keeps an owner out stays on the device");
     assert_eq!(tree::nodes(&b.root).unwrap().len(), paths + 1);
     assert_eq!(tree::nodes(&a.root).unwrap().len(), paths + 1);
+    fs::write(a.at("d/e/3"), "changed").unwrap();
     set_mode(&a.at("d"), 0o755);
-    write_own(&a, "d/e/3", "changed");
     wait_file(&b, "d/e/3", b"changed");
     wait_settled(&[&a, &b]);
     assert_eq!(tree::nodes(&a.root).unwrap().len(), paths + 1);
@@ -87,10 +87,6 @@ fn a_directory_that_may_not_be_written_keeps_what_it_has_and_gets_the_rest_later
     }
     wait_settled(&[&a, &b]);
     set_mode(&b.at("d"), 0o555);
-    wait_until("a has the mode too", || match mode(&a.at("d")) {
-        0o555 => Ok(()),
-        mode => Err(format!("{mode:o}")),
-    });
     write_own(&a, "d/new", "new");
     write_own(&a, "d/changed", "d/changed, the second");
     fs::remove_file(a.at("d/deleted")).unwrap();
@@ -133,5 +129,31 @@ fn without_enough_watches_changes_are_found_by_scanning_and_status_tells_the_rem
     }
     b.write("29/back", "the other way");
     wait_file(&a, "29/back", b"the other way");
+    wait_settled(&[&a, &b]);
+}
+
+#[test]
+fn a_directory_that_may_not_be_listed_from_the_start_keeps_no_other_from_being_watched() {
+    let world = World::new();
+    let test = "a_directory_that_may_not_be_listed_from_the_start_keeps_no_other_from_being_watched";
+    let (mut a, mut b) = strangers(&world);
+    a.write("closed/inner/file", "for later");
+    a.write("open/file", "the first");
+    if !give_to_nobody(test, &world, &mut a) {
+        return;
+    }
+    set_mode(&a.at("closed"), 0o000);
+    start(&mut a, &mut b);
+    wait_file(&b, "open/file", b"the first");
+    wait_problem(&a, "closed", "permission", "not allowed to");
+    // Far sooner than by the next scan.
+    write_own(&a, "open/file", "the second");
+    wait_file(&b, "open/file", b"the second");
+    write_own(&a, "open/new/file", "new");
+    wait_file(&b, "open/new/file", b"new");
+    set_mode(&a.at("closed"), 0o755);
+    wait_file(&b, "closed/inner/file", b"for later");
+    fs::write(a.at("closed/inner/file"), "changed").unwrap();
+    wait_file(&b, "closed/inner/file", b"changed");
     wait_settled(&[&a, &b]);
 }
