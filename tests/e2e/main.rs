@@ -14,6 +14,7 @@ mod tree;
 mod trouble;
 mod trouble_busy;
 mod trouble_index;
+mod trouble_lesser;
 mod trouble_mount;
 mod trouble_permission;
 mod trouble_space;

@@ -1,4 +1,4 @@
-//! Files that are written for long while they are synced, and file systems that keep less than others.
+//! Files that are written for long while they are synced.
 
 use std::fs::{self, File};
 use std::io::Write;

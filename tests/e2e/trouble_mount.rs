@@ -172,9 +172,8 @@ fn a_marker_that_goes_and_comes_back_halts_the_folder_meanwhile() {
 fn disk_over(test: &str, image: &Path, agent: &Agent) -> Option<Mount> {
     fs::File::create(image).unwrap().set_len(IMAGE_BYTES).unwrap();
     let made = run("mkfs.ext4", &["-q", "-F", image.to_str().unwrap()]);
-    let probed = made.and_then(|()| {
-        run("mount", &["-o", "loop", image.to_str().unwrap(), agent.root.to_str().unwrap()])
-    });
+    let probed =
+        made.and_then(|()| run("mount", &["-o", "loop", image.to_str().unwrap(), agent.root.to_str().unwrap()]));
     if let Err(why) = probed {
         skip(test, &format!("no disk image can be mounted here: {why}"));
         return None;

@@ -6,9 +6,7 @@ use std::path::Path;
 
 use crate::harness::{Agent, World, wait_settled, wait_until};
 use crate::tree;
-use crate::trouble::{
-    give_to_nobody, run, skip, start, strangers, wait_file, wait_gone, wait_problem, write_own,
-};
+use crate::trouble::{give_to_nobody, run, skip, start, strangers, wait_file, wait_gone, wait_problem, write_own};
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -153,6 +151,7 @@ fn a_directory_that_may_not_be_listed_from_the_start_keeps_no_other_from_being_w
     wait_file(&b, "open/new/file", b"new");
     set_mode(&a.at("closed"), 0o755);
     wait_file(&b, "closed/inner/file", b"for later");
+    wait_settled(&[&a, &b]);
     fs::write(a.at("closed/inner/file"), "changed").unwrap();
     wait_file(&b, "closed/inner/file", b"changed");
     wait_settled(&[&a, &b]);

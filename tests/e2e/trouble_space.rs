@@ -4,9 +4,7 @@ use std::fs;
 
 use crate::harness::{World, wait_settled, wait_until};
 use crate::tree;
-use crate::trouble::{
-    Mount, history, start, strangers, wait_file, wait_gone, wait_halted, wait_problem, with_mounts,
-};
+use crate::trouble::{Mount, history, start, strangers, wait_file, wait_gone, wait_halted, wait_problem, with_mounts};
 
 const MIB: usize = 1024 * 1024;
 

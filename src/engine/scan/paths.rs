@@ -1,6 +1,7 @@
 //! Looks at the paths that wait in the hints.
 
 use std::error::Error;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use crate::core::problem::Problem;
 use crate::engine::folder::{Shared, read_rules};
 use crate::engine::hints::{Job, Look};
 use crate::fs::root::OpenRoot;
+use crate::fs::walk;
 use crate::index::{Reader, Record};
 use crate::sync::Seen;
 
@@ -128,6 +130,7 @@ impl Looker<'_, '_, '_> {
             Ok(Below::Compare) => {
                 self.report.flush();
                 sweep::sweep(self.shared, self.root, self.reader, Some(&path), &mut self.queue, &mut self.report)?;
+                super::look_at_problems(self.shared, self.reader, Some(&path))?;
                 self.swept = Some(path);
                 Ok(())
             }
@@ -146,6 +149,14 @@ impl Looker<'_, '_, '_> {
             Ok(found) => found,
         };
         let is_directory = found.is_some_and(|state| state.kind == DiskKind::Directory);
+        let known = self.reader.problem(&look.path)?;
+        // That it is there is no news of one that can't be listed, and would take back that it can't.
+        if is_directory
+            && known.is_some()
+            && let Some(problem) = unlistable(self.root, &look.path)?
+        {
+            return self.failed(look, problem);
+        }
         let is_ignored = self.rules.is_ignored(&look.path, is_directory).is_some();
         if !is_directory && self.shared.hints.is_claimed_below(&look.path) {
             // What is about to be reported from below is not in the index yet, but gone as well.
@@ -158,7 +169,7 @@ impl Looker<'_, '_, '_> {
             _ => Below::Nothing,
         };
         match found.filter(|_| !is_ignored || look.requested) {
-            Some(state) => self.present(look, state, record.as_ref()),
+            Some(state) => self.present(look, state, record.as_ref().filter(|_| known.is_none())),
             None => self.absent(look, record.as_ref())?,
         }
         Ok(below)
@@ -200,6 +211,16 @@ impl Looker<'_, '_, '_> {
         }
         Ok(Below::Nothing)
     }
+}
+
+/// Why a directory can't be listed; `None` where it can.
+fn unlistable(root: &OpenRoot, path: &RelPath) -> Result<Option<Problem>, ScanError> {
+    let mut trouble = None;
+    walk::walk(root, Some(path), &mut |_, _| false, &mut |batch| {
+        trouble = batch.into_iter().find(|seen| seen.path == *path).and_then(|seen| seen.state.err());
+        ControlFlow::Break(())
+    })?;
+    Ok(trouble)
 }
 
 /// Whether what is below a path has to be compared with the index as well.
