@@ -223,6 +223,9 @@ impl Folder {
                 self.rescans.insert(entry.path.clone());
             }
         }
+        if !entry.is_live() {
+            self.note_freed(&entry.path);
+        }
         self.index.clear_problem(&entry.path)?;
         self.drop_settled_rivals(&entry.path, entry)?;
         self.index.set_todo(&entry.path, true)
