@@ -57,7 +57,7 @@ mod tests {
     use super::super::testing::{Fixture, PEERS_EPOCH, disk, path};
     use super::super::{Input, Observation, Seen};
     use super::*;
-    use crate::core::action::Outcome;
+    use crate::core::action::{Action, Outcome};
     use crate::core::disk::{DiskKind, DiskState};
     use crate::core::entry::Kind;
     use crate::core::id::RunId;
@@ -92,5 +92,22 @@ mod tests {
         let ours = fixture.folder.ours(&wanted).unwrap();
         assert_eq!((ours.mark, ours.entry.kind), (Mark::Here, Kind::Directory));
         assert!(fixture.folder.index().problem(&wanted).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_move_to_a_name_that_is_declined_still_leaves_the_old_name() {
+        let mut fixture = Fixture::new(5);
+        let ours = fixture.folder.ours(&path(3)).unwrap().entry;
+        let gone = Announced { entry: crate::core::decide::deleted(&ours, PEERS_EPOCH, 1), seq: 1, held: true };
+        let mut entry = ours.clone();
+        entry.path = RelPath::parse(b"F00003").unwrap();
+        entry.version = VersionVector::default().with(PEERS_EPOCH, 2);
+        let entries = vec![gone, Announced { entry, seq: 2, held: true }];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 2, more: false }));
+        let (work, action) = fixture.orders.pop().unwrap();
+        assert!(matches!(action, Action::Move { .. }), "{action:?}");
+        fixture.feed(Input::Applied(vec![(work, Outcome::Failed(Problem::new(ProblemKind::Name, "no such name")))]));
+        let (_, action) = fixture.orders.pop().unwrap();
+        assert!(matches!(&action, Action::Remove { path: from, .. } if *from == path(3)), "{action:?}");
     }
 }
