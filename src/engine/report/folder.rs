@@ -82,11 +82,7 @@ pub fn status(asker: Asker, folder: &Folder, seen: &mut BTreeMap<DeviceId, i64>)
         let (state, state_text) = match halted {
             Some(text) => (FolderState::Halted, text),
             None if folder.paused => (FolderState::Paused, paused_text(folder.id.as_str())),
-            None if error.is_missing() && live.is_some() => {
-                let text = "its index was removed; it is built anew with the next change, or at once by 'p2psync folder \
-                            rescan'";
-                (FolderState::Starting, text.to_owned())
-            }
+            None if error.is_missing() && live.is_some() => (FolderState::Starting, words::INDEX_GONE.to_owned()),
             None if error.is_missing() && asker.live.is_some() => (FolderState::Starting, "not scanned yet".to_owned()),
             None if error.is_missing() => {
                 (FolderState::NotRunning, "not scanned yet; 'p2psync run' starts the agent".to_owned())
