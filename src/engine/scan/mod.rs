@@ -148,7 +148,9 @@ impl FullScans {
 
     /// Starts the watch where there is none that can be relied on. Changes from then on become hints.
     fn watch(&mut self, root: &OpenRoot) {
-        if !self.is_watch_stale.swap(false, Ordering::Relaxed) && self.watch.is_some() {
+        let is_partial = self.handle.live.is_watch_partial.swap(false, Ordering::Relaxed);
+        let is_stale = self.is_watch_stale.swap(false, Ordering::Relaxed) || is_partial;
+        if !is_stale && self.watch.is_some() {
             return;
         }
         self.watch = None;

@@ -11,7 +11,7 @@ use super::{ScanError, open_reader, sweep};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::ignore::{IGNORE_FILE, Rules};
 use crate::core::path::RelPath;
-use crate::core::problem::Problem;
+use crate::core::problem::{Problem, ProblemKind};
 use crate::engine::folder::{Shared, read_rules};
 use crate::engine::hints::{Job, Look};
 use crate::fs::root::OpenRoot;
@@ -151,11 +151,15 @@ impl Looker<'_, '_, '_> {
         let is_directory = found.is_some_and(|state| state.kind == DiskKind::Directory);
         let known = self.reader.problem(&look.path)?;
         // That it is there is no news of one that can't be listed, and would take back that it can't.
-        if is_directory
-            && known.is_some()
-            && let Some(problem) = unlistable(self.root, &look.path)?
-        {
-            return self.failed(look, problem);
+        if is_directory && let Some(known) = &known {
+            if let Some(problem) = unlistable(self.root, &look.path)? {
+                return self.failed(look, problem);
+            }
+            // Trouble with what a peer wants there comes and goes without a change of who may list it.
+            let is_of_listing = known.problem.kind == ProblemKind::Permission && known.retry_ms.is_none();
+            if is_of_listing && !self.shared.live.is_watch_partial.swap(true, Ordering::Relaxed) {
+                self.shared.hints.request_full("a directory can be listed again");
+            }
         }
         let is_ignored = self.rules.is_ignored(&look.path, is_directory).is_some();
         if !is_directory && self.shared.hints.is_claimed_below(&look.path) {
