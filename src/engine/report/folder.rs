@@ -598,6 +598,8 @@ mod tests {
         for suffix in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(format!("{}{suffix}", file.display()));
         }
+        check(&world, FolderState::Starting, "its index was removed");
+        world.live.as_mut().unwrap().folders.clear();
         check(&world, FolderState::Starting, "not scanned yet");
         world.live = None;
         check(&world, FolderState::NotRunning, "not scanned yet");
