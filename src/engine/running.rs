@@ -142,7 +142,7 @@ impl Running {
         });
         match joined.await {
             Ok(Ok(Ok(()))) => None,
-            Ok(Ok(Err(error))) => Some(error.to_string()),
+            Ok(Ok(Err(error))) => Some(format!("{:#}", anyhow::Error::from(error))),
             _ => Some("a thread of the folder ended unexpectedly".into()),
         }
     }

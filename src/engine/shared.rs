@@ -98,6 +98,8 @@ pub struct Live {
     pub scanning: AtomicBool,
     /// Why changes are not noticed at once; `None` while they are.
     pub watch: Mutex<Option<String>>,
+    /// A directory can be listed now that could not be when the watch began, so nothing below it is heard.
+    pub is_watch_partial: AtomicBool,
     /// Bytes of contents taken from the wire, and from files that were already here.
     pub bytes_fetched: AtomicU64,
     pub bytes_reused: AtomicU64,
