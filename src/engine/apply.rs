@@ -34,11 +34,28 @@ const SECOND_LOOKS_MAX: usize = 10_000;
 const NAMES_MAX: i64 = 1000;
 const SECOND_NS: i64 = 1_000_000_000;
 
-/// Starts the thread. It ends when the sender of actions is dropped.
-pub fn spawn(handle: FolderHandle, actions: Receiver<(WorkId, Action)>) -> JoinHandle<()> {
-    let run = move || Applier::new(handle).run(&actions);
+/// What the thread is told.
+pub enum Command {
+    Apply(WorkId, Action),
+    /// Nothing but a look at the stop flag.
+    Wake,
+}
+
+/// Starts the thread. It ends once `stop` is set and it is woken, or when nobody can command it any more. All that it
+/// has done by then is on its way to the folder.
+pub fn spawn(handle: FolderHandle, commands: Receiver<Command>) -> JoinHandle<()> {
+    let run = move || Applier::new(handle).run(&commands);
     let spawned = std::thread::Builder::new().name("apply".into()).spawn(run);
     spawned.expect("a system that runs this program has room for its threads")
+}
+
+impl Command {
+    fn action(self) -> Option<(WorkId, Action)> {
+        match self {
+            Command::Apply(work, action) => Some((work, action)),
+            Command::Wake => None,
+        }
+    }
 }
 
 /// A file that was moved into history a moment ago.
@@ -60,16 +77,17 @@ impl Applier {
         Self { handle, displaced: VecDeque::new() }
     }
 
-    fn run(mut self, actions: &Receiver<(WorkId, Action)>) {
+    fn run(mut self, commands: &Receiver<Command>) {
         while !self.handle.stop.load(Ordering::Relaxed) {
             let next = match self.next_due() {
-                Some(due) => actions.recv_timeout(due.saturating_duration_since(self.now())),
-                None => actions.recv().map_err(RecvTimeoutError::from),
+                Some(due) => commands.recv_timeout(due.saturating_duration_since(self.now())),
+                None => commands.recv().map_err(RecvTimeoutError::from),
             };
             match next {
                 Ok(first) => {
-                    let batch = std::iter::once(first).chain(actions.try_iter().take(BATCH_MAX - 1)).collect();
-                    if !self.carry_out(batch) {
+                    let told = std::iter::once(first).chain(commands.try_iter().take(BATCH_MAX - 1));
+                    let batch: Vec<(WorkId, Action)> = told.filter_map(Command::action).collect();
+                    if !batch.is_empty() && !self.carry_out(batch) {
                         break;
                     }
                 }
@@ -237,15 +255,17 @@ mod tests {
     #[test]
     fn actions_are_carried_out_in_order_and_all_are_answered() {
         let (_dir, handle, mut events) = testing::folder("");
-        let (sender, actions) = std::sync::mpsc::channel();
+        let (sender, commands) = std::sync::mpsc::channel();
         let root = handle.root.open().unwrap();
         for work in 0..700 {
             let bytes = work.to_string();
             stage::stage_small(&root, Content::of_chunk(bytes.as_bytes()), 0, bytes.as_bytes()).unwrap();
-            sender.send((2 * work, Action::CreateDirectory { path: path(&bytes), mode: 0o755, expect: None })).unwrap();
-            sender.send((2 * work + 1, place(&format!("{bytes}/f"), bytes.as_bytes(), None))).unwrap();
+            let directory = Action::CreateDirectory { path: path(&bytes), mode: 0o755, expect: None };
+            sender.send(Command::Apply(2 * work, directory)).unwrap();
+            let file = place(&format!("{bytes}/f"), bytes.as_bytes(), None);
+            sender.send(Command::Apply(2 * work + 1, file)).unwrap();
         }
-        let thread = spawn(handle.clone(), actions);
+        let thread = spawn(handle.clone(), commands);
         let mut all = Vec::new();
         while all.len() < 1400 {
             all.extend(outcomes(&mut events));
@@ -259,7 +279,7 @@ mod tests {
     #[test]
     fn what_a_program_still_writes_into_a_displaced_file_becomes_a_copy() {
         let (_dir, handle, mut events) = testing::folder("");
-        let (sender, actions) = std::sync::mpsc::channel();
+        let (sender, commands) = std::sync::mpsc::channel();
         let root = handle.root.open().unwrap();
         for name in ["a", "b"] {
             std::fs::write(handle.root.path().join(name), "old").unwrap();
@@ -267,9 +287,10 @@ mod tests {
         let mut writer = std::fs::OpenOptions::new().append(true).open(handle.root.path().join("a")).unwrap();
         for (work, name, new) in [(1, "a", &b"new a"[..]), (2, "b", b"new b")] {
             stage::stage_small(&root, Content::of_chunk(new), 0, new).unwrap();
-            sender.send((work, place(name, new, expected(&root, name, b"old")))).unwrap();
+            let action = place(name, new, expected(&root, name, b"old"));
+            sender.send(Command::Apply(work, action)).unwrap();
         }
-        let thread = spawn(handle.clone(), actions);
+        let thread = spawn(handle.clone(), commands);
         let mut displaced = Vec::new();
         while displaced.len() < 2 {
             displaced.extend(outcomes(&mut events));
@@ -291,10 +312,10 @@ mod tests {
     #[test]
     fn without_the_folder_everything_fails_and_the_scan_is_told() {
         let (_dir, handle, mut events) = testing::folder("");
-        let (sender, actions) = std::sync::mpsc::channel();
+        let (sender, commands) = std::sync::mpsc::channel();
         std::fs::remove_dir_all(handle.root.path()).unwrap();
-        sender.send((1, place("a", b"", None))).unwrap();
-        let thread = spawn(handle.clone(), actions);
+        sender.send(Command::Apply(1, place("a", b"", None))).unwrap();
+        let thread = spawn(handle.clone(), commands);
         let failed = outcomes(&mut events);
         assert!(matches!(&failed[..], [(1, Outcome::Failed(problem))] if problem.kind == ProblemKind::InTheWay));
         assert!(matches!(handle.hints.next_full(&handle.stop, SECOND_LOOK), FullJob::Asked(_)));

@@ -7,6 +7,7 @@ use std::{io, thread};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::apply::Command;
 use super::desk::{Desk, Errands};
 use super::fetch::Fetcher;
 use super::restore;
@@ -36,7 +37,7 @@ pub struct Driver {
 /// Where the folder's outputs go to.
 pub struct Channels {
     pub handle: FolderHandle,
-    pub actions: Sender<(WorkId, Action)>,
+    pub applier: Sender<Command>,
     pub fetcher: Fetcher,
     pub runtime: Handle,
 }
@@ -52,20 +53,30 @@ impl Driver {
     ///
     /// Where the index fails; the folder has to be started anew then.
     pub fn run(mut self) -> Result<(), IndexError> {
-        while let Some(input) = self.next_input()? {
-            let now = self.channels.handle.clock.now();
-            self.desk.take(&mut self.folder, input, now, &mut self.channels)?;
+        while let Some(event) = self.next_event()? {
+            match event {
+                Event::Input(input) => self.take(input)?,
+                // Its room is given back once it has been dealt with.
+                Event::Message(peer, message, _room) => self.take(Input::Message(peer, message))?,
+                Event::Note(key, value) => self.folder.set_note(key, Some(&value))?,
+                Event::Stop => break,
+            }
         }
         self.folder.close()
     }
 
-    fn next_input(&mut self) -> Result<Option<Input>, IndexError> {
+    fn take(&mut self, input: Input) -> Result<(), IndexError> {
+        let now = self.channels.handle.clock.now();
+        self.desk.take(&mut self.folder, input, now, &mut self.channels)
+    }
+
+    fn next_event(&mut self) -> Result<Option<Event>, IndexError> {
         let now = self.channels.handle.clock.now();
         let due = self.folder.next_tick_ms(now)?;
         // Whoever sends without a pause must not keep deletions and retries from their turn.
         if due.is_some_and(|at| now.mono_ms > at.max(self.ticked_ms).saturating_add(TICK_LATE_MAX_MS)) {
             self.ticked_ms = now.mono_ms;
-            return Ok(Some(Input::Tick));
+            return Ok(Some(Event::Input(Input::Tick)));
         }
         let wait = due.map(|at| Duration::from_millis(at.saturating_sub(now.mono_ms)));
         let inputs = &mut self.inputs;
@@ -78,10 +89,9 @@ impl Driver {
         Ok(match event {
             None => {
                 self.ticked_ms = now.mono_ms;
-                Some(Input::Tick)
+                Some(Event::Input(Input::Tick))
             }
-            Some(Some(Event::Input(input))) => Some(input),
-            Some(Some(Event::Stop) | None) => None,
+            Some(event) => event,
         })
     }
 }
@@ -89,7 +99,7 @@ impl Driver {
 impl Errands for Channels {
     fn apply(&mut self, work: WorkId, action: Action) {
         // The applier only ends when this side has gone.
-        let _ = self.actions.send((work, action));
+        let _ = self.applier.send(Command::Apply(work, action));
     }
 
     /// Beside the loop: the version may be large.

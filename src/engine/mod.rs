@@ -24,6 +24,7 @@ mod folder;
 mod hints;
 mod link;
 pub mod links;
+mod lived;
 mod local;
 mod recover;
 pub mod report;

@@ -10,6 +10,7 @@ use anyhow::Context;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::apply::Command;
 use super::clock::Clock;
 use super::fetch::Fetcher;
 use super::folder::{self, Channels, Driver};
@@ -41,6 +42,7 @@ pub struct StartFolder {
 /// A folder whose threads run.
 pub struct Running {
     handle: FolderHandle,
+    applier: std_mpsc::Sender<Command>,
     fetcher: Fetcher,
     server: Server,
     main: JoinHandle<Result<(), IndexError>>,
@@ -77,15 +79,15 @@ impl Running {
         shared.links = order.links;
         let run = RunId(u64::from_le_bytes(random_bytes()));
         let (handle, machine, desk) = start::begin(shared, index, order.settings, run, &start::boot())?;
-        let (actions, ordered) = std_mpsc::channel();
+        let (applier, commands) = std_mpsc::channel();
         let (fetcher, mut others) = Fetcher::spawn(handle.clone())?;
         let (runtime, fetches) = (Handle::current(), fetcher.clone());
-        let channels = Channels { handle: handle.clone(), actions, fetcher: fetches, runtime };
+        let channels = Channels { handle: handle.clone(), applier: applier.clone(), fetcher: fetches, runtime };
         let main = folder::spawn(Driver::new(machine, desk, inputs, channels), order.orders)?;
-        others.push(apply::spawn(handle.clone(), ordered));
-        others.push(retention::spawn(handle.clone(), order.history_days)?);
+        others.push(apply::spawn(handle.clone(), commands));
+        others.push(retention::spawn(handle.clone(), fetcher.clone(), order.history_days)?);
         others.extend(scan::spawn(handle.clone(), order.rescan));
-        Ok(Self { handle, fetcher, server: order.server, main, others })
+        Ok(Self { handle, applier, fetcher, server: order.server, main, others })
     }
 
     pub fn handle(&self) -> FolderHandle {
@@ -127,20 +129,104 @@ impl Running {
         self.handle.stop.store(true, Ordering::Relaxed);
         self.handle.hints.wake();
         self.fetcher.wake();
+        let _ = self.applier.send(Command::Wake);
         self.others.iter().for_each(|thread| thread.thread().unpark());
-        let _ = self.handle.inputs.send(Event::Stop).await;
         self.server.forget_folder(&self.handle.id);
         let joined = tokio::task::spawn_blocking(move || {
-            let result = self.main.join();
             for thread in self.others {
                 let _ = thread.join();
             }
-            result
+            // The folder's thread goes last: what the others have done is to be in the index that is marked as clean.
+            let _ = self.handle.inputs.blocking_send(Event::Stop);
+            self.main.join()
         });
         match joined.await {
             Ok(Ok(Ok(()))) => None,
-            Ok(Ok(Err(error))) => Some(error.to_string()),
+            Ok(Ok(Err(error))) => Some(format!("{:#}", anyhow::Error::from(error))),
             _ => Some("a thread of the folder ended unexpectedly".into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::core::decide;
+    use crate::core::id::{DeviceId, EpochId, FolderId};
+    use crate::core::message::{Announced, Batch, Hello, Message};
+    use crate::fs::history;
+    use crate::index::Reader;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+    const POLL: Duration = Duration::from_millis(1);
+    const FILES: usize = 400;
+    const PEER: DeviceId = DeviceId([2; 32]);
+    const PEERS_EPOCH: EpochId = EpochId(2);
+
+    fn start(dir: &Path) -> StartFolder {
+        let id: FolderId = "test".parse().unwrap();
+        let (path, peers) = (dir.join("folder"), config::Sharing::All);
+        StartFolder {
+            folder: config::Folder { id, label: "test".into(), path, peers, paused: false },
+            settings: Settings { device: DeviceId([1; 32]), peers: [PEER].into(), ..Settings::default() },
+            index_path: dir.join("index.db"),
+            rescan: Duration::from_secs(3600),
+            history_days: 30,
+            links: LinkTable::default(),
+            server: Server::new(Handle::current()),
+            orders: mpsc::channel(1).0,
+        }
+    }
+
+    async fn wait(what: &str, mut done: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !done() {
+            assert!(begun.elapsed() < PATIENCE, "{what} did not come");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    fn slots(root: &Root) -> Vec<crate::core::path::RelPath> {
+        let mut all = Vec::new();
+        let sink = &mut |batch: Vec<crate::fs::walk::Seen>| {
+            all.extend(batch.into_iter().map(|seen| seen.path));
+            ControlFlow::Continue(())
+        };
+        history::slots(&root.open().unwrap(), sink).unwrap();
+        all
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_orderly_stop_in_the_middle_of_work_leaves_nothing_in_history_that_the_index_does_not_know() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("folder")).unwrap();
+        for n in 0..FILES {
+            std::fs::write(dir.path().join("folder").join(n.to_string()), n.to_string()).unwrap();
+        }
+        let order = start(dir.path());
+        let running = tokio::task::spawn_blocking(move || Running::start(order)).await.unwrap().unwrap();
+        let reader = Reader::open(&dir.path().join("index.db")).unwrap();
+        wait("the first scan", || reader.state().unwrap().scanned).await;
+        let records = reader.records_from(None, None, FILES).unwrap();
+        let deleted = (1u64..).zip(records).map(|(seq, record)| Announced {
+            entry: decide::deleted(&record.entry, PEERS_EPOCH, seq),
+            seq,
+            held: true,
+        });
+        let (epoch, run, last_seq) = (PEERS_EPOCH, RunId(2), FILES as u64);
+        let hello = Hello { epoch, run, last_seq, found: Vec::new(), cursor: None };
+        let batch = Batch { epoch, run, entries: deleted.collect(), upto: last_seq, more: false };
+        running.tell(Input::Connected(PEER)).await;
+        running.tell(Input::Message(PEER, Message::Hello(hello))).await;
+        running.tell(Input::Message(PEER, Message::Index(batch))).await;
+        let root = running.handle().root.clone();
+        wait("the first deletion", || !slots(&root).is_empty()).await;
+        assert_eq!(running.stop().await, None);
+        assert!(reader.state().unwrap().clean);
+        let known = reader.history_from(None, FILES).unwrap();
+        assert!(known.iter().map(|row| &row.slot).eq(slots(&root).iter()), "{} are known", known.len());
     }
 }

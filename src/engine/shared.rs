@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::clock::Clock;
 use super::hints::Hints;
 use super::link::LinkTable;
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::ignore::Rules;
+use crate::core::message::Message;
 use crate::core::path::RelPath;
 use crate::fs::error::FsError;
 use crate::fs::root::Root;
@@ -24,6 +25,10 @@ pub const INPUTS_QUEUED_MAX: usize = 256;
 /// What the folder's thread is told.
 pub enum Event {
     Input(Input),
+    /// What a peer said, with its share of the room that the peer's link has for what waits.
+    Message(DeviceId, Message, OwnedSemaphorePermit),
+    /// Something for the index to remember, by its key.
+    Note(&'static str, String),
     Stop,
 }
 
@@ -93,6 +98,8 @@ pub struct Live {
     pub scanning: AtomicBool,
     /// Why changes are not noticed at once; `None` while they are.
     pub watch: Mutex<Option<String>>,
+    /// A directory can be listed now that could not be when the watch began, so nothing below it is heard.
+    pub is_watch_partial: AtomicBool,
     /// Bytes of contents taken from the wire, and from files that were already here.
     pub bytes_fetched: AtomicU64,
     pub bytes_reused: AtomicU64,

@@ -13,10 +13,11 @@ use super::apply::{Applier, BATCH_MAX};
 use super::clock::Clock;
 use super::desk::{Desk, Errands};
 use super::local::Local;
+use super::retention::Retention;
 use super::scan::{FullScans, paths};
 use super::serve::{self, Lists};
 use super::shared::{Event, FolderHandle, Shared};
-use super::{restore, retention, start};
+use super::{restore, start};
 use crate::core::action::{Action, WorkId};
 use crate::core::content::Content;
 use crate::core::id::{DeviceId, FolderId, RunId};
@@ -49,6 +50,7 @@ pub struct Stepper {
     inbox: mpsc::Receiver<Event>,
     scans: FullScans,
     applier: Applier,
+    retention: Retention,
     held: Held,
 }
 
@@ -58,6 +60,7 @@ struct Held {
     actions: VecDeque<(WorkId, Action)>,
     restores: VecDeque<(RelPath, RelPath)>,
     inputs: VecDeque<Input>,
+    notes: Vec<(&'static str, String)>,
     outputs: Vec<Output>,
 }
 
@@ -88,8 +91,8 @@ impl Stepper {
         shared.reads_inline = true;
         let (handle, folder, desk) = start::begin(shared, index, settings, run, boot)?;
         let scans = FullScans::new(handle.clone(), rescan_every);
-        let applier = Applier::new(handle.clone());
-        Ok((Stepper { handle, desk, inbox, scans, applier, held: Held::default() }, folder))
+        let (applier, retention) = (Applier::new(handle.clone()), Retention::new(handle.clone()));
+        Ok((Stepper { handle, desk, inbox, scans, applier, retention, held: Held::default() }, folder))
     }
 
     /// The watch says something.
@@ -100,8 +103,11 @@ impl Stepper {
     /// The next input that some step has sent to the folder.
     pub fn next_input(&mut self) -> Option<Input> {
         while let Ok(event) = self.inbox.try_recv() {
-            if let Event::Input(input) = event {
-                self.held.inputs.push_back(input);
+            match event {
+                Event::Input(input) => self.held.inputs.push_back(input),
+                Event::Message(peer, message, _) => self.held.inputs.push_back(Input::Message(peer, message)),
+                Event::Note(key, value) => self.held.notes.push((key, value)),
+                Event::Stop => {}
             }
         }
         self.held.inputs.pop_front()
@@ -110,6 +116,9 @@ impl Stepper {
     /// Has the folder take in an input, its own or one from outside. Returns what does not concern the disk: messages,
     /// fetches and events.
     pub fn handle(&mut self, folder: &mut Folder, input: Input, now: Now) -> Result<Vec<Output>, IndexError> {
+        for (key, value) in self.held.notes.drain(..) {
+            folder.set_note(key, Some(&value))?;
+        }
         self.desk.take(folder, input, now, &mut self.held)?;
         Ok(std::mem::take(&mut self.held.outputs))
     }
@@ -162,9 +171,10 @@ impl Stepper {
         restore::bring_back(&self.handle, version)
     }
 
-    /// Takes away what has been in history for longer than `age_ms`. True where there may be more.
+    /// Takes away what has been in history for longer than `age_ms`, as far as the clock can be believed. True where
+    /// there are more.
     pub fn expire(&mut self, reader: &Reader, age_ms: i64) -> Result<bool, String> {
-        retention::expire(&self.handle, reader, age_ms)
+        self.retention.once(reader, Some(age_ms))
     }
 
     /// The bytes of a chunk or list as a peer that asks for it gets them; `None` for every reason not to give them. The
@@ -515,5 +525,52 @@ mod tests {
         pair.connect();
         pair.settle();
         assert_eq!(pair.0[1].tree()["b"], b"");
+    }
+
+    #[test]
+    fn rules_hold_and_crashes_are_put_right_where_the_folder_comes_only_after_the_start() {
+        let mut pair = Pair::new();
+        pair.0[0].write(".p2pignore", b"*.tmp");
+        pair.0[0].write("a", b"a");
+        pair.settle();
+        let (here, away) = (pair.0[0].at(""), pair.0[0].dir.path().join("away"));
+        // An edit that an apply took out of its place when it was cut off.
+        let slot = crate::fs::history::slot_name(&path("a"), None, 1, 0);
+        std::fs::write(here.join(".p2psync/history").join(slot.to_string()), b"edit").unwrap();
+        std::fs::write(here.join("x.tmp"), b"x").unwrap();
+        std::fs::rename(&here, &away).unwrap();
+        pair.0[0].crash("boot");
+        pair.0[0].step();
+        std::fs::rename(&away, &here).unwrap();
+        pair.connect();
+        pair.0[0].agent.as_ref().unwrap().0.request_scan();
+        pair.settle();
+        assert_eq!(pair.0[0].record("x.tmp"), None);
+        let tree = pair.0[1].tree();
+        assert!(tree.iter().any(|(name, bytes)| original_of(&path(name)) == Some(path("a")) && bytes == b"edit"));
+        assert_eq!((tree.len(), &tree["a"]), (3, &b"a".to_vec()));
+    }
+
+    #[test]
+    fn a_wall_clock_that_leaps_does_not_empty_the_history() {
+        const DAY_MS: u64 = 24 * 3600 * 1000;
+        let mut pair = Pair::new();
+        pair.0[0].write("a", b"first");
+        pair.settle();
+        pair.0[1].write("a", b"second");
+        pair.settle();
+        let mut slots_after = |advance_ms: u64, leap_ms: i64| {
+            let device = &mut pair.0[0];
+            device.clock.advance_ms(advance_ms);
+            device.clock.set_wall_ns(device.clock.wall_ns() + leap_ms * 1_000_000);
+            let (stepper, folder) = device.agent.as_mut().unwrap();
+            stepper.expire(folder.index(), 30 * DAY_MS as i64).unwrap();
+            device.step();
+            device.agent.as_ref().unwrap().1.index().history_of(&path("a")).unwrap().len()
+        };
+        assert_eq!(slots_after(0, 0), 1);
+        assert_eq!(slots_after(DAY_MS, 1000 * DAY_MS as i64), 1);
+        assert_eq!(slots_after(28 * DAY_MS, 0), 1);
+        assert_eq!(slots_after(2 * DAY_MS, 0), 0);
     }
 }

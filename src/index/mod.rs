@@ -14,6 +14,7 @@ mod copy;
 mod counters;
 mod entries;
 mod error;
+mod files;
 mod history;
 mod log;
 mod open;

@@ -591,3 +591,36 @@ fn what_still_waits_when_a_folder_leaves_the_link_is_not_served() {
     let served: usize = until_second.map(|(_, count)| count).sum();
     assert!(served < 1024, "{served}");
 }
+
+#[test]
+fn old_downloads_go_unless_a_work_wants_them() {
+    let [a, mut b] = devices();
+    let (wanted, unwanted, fresh) = (noise(300_000, 18), noise(300_000, 19), noise(300_000, 20));
+    let contents = [wanted, unwanted, fresh].map(|bytes| b.hold("f", &bytes).0);
+    let root = a.folder.root.open().unwrap();
+    for content in contents {
+        StagedFile::open(&root, content, 0).unwrap().write(0, b"begun").unwrap();
+    }
+    let times = [1, 1, 2].map(|seconds| std::time::UNIX_EPOCH + Duration::from_secs(seconds));
+    for (content, time) in contents.iter().zip(times) {
+        let named = |item: &std::fs::DirEntry| {
+            item.file_name().to_string_lossy().starts_with(&crate::core::id::hex(&content.id.0))
+        };
+        let mut items = std::fs::read_dir(a.at(".p2psync/stage")).unwrap().map(Result::unwrap);
+        let at = items.find(named).unwrap().path();
+        std::fs::OpenOptions::new().write(true).open(at).unwrap().set_modified(time).unwrap();
+    }
+    connect(&a, &b, Box::new(|_| None));
+    a.order(1, "wanted", contents[0], &[&b]);
+    a.fetcher.clear(1_500);
+    let begun = std::time::Instant::now();
+    while stage::staged(&root).unwrap().len() > 2 {
+        assert!(begun.elapsed() < PATIENCE, "nothing was dropped");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mut left: Vec<Content> = stage::staged(&root).unwrap().into_iter().map(|(content, _)| content).collect();
+    left.sort();
+    let mut kept = [contents[0], contents[2]];
+    kept.sort();
+    assert_eq!(left, kept);
+}

@@ -6,7 +6,7 @@
 //! | `manager` | the task that owns all links: decides who is dialled and which connection stays |
 //! | `accept` | half-open connections, bounded |
 //! | `dial`, `book` | trying the addresses of a peer; where those come from |
-//! | `session` | one link from hello to goodbye |
+//! | `session`, `room` | one link from hello to goodbye; what its messages take while they wait |
 //! | `announce` | announcements out and in |
 //! | `pairing` | showing a code, typing one |
 
@@ -17,6 +17,7 @@ mod common;
 mod dial;
 mod manager;
 mod pairing;
+mod room;
 mod session;
 #[cfg(test)]
 mod tests;

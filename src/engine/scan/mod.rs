@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 use super::hints::FullJob;
 use super::shared::{FolderHandle, LookError, Shared};
 use super::{rules, start};
+use crate::core::path::RelPath;
 use crate::core::problem::ProblemKind;
 use crate::fs::root::OpenRoot;
 use crate::fs::walk::Walked;
@@ -110,7 +111,8 @@ fn run(mut scans: FullScans) {
 
 /// Starts the watch where there is none that can be relied on. Changes from then on become hints.
 fn renew_watch(handle: &FolderHandle, watch: &mut Option<Watch>, is_stale: &Arc<AtomicBool>, root: &OpenRoot) {
-    if !is_stale.swap(false, Ordering::Relaxed) && watch.is_some() {
+    let is_partial = handle.live.is_watch_partial.swap(false, Ordering::Relaxed);
+    if !is_stale.swap(false, Ordering::Relaxed) && !is_partial && watch.is_some() {
         return;
     }
     *watch = None;
@@ -161,11 +163,7 @@ impl FullScans {
         });
         match opened {
             Ok(root) => {
-                if handle.rules_stale.load(Ordering::Relaxed)
-                    && let Some(rules) = rules::reload(handle)
-                {
-                    handle.send(Input::Rules(Box::new(rules)));
-                }
+                rules::catch_up(handle);
                 if self.is_there.replace(true) != Some(true) {
                     handle.send(Input::Halted(None));
                 }
@@ -204,7 +202,7 @@ impl FullScans {
     fn sweep(&self, root: &OpenRoot, reader: &Reader) -> bool {
         let shared: &Shared = &self.handle;
         match sweep::whole(shared, root, reader).and_then(|walked| {
-            look_at_problems(shared, reader)?;
+            look_at_problems(shared, reader, None)?;
             Ok(walked)
         }) {
             Ok(Some(walked)) => {
@@ -284,11 +282,12 @@ fn lock_watch_text(shared: &Shared) -> std::sync::MutexGuard<'_, Option<String>>
     shared.live.watch.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Trouble with reading may be over, or its path gone, without any sign that a scan would notice.
-fn look_at_problems(shared: &Shared, reader: &Reader) -> Result<(), LookError> {
+/// Trouble with reading may be over, or its path gone, without any sign that a scan would notice. Has all of it looked at
+/// again that is below a directory, or everywhere.
+fn look_at_problems(shared: &Shared, reader: &Reader, below: Option<&RelPath>) -> Result<(), LookError> {
     let reading = [ProblemKind::SpecialFile, ProblemKind::Permission, ProblemKind::Io, ProblemKind::Busy];
-    let rows = reader.problems(PROBLEMS_MAX)?;
-    let paths: Vec<_> = rows.into_iter().filter(|r| reading.contains(&r.problem.kind)).map(|r| r.path).collect();
+    let rows = reader.problems_below(below, ProblemKind::NoSource, PROBLEMS_MAX)?.into_iter();
+    let paths: Vec<_> = rows.filter(|r| reading.contains(&r.problem.kind)).map(|r| r.path).collect();
     if !paths.is_empty() {
         shared.hints.request(paths);
     }

@@ -1,6 +1,7 @@
 //! Looks at the paths that wait in the hints.
 
 use std::error::Error;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,11 +11,12 @@ use super::{open_reader, sweep};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::ignore::{IGNORE_FILE, Rules};
 use crate::core::path::RelPath;
-use crate::core::problem::Problem;
+use crate::core::problem::{Problem, ProblemKind};
 use crate::engine::hints::{Job, Look};
 use crate::engine::rules;
 use crate::engine::shared::{LookError, Shared};
 use crate::fs::root::OpenRoot;
+use crate::fs::walk;
 use crate::index::{Reader, Record};
 use crate::sync::Seen;
 
@@ -46,6 +48,7 @@ pub(super) fn look_at_all(shared: &Shared, reader: &Reader, looks: &[Look]) -> R
     let root = shared.root.open()?;
     // A changed rule covers what was made right after it.
     if looks.iter().any(|look| look.path.as_bytes() == IGNORE_FILE.as_bytes()) {
+        rules::catch_up(shared);
         rules::reload(shared);
     }
     let is_lost = AtomicBool::new(false);
@@ -133,6 +136,7 @@ impl Looker<'_, '_, '_> {
             Ok(Below::Compare) => {
                 self.report.flush();
                 sweep::sweep(self.shared, self.root, self.reader, Some(&path), &mut self.queue, &mut self.report)?;
+                super::look_at_problems(self.shared, self.reader, Some(&path))?;
                 self.swept = Some(path);
                 Ok(())
             }
@@ -151,6 +155,18 @@ impl Looker<'_, '_, '_> {
             Ok(found) => found,
         };
         let is_directory = found.is_some_and(|state| state.kind == DiskKind::Directory);
+        let known = self.reader.problem(&look.path)?;
+        // That it is there is no news of one that can't be listed, and would take back that it can't.
+        if is_directory && let Some(known) = &known {
+            if let Some(problem) = unlistable(self.root, &look.path)? {
+                return self.failed(look, problem);
+            }
+            // Trouble with what a peer wants there comes and goes without a change of who may list it.
+            let is_of_listing = known.problem.kind == ProblemKind::Permission && known.retry_ms.is_none();
+            if is_of_listing && !self.shared.live.is_watch_partial.swap(true, Ordering::Relaxed) {
+                self.shared.hints.request_full("a directory can be listed again");
+            }
+        }
         let is_ignored = self.rules.is_ignored(&look.path, is_directory).is_some();
         if !is_directory && self.shared.hints.is_claimed_below(&look.path) {
             // What is about to be reported from below is not in the index yet, but gone as well.
@@ -163,7 +179,7 @@ impl Looker<'_, '_, '_> {
             _ => Below::Nothing,
         };
         match found.filter(|_| !is_ignored || look.requested) {
-            Some(state) => self.present(look, state, record.as_ref()),
+            Some(state) => self.present(look, state, record.as_ref().filter(|_| known.is_none())),
             None => self.absent(look, record.as_ref())?,
         }
         Ok(below)
@@ -205,6 +221,16 @@ impl Looker<'_, '_, '_> {
         }
         Ok(Below::Nothing)
     }
+}
+
+/// Why a directory can't be listed; `None` where it can.
+fn unlistable(root: &OpenRoot, path: &RelPath) -> Result<Option<Problem>, LookError> {
+    let mut trouble = None;
+    walk::walk(root, Some(path), &mut |_, _| false, &mut |batch| {
+        trouble = batch.into_iter().find(|seen| seen.path == *path).and_then(|seen| seen.state.err());
+        ControlFlow::Break(())
+    })?;
+    Ok(trouble)
 }
 
 /// Whether what is below a path has to be compared with the index as well.

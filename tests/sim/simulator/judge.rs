@@ -156,7 +156,7 @@ impl World {
     }
 
     fn changes(&self) -> u64 {
-        self.devices.iter().map(|d| d.disk.lock().pending_count() as u64).sum()
+        self.devices.iter().map(|d| d.disk.lock().agent_changes()).sum()
     }
 
     /// The promises, at rest.

@@ -16,6 +16,11 @@ impl Inner {
         self.is_cut_off
     }
 
+    /// How many changes the agent has made on the disk.
+    pub fn agent_changes(&self) -> u64 {
+        self.agent_changes
+    }
+
     /// No call fails any more.
     pub fn clear_faults(&mut self) {
         self.faults.clear();

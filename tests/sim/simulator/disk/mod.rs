@@ -162,6 +162,8 @@ pub struct Inner {
     life: u64,
     is_cut_off: bool,
     op_count: u64,
+    /// How many changes the agent has made.
+    agent_changes: u64,
     hook: Option<Hook>,
     events: Vec<Event>,
     faults: BTreeMap<Call, Fault>,
@@ -190,6 +192,7 @@ impl SimDisk {
             life: 0,
             is_cut_off: false,
             op_count: 0,
+            agent_changes: 0,
             hook: None,
             events: Vec::new(),
             faults: BTreeMap::new(),
@@ -350,6 +353,7 @@ impl Inner {
         };
         let ends = matches!(change, Change::Remove { .. } | Change::Rename { .. } | Change::Exchange { .. });
         let is_metadata = matches!(change, Change::SetMode { .. } | Change::SetMtime { .. });
+        self.agent_changes += u64::from(actor == Actor::Agent);
         let is_done = self.live.apply(&change, now_ns);
         assert!(is_done, "a change that was checked does not fit: {change:?}");
         self.journal.push(change, now_ns, actor);
