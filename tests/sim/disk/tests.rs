@@ -189,7 +189,7 @@ fn with(options: Options) -> (SimDisk, BoxedHandle) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn the_same_calls_do_the_same_as_on_linux(steps in prop::collection::vec(step(), 1..60)) {
         let dir = tempfile::tempdir().unwrap();
