@@ -207,6 +207,19 @@ impl SimDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A copy that goes its own way from here, with nothing open on it, for trying out several ends of one beginning.
+    pub fn fork(&self) -> SimDisk {
+        let inner = self.lock();
+        let (live, journal) = (inner.live.clone(), inner.journal.clone());
+        let copy = SimDisk::new(inner.options);
+        let mut new = copy.lock();
+        (new.live, new.journal) = (live, journal);
+        (new.now_ns, new.next_id) = (inner.now_ns, inner.next_id);
+        (new.is_read_only, new.unmounted, new.denied) = (inner.is_read_only, inner.unmounted, inner.denied.clone());
+        drop(new);
+        copy
+    }
+
     /// Where a directory of the disk is for the agent.
     pub fn root_path(&self, name: &str) -> std::path::PathBuf {
         Path::new(MOUNTED_AT).join(name)

@@ -94,7 +94,7 @@ impl Runner {
                 1 => handle.open_dir_beneath(&name),
                 2 => handle.open_dir_at(&name),
                 3 => handle.open_to_read(&name),
-                _ => handle.open_own(&name, value % 2 == 0),
+                _ => handle.open_own(&name, value.is_multiple_of(2)),
             };
             return self.keep(opened);
         }
