@@ -9,10 +9,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::control::{Control, Order};
+use super::control::Control;
 use super::links::{LinkConfig, LinkFolder, LinkPeer, LinkTable, Links};
 use super::running::{Running, StartFolder};
 use super::serve::Server;
+use super::shared::Order;
 use crate::api;
 use crate::config::{self, Config};
 use crate::core::guard::GuardLimits;

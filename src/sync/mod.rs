@@ -183,6 +183,11 @@ impl Folder {
         Ok([settle, retry, proof, acks].into_iter().flatten().min())
     }
 
+    /// Writes a note of the engine's into the index, or takes it away.
+    pub fn set_note(&mut self, key: &str, value: Option<&str>) -> Result<(), IndexError> {
+        self.index.set_note(key, value)
+    }
+
     /// The index, for reading.
     pub fn index(&self) -> &Index {
         &self.index

@@ -9,7 +9,7 @@ use crate::core::content::Content;
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
-use crate::engine::links::LinkHandle;
+use crate::engine::link::LinkHandle;
 use crate::net::frame::{Frame, Request, WantedContent};
 use crate::sync::FetchError;
 

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{ReadHalf, WriteHalf};
@@ -20,7 +19,7 @@ use super::LinkHandle;
 use super::common::{Common, Offers, in_words};
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::message::Message;
-use crate::engine::folder::Event;
+use crate::engine::shared::Event;
 use crate::net::NetError;
 use crate::net::connection::{FrameReader, FrameWriter, PING_EVERY, Traffic};
 use crate::net::frame::{Chunks, DeviceHello, Frame, Request};
@@ -125,7 +124,7 @@ pub async fn run(
         },
         error = ping(&handle) => in_words(&error),
     };
-    handle.shared.over.store(true, Ordering::Release);
+    handle.set_over();
     let goodbye = async {
         if handle.outbox.close(&reason).is_ok() {
             let _ = tokio::time::timeout(GOODBYE, writing.join_next()).await;
