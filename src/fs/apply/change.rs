@@ -25,6 +25,7 @@ impl Batch<'_> {
             Err(errno) => return Err(failed(name_problem("make the directory", errno))),
         }
         self.touch(Area::Tree, path);
+        self.adjusted.insert(path.clone());
         target.chmod(mode & MODE_MASK | OWNER_BITS).map_err(|e| failed(problem("set the mode of the directory", e)))?;
         let disk = target.state().map_err(|_| Stop::Changed)?;
         Ok(done(disk, None))
@@ -111,8 +112,11 @@ impl Batch<'_> {
         match moved {
             Some(state) if state.is_same_file_as(expect) => {
                 // The move is done; if only its metadata fails, a later look finds the difference.
-                let state =
-                    change_metadata(&target, &state, mtime_ns, mode).unwrap_or(DiskState { ctime_ns: 0, ..state });
+                let adjusted = change_metadata(&target, &state, mtime_ns, mode);
+                if adjusted != Ok(state) {
+                    self.adjusted.insert(to.clone());
+                }
+                let state = adjusted.unwrap_or(DiskState { ctime_ns: 0, ..state });
                 let ctime_ns = if expect.ctime_ns == 0 { 0 } else { state.ctime_ns };
                 Ok(done(Some(DiskState { ctime_ns, ..state }), None))
             }
@@ -140,6 +144,7 @@ impl Batch<'_> {
             other => failed(problem("set its mode or time", other)),
         })?;
         self.touch(Area::Tree, path);
+        self.adjust(path, &found, &state);
         let as_asked = DiskState { mtime_ns: state.mtime_ns, ..found };
         if state.is_same_file_as(&as_asked) {
             return Ok(done(Some(state), None));

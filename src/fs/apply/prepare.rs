@@ -100,7 +100,7 @@ fn one(
         }
         Action::PlaceSymlink { target, mtime_ns, .. } => link(root, context, target, *mtime_ns).map(Some),
         Action::CreateDirectory { mode, expect: Some(expect), .. } if expect.disk.kind != DiskKind::Directory => {
-            directory(root, context, *mode).map(Some)
+            directory(root, context, *mode, sync_each).map(Some)
         }
         _ => Ok(None),
     }
@@ -157,10 +157,13 @@ fn link(root: &OpenRoot, context: &ApplyContext, target: &[u8], mtime_ns: i64) -
     fresh(place, true).map_err(io)
 }
 
-fn directory(root: &OpenRoot, context: &ApplyContext, mode: u32) -> Result<Fresh, Stop> {
+fn directory(root: &OpenRoot, context: &ApplyContext, mode: u32, sync: bool) -> Result<Fresh, Stop> {
     let io = |errno| failed(problem("make the directory", errno));
     let (place, ()) = stage::make_temporary(root, context.now_ms, |place| place.mkdir(OWNER_BITS)).map_err(io)?;
     place.chmod(mode & MODE_MASK | OWNER_BITS).map_err(io)?;
+    if sync {
+        place.open_to_read().and_then(|made| made.fsync()).map_err(io)?;
+    }
     fresh(place, true).map_err(io)
 }
 
@@ -170,7 +173,7 @@ fn fresh(place: Place, temporary: bool) -> Result<Fresh, Errno> {
 }
 
 fn sync_file(root: &OpenRoot, fresh: &Fresh) -> Result<(), Errno> {
-    if fresh.state.kind != DiskKind::File {
+    if fresh.state.kind == DiskKind::Symlink {
         return Ok(());
     }
     root.stage_dir().open_to_read(&fresh.name)?.fsync()

@@ -42,7 +42,7 @@ impl Batch<'_> {
             return Err(Stop::Changed);
         }
         (self.at)(Step::Checked, path);
-        match sys::rename_from_own(&fresh.place(self.root)?, &target) {
+        match sys::rename_fresh(&fresh.place(self.root)?, &target) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(self.taken(path)),
             Err(errno) => return Err(failed(name_problem("put it at its place", errno))),
@@ -66,6 +66,7 @@ impl Batch<'_> {
             // The directory was not to go without what replaces it; if it cannot come back, a scan finds out.
             if target.mkdir(OWNER_BITS).is_ok() {
                 let _ = target.chmod(expect.disk.mode);
+                self.adjusted.insert(path.clone());
             }
         })
     }
@@ -122,7 +123,7 @@ impl Batch<'_> {
             history::move_to_slot(self.root, target, path, expect.content, self.context.now_ms).map_err(swap_error)?;
         self.touch(Area::History, &name);
         let old = InSlot { name, place };
-        match sys::rename_from_own(&fresh.place, target) {
+        match sys::rename_fresh(&fresh.place, target) {
             Ok(()) => Ok(old),
             Err(errno) => {
                 if sys::rename_from_own(&old.place, target).is_err() {
