@@ -54,6 +54,11 @@ impl Found {
         let is_mutual = new.included_in(&old) && new != newer.version;
         was_found && is_known && old.included_in(&new) && !is_mutual
     }
+
+    /// True where nobody's edit is in a version at all.
+    fn is_all(&self, version: &VersionVector) -> bool {
+        self.strip(version).pairs().is_empty()
+    }
 }
 
 /// Decides about `rival` against `ours`, by content. Metadata is a register of its own: see [`Entry::meta`].
@@ -67,6 +72,11 @@ pub fn decide(ours: &Entry, rival: &Entry, found: &Found) -> Decision {
     }
     if ours.same_state(rival) {
         return Decision::Join;
+    }
+    // The same bytes, merely found on both: what is under a version is the greatest of what it includes, by whatever
+    // route. So this is no event, which an edit made meanwhile would be in conflict with.
+    if ours.kind == rival.kind && found.is_all(&ours.version) && found.is_all(&rival.version) {
+        return if order(rival) > order(ours) { Decision::Take } else { Decision::Join };
     }
     if found.explains(ours, rival) {
         return Decision::Take;
@@ -270,6 +280,23 @@ mod tests {
         let (a, b, copies) = settled(x, y, &found);
         assert_eq!((a.version.clone(), copies.len()), (version(4, 7), 0));
         assert_eq!(a, b);
+    }
+
+    #[test]
+    fn found_files_that_differ_in_mtime_merge_without_an_event() {
+        let found = Found([(A, 9), (B, 9)].into());
+        let (x, y) = (file("x", 2, 0, version(4, 0)), file("x", 3, 0, version(0, 7)));
+        assert_eq!((decide(&x, &y, &found), decide(&y, &x, &found)), (Decision::Take, Decision::Join));
+        let (a, b, copies) = settled(x.clone(), y.clone(), &found);
+        assert_eq!((a.version.clone(), a.mtime_ns, copies.len()), (version(4, 7), 3, 0));
+        assert_eq!(a, b);
+        // The other is edited, or deleted, before it has heard of the merger: no conflict, and nothing is back.
+        for edited in [edit(y.clone(), B, 3), deleted(&y, B, 10)] {
+            let edited = Entry { version: edited.version.with(B, 10), ..edited };
+            let (a, b, copies) = settled(taken(&x, &y), edited.clone(), &found);
+            assert_eq!((a.kind.clone(), copies.len()), (edited.kind, 0));
+            assert_eq!(a, b);
+        }
     }
 
     #[test]

@@ -68,9 +68,31 @@ pub struct Step {
     pub is_settled: bool,
 }
 
+/// Another rule than the real one: the search has to find out what is wrong with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mistake {
+    /// Who holds the winner joins the versions too.
+    JoinsEagerly,
+    /// A resolved conflict is no event.
+    ResolvesWithoutEvent,
+    /// What is not acted on at once is forgotten.
+    ForgetsRivals,
+    /// The loser of a conflict is replaced.
+    MakesNoCopy,
+    /// The later deletion wins against an edit that did not know of it.
+    LetsDeletionsWin,
+    /// Found counts are taken for edits.
+    TakesFoundForEdits,
+    /// What is older only by what was found is replaced without a look at what it held.
+    IgnoresLists,
+    /// Metadata comes with the content.
+    MovesMetadata,
+}
+
 /// What was decided so far.
 #[derive(Default)]
 pub struct World {
+    mistake: Option<Mistake>,
     steps: HashMap<(u8, u8, Item, Item), Step, Fast>,
     deletions: HashMap<(u8, Item), Item, Fast>,
 }
@@ -82,6 +104,10 @@ impl Item {
 
     pub fn includes(&self, slot: u8, count: u8) -> bool {
         self.version[usize::from(slot)] >= count
+    }
+
+    pub fn includes_all(&self, other: &Item) -> bool {
+        self.version.iter().zip(other.version).all(|(ours, theirs)| *ours >= theirs)
     }
 
     pub fn same_state(&self, other: &Item) -> bool {
@@ -104,10 +130,14 @@ pub fn bit(content: u8) -> u32 {
 }
 
 impl World {
+    pub fn new(mistake: Option<Mistake>) -> Self {
+        Self { mistake, ..Self::default() }
+    }
+
     /// What the real rule makes of a rival, on the device whose present epoch is `slot`.
     pub fn step(&mut self, slot: u8, found: u8, ours: &Item, rival: &Item) -> Step {
         let key = (slot, found, *ours, *rival);
-        *self.steps.entry(key).or_insert_with(|| decided(slot, found, ours, rival))
+        *self.steps.entry(key).or_insert_with(|| decided(slot, found, ours, rival, self.mistake))
     }
 
     /// The tombstone that an item becomes.
@@ -120,13 +150,25 @@ impl World {
     }
 }
 
-fn decided(slot: u8, found: u8, ours: &Item, rival: &Item) -> Step {
+fn decided(slot: u8, found: u8, ours: &Item, rival: &Item, mistake: Option<Mistake>) -> Step {
+    let is_mistaken = |it| mistake == Some(it);
+    let found = if is_mistaken(Mistake::TakesFoundForEdits) { 0 } else { found };
     let slots = (0..SLOTS as u8).filter(|slot| found & (1 << slot) != 0);
     let found = Found(slots.map(|slot| (epoch(slot), 1)).collect());
-    let (ours, rival) = (entry_of(ours), entry_of(rival));
+    let (mut ours, mut rival) = (entry_of(ours), entry_of(rival));
+    if is_mistaken(Mistake::IgnoresLists) {
+        let all = || (1..=DIRECTORY).map(content_id).collect();
+        (ours.superseded, rival.superseded) = (all(), all());
+    }
     let count = ours.version.get(epoch(slot)) + 1;
-    let decision = decide(&ours, &rival, &found);
-    let new = match decision {
+    let mut decision = decide(&ours, &rival, &found);
+    if decision == Decision::Wait && is_mistaken(Mistake::JoinsEagerly) {
+        decision = Decision::Join;
+    }
+    if decision == Decision::Keep && is_mistaken(Mistake::LetsDeletionsWin) {
+        decision = Decision::Resolve { copy: false };
+    }
+    let mut new = match decision {
         Decision::Forget | Decision::Wait => {
             let mut entry = ours.clone();
             merge_meta(&mut entry, &rival);
@@ -137,9 +179,23 @@ fn decided(slot: u8, found: u8, ours: &Item, rival: &Item) -> Step {
         Decision::Keep => resolved(&ours, &rival, false, epoch(slot), count),
         Decision::Resolve { .. } => resolved(&ours, &rival, true, epoch(slot), count),
     };
+    let is_resolved = matches!(decision, Decision::Resolve { .. });
+    if is_resolved && is_mistaken(Mistake::ResolvesWithoutEvent) {
+        new.version = ours.version.join(&rival.version);
+    }
+    if decision == Decision::Take && is_mistaken(Mistake::MovesMetadata) {
+        new.meta = rival.meta.clone();
+    }
+    if is_mistaken(Mistake::IgnoresLists) {
+        new.superseded.clear();
+    }
     let makes_copy = decision == (Decision::Resolve { copy: true }) && !ours.kind.is_directory();
-    let is_event = matches!(decision, Decision::Keep | Decision::Resolve { .. });
-    Step { item: item_of(&new), makes_copy, is_event, is_settled: is_settled(&ours, &rival, &found) }
+    Step {
+        item: item_of(&new),
+        makes_copy: makes_copy && !is_mistaken(Mistake::MakesNoCopy),
+        is_event: decision == Decision::Keep || is_resolved,
+        is_settled: is_settled(&ours, &rival, &found) || is_mistaken(Mistake::ForgetsRivals),
+    }
 }
 
 fn epoch(slot: u8) -> EpochId {

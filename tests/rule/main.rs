@@ -13,7 +13,8 @@ mod search;
 mod state;
 mod trial;
 
-use search::search;
+use item::Mistake;
+use search::{Outcome, search};
 use trial::{Op, Start, Trial};
 
 const WRITES: &[Op] = &[Op::WriteSmall, Op::WriteGreat, Op::Delete];
@@ -31,18 +32,110 @@ const ALL: &[Op] = &[
     Op::Touch,
 ];
 
-fn run(devices: usize, ops: u8, start: Start, allowed: &'static [Op], may_act_late: bool) {
-    report(&Trial { devices, ops, start, allowed, has_one_user: false, may_act_late });
+/// Without deletions or misfortune a version is live or a conflict copy, never both.
+const EDITS: &[Op] = &[Op::WriteSmall, Op::WriteGreat, Op::WriteSame];
+
+fn all(devices: usize, ops: u8, start: Start, allowed: &'static [Op]) -> Trial {
+    Trial { devices, ops, start, allowed, has_one_user: false, may_act_late: true }
 }
 
-fn run_one_user(devices: usize, ops: u8, start: Start, allowed: &'static [Op]) {
-    report(&Trial { devices, ops, start, allowed, has_one_user: true, may_act_late: true });
+/// As [`all`], but a device acts on what it hears at once: far fewer states.
+fn soon(devices: usize, ops: u8, start: Start, allowed: &'static [Op]) -> Trial {
+    Trial { may_act_late: false, ..all(devices, ops, start, allowed) }
 }
 
-fn report(trial: &Trial) {
-    let outcome = search(trial, usize::MAX).unwrap_or_else(|fault| panic!("{trial:?}\n{fault}"));
-    println!("{trial:?}: {outcome:?}");
-    assert!(outcome.at_rest > 1);
+fn one_user(devices: usize, ops: u8, start: Start, allowed: &'static [Op]) -> Trial {
+    Trial { has_one_user: true, ..all(devices, ops, start, allowed) }
+}
+
+fn run(trials: &[Trial]) {
+    for trial in trials {
+        let begun = std::time::Instant::now();
+        let outcome = search(trial, usize::MAX, None).unwrap_or_else(|fault| panic!("{trial:?}\n{fault}"));
+        println!("{} {:.1?}", row(trial, &outcome), begun.elapsed());
+        assert!(outcome.is_complete && outcome.at_rest > 1);
+    }
+}
+
+/// What a trial came to, as a row of a table.
+fn row(trial: &Trial, outcome: &Outcome) -> String {
+    let Trial { devices, ops, start, allowed, has_one_user, may_act_late } = trial;
+    let how = match (has_one_user, may_act_late) {
+        (true, _) => "one user",
+        (_, true) => "any time",
+        (_, false) => "at once",
+    };
+    let Outcome { states, steps, at_rest, histories, is_complete } = outcome;
+    let cut = if *is_complete { "" } else { " (cut off)" };
+    format!(
+        "| {devices} x {ops} | {start:?} | {allowed:?} | {how} | {states}{cut} | {steps} | {at_rest} | {histories:.1e} |"
+    )
+}
+
+#[test]
+fn two_devices_lose_nothing_and_end_alike() {
+    run(&[
+        all(2, 5, Start::Empty, WRITES),
+        all(2, 5, Start::InSync, WRITES),
+        all(2, 4, Start::Empty, EDITS),
+        all(2, 4, Start::Empty, KINDS),
+    ]);
+}
+
+#[test]
+fn three_devices_lose_nothing_and_end_alike() {
+    run(&[soon(3, 3, Start::Empty, WRITES), all(3, 2, Start::Empty, KINDS), all(3, 2, Start::InSync, WRITES)]);
+}
+
+#[test]
+fn metadata_ends_alike_beside_everything_else() {
+    run(&[all(2, 4, Start::InSync, METADATA), all(2, 3, Start::Empty, ALL), soon(3, 2, Start::InSync, METADATA)]);
+}
+
+#[test]
+fn files_found_by_first_scans_end_alike() {
+    run(&[
+        all(2, 3, Start::FoundSame, KINDS),
+        all(2, 3, Start::FoundTouched, WRITES),
+        all(2, 3, Start::FoundOther, KINDS),
+        soon(3, 2, Start::FoundSame, WRITES),
+        soon(3, 1, Start::FoundOther, WRITES),
+    ]);
+}
+
+#[test]
+fn a_lost_index_loses_nothing() {
+    run(&[all(2, 3, Start::InSync, LOSSES), all(2, 3, Start::FoundOther, LOSSES), soon(3, 2, Start::InSync, LOSSES)]);
+}
+
+#[test]
+fn one_users_work_never_conflicts_with_a_lost_or_new_index() {
+    run(&[
+        one_user(2, 4, Start::InSync, LOSSES),
+        one_user(2, 4, Start::FoundSame, LOSSES),
+        // A third device that has lost its index may meet a stale one first, and then neither can know which is older.
+        one_user(3, 2, Start::FoundSame, WRITES),
+        one_user(3, 3, Start::InSync, WRITES),
+    ]);
+}
+
+#[test]
+fn every_mistake_is_found() {
+    use Mistake::*;
+    let cases = [
+        (JoinsEagerly, soon(3, 2, Start::Empty, WRITES)),
+        (ResolvesWithoutEvent, all(3, 3, Start::Empty, WRITES)),
+        (ForgetsRivals, all(2, 3, Start::Empty, WRITES)),
+        (MakesNoCopy, all(2, 2, Start::Empty, WRITES)),
+        (LetsDeletionsWin, all(2, 3, Start::Empty, WRITES)),
+        (TakesFoundForEdits, one_user(2, 3, Start::InSync, LOSSES)),
+        (IgnoresLists, all(2, 3, Start::InSync, LOSSES)),
+        (MovesMetadata, all(2, 3, Start::InSync, METADATA)),
+    ];
+    for (mistake, trial) in cases {
+        let fault = search(&trial, usize::MAX, Some(mistake)).expect_err(&format!("{mistake:?} was not found"));
+        println!("{mistake:?}: {}", fault.lines().next().unwrap_or_default());
+    }
 }
 
 /// One trial of any size: `RULE_TRIAL="devices ops start operations late|soon|one [most states]"`.
@@ -63,6 +156,7 @@ fn larger_trial_of_choice() {
         "kinds" => KINDS,
         "metadata" => METADATA,
         "losses" => LOSSES,
+        "edits" => EDITS,
         _ => ALL,
     };
     let (devices, ops) = (words[0].parse().expect("a number"), words[1].parse().expect("a number"));
@@ -70,17 +164,6 @@ fn larger_trial_of_choice() {
     let trial = Trial { devices, ops, start, allowed, has_one_user, may_act_late };
     let states_max = words.get(5).map_or(usize::MAX, |n| n.parse().expect("a number"));
     let begun = std::time::Instant::now();
-    let outcome = search(&trial, states_max).unwrap_or_else(|fault| panic!("{trial:?}\n{fault}"));
-    println!("{text}: {outcome:?} in {:.1?}", begun.elapsed());
-}
-
-#[test]
-fn two_devices_lose_nothing_and_end_alike() {
-    run(2, 3, Start::Empty, WRITES, true);
-    run(2, 3, Start::InSync, WRITES, true);
-}
-
-#[test]
-fn files_found_by_first_scans_end_alike() {
-    run_one_user(2, 3, Start::FoundSame, LOSSES);
+    let outcome = search(&trial, states_max, None).unwrap_or_else(|fault| panic!("{trial:?}\n{fault}"));
+    println!("{} {:.1?}", row(&trial, &outcome), begun.elapsed());
 }

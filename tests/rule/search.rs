@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use super::hash::AsIs;
-use super::item::World;
+use super::item::{DIRECTORY, Item, Mistake, World, bit};
 use super::state::State;
 use super::trial::Trial;
 
@@ -29,8 +29,8 @@ struct Visit {
 }
 
 /// Tries every interleaving, up to so many states. Says which history was the first to end badly.
-pub fn search(trial: &Trial, states_max: usize) -> Result<Outcome, String> {
-    let mut world = World::default();
+pub fn search(trial: &Trial, states_max: usize, mistake: Option<Mistake>) -> Result<Outcome, String> {
+    let mut world = World::new(mistake);
     let mut outcome = Outcome { is_complete: true, ..Outcome::default() };
     // A hash stands for a state, with the histories that follow from it.
     let mut seen: HashMap<u64, f32, AsIs> = HashMap::default();
@@ -101,20 +101,27 @@ fn tell(trial: &Trial, way: &[Visit], last: &State) -> String {
         let claims: Vec<_> = state.claims().map(|c| (c.content, c.slot, c.count, c.needs_home)).collect();
         let _ = writeln!(
             told,
-            "after {} operations, unheard {:b}, found {:b}, claims {claims:?}, copies {:?}",
+            "{} operations, unheard {:b}, found {:b}, copies {:?}, claims {claims:?}",
             state.ops, state.unheard, state.found, state.copies
         );
         for device in &state.devices[..trial.devices] {
-            let item = &device.item;
-            let _ = writeln!(
-                told,
-                "    #{}.{} by {} {:?} after {:b} {:?}",
-                item.content, item.variant, item.author, item.version, item.superseded, item.meta
-            );
-            for rival in device.rivals.iter().flatten() {
-                let _ = writeln!(told, "        rival #{}.{} {:?}", rival.content, rival.variant, rival.version);
+            let _ = write!(told, "    {}", tell_item(&device.item));
+            for (peer, rival) in device.rivals.iter().enumerate() {
+                let _ = rival.map_or(Ok(()), |rival| write!(told, " | of {peer}: {}", tell_item(&rival)));
             }
+            told.push('\n');
         }
     }
     told
+}
+
+fn tell_item(item: &Item) -> String {
+    let versions: String = item.version.iter().map(|count| count.to_string()).collect();
+    let meta = &item.meta;
+    let meta = match meta.count {
+        0 => String::new(),
+        count => format!(" meta {count}@{} mode {} touched {}", meta.epoch, meta.mode, meta.touched),
+    };
+    let lists: Vec<u8> = (1..=DIRECTORY).filter(|content| item.superseded & bit(*content) != 0).collect();
+    format!("#{}.{} by {} [{versions}] after {lists:?}{meta}", item.content, item.variant, item.author)
 }

@@ -33,11 +33,15 @@ pub struct State {
     /// Bit `from * DEVICES_MAX + to`: `to` has not heard the current entry of `from`.
     pub unheard: u16,
     pub ops: u8,
+    /// How many of them lost an index.
+    pub losses: u8,
     pub claims: [Claim; CLAIMS_MAX],
     /// Contents that became conflict copies, as bits: under the name of their author, and as found.
     pub copies: [u32; 2],
     /// Epochs whose first count says that something was found.
     pub found: u8,
+    /// Contents whose replacement or deletion was known to a lost index alone, as bits.
+    pub forgotten: u32,
     /// The last change of a user, while every change so far was made knowing all earlier ones.
     pub latest: Option<(u8, u8)>,
     /// True once two users changed something without knowing of each other.
@@ -68,8 +72,8 @@ impl State {
         self.devices.iter_mut().flat_map(|d| std::iter::once(&mut d.item).chain(d.rivals.iter_mut().flatten()))
     }
 
-    /// Moves the present epoch of a device among the closed ones, and says which it became.
-    pub fn close_epoch(&mut self, at: usize) -> u8 {
+    /// Moves the present epoch of a device among the closed ones.
+    pub fn close_epoch(&mut self, at: usize) {
         let is_free =
             |slot: &usize| self.items().all(|i| i.version[*slot] == 0) && self.claims().all(|c| c.slot != *slot as u8);
         let free = (CLOSED..SLOTS).find(is_free).expect("few enough indexes are lost");
@@ -86,7 +90,6 @@ impl State {
         }
         let was_found = self.found >> at & 1;
         self.found = self.found & !(1 << at) & !(1 << free) | was_found << free;
-        free as u8
     }
 
     /// Leaves out and renames what makes no difference.
@@ -135,6 +138,7 @@ impl State {
         for claim in &mut self.claims {
             claim.content = name(claim.content);
         }
+        self.forgotten = rename_bits(self.forgotten & in_use);
         self.copies = self.copies.map(|copies| rename_bits(copies & in_use & !bit(SAME) & !bit(DIRECTORY)));
     }
 

@@ -222,7 +222,10 @@ impl Trial {
     /// A fresh index finds what is on the disk, and the device and its peers tell each other everything anew.
     fn lose_index(&self, state: &mut State, at: usize) -> bool {
         let ours = state.devices[at].item;
+        let is_known = |(peer, other): (usize, &Device)| peer != at && other.item.includes_all(&ours);
+        let is_forgotten = !state.devices[..self.devices].iter().enumerate().any(is_known);
         state.close_epoch(at);
+        state.losses += 1;
         state.found |= 1 << at;
         let tells_stamps = self.allowed.iter().any(|op| matches!(op, Op::ChangeMode | Op::Touch));
         let device = &mut state.devices[at];
@@ -241,6 +244,8 @@ impl Trial {
         }
         let to_it: u16 = (0..self.devices).filter(|p| *p != at).map(|p| 1 << (p * DEVICES_MAX + at)).sum();
         state.unheard |= self.all_from(at) | to_it;
+        // What only it knew, deletions above all, never happened.
+        state.forgotten |= if is_forgotten { in_use(state) } else { 0 };
         // What it forgot its user may yet know.
         (state.latest, state.has_concurrent) = (None, true);
         true
@@ -333,11 +338,18 @@ impl Trial {
         if let Some(claim) = state.claims().find(|claim| claim.needs_home && claim.content != first.content) {
             return Err(format!("content {} is lost", claim.content));
         }
-        if first.is_live() && !state.claims().any(|claim| claim.content == first.content) {
+        let may_be_back = state.forgotten & bit(first.content) != 0;
+        if first.is_live() && !may_be_back && !state.claims().any(|claim| claim.content == first.content) {
             return Err(format!("content {} is back from the dead", first.content));
         }
-        let copies = state.copies[0] | state.copies[1];
-        if first.content != SAME && copies & bit(first.content) != 0 {
+        let [by_author, as_found] = state.copies;
+        // What is found again has lost its author, and with that the name of its copy.
+        if by_author & as_found != 0 && state.losses < 2 {
+            return Err("one version became two conflict copies".to_owned());
+        }
+        let copies = by_author | as_found;
+        // A deletion may undo the conflict that a copy was made for.
+        if !self.allowed.contains(&Op::Delete) && copies & bit(first.content) != 0 {
             return Err(format!("content {} is both live and a conflict copy", first.content));
         }
         if self.has_one_user && copies != 0 {
@@ -345,6 +357,12 @@ impl Trial {
         }
         Ok(())
     }
+}
+
+/// Contents that devices hold or have heard of.
+fn in_use(state: &State) -> u32 {
+    let items = state.devices.iter().flat_map(|d| std::iter::once(&d.item).chain(d.rivals.iter().flatten()));
+    items.fold(0, |all, item| all | bit(item.content))
 }
 
 /// Epochs of a device as far as stamps are concerned.
@@ -363,7 +381,9 @@ fn edited(ours: &Item, content: u8, variant: u8, author: u8, at: usize, epoch: u
     if mode_differs || (content != DIRECTORY && new.disk_variant() != variant) {
         (new.meta.count, new.meta.epoch) = (new.meta.count + 1, epoch);
         (new.meta.touched, new.meta.touched_on) = (0, NOTHING);
-        new.meta.mode = if is_new { 0 } else { new.meta.mode };
+        if is_new {
+            (new.meta.mode, new.meta.on_directory) = (0, false);
+        }
     }
     new
 }
