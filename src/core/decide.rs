@@ -427,5 +427,120 @@ mod tests {
             let (here, there, _) = settled(here, there, &found);
             prop_assert!(here.same_state(&there) && here.same_state(&x), "{here:?} {x:?}");
         }
+
+        #[test]
+        fn a_decision_follows_the_order_of_versions_and_fits_the_other_sides(
+            a in entry(), b in entry(), found in proptest::collection::btree_map((0u64..4).prop_map(EpochId), 0u64..3, 0..3),
+        ) {
+            let found = Found(found);
+            let (ours, theirs) = (decide(&a, &b, &found), decide(&b, &a, &found));
+            match b.version.partial_cmp(&a.version) {
+                Some(Ordering::Less) => prop_assert_eq!((ours, theirs), (Decision::Forget, Decision::Take)),
+                Some(Ordering::Greater) => prop_assert_eq!((ours, theirs), (Decision::Take, Decision::Forget)),
+                Some(Ordering::Equal) if a.same_state(&b) => {
+                    prop_assert_eq!((ours, theirs), (Decision::Forget, Decision::Forget));
+                }
+                _ => {
+                    use Decision::*;
+                    let fits = |x, y| match (x, y) {
+                        (Join, Join) => a.same_state(&b),
+                        (Take, Join) => !a.same_state(&b),
+                        (Keep, Resolve { copy: false }) => a.is_live() != b.is_live(),
+                        (Resolve { copy }, Wait) => copy == (a.kind != b.kind),
+                        _ => false,
+                    };
+                    prop_assert!(fits(ours, theirs) || fits(theirs, ours), "{ours:?} {theirs:?}");
+                }
+            }
+        }
+
+        #[test]
+        fn whatever_comes_of_a_rival_includes_what_was_and_settles_it(
+            a in entry(), b in entry(), upto in 0u64..3,
+        ) {
+            // Counts of this device's own epoch come from nobody else.
+            let (own, found) = (EpochId(9), Found([(A, upto)].into()));
+            let before = a.clone();
+            let mut after = a;
+            let decision = decide(&before, &b, &found);
+            hear(&mut after, &b, own, &found, &mut Vec::new());
+            prop_assert!(before.version <= after.version);
+            prop_assert!(after.meta.stamp >= before.meta.stamp && after.meta.stamp >= b.meta.stamp);
+            if decision != Decision::Wait {
+                prop_assert!(b.version <= after.version && is_settled(&after, &b, &found));
+            }
+            // Hearing it again changes nothing.
+            let once = after.clone();
+            hear(&mut after, &b, own, &found, &mut Vec::new());
+            prop_assert_eq!(after, once);
+        }
+
+        #[test]
+        fn three_devices_end_alike_in_every_order_of_hearing_with_nothing_lost(
+            steps in proptest::collection::vec((0usize..3, 0usize..3, proptest::option::of(0u8..8)), 0..16),
+        ) {
+            let epochs = [A, B, EpochId(3)];
+            let found = Found::default();
+            let mut devices = [nothing(), nothing(), nothing()];
+            let mut copies = Vec::new();
+            // What users wrote, and what they replaced having it before them: by version, since texts repeat.
+            let (mut written, mut replaced) = (Vec::new(), Vec::new());
+            for (at, from, what) in steps {
+                let Some(what) = what else {
+                    // Only the latest entry is handed over, whatever came between; from itself it is old news.
+                    let rival = devices[from].clone();
+                    hear(&mut devices[at], &rival, epochs[at], &found, &mut copies);
+                    continue;
+                };
+                let before = devices[at].clone();
+                devices[at] = edit(before.clone(), epochs[at], what);
+                if devices[at].version != before.version {
+                    replaced.extend(before.kind.content_id().map(|id| (id, before.version)));
+                    written.extend(devices[at].kind.content_id().map(|id| (id, devices[at].version.clone())));
+                }
+            }
+            for round in 0.. {
+                prop_assert!(round < 32, "they never come to rest: {devices:?}");
+                let before = devices.clone();
+                for (at, from) in [(0, 1), (1, 2), (2, 0), (1, 0), (2, 1), (0, 2)] {
+                    let rival = devices[from].clone();
+                    hear(&mut devices[at], &rival, epochs[at], &found, &mut copies);
+                }
+                if devices == before {
+                    break;
+                }
+            }
+            for other in &devices[1..] {
+                prop_assert!(devices[0].same_state(other), "{devices:?}");
+                prop_assert_eq!((&devices[0].version, &devices[0].meta), (&other.version, &other.meta));
+            }
+            for (id, version) in written {
+                let is_replaced = replaced.iter().any(|(old, by)| *old == id && version.included_in(by));
+                let is_here = devices[0].kind.content_id() == Some(id) || copies.contains(&id);
+                // Directories hold nothing themselves.
+                prop_assert!(is_replaced || is_here || id == ContentId::default(), "{id:?} {devices:?}");
+            }
+        }
+    }
+
+    /// Any entry that may come from anywhere, the version of some epochs of four included.
+    fn entry() -> impl Strategy<Value = Entry> {
+        let kind = prop_oneof![
+            Just(Kind::Deleted),
+            Just(Kind::Directory),
+            (0u8..3).prop_map(|n| Kind::File(Content::of_chunk(&[n]))),
+            Just(Kind::Symlink(b"there".as_slice().into())),
+        ];
+        let counts = proptest::collection::btree_map((0u64..4).prop_map(EpochId), 1u64..4, 0..4);
+        let lists = proptest::collection::vec((0u8..3).prop_map(|n| Content::of_chunk(&[n]).id), 0..3);
+        (kind, counts, lists, 0i64..2, 0u8..3, 0u64..3).prop_map(|(kind, counts, superseded, mtime, author, stamp)| {
+            // Directories have neither time nor author, nor have tombstones.
+            let is_bare = matches!(kind, Kind::Directory | Kind::Deleted);
+            let (mtime_ns, author) = if is_bare { (0, 0) } else { (mtime, author) };
+            let version = VersionVector::from_pairs(counts.into_iter().collect()).unwrap();
+            let meta = Meta { stamp: Stamp { count: stamp, epoch: A }, ..Meta::default() };
+            let (weight_ns, author) = (mtime_ns, DeviceId([author; 32]));
+            Entry { kind, mtime_ns, weight_ns, version, author, superseded, meta, ..nothing() }
+        })
     }
 }

@@ -75,47 +75,82 @@ fn row(trial: &Trial, outcome: &Outcome) -> String {
 #[test]
 fn two_devices_lose_nothing_and_end_alike() {
     run(&[
-        all(2, 5, Start::Empty, WRITES),
-        all(2, 5, Start::InSync, WRITES),
-        all(2, 4, Start::Empty, EDITS),
-        all(2, 4, Start::Empty, KINDS),
+        all(2, 4, Start::Empty, WRITES),
+        all(2, 4, Start::InSync, WRITES),
+        all(2, 3, Start::Empty, EDITS),
+        all(2, 3, Start::Empty, KINDS),
     ]);
 }
 
 #[test]
 fn three_devices_lose_nothing_and_end_alike() {
-    run(&[soon(3, 3, Start::Empty, WRITES), all(3, 2, Start::Empty, KINDS), all(3, 2, Start::InSync, WRITES)]);
+    run(&[soon(3, 3, Start::Empty, WRITES), soon(3, 2, Start::Empty, KINDS), soon(3, 2, Start::InSync, WRITES)]);
 }
 
 #[test]
 fn metadata_ends_alike_beside_everything_else() {
-    run(&[all(2, 4, Start::InSync, METADATA), all(2, 3, Start::Empty, ALL), soon(3, 2, Start::InSync, METADATA)]);
+    run(&[all(2, 3, Start::InSync, METADATA), all(2, 2, Start::Empty, ALL), soon(3, 1, Start::InSync, METADATA)]);
 }
 
 #[test]
 fn files_found_by_first_scans_end_alike() {
     run(&[
-        all(2, 3, Start::FoundSame, KINDS),
-        all(2, 3, Start::FoundTouched, WRITES),
-        all(2, 3, Start::FoundOther, KINDS),
-        soon(3, 2, Start::FoundSame, WRITES),
-        soon(3, 1, Start::FoundOther, WRITES),
+        all(2, 2, Start::FoundSame, KINDS),
+        all(2, 2, Start::FoundTouched, WRITES),
+        all(2, 2, Start::FoundOther, KINDS),
+        soon(3, 1, Start::FoundTouched, WRITES),
+        soon(3, 0, Start::FoundOther, WRITES),
     ]);
 }
 
 #[test]
 fn a_lost_index_loses_nothing() {
-    run(&[all(2, 3, Start::InSync, LOSSES), all(2, 3, Start::FoundOther, LOSSES), soon(3, 2, Start::InSync, LOSSES)]);
+    run(&[all(2, 3, Start::InSync, LOSSES), all(2, 2, Start::FoundOther, LOSSES), soon(3, 1, Start::InSync, LOSSES)]);
 }
 
 #[test]
 fn one_users_work_never_conflicts_with_a_lost_or_new_index() {
     run(&[
         one_user(2, 4, Start::InSync, LOSSES),
-        one_user(2, 4, Start::FoundSame, LOSSES),
+        one_user(2, 3, Start::FoundSame, LOSSES),
         // A third device that has lost its index may meet a stale one first, and then neither can know which is older.
-        one_user(3, 2, Start::FoundSame, WRITES),
+        Trial { may_act_late: false, ..one_user(3, 1, Start::FoundSame, WRITES) },
+        one_user(3, 2, Start::InSync, WRITES),
+    ]);
+}
+
+/// Five operations of two devices, three of three. Some take minutes even in a release build.
+#[test]
+#[ignore = "takes minutes, and hours without --release"]
+fn larger_trials_of_the_rule() {
+    run(&[
+        all(2, 5, Start::Empty, WRITES),
+        all(2, 5, Start::InSync, WRITES),
+        all(2, 5, Start::Empty, EDITS),
+        all(2, 5, Start::Empty, KINDS),
+        all(2, 5, Start::InSync, METADATA),
+        all(2, 5, Start::InSync, LOSSES),
+        all(2, 4, Start::Empty, ALL),
+        all(2, 4, Start::FoundSame, KINDS),
+        all(2, 4, Start::FoundTouched, KINDS),
+        all(2, 4, Start::FoundOther, KINDS),
+        all(2, 3, Start::FoundOther, LOSSES),
+        one_user(2, 5, Start::InSync, LOSSES),
+        one_user(2, 5, Start::FoundSame, LOSSES),
+    ]);
+    run(&[
+        all(3, 3, Start::Empty, WRITES),
+        all(3, 3, Start::InSync, WRITES),
+        all(3, 3, Start::Empty, EDITS),
+        all(3, 3, Start::Empty, KINDS),
+        soon(3, 3, Start::InSync, METADATA),
+        soon(3, 3, Start::InSync, LOSSES),
+        soon(3, 3, Start::Empty, ALL),
+        soon(3, 2, Start::FoundSame, WRITES),
+        soon(3, 2, Start::FoundTouched, WRITES),
+        soon(3, 2, Start::FoundOther, WRITES),
         one_user(3, 3, Start::InSync, WRITES),
+        one_user(3, 2, Start::FoundSame, WRITES),
     ]);
 }
 
@@ -124,7 +159,7 @@ fn every_mistake_is_found() {
     use Mistake::*;
     let cases = [
         (JoinsEagerly, soon(3, 2, Start::Empty, WRITES)),
-        (ResolvesWithoutEvent, all(3, 3, Start::Empty, WRITES)),
+        (ResolvesWithoutEvent, soon(3, 3, Start::Empty, WRITES)),
         (ForgetsRivals, all(2, 3, Start::Empty, WRITES)),
         (MakesNoCopy, all(2, 2, Start::Empty, WRITES)),
         (LetsDeletionsWin, all(2, 3, Start::Empty, WRITES)),

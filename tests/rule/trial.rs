@@ -296,6 +296,9 @@ impl Trial {
     }
 
     fn note_copy(&self, state: &mut State, ours: &Item) -> Result<(), String> {
+        if self.has_one_user {
+            return Err("one user's work came into conflict with itself".to_owned());
+        }
         if !state.has_concurrent {
             return Err(format!("a copy of {} though nobody worked at the same time as another", ours.content));
         }
@@ -351,9 +354,6 @@ impl Trial {
         // A deletion may undo the conflict that a copy was made for.
         if !self.allowed.contains(&Op::Delete) && copies & bit(first.content) != 0 {
             return Err(format!("content {} is both live and a conflict copy", first.content));
-        }
-        if self.has_one_user && copies != 0 {
-            return Err("one user's work came into conflict with itself".to_owned());
         }
         Ok(())
     }
