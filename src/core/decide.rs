@@ -63,7 +63,8 @@ impl Found {
 
 /// Decides about `rival` against `ours`, by content. Metadata is a register of its own: see [`Entry::meta`].
 pub fn decide(ours: &Entry, rival: &Entry, found: &Found) -> Decision {
-    match rival.version.partial_cmp(&ours.version) {
+    let order_of_versions = rival.version.partial_cmp(&ours.version);
+    match order_of_versions {
         Some(Ordering::Less) => return Decision::Forget,
         Some(Ordering::Equal) if ours.same_state(rival) => return Decision::Forget,
         // Equal versions of different states must not happen; taken as concurrent, they still converge.
@@ -75,7 +76,9 @@ pub fn decide(ours: &Entry, rival: &Entry, found: &Found) -> Decision {
     }
     // The same bytes, merely found on both: what is under a version is the greatest of what it includes, by whatever
     // route. So this is no event, which an edit made meanwhile would be in conflict with.
-    if ours.kind == rival.kind && found.is_all(&ours.version) && found.is_all(&rival.version) {
+    // (Equal versions have no join that would tell them apart: they need an event.)
+    let is_all_found = found.is_all(&ours.version) && found.is_all(&rival.version);
+    if order_of_versions.is_none() && ours.kind == rival.kind && is_all_found {
         return if order(rival) > order(ours) { Decision::Take } else { Decision::Join };
     }
     if found.explains(ours, rival) {
@@ -297,6 +300,14 @@ mod tests {
             assert_eq!((a.kind.clone(), copies.len()), (edited.kind, 0));
             assert_eq!(a, b);
         }
+    }
+
+    #[test]
+    fn equal_versions_that_were_merely_found_still_end_alike() {
+        let found = Found([(A, 9), (B, 9)].into());
+        let (a, b, copies) = settled(file("x", 2, 0, version(4, 4)), file("x", 3, 0, version(4, 4)), &found);
+        assert_eq!((a.mtime_ns, copies.len()), (3, 0));
+        assert_eq!(a, b);
     }
 
     #[test]
