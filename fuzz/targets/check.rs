@@ -100,11 +100,10 @@ pub fn message(message: &Message) {
             count(*last_seq);
             assert!(found.len() <= FOUND_MAX);
             found.iter().for_each(|(_, upto)| count(*upto));
-            let runs = cursor.as_ref().map(|c| (c.seq, &c.runs));
-            for (seq, runs) in runs {
-                count(seq);
-                assert!(runs.len() <= RUNS_MAX);
-                runs.iter().for_each(|(_, seq)| count(*seq));
+            if let Some(cursor) = cursor {
+                count(cursor.seq);
+                assert!(cursor.runs.len() <= RUNS_MAX);
+                cursor.runs.iter().for_each(|(_, seq)| count(*seq));
             }
         }
         Message::Index(batch) => {
@@ -148,7 +147,7 @@ pub fn frame(frame: &Frame) {
             assert!(request.items.len() <= REQUEST_ITEMS_MAX);
             for wanted in &request.items {
                 content(&wanted.content);
-                for (at, offset) in &wanted.hint {
+                if let Some((at, offset)) = &wanted.hint {
                     path(at);
                     assert!(*offset <= SIZE_MAX);
                 }

@@ -151,8 +151,8 @@ fn fill(index: &mut Index) -> Result<Known, IndexError> {
     let chunks: Vec<Content> = (0u8..4).map(|n| Content::of_chunk(&[n; 5])).collect();
     let list = ChunkList::new(chunks.clone()).expect("this is a list");
     let large = list.content();
-    index.begin()?;
     index.start_run(RunId(5))?;
+    index.begin()?;
     index.set_found(EPOCH, 3)?;
     let kinds = [
         ("dir", Kind::Directory),
