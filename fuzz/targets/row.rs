@@ -3,6 +3,7 @@
 //! Layout: changes to columns, one after the other: table, column, which row, value.
 
 use p2psync::core::content::{ChunkList, Content};
+use p2psync::core::digest::bucket_of;
 use p2psync::core::disk::{DiskKind, DiskState};
 use p2psync::core::entry::{Entry, Kind};
 use p2psync::core::id::{DeviceId, EpochId, RunId};
@@ -273,7 +274,7 @@ fn read(index: &Index, known: &Known) {
         got(index.count_marked(mark));
         records(index.marked(mark, None, LIMIT));
     }
-    (0..=255).for_each(|bucket| records(index.bucket(bucket, None, LIMIT)));
+    known.paths.iter().for_each(|path| records(index.bucket(bucket_of(path), None, LIMIT)));
     records(index.conflict_copies(LIMIT));
     paths(index.todo_live(None, LIMIT));
     paths(index.todo_deleted(None, LIMIT));

@@ -9,7 +9,7 @@ use crate::core::content::{Content, ContentId};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::entry::{Entry, Kind, LINK_BYTES_MAX, MODE_MASK, Meta, SUPERSEDED_MAX, Stamp};
 use crate::core::id::{DeviceId, EpochId, RunId};
-use crate::core::message::Reason;
+use crate::core::message::{RUNS_MAX, Reason};
 use crate::core::path::RelPath;
 use crate::core::version::{COUNT_MAX, EPOCHS_MAX, VersionVector};
 
@@ -35,6 +35,8 @@ pub(super) use {disk_columns, entry_columns, record_columns};
 
 /// How many columns [`entry_at`] reads.
 const ENTRY_COLUMNS: usize = 11;
+/// All permission bits that a disk may show.
+const DISK_MODE_MAX: u32 = 0o7777;
 const META_STAMP: u8 = 1;
 const META_MODE: u8 = 2;
 const META_TOUCHED: u8 = 4;
@@ -222,7 +224,11 @@ pub(super) fn reason_from(code: i64) -> Res<Reason> {
 }
 
 pub(super) fn unpack_runs(packed: &[u8]) -> Res<Vec<(RunId, u64)>> {
-    Ok(unpack_pairs(packed)?.into_iter().map(|(run, seq)| (RunId(run), seq)).collect())
+    let pairs = unpack_pairs(packed)?;
+    if pairs.len() > RUNS_MAX || pairs.iter().any(|(_, seq)| *seq > COUNT_MAX) {
+        return Err(Fault::Bad("impossible runs of a peer"));
+    }
+    Ok(pairs.into_iter().map(|(run, seq)| (RunId(run), seq)).collect())
 }
 
 fn disk_kind_code(kind: DiskKind) -> u8 {
@@ -246,7 +252,10 @@ fn disk_at(row: &Row, first: usize) -> Res<Option<DiskState>> {
         mtime_ns: row.get(first + 2)?,
         ctime_ns: row.get(first + 3)?,
         inode: row.get::<_, i64>(first + 4)?.cast_unsigned(),
-        mode: row.get(first + 5)?,
+        mode: match row.get(first + 5)? {
+            mode if mode <= DISK_MODE_MAX => mode,
+            _ => return Err(Fault::Bad("impossible permission bits")),
+        },
     }))
 }
 
@@ -385,6 +394,7 @@ mod tests {
             "mark = 77",
             "disk_kind = 8",
             "disk_mode = -1",
+            "disk_mode = 4096",
             "disk_mode = NULL",
             "seq = -5",
         ] {
