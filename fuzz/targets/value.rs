@@ -59,7 +59,7 @@ fn cut_is_invisible(whole: &Message, parts: &[Message]) {
         Message::Index(Batch { entries, upto, more, .. }) => {
             let batches = || parts.iter().map(|part| if let Message::Index(b) = part { b } else { panic!("{part:?}") });
             assert!(batches().flat_map(|b| &b.entries).eq(entries));
-            assert_eq!(batches().last().map(|b| (b.upto, b.more)), Some((*upto, *more)));
+            assert_eq!(batches().next_back().map(|b| (b.upto, b.more)), Some((*upto, *more)));
             assert!(batches().rev().skip(1).all(|b| b.more && b.entries.last().is_some_and(|e| e.seq == b.upto)));
         }
         Message::Repair { bucket, entries } => {
