@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, TableLike, value};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, RawString, Table, TableLike, Value, value};
 
 use super::parse::{check_address, expand};
 use super::{Config, ConfigError, NAME_CHARS_MAX, Peer, Sharing, parse, read, surroundings};
@@ -340,9 +340,18 @@ fn find<'a>(
 }
 
 fn push(document: &mut DocumentMut, kind: &str, mut table: Table) -> Result<(), ConfigError> {
-    table.decor_mut().set_prefix("\n");
+    table.decor_mut().set_prefix(format!("\n{}", comments_of_list(document, kind)));
     tables(document, kind)?.push(table);
     Ok(())
+}
+
+/// The comments of `kind = []`, which makes way for the first table: they go to that.
+fn comments_of_list(document: &DocumentMut, kind: &str) -> String {
+    let Some((key, Item::Value(Value::Array(list)))) = document.get_key_value(kind) else { return String::new() };
+    let places = [key.leaf_decor().prefix(), Some(list.trailing()), list.decor().suffix()];
+    let texts = places.into_iter().flatten().filter_map(RawString::as_str);
+    let comments = texts.flat_map(str::lines).map(str::trim).filter(|line| line.starts_with('#'));
+    comments.map(|line| format!("{line}\n")).collect()
 }
 
 fn remove(document: &mut DocumentMut, kind: &str, fits: impl Fn(&str) -> bool) -> Result<(), ConfigError> {

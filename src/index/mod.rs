@@ -10,6 +10,8 @@
 
 mod contents;
 mod counters;
+#[cfg(feature = "testing")]
+mod damage;
 mod entries;
 mod error;
 mod files;

@@ -152,6 +152,42 @@ pub async fn pair_as_shower(
     in_time(show(stream, shown, Parties { joiner: peer, shower: own, exporter }, greeting)).await
 }
 
+/// As [`pair_as_joiner`], over any stream. For tests.
+#[cfg(feature = "testing")]
+pub async fn join_over<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    code: &PairingCode,
+    devices: (DeviceId, DeviceId),
+    greeting: &Greeting,
+) -> Result<Paired, PairError> {
+    let (joiner, shower) = devices;
+    in_time(join(stream, code, Parties { joiner, shower, exporter: [0; 32] }, greeting)).await
+}
+
+/// As [`pair_as_shower`], over any stream. For tests.
+#[cfg(feature = "testing")]
+pub async fn show_over<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    shown: &ShownCode,
+    devices: (DeviceId, DeviceId),
+    greeting: &Greeting,
+) -> Result<Paired, PairError> {
+    let (joiner, shower) = devices;
+    in_time(show(stream, shown, Parties { joiner, shower, exporter: [0; 32] }, greeting)).await
+}
+
+/// What a greeting of these bytes says. For tests.
+#[cfg(feature = "testing")]
+pub fn read_greeting(device: DeviceId, body: &[u8]) -> Result<Paired, PairError> {
+    unpack_greeting(device, body)
+}
+
+/// The bytes of a greeting. For tests.
+#[cfg(feature = "testing")]
+pub fn write_greeting(greeting: &Greeting) -> Result<Vec<u8>, PairError> {
+    pack_greeting(greeting)
+}
+
 /// What a pairing is bound to.
 struct Parties {
     joiner: DeviceId,
