@@ -6,6 +6,7 @@ use super::IndexError;
 use super::counters::Counters;
 use super::error::{Fault, Res};
 use super::open::{Devices, Index, set};
+use crate::failpoint;
 
 /// The open transaction, if any.
 #[derive(Default)]
@@ -99,6 +100,7 @@ impl Index {
         }
         self.read(|r| set(&r.conn, "synchronous", "FULL"))?;
         let result = self.write(write);
+        failpoint::hit("index.durable");
         self.read(|r| set(&r.conn, "synchronous", "NORMAL"))?;
         result
     }
@@ -123,7 +125,10 @@ impl Index {
         if let Some(counters) = &mut self.reader.counters {
             counters.store(&self.reader.conn)?;
         }
-        self.execute("COMMIT", []).map(drop)
+        failpoint::hit("index.committing");
+        self.execute("COMMIT", [])?;
+        failpoint::hit("index.committed");
+        Ok(())
     }
 }
 
