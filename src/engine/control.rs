@@ -15,6 +15,7 @@ use crate::api::{FolderOffer, Handler, Replies, Reply, Request, When, WirePath};
 use crate::config::{self, Config, NewPeer};
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::path::RelPath;
+use crate::failpoint;
 use crate::fs::history::{self, RestoreError};
 use crate::home::Home;
 use crate::sync::Input;
@@ -212,6 +213,7 @@ impl Control {
     }
 
     async fn add_paired(&self, paired: Paired) -> Reply {
+        failpoint::hit("pairing.agreed");
         let new = NewPeer { id: paired.device, name: Some(paired.name.clone()), addresses: Vec::new() };
         let home = self.home.clone();
         let added = tokio::task::spawn_blocking(move || config::add_peer(&home, &new)).await;
@@ -225,6 +227,7 @@ impl Control {
             }
             Err(error) => return failed(error.to_string()),
         };
+        failpoint::hit("pairing.stored");
         if let Reply::Error { text } = self.reload().await {
             return failed(text);
         }
@@ -291,6 +294,7 @@ fn bring_back(handle: &FolderHandle, path: &RelPath, when: &When) -> Result<Stri
     if root.look(path).map_err(|p| p.text)?.is_some() {
         set_aside(handle, &root, path, now_ms)?;
     }
+    failpoint::hit("restore.set_aside");
     let restored = history::restore(&root, &row.slot, path, now_ms);
     handle.hints.request(vec![path.clone()]);
     match restored {

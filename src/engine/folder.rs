@@ -21,6 +21,7 @@ use crate::core::id::{DeviceId, EpochId, FolderId, RunId};
 use crate::core::ignore::{IGNORE_FILE, Rules};
 use crate::core::message::Message;
 use crate::core::path::RelPath;
+use crate::failpoint;
 use crate::fs::error::FsError;
 use crate::fs::root::Root;
 use crate::index::{Index, IndexError, Reader};
@@ -223,6 +224,7 @@ impl Driver {
 
     fn reload_rules(&self) {
         let rules = read_rules(self.handle.root.path());
+        failpoint::hit("rules.read");
         *self.handle.rules.write().unwrap_or_else(|e| e.into_inner()) = Arc::new(rules.clone());
         let handle = self.handle.clone();
         // Not from this thread: its own queue may be full.
@@ -350,9 +352,11 @@ pub fn set_aside(path: &Path, why: &str) -> io::Result<PathBuf> {
     let stamp = clock::wall_ms();
     let aside = with(&format!(".{why}-{stamp}"));
     fs::rename(path, &aside)?;
+    failpoint::hit("index.damaged_moved");
     for extra in ["-wal", "-shm"] {
         let _ = fs::rename(with(extra), with(&format!(".{why}-{stamp}{extra}")));
     }
+    failpoint::hit("index.damaged_log_moved");
     Ok(aside)
 }
 

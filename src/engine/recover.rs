@@ -15,6 +15,7 @@ use crate::core::decide::{Decision, Found, decide};
 use crate::core::disk::DiskState;
 use crate::core::id::{DeviceId, hex};
 use crate::core::path::RelPath;
+use crate::failpoint;
 use crate::fs::history;
 use crate::fs::read::{self, ReadOutcome};
 use crate::fs::root::OpenRoot;
@@ -177,7 +178,10 @@ fn judge(
 fn carry_out(root: &OpenRoot, found: Unaccounted) -> Option<HistoryRow> {
     let Unaccounted { slot, path, disk, held, .. } = &found;
     let done = match found.verdict {
-        Verdict::History(author) => return Some(row(&found, author)),
+        Verdict::History(author) => {
+            failpoint::hit("recover.history");
+            return Some(row(&found, author));
+        }
         Verdict::Stage(content) => match history::back_to_stage(root, slot, content) {
             // Staged once more already, so this one is history as good as any.
             Err(history::RestoreError::Taken) => return Some(row(&found, DeviceId::NONE)),
@@ -191,6 +195,12 @@ fn carry_out(root: &OpenRoot, found: Unaccounted) -> Option<HistoryRow> {
                 .map(|copy| tracing::info!(%path, %copy, "kept a version that was found in the history after a crash"))
         }
     };
+    match found.verdict {
+        Verdict::History(_) => {}
+        Verdict::Stage(_) => failpoint::hit("recover.staged"),
+        Verdict::PutBack => failpoint::hit("recover.put_back"),
+        Verdict::Copy(..) => failpoint::hit("recover.copied"),
+    }
     if let Err(error) = done {
         tracing::warn!(%slot, %path, %error, "a version found after a crash stays in the history for now");
     }

@@ -18,6 +18,7 @@ use super::links::{FolderPorts, LinkTable};
 use super::serve::Server;
 use super::{apply, recover, retention, scan};
 use crate::config;
+use crate::failpoint;
 use crate::fs::root::Root;
 use crate::fs::stage;
 use crate::index::IndexError;
@@ -90,7 +91,9 @@ impl Running {
             // A lost index accounts for nothing that lies in history.
             if !opened.was_clean || !machine.index().state()?.scanned {
                 let found = recover::recover(&open, machine.index());
+                failpoint::hit("recover.found");
                 machine.handle(Input::History { found, expired: Vec::new() }, super::clock::now())?;
+                failpoint::hit("recover.noted");
             }
         }
         let (actions, ordered) = std_mpsc::channel();

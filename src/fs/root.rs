@@ -12,6 +12,7 @@ use crate::core::disk::DiskState;
 use crate::core::id::FolderId;
 use crate::core::path::{OWN_DIR, RelPath};
 use crate::core::problem::{Problem, ProblemKind};
+use crate::failpoint;
 
 const MARKER: &str = "marker";
 const STAGE: &str = "stage";
@@ -59,9 +60,11 @@ impl Root {
     pub fn create(&self) -> Result<(), FsError> {
         let io = |doing, source| FsError::Io { path: self.path.clone(), doing, source };
         std::fs::create_dir_all(&self.path).map_err(|e| io("create", e))?;
+        failpoint::hit("folder.rooted");
         let tree = self.open_tree()?;
         let own = sys::make_dirs_beneath(tree.as_fd(), OWN_DIR.as_bytes(), OWN_MODE)
             .map_err(|e| FsError::io(&self.path, "create .p2psync in", e))?;
+        failpoint::hit("folder.owned");
         match self.check_marker(&own) {
             Err(FsError::MarkerGone { .. }) => self.write_marker(&own)?,
             checked => checked?,
@@ -69,7 +72,9 @@ impl Root {
         self.open_own_dirs(&own)?;
         rustix::fs::fsync(&own)
             .and_then(|()| rustix::fs::fsync(&tree))
-            .map_err(|e| FsError::io(&self.path, "write to", e))
+            .map_err(|e| FsError::io(&self.path, "write to", e))?;
+        failpoint::hit("folder.made");
+        Ok(())
     }
 
     /// Opens the folder, if its directory and its marker are there. Nothing of the folder is ever made here; just the
@@ -119,11 +124,13 @@ impl Root {
         let io = |errno| FsError::io(&self.path, "write .p2psync/marker in", errno);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(own, MARKER, flags, Mode::from_raw_mode(0o600)).map_err(io)?;
+        failpoint::hit("folder.marker_created");
         let text = format!("{}\n", self.id);
         let written = rustix::io::write(&file, text.as_bytes()).map_err(io)?;
         if written != text.len() {
             return Err(io(Errno::NOSPC));
         }
+        failpoint::hit("folder.marker_written");
         rustix::fs::fsync(&file).map_err(io)
     }
 

@@ -10,6 +10,7 @@ use crate::core::action::{Expected, Outcome};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::entry::MODE_MASK;
 use crate::core::path::RelPath;
+use crate::failpoint;
 use crate::fs::error::{is_absence, name_problem, problem};
 use crate::fs::history;
 use crate::fs::read::is_expected;
@@ -26,6 +27,7 @@ impl Batch<'_> {
             Err(errno) => return Err(failed(name_problem("make the directory", errno))),
         }
         self.touch(Area::Tree, path);
+        failpoint::hit("apply.directory_made");
         sys::chmod_at(&target.dir, &target.name, mode & MODE_MASK | OWNER_BITS)
             .map_err(|e| failed(problem("set the mode of the directory", e)))?;
         let disk = target.stat().map_err(|_| Stop::Changed)?;
@@ -46,6 +48,7 @@ impl Batch<'_> {
                 other => failed(problem("move it into the history", other)),
             })?;
         (self.at)(Step::Swapped, path);
+        failpoint::hit("apply.removed");
         self.touch(Area::History, &name);
         self.touch(Area::Tree, path);
         let slot = InSlot { name, place };
@@ -77,6 +80,7 @@ impl Batch<'_> {
             Some(_) => {}
         }
         self.remove_empty(&target)?;
+        failpoint::hit("apply.directory_removed");
         self.touch(Area::Tree, path);
         Ok(done(None, None))
     }
@@ -107,6 +111,7 @@ impl Batch<'_> {
             Err(errno) => return Err(failed(name_problem("rename it", errno))),
         }
         (self.at)(Step::Swapped, to);
+        failpoint::hit("apply.moved");
         self.touch(Area::Tree, from);
         self.touch(Area::Tree, to);
         let moved = target.stat().ok().and_then(|stat| sys::state_of(&stat));
@@ -195,6 +200,7 @@ fn change_metadata(place: &Place, found: &DiskState, mtime_ns: i64, mode: u32) -
     let mode = if is_directory { mode & MODE_MASK | OWNER_BITS } else { mode & MODE_MASK };
     if found.kind != DiskKind::Symlink && found.mode & MODE_MASK != mode {
         sys::chmod_at(&place.dir, &place.name, mode)?;
+        failpoint::hit("apply.mode_set");
     }
     let now = sys::state_of(&place.stat()?).ok_or(Errno::NOENT)?;
     if is_directory || now.mtime_ns == mtime_ns || !now.is_same_file_as(found) {

@@ -9,6 +9,7 @@ use crate::core::action::{Displace, Expected, Outcome, Slot};
 use crate::core::conflict::conflict_name;
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::path::RelPath;
+use crate::failpoint;
 use crate::fs::error::{is_absence, name_problem, problem};
 use crate::fs::history;
 use crate::fs::read::is_expected;
@@ -49,6 +50,7 @@ impl Batch<'_> {
             Err(errno) => return Err(failed(name_problem("put it at its place", errno))),
         }
         (self.at)(Step::Swapped, path);
+        failpoint::hit("apply.placed");
         self.touch(Area::Tree, path);
         Ok(self.placed(path, &target, &fresh.state, Settled::default()))
     }
@@ -62,6 +64,7 @@ impl Batch<'_> {
         }
         (self.at)(Step::Checked, path);
         self.remove_empty(&target)?;
+        failpoint::hit("apply.directory_replaced");
         self.touch(Area::Tree, path);
         self.place_new(path, fresh).inspect_err(|_| {
             // The directory was not to go without what replaces it; if it cannot come back, a scan finds out.
@@ -86,6 +89,7 @@ impl Batch<'_> {
         let target = self.target(path)?;
         self.check(path, expect)?;
         (self.at)(Step::Checked, path);
+        failpoint::hit("apply.checked");
         // The new file takes the slot first: so the old one is in history in the very moment it leaves the tree.
         let staged = fresh.place(self.root)?;
         let (name, place) = history::move_to_slot(self.root, &staged, path, expect.content, self.context.now_ms)
@@ -93,6 +97,7 @@ impl Batch<'_> {
         let slot = InSlot { name, place };
         self.touch(Area::History, &slot.name);
         (self.at)(Step::InSlot, path);
+        failpoint::hit("apply.in_slot");
         let out = match sys::exchange(&slot.place, &target) {
             Ok(()) => slot,
             Err(errno) => {
@@ -106,6 +111,7 @@ impl Batch<'_> {
             }
         };
         (self.at)(Step::Swapped, path);
+        failpoint::hit("apply.swapped");
         self.touch(Area::Tree, path);
         let settled = self.settle(path, out, expect);
         Ok(self.placed(path, &target, &fresh.state, settled))
@@ -165,6 +171,7 @@ impl Batch<'_> {
         };
         let copied = self.root.place(Area::Tree, copy).and_then(|place| {
             sys::rename_from_own(&slot.place, &place)?;
+            failpoint::hit("apply.copy_named");
             place.stat()
         });
         match copied.map(|stat| sys::state_of(&stat)) {
