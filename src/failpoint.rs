@@ -136,7 +136,7 @@ mod tests {
             } else if !path.ends_with("src/failpoint.rs") {
                 let text = std::fs::read_to_string(&path).unwrap();
                 let calls = text.split("failpoint::hit(\"").skip(1);
-                found.extend(calls.filter_map(|rest| Some(rest.split_once("\");")?.0.to_owned())));
+                found.extend(calls.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
             }
         }
     }

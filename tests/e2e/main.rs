@@ -3,6 +3,9 @@
 mod changes;
 mod commands;
 mod conflicts;
+mod crash;
+mod crash_new;
+mod crash_pair;
 mod first_sync;
 mod harness;
 mod interrupted;
