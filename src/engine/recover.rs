@@ -154,6 +154,9 @@ fn judge(
                 _ if winners.peek().is_some() => Verdict::History(ours.author),
                 Standing::AsIndexed => Verdict::History(ours.author),
                 Standing::Nothing => Verdict::PutBack,
+                // Replaced by something that a power cut made the index forget. What was to become a copy has no such
+                // name.
+                Standing::Other if held.is_named => Verdict::History(ours.author),
                 Standing::Other => Verdict::Copy(ours.mtime_ns, ours.author),
             };
         }
@@ -339,6 +342,22 @@ mod tests {
             assert_eq!((folder.tree(), rows), (vec![tree.to_owned()], slots), "{step:?}");
             assert_eq!(stage::staged(&folder.root).unwrap().len(), staged, "{step:?}");
         }
+    }
+
+    #[test]
+    fn a_replacement_that_the_index_has_forgotten_makes_no_copy() {
+        let folder = Crashed::new(None);
+        folder.replace(Displace::History, Step::Settled);
+        assert_eq!((folder.recover(), folder.tree()), (vec![b"old".to_vec()], vec!["a new".to_owned()]));
+    }
+
+    #[test]
+    fn a_concurrent_version_whose_rival_the_index_has_forgotten_becomes_a_copy() {
+        let folder = Crashed::new(None);
+        let copy = crate::core::conflict::conflict_name(&path("a"), 1_500_000_000_000_000_000, PEER, None).unwrap();
+        folder.replace(Displace::ConflictCopy(copy.clone()), Step::Swapped);
+        assert_eq!(folder.recover(), Vec::<Vec<u8>>::new());
+        assert_eq!(folder.tree(), ["a new".to_owned(), format!("{copy} old")]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::prepare::Fresh;
 use super::{Batch, Step, Stop, failed};
 use crate::core::action::{Displace, Expected, Outcome, Slot};
 use crate::core::conflict::conflict_name;
+use crate::core::content::ContentId;
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::path::RelPath;
 use crate::failpoint;
@@ -92,7 +93,8 @@ impl Batch<'_> {
         failpoint::hit("apply.checked");
         // The new file takes the slot first: so the old one is in history in the very moment it leaves the tree.
         let staged = fresh.place(self.root)?;
-        let (name, place) = history::move_to_slot(self.root, &staged, path, expect.content, self.context.now_ms)
+        let shown = shown_in_slot(expect);
+        let (name, place) = history::move_to_slot(self.root, &staged, path, shown, self.context.now_ms)
             .map_err(|e| failed(problem("make room in the history", e)))?;
         let slot = InSlot { name, place };
         self.touch(Area::History, &slot.name);
@@ -126,8 +128,8 @@ impl Batch<'_> {
         target: &Place,
         expect: &Expected,
     ) -> Result<InSlot, Stop> {
-        let (name, place) =
-            history::move_to_slot(self.root, target, path, expect.content, self.context.now_ms).map_err(swap_error)?;
+        let (name, place) = history::move_to_slot(self.root, target, path, shown_in_slot(expect), self.context.now_ms)
+            .map_err(swap_error)?;
         self.touch(Area::History, &name);
         let old = InSlot { name, place };
         match sys::rename_from_own(&fresh.place, target) {
@@ -243,6 +245,12 @@ impl Batch<'_> {
         let Settled { displaced, conflict, rescued } = settled;
         Outcome::Done { disk: Some(disk), displaced, conflict, rescued: rescued.or(edited) }
     }
+}
+
+/// The content that a slot's name tells of: none for what is in it only on its way to a conflict copy. So what a crash
+/// leaves there is told from a version that belongs in history, even where the index has forgotten about both.
+fn shown_in_slot(expect: &Expected) -> Option<ContentId> {
+    expect.content.filter(|_| expect.displace == Displace::History)
 }
 
 fn swap_error(errno: Errno) -> Stop {
