@@ -344,7 +344,7 @@ impl Pair {
 }
 
 /// The contents of all files below a directory, wherever they are.
-fn files_below(dir: &Path, found: &mut BTreeSet<Vec<u8>>) {
+pub fn files_below(dir: &Path, found: &mut BTreeSet<Vec<u8>>) {
     for item in fs::read_dir(dir).unwrap() {
         let item = item.unwrap();
         let kind = item.file_type().unwrap();

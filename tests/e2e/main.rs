@@ -6,6 +6,7 @@ mod conflicts;
 mod crash;
 mod crash_new;
 mod crash_pair;
+mod crash_power;
 mod first_sync;
 mod harness;
 mod interrupted;
