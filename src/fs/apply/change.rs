@@ -1,6 +1,5 @@
 //! Phase two, where nothing new gets into the tree: directories, removals, moves, metadata.
 
-use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::prepare::OWNER_BITS;
@@ -21,17 +20,16 @@ impl Batch<'_> {
     /// Makes a directory where nothing stands. Its owner can always work in it, whatever mode is asked for.
     pub fn create_directory(&mut self, path: &RelPath, mode: u32) -> Result<Outcome, Stop> {
         let target = self.target(path)?;
-        match rustix::fs::mkdirat(&target.dir, &*target.name, Mode::from_raw_mode(OWNER_BITS as _)) {
+        match target.mkdir(OWNER_BITS) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(self.taken(path)),
             Err(errno) => return Err(failed(name_problem("make the directory", errno))),
         }
         self.touch(Area::Tree, path);
         failpoint::hit("apply.directory_made");
-        sys::chmod_at(&target.dir, &target.name, mode & MODE_MASK | OWNER_BITS)
-            .map_err(|e| failed(problem("set the mode of the directory", e)))?;
-        let disk = target.stat().map_err(|_| Stop::Changed)?;
-        Ok(done(sys::state_of(&disk), None))
+        target.chmod(mode & MODE_MASK | OWNER_BITS).map_err(|e| failed(problem("set the mode of the directory", e)))?;
+        let disk = target.state().map_err(|_| Stop::Changed)?;
+        Ok(done(disk, None))
     }
 
     /// Takes a file or link away into history.
@@ -114,7 +112,7 @@ impl Batch<'_> {
         failpoint::hit("apply.moved");
         self.touch(Area::Tree, from);
         self.touch(Area::Tree, to);
-        let moved = target.stat().ok().and_then(|stat| sys::state_of(&stat));
+        let moved = target.state().ok().flatten();
         match moved {
             Some(state) if state.is_same_file_as(expect) => {
                 // The move is done; if only its metadata fails, a later look finds the difference.
@@ -165,9 +163,9 @@ impl Batch<'_> {
     fn rename(&mut self, from: &RelPath, source: &Place, target: &Place, expect: &DiskState) -> Result<(), Errno> {
         match sys::rename_noreplace(source, target) {
             // A disk that folds names finds the file itself under its new spelling.
-            Err(Errno::EXIST) if self.root.folds() => match target.stat() {
-                Ok(stat) if sys::state_of(&stat).is_some_and(|s| s.inode == expect.inode) => {
-                    rustix::fs::renameat(&source.dir, &*source.name, &target.dir, &*target.name)
+            Err(Errno::EXIST) if self.root.folds() => match target.state() {
+                Ok(Some(state)) if state.inode == expect.inode => {
+                    source.dir.rename(&source.name, &*target.dir, &target.name)
                 }
                 _ => Err(Errno::EXIST),
             },
@@ -199,15 +197,15 @@ fn change_metadata(place: &Place, found: &DiskState, mtime_ns: i64, mode: u32) -
     let is_directory = found.kind == DiskKind::Directory;
     let mode = if is_directory { mode & MODE_MASK | OWNER_BITS } else { mode & MODE_MASK };
     if found.kind != DiskKind::Symlink && found.mode & MODE_MASK != mode {
-        sys::chmod_at(&place.dir, &place.name, mode)?;
+        place.chmod(mode)?;
         failpoint::hit("apply.mode_set");
     }
-    let now = sys::state_of(&place.stat()?).ok_or(Errno::NOENT)?;
+    let now = place.state()?.ok_or(Errno::NOENT)?;
     if is_directory || now.mtime_ns == mtime_ns || !now.is_same_file_as(found) {
         return Ok(now);
     }
-    sys::set_mtime_at(&place.dir, &place.name, mtime_ns)?;
-    let now = sys::state_of(&place.stat()?).ok_or(Errno::NOENT)?;
+    place.set_mtime(mtime_ns)?;
+    let now = place.state()?.ok_or(Errno::NOENT)?;
     // A write between the look and this would have lost its only trace, so the next scan reads the file.
     Ok(DiskState { ctime_ns: 0, ..now })
 }

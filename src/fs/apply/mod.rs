@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::error::{is_absence, name_problem, problem};
 use super::root::{Area, OpenRoot};
-use super::sys::{self, Place};
+use super::sys::Place;
 use crate::core::action::{Action, Expected, Outcome, WorkId};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::id::DeviceId;
@@ -209,16 +209,16 @@ impl Batch<'_> {
 
     fn make_durable(&mut self) -> Result<(), Errno> {
         let touched = std::mem::take(&mut self.touched);
-        let mut all = touched.len() > SYNC_EACH_MAX && sys::sync_file_system(self.root.base(Area::Tree))?;
+        let mut all = touched.len() > SYNC_EACH_MAX && self.root.base(Area::Tree).sync_file_system()?;
         for (area, path) in touched {
             if all {
                 return Ok(());
             }
             let bytes = path.as_ref().map(RelPath::as_bytes).unwrap_or_default();
-            match sys::open_dir_beneath(self.root.base(area), bytes) {
-                Ok(dir) => rustix::fs::fsync(dir)?,
+            match self.root.base(area).open_dir_beneath(bytes) {
+                Ok(dir) => dir.fsync()?,
                 // Renamed by the user meanwhile, with what was put into it.
-                Err(errno) if is_absence(errno) => all = sys::sync_file_system(self.root.base(Area::Tree))?,
+                Err(errno) if is_absence(errno) => all = self.root.base(Area::Tree).sync_file_system()?,
                 Err(errno) => return Err(errno),
             }
         }

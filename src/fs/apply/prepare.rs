@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::{ApplyContext, SYNC_EACH_MAX, Stop, failed};
@@ -15,7 +14,7 @@ use crate::fs::error::{name_problem, problem};
 use crate::fs::history;
 use crate::fs::root::OpenRoot;
 use crate::fs::stage;
-use crate::fs::sys::{self, Place};
+use crate::fs::sys::Place;
 
 /// The agent has to be able to work in every directory that it makes, so its owner keeps these bits.
 pub const OWNER_BITS: u32 = 0o700;
@@ -60,7 +59,7 @@ pub fn all(root: &OpenRoot, context: &ApplyContext, actions: &[(WorkId, Action)]
     if sync_each {
         return prepared;
     }
-    let synced = match sys::sync_file_system(root.stage_dir()) {
+    let synced = match root.stage_dir().sync_file_system() {
         Ok(true) => Ok(()),
         Ok(false) => prepared.iter().flatten().flatten().try_for_each(|fresh| sync_file(root, fresh)),
         Err(errno) => Err(errno),
@@ -130,10 +129,10 @@ fn file(
         (place, file, false)
     };
     let ready = || -> Result<(), Errno> {
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(wanted.mode as _))?;
-        sys::set_mtime(&file, wanted.mtime_ns)?;
+        file.chmod(wanted.mode)?;
+        file.set_mtime(wanted.mtime_ns)?;
         failpoint::hit("stage.made_ready");
-        if sync { rustix::fs::fsync(&file) } else { Ok(()) }
+        if sync { file.fsync() } else { Ok(()) }
     };
     ready().map_err(io)?;
     failpoint::hit("stage.synced");
@@ -141,7 +140,6 @@ fn file(
 }
 
 fn link(root: &OpenRoot, context: &ApplyContext, target: &[u8], mtime_ns: i64) -> Result<Fresh, Stop> {
-    let make = |place: &Place| rustix::fs::symlinkat(target, &place.dir, &*place.name);
     // An empty target is refused as if something were missing.
     let io = |errno| {
         failed(name_problem(
@@ -149,21 +147,20 @@ fn link(root: &OpenRoot, context: &ApplyContext, target: &[u8], mtime_ns: i64) -
             if errno == Errno::NOENT { Errno::INVAL } else { errno },
         ))
     };
-    let (place, ()) = stage::make_temporary(root, context.now_ms, make).map_err(io)?;
-    sys::set_mtime_at(&place.dir, &place.name, mtime_ns).map_err(io)?;
+    let (place, ()) = stage::make_temporary(root, context.now_ms, |place| place.symlink(target)).map_err(io)?;
+    place.set_mtime(mtime_ns).map_err(io)?;
     fresh(place, true).map_err(io)
 }
 
 fn directory(root: &OpenRoot, context: &ApplyContext, mode: u32) -> Result<Fresh, Stop> {
     let io = |errno| failed(problem("make the directory", errno));
-    let make = |place: &Place| rustix::fs::mkdirat(&place.dir, &*place.name, Mode::from_raw_mode(OWNER_BITS as _));
-    let (place, ()) = stage::make_temporary(root, context.now_ms, make).map_err(io)?;
-    sys::chmod_at(&place.dir, &place.name, mode & MODE_MASK | OWNER_BITS).map_err(io)?;
+    let (place, ()) = stage::make_temporary(root, context.now_ms, |place| place.mkdir(OWNER_BITS)).map_err(io)?;
+    place.chmod(mode & MODE_MASK | OWNER_BITS).map_err(io)?;
     fresh(place, true).map_err(io)
 }
 
 fn fresh(place: Place, temporary: bool) -> Result<Fresh, Errno> {
-    let state = sys::state_of(&place.stat()?).ok_or(Errno::INVAL)?;
+    let state = place.state()?.ok_or(Errno::INVAL)?;
     Ok(Fresh { name: place.name, state, temporary })
 }
 
@@ -171,5 +168,5 @@ fn sync_file(root: &OpenRoot, fresh: &Fresh) -> Result<(), Errno> {
     if fresh.state.kind != DiskKind::File {
         return Ok(());
     }
-    rustix::fs::fsync(sys::open_to_read(root.stage_dir(), &fresh.name)?)
+    root.stage_dir().open_to_read(&fresh.name)?.fsync()
 }

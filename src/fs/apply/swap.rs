@@ -1,9 +1,8 @@
 //! Phase two, where something new gets into the tree: the swap against a history slot, and what came out of it.
 
-use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::prepare::Fresh;
+use super::prepare::{Fresh, OWNER_BITS};
 use super::{Batch, Step, Stop, failed};
 use crate::core::action::{Displace, Expected, Outcome, Slot};
 use crate::core::conflict::conflict_name;
@@ -69,16 +68,15 @@ impl Batch<'_> {
         self.touch(Area::Tree, path);
         self.place_new(path, fresh).inspect_err(|_| {
             // The directory was not to go without what replaces it; if it cannot come back, a scan finds out.
-            let made = rustix::fs::mkdirat(&target.dir, &*target.name, rustix::fs::Mode::from_raw_mode(0o700));
-            if made.is_ok() {
-                let _ = sys::chmod_at(&target.dir, &target.name, expect.disk.mode);
+            if target.mkdir(OWNER_BITS).is_ok() {
+                let _ = target.chmod(expect.disk.mode);
             }
         })
     }
 
     /// Removes an empty directory; what is in one stays.
     pub fn remove_empty(&self, place: &Place) -> Result<(), Stop> {
-        rustix::fs::unlinkat(&place.dir, &*place.name, AtFlags::REMOVEDIR).map_err(|errno| match errno {
+        place.rmdir().map_err(|errno| match errno {
             Errno::NOTEMPTY | Errno::EXIST => Stop::NotEmpty,
             errno if is_absence(errno) => Stop::Changed,
             other => failed(problem("remove the directory", other)),
@@ -174,9 +172,9 @@ impl Batch<'_> {
         let copied = self.root.place(Area::Tree, copy).and_then(|place| {
             sys::rename_from_own(&slot.place, &place)?;
             failpoint::hit("apply.copy_named");
-            place.stat()
+            place.state()
         });
-        match copied.map(|stat| sys::state_of(&stat)) {
+        match copied {
             Ok(conflict) => {
                 self.touch(Area::Tree, copy);
                 Settled { conflict, ..Settled::default() }
@@ -188,7 +186,7 @@ impl Batch<'_> {
 
     /// State of what is in the slot now, if that is what was expected at the target.
     pub fn came_out(&self, slot: &Place, expect: &Expected) -> Option<DiskState> {
-        let state = slot.stat().ok().and_then(|stat| sys::state_of(&stat))?;
+        let state = slot.state().ok()??;
         if !state.is_same_file_as(&expect.disk) {
             return None;
         }
@@ -205,7 +203,7 @@ impl Batch<'_> {
     /// Moves a concurrent edit from its slot to a conflict copy beside the target. Where that is impossible it stays in
     /// its slot, which no outcome names, so that the next start finds it.
     pub fn rescue(&mut self, path: &RelPath, slot: &InSlot) -> Option<RelPath> {
-        let mtime_ns = slot.place.stat().ok().and_then(|stat| sys::state_of(&stat)).map_or(0, |s| s.mtime_ns);
+        let mtime_ns = slot.place.state().ok().flatten().map_or(0, |s| s.mtime_ns);
         let mut content = None;
         for attempt in 0..RESCUE_ATTEMPTS_MAX {
             let time_ns = mtime_ns.saturating_add(attempt.saturating_sub(1).max(0).saturating_mul(SECOND_NS));
@@ -236,7 +234,7 @@ impl Batch<'_> {
 
     /// The outcome once something stands in its place.
     fn placed(&self, path: &RelPath, target: &Place, fresh: &DiskState, settled: Settled) -> Outcome {
-        let now = target.stat().ok().and_then(|stat| sys::state_of(&stat));
+        let now = target.state().ok().flatten();
         let (disk, edited) = match now {
             Some(state) if state.is_same_file_as(fresh) => (state, None),
             // Already edited again: what was put there is reported as not to be relied on.
