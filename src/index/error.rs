@@ -19,6 +19,8 @@ pub enum IndexError {
     Transaction { path: PathBuf, what: &'static str },
     #[error("the index {} cannot be used", path.display())]
     Database { path: PathBuf, source: rusqlite::Error },
+    #[error("cannot make the index {} durable", path.display())]
+    Sync { path: PathBuf, source: std::io::Error },
 }
 
 /// Trouble inside this module, before it is known which file it is about.

@@ -374,6 +374,17 @@ mod tests {
     }
 
     #[test]
+    fn making_durable_works_with_a_log_and_without_one() {
+        let (_dir, at) = place();
+        let mut index = Index::open(&at, EPOCH).unwrap();
+        put(&mut index, &full("a"));
+        index.make_durable().unwrap();
+        index.set_clean().unwrap();
+        index.make_durable().unwrap();
+        Index::in_memory(EPOCH).unwrap().make_durable().unwrap();
+    }
+
+    #[test]
     fn a_reader_sees_what_is_committed_and_only_that() {
         let (_dir, at) = place();
         assert!(Reader::open(&at).err().unwrap().is_missing());

@@ -1,5 +1,8 @@
 //! Transactions of the writer: what fails halfway is undone as a whole, rows and sums alike.
 
+use std::fs::File;
+use std::io;
+
 use rusqlite::Params;
 
 use super::IndexError;
@@ -52,6 +55,19 @@ impl Index {
                 self.rollback()?;
                 Err(error)
             }
+        }
+    }
+
+    /// All that was committed is on the disk when this returns. Until then a power cut may take the last seconds of it.
+    pub fn make_durable(&self) -> Result<(), IndexError> {
+        // A commit that changes nothing is none, so the log is asked itself. What has left it for the database is safe.
+        let mut log = self.path().as_os_str().to_owned();
+        log.push("-wal");
+        match File::open(&log).and_then(|log| log.sync_data()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(IndexError::Sync { path: self.path().into(), source: error })
+            }
+            _ => Ok(()),
         }
     }
 
