@@ -7,6 +7,9 @@ use p2psync::failpoint;
 use crate::crash_new;
 use crate::crash_pair::Pair;
 
+/// How often a point is passed before the process dies there, at most, in the long form.
+const LONG_PASSES_MAX: u32 = 5;
+
 /// What is done while a process waits for its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Deed {
@@ -185,4 +188,13 @@ fn a_command_killed_while_it_writes_leaves_a_good_identity_and_config() {
 fn pairing_cut_off_anywhere_can_be_done_again() {
     let points: Vec<(&str, Deed)> = points(|deed| matches!(deed, Show | Join)).collect();
     crash_new::pairing(&points);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn a_device_killed_at_a_point_that_is_passed_often_loses_nothing_at_any_of_them() {
+    let mut pair = Pair::new();
+    for (point, deed) in points(|deed| matches!(deed, Receive | Local)) {
+        (2..=LONG_PASSES_MAX).for_each(|count| pair.kill_if_at(point, count, deed));
+    }
 }

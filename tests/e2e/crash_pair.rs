@@ -121,6 +121,25 @@ impl Pair {
         self.disarm();
     }
 
+    /// The same where the point may be passed less often: then all just goes well.
+    pub fn kill_if_at(&mut self, point: &str, count: u32, deed: Deed) {
+        let what = format!("{point}:{count} in {deed:?}");
+        let dir = self.prepare();
+        self.arm(point, count);
+        let held = self.change(&dir, deed == Local);
+        wait_until(&format!("{what}: it has died or all is the same"), || {
+            if self.victim.ended().is_some_and(|status| status.signal() == Some(KILL)) {
+                self.disarm();
+                self.victim.start();
+            }
+            tree::compare(&self.peer.root, &self.victim.root)
+        });
+        self.disarm();
+        wait_settled(&[&self.peer, &self.victim]);
+        self.check(&what);
+        assert_eq!(tree::nodes(&self.peer.at(&dir)).unwrap(), held, "{what}: changed after the crash");
+    }
+
     pub fn kill_at(&mut self, point: &str, count: u32, deed: Deed) {
         let what = format!("{point}:{count} in {deed:?}");
         let started = std::time::Instant::now();
@@ -150,6 +169,53 @@ impl Pair {
         what: &str,
     ) -> Option<(String, BTreeMap<Vec<u8>, Node>)> {
         match deed {
+            Receive | Local | Many | Rules | Config => self.lead_by_change(point, count, deed, what),
+            Start | Stop | Damaged | RolledBack => self.lead_by_start(point, count, deed, what),
+            Discard | Expire => {
+                self.lead_to_child(point, deed, what);
+                None
+            }
+            Conflict => {
+                self.lead_to_conflict(point, count, what);
+                None
+            }
+            RestoreDeleted | RestoreOlder => {
+                self.lead_to_restore(point, count, deed == RestoreOlder, what);
+                None
+            }
+            RecoverReplace(first) => {
+                let dir = self.prepare();
+                self.arm(first, 1);
+                let bytes = self.small();
+                self.peer.write(&format!("{dir}/over"), bytes);
+                let held = tree::nodes(&self.peer.at(&dir)).unwrap();
+                self.wait_killed(what);
+                self.launch_to(point, count, what);
+                Some((dir, held))
+            }
+            RecoverConflict(first) => {
+                self.lead_to_conflict(first, 1, what);
+                self.launch_to(point, count, what);
+                None
+            }
+            RecoverRestore(first) => {
+                self.lead_to_restore(first, 1, true, what);
+                self.launch_to(point, count, what);
+                None
+            }
+            other => panic!("{other:?} is not for a pair"),
+        }
+    }
+
+    /// The same with something that changes under an agent that runs, or just before it starts.
+    fn lead_by_change(
+        &mut self,
+        point: &str,
+        count: u32,
+        deed: Deed,
+        what: &str,
+    ) -> Option<(String, BTreeMap<Vec<u8>, Node>)> {
+        match deed {
             Receive | Local => {
                 let dir = self.prepare();
                 self.arm(point, count);
@@ -164,10 +230,6 @@ impl Pair {
                     self.peer.write(&format!("many-{count}/{i}"), bytes);
                 });
                 self.launch_to(point, count, what);
-                None
-            }
-            Discard | Expire => {
-                self.lead_to_child(point, deed, what);
                 None
             }
             Rules => {
@@ -188,6 +250,19 @@ impl Pair {
                 self.wait_killed(what);
                 None
             }
+            other => panic!("{other:?} leads elsewhere"),
+        }
+    }
+
+    /// The same with the start or the end of an agent.
+    fn lead_by_start(
+        &mut self,
+        point: &str,
+        count: u32,
+        deed: Deed,
+        what: &str,
+    ) -> Option<(String, BTreeMap<Vec<u8>, Node>)> {
+        match deed {
             Start => {
                 self.stop();
                 self.launch_to(point, count, what);
@@ -223,35 +298,7 @@ impl Pair {
                 self.launch_to(point, count, what);
                 Some((dir, held))
             }
-            Conflict => {
-                self.lead_to_conflict(point, count, what);
-                None
-            }
-            RestoreDeleted | RestoreOlder => {
-                self.lead_to_restore(point, count, deed == RestoreOlder, what);
-                None
-            }
-            RecoverReplace(first) => {
-                let dir = self.prepare();
-                self.arm(first, 1);
-                let bytes = self.small();
-                self.peer.write(&format!("{dir}/over"), bytes);
-                let held = tree::nodes(&self.peer.at(&dir)).unwrap();
-                self.wait_killed(what);
-                self.launch_to(point, count, what);
-                Some((dir, held))
-            }
-            RecoverConflict(first) => {
-                self.lead_to_conflict(first, 1, what);
-                self.launch_to(point, count, what);
-                None
-            }
-            RecoverRestore(first) => {
-                self.lead_to_restore(first, 1, true, what);
-                self.launch_to(point, count, what);
-                None
-            }
-            other => panic!("{other:?} is not for a pair"),
+            other => panic!("{other:?} leads elsewhere"),
         }
     }
 

@@ -134,9 +134,17 @@ impl Ledger {
                     self.by_path.entry(to).or_default().extend(all);
                 }
             }
-            2 => peer.write(&path, self.version(&path, 1 << 20)),
-            _ => peer.write(&path, self.version(&path, 5000)),
+            2 => self.replace(peer, &path, 1 << 20),
+            _ => self.replace(peer, &path, 5000),
         }
+    }
+
+    /// Puts a new version in place whole: else an empty file could be seen for a moment, and be a version too.
+    fn replace(&mut self, agent: &Agent, path: &str, bytes: usize) {
+        let (outside, at) = (agent.base.join("outside"), agent.at(path));
+        fs::write(&outside, self.version(path, bytes)).unwrap();
+        fs::create_dir_all(at.parent().unwrap()).unwrap();
+        fs::rename(outside, at).unwrap();
     }
 
     /// The victim's user saves a file as an editor does that cares.

@@ -271,6 +271,13 @@ impl Agent {
         })
     }
 
+    /// How a process that was launched has ended by itself, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().unwrap()?;
+        self.child = None;
+        Some(status)
+    }
+
     /// Stops the agent where it is, as if its time stood still.
     pub fn freeze(&self) {
         signal(self.child.as_ref().expect("a running agent"), Signal::STOP);
