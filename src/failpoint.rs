@@ -80,7 +80,6 @@ pub const ALL: &[&str] = &[
     "recover.put_back",
     "recover.copied",
     "recover.found",
-    "recover.noted",
 ];
 
 /// Ends the process here, by SIGKILL, if a test has asked for it.

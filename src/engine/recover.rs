@@ -232,7 +232,7 @@ mod tests {
     use crate::core::id::EpochId;
     use crate::core::message::Announced;
     use crate::core::version::VersionVector;
-    use crate::engine::folder::FolderHandle;
+    use crate::engine::shared::FolderHandle;
     use crate::engine::testing::{self, path};
     use crate::fs::apply::{ApplyContext, Step, apply_watched};
     use crate::fs::stage;

@@ -262,8 +262,11 @@ pub(super) fn parent_bytes(path: &RelPath) -> &[u8] {
 
 /// True where the file system finds `.p2psync` under another spelling too.
 fn folds_names(tree: &dyn Handle, own: &dyn Handle) -> bool {
-    match (tree.stat_at(OWN_DIR.to_uppercase().as_bytes()), own.stat()) {
-        (Ok(a), Ok(b)) => a.device == b.device && a.state.map(|s| s.inode) == b.state.map(|s| s.inode),
+    let other = OWN_DIR.to_uppercase();
+    match (tree.stat_at(other.as_bytes()), own.stat()) {
+        (Ok(a), Ok(b)) if a.device == b.device && a.state.map(|s| s.inode) == b.state.map(|s| s.inode) => true,
+        // Some file systems tell another inode for every spelling; but they list just one.
+        (Ok(_), Ok(_)) => tree.names().is_ok_and(|names| !names.iter().any(|name| **name == *other.as_bytes())),
         _ => false,
     }
 }

@@ -104,6 +104,17 @@ pub fn staged(root: &OpenRoot) -> Result<Vec<(Content, u32)>, FsError> {
     Ok(names.iter().filter_map(|name| parse_name(name)).collect())
 }
 
+/// Those of them that were last written before this time, ns since 1970.
+pub fn staged_before(root: &OpenRoot, before_ns: i64) -> Result<Vec<(Content, u32)>, FsError> {
+    let is_idle = |staged: &(Content, u32)| {
+        let stat = root.stage_dir().stat_at(stage_name(staged.0, staged.1).as_bytes());
+        stat.is_ok_and(|stat| stat.state.is_some_and(|state| state.mtime_ns < before_ns))
+    };
+    let mut all = staged(root)?;
+    all.retain(is_idle);
+    Ok(all)
+}
+
 /// Drops a partial download that nobody wants any more.
 pub fn discard(root: &OpenRoot, content: Content, copy: u32) -> Result<(), Problem> {
     unlink_own(root, stage_name(content, copy).as_bytes()).map_err(|e| problem("drop it from the stage", e))?;

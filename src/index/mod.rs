@@ -12,6 +12,7 @@ mod contents;
 mod counters;
 mod entries;
 mod error;
+mod files;
 mod history;
 mod log;
 mod open;

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, params};
 use super::IndexError;
 use super::counters::Counters;
 use super::error::{Fault, Res};
+use super::files::Files;
 use super::row::{blob, device_from};
 use super::transaction::Transaction;
 use crate::core::id::{DeviceId, EpochId};
@@ -51,6 +52,7 @@ pub struct Reader {
 pub struct Index {
     pub(super) reader: Reader,
     pub(super) transaction: Transaction,
+    pub(super) files: Files,
 }
 
 /// Numbers of devices that were looked up.
@@ -213,7 +215,7 @@ impl Index {
         failpoint::hit("index.opened");
         let mut reader = Reader::new(conn, path);
         reader.counters = Some(reader.read(|r| Counters::load(&r.conn))?);
-        Ok(Self { reader, transaction: Transaction::default() })
+        Ok(Self { reader, transaction: Transaction::default(), files: Files::default() })
     }
 
     pub(super) fn counters_mut(&mut self) -> &mut Counters {

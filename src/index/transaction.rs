@@ -44,7 +44,10 @@ impl Index {
                 return Ok(());
             }
         }
-        let committed = self.check_transaction().and_then(|()| self.store_and_commit());
+        let committed = self
+            .check_transaction()
+            .and_then(|()| self.files.check(self.reader.path()))
+            .and_then(|()| self.store_and_commit());
         match committed {
             Ok(()) => {
                 self.transaction = Transaction::default();

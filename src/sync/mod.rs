@@ -16,12 +16,14 @@
 //! | `above` | directories above and below what is wanted |
 //! | `outcome` | what came of a piece of work: the commit of an applied entry |
 //! | `hold` | mass deletions held back until the user confirms |
+//! | `declined` | names that the disk could not hold beside others |
 //! | `rules` | paths that an ignore rule begins or ceases to cover |
 //!
 //! Architecture invariant: the index handle is the only I/O in here. No clock, no async, no disk, no sockets, no
 //! randomness: they come in as inputs. Bulk bytes never pass through.
 
 mod above;
+mod declined;
 mod hold;
 mod io;
 mod observe;
@@ -87,8 +89,11 @@ pub struct Folder {
     /// Works whose bytes are staged and that wait for the directory above them, by that directory.
     parked: BTreeMap<RelPath, Vec<WorkId>>,
     pass: want::Pass,
+    fresh: want::Fresh,
     /// Paths to look at again because something at them was not as expected.
     rescans: BTreeSet<RelPath>,
+    /// Names that have become free, folded; see `declined`.
+    freed: BTreeSet<String>,
     halted: bool,
     suspicious: bool,
     /// The last run ended uncleanly, and no scan has finished since.
@@ -133,7 +138,9 @@ impl Folder {
             fetching: BTreeMap::new(),
             parked: BTreeMap::new(),
             pass: want::Pass::default(),
+            fresh: want::Fresh::default(),
             rescans: BTreeSet::new(),
+            freed: BTreeSet::new(),
             halted: false,
             suspicious: false,
             after_crash,
@@ -191,6 +198,11 @@ impl Folder {
         Ok([settle, retry, proof, acks].into_iter().flatten().min())
     }
 
+    /// Writes a note of the engine's into the index, or takes it away.
+    pub fn set_note(&mut self, key: &str, value: Option<&str>) -> Result<(), IndexError> {
+        self.index.set_note(key, value)
+    }
+
     /// The index, for reading.
     pub fn index(&self) -> &Index {
         &self.index
@@ -240,6 +252,7 @@ impl Folder {
 
     /// After every input: plan what has become possible, tell peers what has changed.
     fn follow_up(&mut self, now: Now) -> Result<(), IndexError> {
+        self.mind_declined(now)?;
         self.pump(now)?;
         self.tell_peers(now)?;
         if !self.rescans.is_empty() {

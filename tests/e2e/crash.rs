@@ -133,7 +133,6 @@ const CASES: &[(&str, Deed)] = &[
     ("recover.put_back", RecoverRestore("apply.removed")),
     ("recover.copied", RecoverConflict("apply.swapped")),
     ("recover.found", RecoverReplace("apply.swapped")),
-    ("recover.noted", RecoverReplace("apply.settled")),
 ];
 
 /// Goes through the cases with these deeds on one pair of agents.

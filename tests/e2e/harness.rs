@@ -69,7 +69,7 @@ impl World {
         fs::create_dir(&base).unwrap();
         let (home, root, log) = (base.join("home"), base.join("folder"), base.join("log"));
         let listen = format!("127.0.0.1:{}", free_port());
-        Agent { name: name.to_owned(), base, home, root, log, listen, child: None }
+        Agent { name: name.to_owned(), base, home, root, log, listen, user: None, through: Vec::new(), child: None }
     }
 
     /// Two agents that know each other, running and connected.
@@ -170,13 +170,24 @@ pub struct Agent {
     pub log: PathBuf,
     /// Address and port, the same over restarts.
     pub listen: String,
+    /// The user whose processes it and its commands are, where it is not the one who runs the tests.
+    pub user: Option<u32>,
+    /// A program with its arguments that the agent is started by.
+    pub through: Vec<String>,
     child: Option<Child>,
 }
 
 impl Agent {
     /// The `p2psync` command as it acts on this device.
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_p2psync"));
+        self.dressed(Command::new(env!("CARGO_BIN_EXE_p2psync")), words)
+    }
+
+    /// A command with this device's surroundings.
+    fn dressed(&self, mut command: Command, words: &[&str]) -> Command {
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command.args(words).env("P2PSYNC_HOME", &self.home).env("HOME", &self.base).env_remove("RUST_LOG");
         command.env("P2PSYNC_LISTEN", &self.listen).current_dir(&self.base).stdin(Stdio::null());
         command
@@ -227,7 +238,14 @@ impl Agent {
     pub fn launch(&mut self) {
         assert!(self.child.is_none(), "{} is running", self.name);
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
-        let mut command = self.command(&["run"]);
+        let mut command = match self.through.split_first() {
+            None => self.command(&["run"]),
+            Some((program, words)) => {
+                let mut through = Command::new(program);
+                through.args(words).arg(env!("CARGO_BIN_EXE_p2psync"));
+                self.dressed(through, &["run"])
+            }
+        };
         if self.kill_file().exists() {
             command.env(p2psync::failpoint::VARIABLE, format!("@{}", self.kill_file().display()));
         }
@@ -281,6 +299,11 @@ impl Agent {
     /// Stops the agent where it is, as if its time stood still.
     pub fn freeze(&self) {
         signal(self.child.as_ref().expect("a running agent"), Signal::STOP);
+    }
+
+    /// Process id of the running agent.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a running agent").id()
     }
 
     pub fn restart(&mut self) {

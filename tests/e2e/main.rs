@@ -1,5 +1,6 @@
 //! Real processes on real disks and sockets, seen only from outside: the `p2psync` command and the files in folders.
 
+mod abuse;
 mod changes;
 mod commands;
 mod conflicts;
@@ -15,3 +16,10 @@ mod pairing;
 mod safety;
 mod several;
 mod tree;
+mod trouble;
+mod trouble_busy;
+mod trouble_index;
+mod trouble_lesser;
+mod trouble_mount;
+mod trouble_permission;
+mod trouble_space;

@@ -9,6 +9,7 @@ use crate::core::action::{Action, WorkId};
 use crate::core::content::{Content, ContentId};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::entry::MODE_MASK;
+use crate::core::problem::{Problem, ProblemKind};
 use crate::failpoint;
 use crate::fs::error::{name_problem, problem};
 use crate::fs::history;
@@ -147,7 +148,15 @@ fn link(root: &OpenRoot, context: &ApplyContext, target: &[u8], mtime_ns: i64) -
             if errno == Errno::NOENT { Errno::INVAL } else { errno },
         ))
     };
-    let (place, ()) = stage::make_temporary(root, context.now_ms, |place| place.symlink(target)).map_err(io)?;
+    let made = stage::make_temporary(root, context.now_ms, |place| place.symlink(target));
+    let (place, ()) = made.map_err(|errno| match errno {
+        // Each says so of a disk without symlinks, and nothing is refused in a directory of the agent's own.
+        Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP => failed(Problem::new(
+            ProblemKind::Name,
+            "the file system here has no symlinks; it stays as it is on the other devices",
+        )),
+        other => io(other),
+    })?;
     place.set_mtime(mtime_ns).map_err(io)?;
     fresh(place, true).map_err(io)
 }
