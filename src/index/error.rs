@@ -29,6 +29,8 @@ pub enum IndexError {
     Gone { path: PathBuf },
     #[error("the index {} cannot be used", path.display())]
     Database { path: PathBuf, source: rusqlite::Error },
+    #[error("cannot make the index {} durable", path.display())]
+    Sync { path: PathBuf, source: std::io::Error },
 }
 
 /// Trouble inside this module, before it is known which file it is about.

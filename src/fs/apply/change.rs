@@ -9,6 +9,7 @@ use crate::core::action::{Expected, Outcome};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::entry::MODE_MASK;
 use crate::core::path::RelPath;
+use crate::failpoint;
 use crate::fs::error::{is_absence, name_problem, problem};
 use crate::fs::history;
 use crate::fs::read::is_expected;
@@ -26,6 +27,7 @@ impl Batch<'_> {
         }
         self.touch(Area::Tree, path);
         self.adjusted.insert(path.clone());
+        failpoint::hit("apply.directory_made");
         target.chmod(mode & MODE_MASK | OWNER_BITS).map_err(|e| failed(problem("set the mode of the directory", e)))?;
         let disk = target.state().map_err(|_| Stop::Changed)?;
         Ok(done(disk, None))
@@ -45,6 +47,7 @@ impl Batch<'_> {
                 other => failed(problem("move it into the history", other)),
             })?;
         (self.at)(Step::Swapped, path);
+        failpoint::hit("apply.removed");
         self.touch(Area::History, &name);
         self.touch(Area::Tree, path);
         let slot = InSlot { name, place };
@@ -76,6 +79,7 @@ impl Batch<'_> {
             Some(_) => {}
         }
         self.remove_empty(&target)?;
+        failpoint::hit("apply.directory_removed");
         self.touch(Area::Tree, path);
         Ok(done(None, None))
     }
@@ -106,6 +110,7 @@ impl Batch<'_> {
             Err(errno) => return Err(failed(name_problem("rename it", errno))),
         }
         (self.at)(Step::Swapped, to);
+        failpoint::hit("apply.moved");
         self.touch(Area::Tree, from);
         self.touch(Area::Tree, to);
         let moved = target.state().ok().flatten();
@@ -198,6 +203,7 @@ fn change_metadata(place: &Place, found: &DiskState, mtime_ns: i64, mode: u32) -
     let mode = if is_directory { mode & MODE_MASK | OWNER_BITS } else { mode & MODE_MASK };
     if found.kind != DiskKind::Symlink && found.mode & MODE_MASK != mode {
         place.chmod(mode)?;
+        failpoint::hit("apply.mode_set");
     }
     let now = place.state()?.ok_or(Errno::NOENT)?;
     if is_directory || now.mtime_ns == mtime_ns || !now.is_same_file_as(found) {

@@ -23,6 +23,7 @@ use crate::core::disk::{DiskKind, DiskState};
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
+use crate::failpoint;
 use prepare::Fresh;
 
 /// From this many files or directories on, one sync of the whole file system is cheaper than one for each.
@@ -68,6 +69,7 @@ pub fn apply_watched(
     let prepared = prepare::all(root, context, &actions);
     at(Step::Prepared, first.path());
     let mut batch = Batch { root, context, at, touched: BTreeSet::new(), adjusted: BTreeSet::new() };
+    failpoint::hit("apply.prepared");
     let mut outcomes: Vec<(WorkId, Outcome)> = actions
         .iter()
         .zip(prepared)
@@ -78,6 +80,7 @@ pub fn apply_watched(
             };
             if matches!(outcome, Outcome::Done { .. }) {
                 (batch.at)(Step::Settled, action.path());
+                failpoint::hit("apply.settled");
             }
             (*work, outcome)
         })
@@ -89,6 +92,7 @@ pub fn apply_watched(
             }
         }
     }
+    failpoint::hit("apply.durable");
     outcomes
 }
 

@@ -10,6 +10,7 @@ use crate::core::content::{Content, ContentId};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::entry::MODE_MASK;
 use crate::core::problem::{Problem, ProblemKind};
+use crate::failpoint;
 use crate::fs::error::{name_problem, problem};
 use crate::fs::history;
 use crate::fs::root::OpenRoot;
@@ -64,6 +65,7 @@ pub fn all(root: &OpenRoot, context: &ApplyContext, actions: &[(WorkId, Action)]
         Ok(false) => prepared.iter().flatten().flatten().try_for_each(|fresh| sync_file(root, fresh)),
         Err(errno) => Err(errno),
     };
+    failpoint::hit("stage.all_synced");
     if let Err(errno) = synced {
         for item in prepared.iter_mut().filter(|item| matches!(item, Ok(Some(_)))) {
             if let Ok(Some(fresh)) = item {
@@ -130,9 +132,11 @@ fn file(
     let ready = || -> Result<(), Errno> {
         file.chmod(wanted.mode)?;
         file.set_mtime(wanted.mtime_ns)?;
+        failpoint::hit("stage.made_ready");
         if sync { file.fsync() } else { Ok(()) }
     };
     ready().map_err(io)?;
+    failpoint::hit("stage.synced");
     fresh(place, temporary).map_err(io)
 }
 
