@@ -18,6 +18,7 @@ use crate::api;
 use crate::config::{self, Config};
 use crate::core::guard::GuardLimits;
 use crate::core::id::{DeviceId, FolderId};
+use crate::failpoint;
 use crate::home::{Home, Lock};
 use crate::net::identity::Identity;
 use crate::sync::{Input, Settings};
@@ -219,8 +220,10 @@ impl Agent {
                 running.tell(Input::Settings(settings(&self.config, folder, self.device))).await;
             }
         }
+        failpoint::hit("config.reloading");
         self.links.set_config(link_config(&self.config));
         self.start_missing(None).await;
+        failpoint::hit("config.reloaded");
         tracing::info!("the config file was read again");
         Ok(())
     }

@@ -18,6 +18,7 @@ use crate::core::disk::DiskState;
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
+use crate::failpoint;
 use crate::fs::apply::{ApplyContext, apply};
 use crate::fs::error::FsError;
 use crate::fs::history::{self, RestoreError};
@@ -135,6 +136,7 @@ impl Applier {
                 self.displaced.push_back(Displaced { due, path, slot: slot.clone() });
             }
         }
+        failpoint::hit("apply.reported");
         self.handle.send(Input::Applied(outcomes))
     }
 

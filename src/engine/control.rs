@@ -16,6 +16,7 @@ use crate::api::{FolderOffer, Handler, Replies, Reply, Request, When, WirePath};
 use crate::config::{self, Config, NewPeer};
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::path::RelPath;
+use crate::failpoint;
 use crate::home::Home;
 use crate::index::Reader;
 use crate::sync::Input;
@@ -201,6 +202,7 @@ impl Control {
     }
 
     async fn add_paired(&self, paired: Paired) -> Reply {
+        failpoint::hit("pairing.agreed");
         let new = NewPeer { id: paired.device, name: Some(paired.name.clone()), addresses: Vec::new() };
         let home = self.home.clone();
         let added = tokio::task::spawn_blocking(move || config::add_peer(&home, &new)).await;
@@ -214,6 +216,7 @@ impl Control {
             }
             Err(error) => return failed(error.to_string()),
         };
+        failpoint::hit("pairing.stored");
         if let Reply::Error { text } = self.reload().await {
             return failed(text);
         }

@@ -3,6 +3,7 @@
 use super::shared::Shared;
 use crate::core::action::{Action, Displace, Expected, Outcome};
 use crate::core::path::RelPath;
+use crate::failpoint;
 use crate::fs::apply::{ApplyContext, apply};
 use crate::fs::history::{self, RestoreError};
 use crate::fs::root::OpenRoot;
@@ -31,6 +32,7 @@ pub fn bring_back(shared: &Shared, version: &HistoryRow) -> Result<String, Strin
     if root.look(path).map_err(|p| p.text)?.is_some() {
         set_aside(shared, &root, path, now_ms)?;
     }
+    failpoint::hit("restore.set_aside");
     let restored = history::restore(&root, &version.slot, path, now_ms);
     shared.hints.request(vec![path.clone()]);
     match restored {

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::shared::Shared;
 use crate::core::ignore::{IGNORE_FILE, Rules};
+use crate::failpoint;
 use crate::fs::root::Root;
 use crate::sync::Input;
 
@@ -35,6 +36,7 @@ fn read(root: &Root) -> Option<Rules> {
 /// stay, and the next scan of the whole folder reads them.
 pub fn reload(shared: &Shared) -> Option<Rules> {
     let rules = read(&shared.root);
+    failpoint::hit("rules.read");
     shared.rules_stale.store(rules.is_none(), Ordering::Relaxed);
     if let Some(rules) = &rules {
         shared.set_rules(rules.clone());

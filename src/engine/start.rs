@@ -10,6 +10,7 @@ use super::desk::{Desk, NOTE_BOOT};
 use super::shared::{FolderHandle, LookError, Opened, Shared};
 use super::{recover, rules};
 use crate::core::id::{EpochId, RunId};
+use crate::failpoint;
 use crate::fs::error::FsError;
 use crate::fs::root::Root;
 use crate::fs::stage;
@@ -54,9 +55,11 @@ pub fn set_aside(path: &Path, why: &str) -> io::Result<PathBuf> {
     let stamp = Clock::system().wall_ms();
     let aside = with(&format!(".{why}-{stamp}"));
     fs::rename(path, &aside)?;
+    failpoint::hit("index.damaged_moved");
     for extra in ["-wal", "-shm"] {
         let _ = fs::rename(with(extra), with(&format!(".{why}-{stamp}{extra}")));
     }
+    failpoint::hit("index.damaged_log_moved");
     Ok(aside)
 }
 
@@ -114,6 +117,7 @@ pub fn put_right(shared: &Shared, reader: &Reader) -> Result<Option<Input>, Look
         true => Vec::new(),
         false => recover::recover(&root, reader),
     };
+    failpoint::hit("recover.found");
     *left_behind = None;
     Ok((!found.is_empty()).then_some(Input::History { found, expired: Vec::new() }))
 }

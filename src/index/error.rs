@@ -29,6 +29,8 @@ pub enum IndexError {
     Gone { path: PathBuf },
     #[error("the index {} cannot be used", path.display())]
     Database { path: PathBuf, source: rusqlite::Error },
+    #[error("cannot make the index {} durable", path.display())]
+    Sync { path: PathBuf, source: std::io::Error },
 }
 
 /// Trouble inside this module, before it is known which file it is about.
@@ -92,6 +94,10 @@ fn is_damage(error: &rusqlite::Error) -> bool {
         | Error::InvalidColumnType(..)
         | Error::IntegralValueOutOfRange(..)
         | Error::Utf8Error(..) => true,
-        other => matches!(other.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)),
+        // No write of this program breaks a constraint of an index that is in order.
+        other => matches!(
+            other.sqlite_error_code(),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation)
+        ),
     }
 }

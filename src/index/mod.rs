@@ -12,6 +12,8 @@ mod contents;
 #[cfg(feature = "testing")]
 mod copy;
 mod counters;
+#[cfg(feature = "testing")]
+mod damage;
 mod entries;
 mod error;
 mod files;

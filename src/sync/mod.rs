@@ -46,6 +46,7 @@ use crate::core::decide::Found;
 use crate::core::id::{DeviceId, RunId};
 use crate::core::ignore::Rules;
 use crate::core::message::EXCEPTIONS_MAX;
+use crate::core::message::Message;
 use crate::core::path::RelPath;
 use crate::core::version::COUNT_MAX;
 use crate::index::{Index, IndexError, Record};
@@ -165,7 +166,14 @@ impl Folder {
         match self.take_in(input, now).and_then(|()| self.follow_up(now)) {
             Ok(()) => {
                 self.index.commit()?;
-                Ok(std::mem::take(&mut self.outputs))
+                let outputs = std::mem::take(&mut self.outputs);
+                // What others have been told must not be forgotten here: a device that issues a count twice needs a new
+                // epoch, and takes what its user does next for a conflict with what it has forgotten.
+                let is_announced = |output: &Output| matches!(output, Output::Send(_, Message::Index(_)));
+                if outputs.iter().any(is_announced) {
+                    self.index.make_durable()?;
+                }
+                Ok(outputs)
             }
             Err(error) => {
                 self.index.rollback()?;

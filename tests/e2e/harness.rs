@@ -246,6 +246,9 @@ impl Agent {
                 self.dressed(through, &["run"])
             }
         };
+        if self.kill_file().exists() {
+            command.env(p2psync::failpoint::VARIABLE, format!("@{}", self.kill_file().display()));
+        }
         command.env("RUST_LOG", "p2psync=debug").stdout(log.try_clone().unwrap()).stderr(log);
         // SAFETY: the closure makes one system call and nothing else.
         // Agents must not outlive a test run that is killed.
@@ -253,6 +256,11 @@ impl Agent {
             command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?));
         }
         self.child = Some(command.spawn().unwrap());
+    }
+
+    /// Says where a process of this agent is to be killed. Agents launched after the first order obey later ones too.
+    pub fn kill_file(&self) -> PathBuf {
+        self.base.join("kill")
     }
 
     /// Asks the agent to end, as a service manager would, and waits. Returns how and how soon it did.
@@ -279,6 +287,18 @@ impl Agent {
         wait_until(&format!("{} ends by itself", self.name), || {
             child.try_wait().unwrap().ok_or_else(|| "still running".to_owned())
         })
+    }
+
+    /// How a process that was launched has ended by itself, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().unwrap()?;
+        self.child = None;
+        Some(status)
+    }
+
+    /// Stops the agent where it is, as if its time stood still.
+    pub fn freeze(&self) {
+        signal(self.child.as_ref().expect("a running agent"), Signal::STOP);
     }
 
     /// Process id of the running agent.

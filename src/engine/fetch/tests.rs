@@ -553,7 +553,7 @@ fn who_asks_for_too_much_at_once_is_told_that_it_is_not_here() {
         None
     };
     connect(&a, &b, Box::new(wire));
-    let hint = Some((path(&["d"; 2000].join("/")), 0));
+    let hint = Some((path(&vec!["dddddd"; 500].join("/")), 0));
     let items = vec![WantedContent { content, hint }; 1024];
     for id in 0..4 {
         let request = Request { id, folder: b.folder.id.clone(), items: items.clone() };

@@ -110,11 +110,13 @@ impl<'scope, 'env> Queue<'scope, 'env> {
         Self { scope, shared, root, is_lost, items: Vec::new(), bytes: 0, sender: None }
     }
 
-    /// Has a path read that the caller has claimed.
-    pub fn push(&mut self, look: Look, size: u64) {
+    /// Has a path read that the caller has claimed. What `before` has of the directories above is reported first: a
+    /// peer that heard of a file before its directory would make one of its own, and keep a copy of what stood there.
+    pub fn push(&mut self, look: Look, size: u64, before: &mut Report) {
         self.items.push(Item { look, size });
         self.bytes = self.bytes.saturating_add(size);
         if self.items.len() >= BATCH_FILES || self.bytes >= BATCH_BYTES {
+            self.note(before.flush());
             self.hand_over();
         }
     }

@@ -191,7 +191,7 @@ impl Looker<'_, '_, '_> {
         } else if state.kind == DiskKind::Directory {
             self.report.add(look.path, Seen::Directory(state));
         } else {
-            self.queue.push(look, state.size);
+            self.queue.push(look, state.size, &mut self.report);
         }
     }
 

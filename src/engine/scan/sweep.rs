@@ -29,8 +29,8 @@ pub fn whole(shared: &Shared, root: &OpenRoot, reader: &Reader) -> Result<Option
         let mut queue = Queue::new(scope, shared, root, &is_lost);
         let mut report = Report::new(shared);
         let walked = sweep(shared, root, reader, None, &mut queue, &mut report)?;
-        queue.finish();
         let is_sent = report.flush();
+        queue.finish();
         Ok::<_, LookError>(walked.filter(|_| is_sent))
     })?;
     Ok(walked.filter(|_| !is_lost.load(Ordering::Relaxed)))
@@ -175,7 +175,7 @@ impl Merge<'_, '_, '_> {
             return Ok(true);
         }
         if state.kind != DiskKind::Directory {
-            self.queue.push(look, state.size);
+            self.queue.push(look, state.size, self.report);
             return Ok(true);
         }
         // The walk may go on in a directory that was renamed meanwhile.

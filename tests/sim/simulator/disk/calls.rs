@@ -28,6 +28,9 @@ impl Inner {
         if self.live.entries(spot.dir).is_none() {
             return Err(Errno::NOTDIR);
         }
+        if self.is_dead(spot.dir) {
+            return Err(Errno::NOENT);
+        }
         if spot.name.len() > NAME_BYTES_MAX {
             return Err(Errno::NAMETOOLONG);
         }
@@ -44,7 +47,7 @@ impl Inner {
 
     /// True for a directory that was removed while it was open.
     fn is_dead(&self, dir: Id) -> bool {
-        dir != self.top() && self.live.path_of(dir).is_none()
+        self.live.path_of(dir).is_none()
     }
 
     /// Makes a new file, directory or symlink.

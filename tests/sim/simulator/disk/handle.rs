@@ -76,9 +76,12 @@ impl Inner {
         let op = Op { call, id, name: name.map(<[u8]>::to_vec), index: self.op_count };
         self.op_count += 1;
         if let Some(mut hook) = self.hook.take() {
+            self.is_hook_new = false;
             hook(self, &op);
-            // It may have put another one in its place.
-            self.hook.get_or_insert(hook);
+            // It may have put another one in its place, or none.
+            if !self.is_hook_new {
+                self.hook = Some(hook);
+            }
         }
         if self.is_cut_off {
             return Err(Errno::IO);

@@ -22,12 +22,14 @@ pub struct Spot {
     pub name: Vec<u8>,
 }
 
+/// By the name as it is compared: the name as it is spelled, and what has it.
+pub type Entries = BTreeMap<Vec<u8>, (Vec<u8>, Id)>;
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Body {
     /// Bytes, and which blocks of them were ever written.
     File(Vec<u8>, BTreeSet<u64>),
-    /// By the name as it is compared: the name as it is spelled, and what has it.
-    Directory(BTreeMap<Vec<u8>, (Vec<u8>, Id)>),
+    Directory(Entries),
     Symlink(Vec<u8>),
 }
 
@@ -92,7 +94,7 @@ impl Image {
         if self.folds { name.to_ascii_lowercase() } else { name.to_vec() }
     }
 
-    pub fn entries(&self, dir: Id) -> Option<&BTreeMap<Vec<u8>, (Vec<u8>, Id)>> {
+    pub fn entries(&self, dir: Id) -> Option<&Entries> {
         match &self.nodes.get(&dir)?.body {
             Body::Directory(entries) => Some(entries),
             _ => None,

@@ -204,8 +204,8 @@ fn losses(before: &Image, after: &Image, harmed: &[&Pending]) -> Vec<Lost> {
         }
         let is_data = |p: &&&Pending| p.change.inode() == Some(*id);
         let is_name = |p: &&&Pending| p.change.named().iter().any(|named| before.is_within(*id, *named));
-        let bytes_lost = harmed.iter().filter(is_data).next_back();
-        let cause = bytes_lost.or_else(|| harmed.iter().filter(is_name).next_back()).or(harmed.last());
+        let bytes_lost = harmed.iter().rfind(is_data);
+        let cause = bytes_lost.or_else(|| harmed.iter().rfind(is_name)).or(harmed.last());
         let why = if bytes_lost.is_some() { Why::BytesNotSynced } else { Why::NameNotSynced };
         let actor = cause.map_or(Actor::User, |pending| pending.actor);
         lost.push(Lost { path, is_symlink, bytes: node.bytes().to_vec(), actor, why });

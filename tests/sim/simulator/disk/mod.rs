@@ -25,7 +25,7 @@ use rustix::io::Errno;
 
 use image::{ALLOCATION_BYTES, Body, Change, Id, Image, MOUNT_POINT, TOP};
 use journal::Journal;
-pub use journal::{Actor, CutMode, Dice, Lost, Why};
+pub use journal::{Actor, CutMode, Dice, Lost};
 pub use user::Item;
 
 /// Where a disk is mounted, for the paths of roots. Paths on the disk itself begin below it.
@@ -165,6 +165,8 @@ pub struct Inner {
     /// How many changes the agent has made.
     agent_changes: u64,
     hook: Option<Hook>,
+    /// It was set while it ran.
+    is_hook_new: bool,
     events: Vec<Event>,
     faults: BTreeMap<Call, Fault>,
     fault_dice: Box<dyn FnMut(usize) -> usize + Send>,
@@ -194,6 +196,7 @@ impl SimDisk {
             op_count: 0,
             agent_changes: 0,
             hook: None,
+            is_hook_new: false,
             events: Vec::new(),
             faults: BTreeMap::new(),
             fault_dice: Box::new(|_| 0),
@@ -206,6 +209,19 @@ impl SimDisk {
     /// The disk, for the user and for whoever makes the trouble. Not to be held across a call of the agent.
     pub fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A copy that goes its own way from here, with nothing open on it, for trying out several ends of one beginning.
+    pub fn fork(&self) -> SimDisk {
+        let inner = self.lock();
+        let (live, journal) = (inner.live.clone(), inner.journal.clone());
+        let copy = SimDisk::new(inner.options);
+        let mut new = copy.lock();
+        (new.live, new.journal) = (live, journal);
+        (new.now_ns, new.next_id) = (inner.now_ns, inner.next_id);
+        (new.is_read_only, new.unmounted, new.denied) = (inner.is_read_only, inner.unmounted, inner.denied.clone());
+        drop(new);
+        copy
     }
 
     /// Where a directory of the disk is for the agent.
@@ -227,6 +243,7 @@ impl Inner {
     /// What is called before each call of the agent from now on; it may act as the user, or cut the agent off.
     pub fn set_hook(&mut self, hook: Option<Hook>) {
         self.hook = hook;
+        self.is_hook_new = true;
     }
 
     /// How many calls the agent has made.
