@@ -8,11 +8,12 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, TableLike, value};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, RawString, Table, TableLike, Value, value};
 
 use super::parse::{check_address, expand};
 use super::{Config, ConfigError, NAME_CHARS_MAX, Peer, Sharing, parse, read, surroundings};
 use crate::core::id::{DeviceId, FolderId};
+use crate::failpoint;
 use crate::home::Home;
 
 /// A peer to be added.
@@ -340,9 +341,18 @@ fn find<'a>(
 }
 
 fn push(document: &mut DocumentMut, kind: &str, mut table: Table) -> Result<(), ConfigError> {
-    table.decor_mut().set_prefix("\n");
+    table.decor_mut().set_prefix(format!("\n{}", comments_of_list(document, kind)));
     tables(document, kind)?.push(table);
     Ok(())
+}
+
+/// The comments of `kind = []`, which makes way for the first table: they go to that.
+fn comments_of_list(document: &DocumentMut, kind: &str) -> String {
+    let Some((key, Item::Value(Value::Array(list)))) = document.get_key_value(kind) else { return String::new() };
+    let places = [key.leaf_decor().prefix(), Some(list.trailing()), list.decor().suffix()];
+    let texts = places.into_iter().flatten().filter_map(RawString::as_str);
+    let comments = texts.flat_map(str::lines).map(str::trim).filter(|line| line.starts_with('#'));
+    comments.map(|line| format!("{line}\n")).collect()
 }
 
 fn remove(document: &mut DocumentMut, kind: &str, fits: impl Fn(&str) -> bool) -> Result<(), ConfigError> {
@@ -376,12 +386,16 @@ fn write_beside_and_rename(target: &Path, text: &str) -> io::Result<()> {
     let mode = std::fs::metadata(target).map_or(0o600, |found| found.permissions().mode() & 0o777);
     file.set_permissions(std::fs::Permissions::from_mode(mode))?;
     file.write_all(text.as_bytes())?;
+    failpoint::hit("config.written");
     file.sync_all()?;
+    failpoint::hit("config.synced");
     std::fs::rename(&temporary, target)?;
-    match target.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
+    failpoint::hit("config.renamed");
+    if let Some(dir) = target.parent() {
+        File::open(dir)?.sync_all()?;
     }
+    failpoint::hit("config.durable");
+    Ok(())
 }
 
 fn wrong(what: impl Into<String>, advice: impl Into<String>) -> ConfigError {

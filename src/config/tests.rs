@@ -304,3 +304,16 @@ fn a_peer_cannot_take_the_name_by_which_another_is_known() {
         assert_eq!(config.peers.iter().find(|p| p.name == name), None);
     }
 }
+
+#[test]
+fn the_comments_of_an_empty_list_go_to_the_first_table_that_takes_its_place() {
+    let (_dir, home) = home();
+    home.create().unwrap();
+    let before = "# before\nfolder = [ # none\n  # yet\n] # so far\nname = \"box\"\n";
+    std::fs::write(home.config_file(), before).unwrap();
+    let id = "new".parse().unwrap();
+    let new = NewFolder { id, label: "New".into(), path: home.user_dir().join("new"), peers: Sharing::All };
+    assert_eq!(add_folder(&home, &new).unwrap().folders.len(), 1);
+    let after = std::fs::read_to_string(home.config_file()).unwrap();
+    assert!(after.contains("\n# before\n# none\n# yet\n# so far\n[[folder]]\n"), "{after}");
+}

@@ -49,8 +49,14 @@ pub fn conflict_name(
 /// A name that was shortened gives the shortened name: the rest of it is not in there.
 pub fn original_of(path: &RelPath) -> Option<RelPath> {
     let name = path.file_name();
-    let at = name.windows(TAG.len()).rposition(|w| w == TAG)?;
-    let (stem, rest) = (&name[..at], &name[at + TAG.len()..]);
+    // From the end: a copy of a copy is a copy of that. An extension may look like the tag, so there may be more than one.
+    let tags = (0..name.len()).rev().filter(|at| name[*at..].starts_with(TAG));
+    let original = tags.into_iter().find_map(|at| original_name(&name[..at], &name[at + TAG.len()..]))?;
+    path.with_file_name(&original).ok()
+}
+
+/// The name that `stem`, the tag and `rest` are a copy's name of.
+fn original_name(stem: &[u8], rest: &[u8]) -> Option<Vec<u8>> {
     let (moment, rest) = rest.split_at_checked(MOMENT_BYTES)?;
     let is_moment =
         moment.iter().enumerate().all(|(i, b)| if i == 8 || i == 15 { *b == b'-' } else { b.is_ascii_digit() });
@@ -71,7 +77,7 @@ pub fn original_of(path: &RelPath) -> Option<RelPath> {
     if stem.is_empty() || !is_moment || !(extension.is_empty() || is_extension(extension)) {
         return None;
     }
-    path.with_file_name(&[stem, extension].concat()).ok()
+    Some([stem, extension].concat())
 }
 
 /// Splits before the last dot, where what follows looks like an extension. A leading dot only hides a file.
@@ -206,6 +212,14 @@ mod tests {
         assert_ne!(a, b);
         assert!(!a.contains("\\x"), "{a}");
         assert!(a.starts_with("\u{20ac}\u{20ac}") && a.ends_with(".txt"));
+    }
+
+    #[test]
+    fn a_copy_is_known_for_one_even_if_the_extension_looks_like_the_tag() {
+        for name in ["a.conflict-", "a.conflict-2026", "a.conflict-20261122-140312-FOUND.conflict-x"] {
+            let copy = conflict_name(&path(name.as_bytes()), 0, DeviceId::NONE, None).unwrap();
+            assert_eq!(original_of(&copy), Some(path(name.as_bytes())), "{copy}");
+        }
     }
 
     #[test]

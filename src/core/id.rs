@@ -26,7 +26,7 @@ pub struct FolderId(Box<str>);
 pub enum IdError {
     #[error("a device id has 56 letters and digits, this has {0}")]
     DeviceLength(usize),
-    #[error("'{0}' does not occur in a device id")]
+    #[error("{0:?} does not occur in a device id")]
     DeviceCharacter(char),
     #[error("the device id has a typing error (its check character does not fit)")]
     DeviceCheck,

@@ -191,7 +191,9 @@ impl Collector {
 
     fn refuse(&mut self, line: u32, text: &[u8], why: String) {
         let text = String::from_utf8_lossy(text).chars().take(SHOWN_CHARS_MAX).collect::<String>();
-        self.errors.push(RuleError { line, text: text.escape_debug().to_string(), why });
+        // The reason may quote the line, which may come from a peer.
+        let why = why.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() });
+        self.errors.push(RuleError { line, text: text.escape_debug().to_string(), why: why.collect() });
     }
 
     fn finish(mut self) -> (Rules, Vec<RuleError>) {
@@ -382,6 +384,13 @@ mod tests {
         let (_, errors) = Rules::parse("x".repeat(LINE_BYTES_MAX + 1).as_bytes());
         assert_eq!(errors.len(), 1);
         assert_eq!(errors[0].text.len(), SHOWN_CHARS_MAX);
+    }
+
+    #[test]
+    fn a_faulty_line_is_quoted_without_its_control_characters() {
+        let (_, errors) = Rules::parse(b"[z-\x1b]");
+        assert_eq!(errors.len(), 1);
+        assert!(!errors[0].to_string().contains('\x1b') && errors[0].why.contains(r"\u{1b}"), "{}", errors[0]);
     }
 
     #[test]

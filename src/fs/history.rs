@@ -6,11 +6,10 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 
-use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::error::{FsError, is_absence, name_problem, problem};
-use super::read::{self, ReadOutcome, errno_of};
+use super::read::{self, ReadOutcome};
 use super::root::{Area, OpenRoot, parent_bytes, special_file};
 use super::stage;
 use super::sys::{self, Place};
@@ -20,6 +19,7 @@ use crate::core::disk::{DiskKind, DiskState};
 use crate::core::id::{base32, hex};
 use crate::core::path::{COMPONENT_BYTES_MAX, RelPath};
 use crate::core::problem::Problem;
+use crate::failpoint;
 
 /// How many names are tried for one slot: more than actions fit one millisecond.
 const SLOT_ATTEMPTS_MAX: u32 = 1000;
@@ -102,8 +102,8 @@ pub fn slots(root: &OpenRoot, sink: &mut dyn FnMut(Vec<Seen>) -> ControlFlow<()>
 
 /// What stands in a slot.
 pub fn look(root: &OpenRoot, slot: &RelPath) -> Result<Option<DiskState>, Problem> {
-    match root.place(Area::History, slot).and_then(|place| place.stat()) {
-        Ok(stat) => sys::state_of(&stat).map(Some).ok_or_else(special_file),
+    match root.place(Area::History, slot).and_then(|place| place.state()) {
+        Ok(state) => state.map(Some).ok_or_else(special_file),
         Err(errno) if is_absence(errno) => Ok(None),
         Err(errno) => Err(problem("look at it in the history", errno)),
     }
@@ -118,13 +118,14 @@ pub fn expire(root: &OpenRoot, slot: &RelPath) -> Result<(), Problem> {
         Err(errno) if is_absence(errno) => return Ok(()),
         place => place.map_err(failed)?,
     };
-    match rustix::fs::unlinkat(&place.dir, &*place.name, AtFlags::empty()) {
+    match place.unlink() {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(failed(errno)),
     }
+    failpoint::hit("history.expired");
     for above in slot.ancestors() {
         let Ok(place) = root.place(Area::History, &above) else { break };
-        if rustix::fs::unlinkat(&place.dir, &*place.name, AtFlags::REMOVEDIR).is_err() {
+        if place.rmdir().is_err() {
             break;
         }
     }
@@ -138,7 +139,7 @@ pub fn restore(root: &OpenRoot, slot: &RelPath, to: &RelPath, now_ms: i64) -> Re
         other => RestoreError::Failed(problem("copy it from the history", other)),
     };
     let source = root.place(Area::History, slot).map_err(failed)?;
-    let state = sys::state_of(&source.stat().map_err(failed)?).ok_or(RestoreError::Failed(special_file()))?;
+    let state = source.state().map_err(failed)?.ok_or(RestoreError::Failed(special_file()))?;
     let copy = match state.kind {
         DiskKind::File => copy_file(root, &source, &state, now_ms),
         DiskKind::Symlink => copy_link(root, &source, &state, now_ms),
@@ -160,7 +161,7 @@ pub fn put_back(root: &OpenRoot, slot: &RelPath, to: &RelPath) -> Result<DiskSta
     source.stat().map_err(|_| RestoreError::Gone)?;
     let state = place_from(root, &source, to)?;
     // The name it had is of no use any more, so a crash that brings it back is harmless.
-    let _ = rustix::fs::fsync(&source.dir);
+    let _ = source.dir.fsync();
     Ok(state)
 }
 
@@ -200,6 +201,7 @@ pub(super) fn move_to_slot(
             Err(Errno::NOENT) => continue,
             place => place?,
         };
+        failpoint::hit("apply.slot_made");
         match sys::rename_to_own(from, &place) {
             Ok(()) => return Ok((slot, place)),
             Err(Errno::EXIST) => {}
@@ -222,16 +224,17 @@ pub(super) fn content_at(place: &Place) -> Option<Content> {
 
 /// Copies a file into the stage under a temporary name, durable, with the mtime and mode of the original.
 pub(super) fn copy_file(root: &OpenRoot, source: &Place, state: &DiskState, now_ms: i64) -> Result<Place, Errno> {
-    let mut from = std::fs::File::from(sys::open_to_read(&source.dir, &source.name)?);
-    let (place, mut to) = stage::temporary_file(root, now_ms)?;
-    let mut copied = || -> Result<(), Errno> {
-        let bytes = std::io::copy(&mut from, &mut to).map_err(|e| errno_of(&e))?;
-        if bytes != state.size {
+    let from = source.open_to_read()?;
+    let (place, to) = stage::temporary_file(root, now_ms)?;
+    let copied = || -> Result<(), Errno> {
+        if from.copy_to(&*to)? != state.size {
             return Err(Errno::BUSY);
         }
-        rustix::fs::fchmod(&to, rustix::fs::Mode::from_raw_mode((state.mode & 0o777) as _))?;
-        sys::set_mtime(&to, state.mtime_ns)?;
-        rustix::fs::fsync(&to)
+        to.chmod(state.mode)?;
+        to.set_mtime(state.mtime_ns)?;
+        to.fsync()?;
+        failpoint::hit("stage.copied");
+        Ok(())
     };
     match copied() {
         Ok(()) => Ok(place),
@@ -243,10 +246,9 @@ pub(super) fn copy_file(root: &OpenRoot, source: &Place, state: &DiskState, now_
 }
 
 fn copy_link(root: &OpenRoot, source: &Place, state: &DiskState, now_ms: i64) -> Result<Place, Errno> {
-    let target = rustix::fs::readlinkat(&source.dir, &*source.name, Vec::new())?;
-    let make = |place: &Place| rustix::fs::symlinkat(&*target, &place.dir, &*place.name);
-    let (place, ()) = stage::make_temporary(root, now_ms, make)?;
-    sys::set_mtime_at(&place.dir, &place.name, state.mtime_ns)?;
+    let target = source.readlink()?;
+    let (place, ()) = stage::make_temporary(root, now_ms, |place| place.symlink(&target))?;
+    place.set_mtime(state.mtime_ns)?;
     Ok(place)
 }
 
@@ -259,16 +261,18 @@ fn place_from(root: &OpenRoot, from: &Place, to: &RelPath) -> Result<DiskState, 
     };
     let target = root.make_place(Area::Tree, to).map_err(failed)?;
     sys::rename_from_own(from, &target).map_err(failed)?;
-    let state = sys::state_of(&target.stat().map_err(failed)?).ok_or(RestoreError::Failed(special_file()))?;
+    failpoint::hit("restore.placed");
+    let state = target.state().map_err(failed)?.ok_or(RestoreError::Failed(special_file()))?;
     sync_up(root, to).map_err(failed)?;
+    failpoint::hit("restore.durable");
     Ok(state)
 }
 
 /// Makes the directory of a path durable, and those above it, which may be new.
 fn sync_up(root: &OpenRoot, path: &RelPath) -> Result<(), Errno> {
-    rustix::fs::fsync(sys::open_dir_beneath(root.base(Area::Tree), parent_bytes(path))?)?;
+    root.base(Area::Tree).open_dir_beneath(parent_bytes(path))?.fsync()?;
     for above in path.ancestors() {
-        rustix::fs::fsync(sys::open_dir_beneath(root.base(Area::Tree), parent_bytes(&above))?)?;
+        root.base(Area::Tree).open_dir_beneath(parent_bytes(&above))?.fsync()?;
     }
     Ok(())
 }

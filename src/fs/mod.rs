@@ -15,7 +15,7 @@ pub mod history;
 pub mod read;
 pub mod root;
 pub mod stage;
-mod sys;
+pub mod sys;
 pub mod walk;
 pub mod watch;
 

@@ -1,15 +1,12 @@
 //! Reading what the user has: hashing whole files, and ranges of files for serving and for local copies.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use super::error::{is_absence, is_name_error, problem};
 use super::root::{Area, OpenRoot, special_file};
-use super::sys::{self, Place};
+use super::sys::{self, Handle, Place, Stat};
 use crate::core::chunker::{ChunkSizes, ListBuilder};
 use crate::core::content::{ChunkList, Content};
 use crate::core::disk::{DiskKind, DiskState};
@@ -93,7 +90,7 @@ fn examine_in(
         Err(errno) if is_absence(errno) || is_name_error(errno) => return ReadOutcome::Gone,
         Err(errno) => return ReadOutcome::Failed(problem("look at it", errno)),
     };
-    let Some(disk) = sys::state_of(&stat) else { return ReadOutcome::Failed(special_file()) };
+    let Some(disk) = stat.state else { return ReadOutcome::Failed(special_file()) };
     let outcome = match disk.kind {
         DiskKind::Directory => Ok(ReadOutcome::Directory(disk)),
         DiskKind::Symlink => read_link(&place, disk, now_ns),
@@ -140,10 +137,9 @@ fn read_range_in(
         other => RangeError::Failed(problem("read it", other)),
     };
     let place = root.place(area, path).map_err(failed)?;
-    let file = sys::open_to_read(&place.dir, &place.name).map_err(failed)?;
+    let file = place.open_to_read().map_err(failed)?;
     let look = || {
-        let stat = rustix::fs::fstat(&file).map_err(failed)?;
-        match sys::state_of(&stat) {
+        match file.stat().map_err(failed)?.state {
             Some(state) if state.kind == DiskKind::File && expect.is_none_or(|e| is_expected(&state, e)) => {
                 // Checked before the memory is taken: the length may have been asked for by a peer.
                 let fits = offset.checked_add(len as u64).is_some_and(|end| end <= state.size);
@@ -154,11 +150,8 @@ fn read_range_in(
     };
     let before = look()?;
     let mut bytes = vec![0; len];
-    let file_ref: &File = &File::from(file.try_clone().map_err(|e| failed(errno_of(&e)))?);
-    match file_ref.read_exact_at(&mut bytes, offset) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Err(RangeError::Changed),
-        Err(error) => return Err(failed(errno_of(&error))),
+    if !sys::read_exact_at(&*file, &mut bytes, offset).map_err(failed)? {
+        return Err(RangeError::Changed);
     }
     if look()? == before { Ok(bytes) } else { Err(RangeError::Changed) }
 }
@@ -168,14 +161,9 @@ pub(super) fn is_expected(found: &DiskState, expect: &DiskState) -> bool {
     if expect.ctime_ns == 0 { found.is_same_file_as(expect) } else { found.is_unchanged_since(expect) }
 }
 
-pub(super) fn errno_of(error: &std::io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
-}
-
 fn read_link(place: &Place, disk: DiskState, now_ns: i64) -> Result<ReadOutcome, Errno> {
-    let target = rustix::fs::readlinkat(&place.dir, &*place.name, Vec::new())?.into_bytes();
-    let after = sys::state_of(&place.stat()?);
-    if after != Some(disk) {
+    let target = place.readlink()?;
+    if place.state()? != Some(disk) {
         return Ok(ReadOutcome::Busy);
     }
     Ok(ReadOutcome::Link { disk: with_reliability(disk, now_ns), target: target.into() })
@@ -189,20 +177,16 @@ pub(super) fn hash_place(
     buffer: &mut Vec<u8>,
     stop: &AtomicBool,
 ) -> Result<ReadOutcome, Errno> {
-    let file = File::from(sys::open_to_read(&place.dir, &place.name)?);
-    let before = match sys::state_of(&rustix::fs::fstat(&file)?) {
-        Some(state) if state.kind == DiskKind::File && Some(state) == sys::state_of(seen) => state,
+    let file = place.open_to_read()?;
+    let before = match file.stat()?.state {
+        Some(state) if state.kind == DiskKind::File && Some(state) == seen.state => state,
         _ => return Ok(ReadOutcome::Busy),
     };
-    #[cfg(target_os = "linux")]
     if before.size > BUFFER_BYTES as u64 {
-        // Only a hint, so its failure says nothing.
-        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
+        file.expect_whole_read();
     }
-    let Some((content, lists)) = hash_bytes(&file, before.size, buffer, stop)? else { return Ok(ReadOutcome::Busy) };
-    let after = sys::state_of(&rustix::fs::fstat(&file)?);
-    let named = sys::state_of(&place.stat()?);
-    if after != Some(before) || named != Some(before) {
+    let Some((content, lists)) = hash_bytes(&*file, before.size, buffer, stop)? else { return Ok(ReadOutcome::Busy) };
+    if file.stat()?.state != Some(before) || place.state()? != Some(before) {
         return Ok(ReadOutcome::Busy);
     }
     Ok(ReadOutcome::Hashed(HashedFile { disk: with_reliability(before, now_ns), content, lists }))
@@ -210,26 +194,28 @@ pub(super) fn hash_place(
 
 /// `None` where the file holds fewer bytes than it should, or where the reading was stopped.
 fn hash_bytes(
-    file: &File,
+    file: &dyn Handle,
     size: u64,
     buffer: &mut Vec<u8>,
     stop: &AtomicBool,
 ) -> Result<Option<(Content, Vec<ChunkList>)>, Errno> {
     let sizes = ChunkSizes::for_file(size);
     let mut builder = ListBuilder::default();
-    buffer.resize(BUFFER_BYTES, 0);
+    // For a small file, and most are, the memory would take longer than the reading.
+    let room = usize::try_from(size).unwrap_or(usize::MAX).min(BUFFER_BYTES);
+    if buffer.len() < room {
+        buffer.resize(room, 0);
+    }
     // Bytes `held` at the front of the buffer are read but not yet cut; `offset` is where the next read begins.
     let (mut offset, mut held) = (0u64, 0usize);
     while offset < size || held > 0 {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let want = usize::try_from(size - offset).unwrap_or(usize::MAX).min(BUFFER_BYTES - held);
+        let want = usize::try_from(size - offset).unwrap_or(usize::MAX).min(room - held);
         let Some(free) = buffer.get_mut(held..held + want) else { return Ok(None) };
-        match file.read_exact_at(free, offset) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
-            Err(error) => return Err(errno_of(&error)),
+        if !sys::read_exact_at(file, free, offset)? {
+            return Ok(None);
         }
         offset += want as u64;
         let filled = held + want;
@@ -327,9 +313,9 @@ mod tests {
         folder.write("a", b"afterwards");
         let outcome = hash_place(&place, &seen, LATER_NS, &mut Vec::new(), &never());
         assert_eq!(outcome, Ok(ReadOutcome::Busy));
-        let file = File::open(folder.at("a")).unwrap();
-        assert_eq!(hash_bytes(&file, 100, &mut Vec::new(), &never()), Ok(None), "shorter than it was");
-        let stopped = hash_bytes(&file, 10, &mut Vec::new(), &AtomicBool::new(true));
+        let file = place.open_to_read().unwrap();
+        assert_eq!(hash_bytes(&*file, 100, &mut Vec::new(), &never()), Ok(None), "shorter than it was");
+        let stopped = hash_bytes(&*file, 10, &mut Vec::new(), &AtomicBool::new(true));
         assert_eq!(stopped, Ok(None));
     }
 

@@ -1,17 +1,18 @@
 //! A folder's directory: its marker, and the handles through which all else in it is reached.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::error::{FsError, is_absence, is_name_error, problem};
-use super::sys::{self, Place};
-use crate::core::disk::DiskState;
+use super::sys::{self, BoxedHandle, Handle, OsSystem, Place, System};
+use crate::core::disk::{DiskKind, DiskState};
 use crate::core::id::FolderId;
+use crate::core::ignore::IGNORE_FILE;
 use crate::core::path::{OWN_DIR, RelPath};
 use crate::core::problem::{Problem, ProblemKind};
+use crate::failpoint;
 
 const MARKER: &str = "marker";
 const STAGE: &str = "stage";
@@ -24,6 +25,7 @@ const MARKER_BYTES_MAX: usize = 256;
 /// Where a shared folder lies. Holds nothing open.
 #[derive(Clone, Debug)]
 pub struct Root {
+    system: Arc<dyn System>,
     path: PathBuf,
     id: FolderId,
 }
@@ -31,10 +33,10 @@ pub struct Root {
 /// A folder opened for a short piece of work. Keep it no longer: it keeps the disk from being unmounted.
 pub struct OpenRoot {
     path: PathBuf,
-    tree: OwnedFd,
-    own: OwnedFd,
-    stage: OwnedFd,
-    history: OwnedFd,
+    tree: BoxedHandle,
+    own: BoxedHandle,
+    stage: BoxedHandle,
+    history: BoxedHandle,
     folds: bool,
 }
 
@@ -48,7 +50,12 @@ pub(super) enum Area {
 
 impl Root {
     pub fn new(path: PathBuf, id: FolderId) -> Root {
-        Root { path, id }
+        Root::on(Arc::new(OsSystem), path, id)
+    }
+
+    /// A folder on a system other than the one that this program runs on.
+    pub fn on(system: Arc<dyn System>, path: PathBuf, id: FolderId) -> Root {
+        Root { system, path, id }
     }
 
     pub fn path(&self) -> &Path {
@@ -57,51 +64,50 @@ impl Root {
 
     /// Makes the directory, where there is none, and what the agent keeps in it. Does nothing where all is there.
     pub fn create(&self) -> Result<(), FsError> {
-        let io = |doing, source| FsError::Io { path: self.path.clone(), doing, source };
-        std::fs::create_dir_all(&self.path).map_err(|e| io("create", e))?;
+        self.system.create_dir_all(&self.path).map_err(|e| FsError::io(&self.path, "create", e))?;
+        failpoint::hit("folder.rooted");
         let tree = self.open_tree()?;
-        let own = sys::make_dirs_beneath(tree.as_fd(), OWN_DIR.as_bytes(), OWN_MODE)
+        let own = sys::make_dirs_beneath(&*tree, OWN_DIR.as_bytes(), OWN_MODE)
             .map_err(|e| FsError::io(&self.path, "create .p2psync in", e))?;
-        match self.check_marker(&own) {
-            Err(FsError::MarkerGone { .. }) => self.write_marker(&own)?,
+        failpoint::hit("folder.owned");
+        match self.check_marker(&*own) {
+            Err(FsError::MarkerGone { .. }) => self.write_marker(&*own)?,
             checked => checked?,
         }
-        self.open_own_dirs(&own)?;
-        rustix::fs::fsync(&own)
-            .and_then(|()| rustix::fs::fsync(&tree))
-            .map_err(|e| FsError::io(&self.path, "write to", e))
+        self.open_own_dirs(&*own)?;
+        own.fsync().and_then(|()| tree.fsync()).map_err(|e| FsError::io(&self.path, "write to", e))?;
+        failpoint::hit("folder.made");
+        Ok(())
     }
 
     /// Opens the folder, if its directory and its marker are there. Nothing of the folder is ever made here; just the
     /// agent's own two directories come back where someone cleared them away from beside a good marker.
     pub fn open(&self) -> Result<OpenRoot, FsError> {
         let tree = self.open_tree()?;
-        let own = sys::open_dir_at(&tree, OWN_DIR.as_bytes()).map_err(|e| self.marker_error(e))?;
-        self.check_marker(&own)?;
-        let (stage, history) = self.open_own_dirs(&own)?;
-        let folds = folds_names(&tree, &own);
+        let own = tree.open_dir_at(OWN_DIR.as_bytes()).map_err(|e| self.marker_error(e))?;
+        self.check_marker(&*own)?;
+        let (stage, history) = self.open_own_dirs(&*own)?;
+        let folds = folds_names(&*tree, &*own);
         Ok(OpenRoot { path: self.path.clone(), tree, own, stage, history, folds })
     }
 
-    fn open_tree(&self) -> Result<OwnedFd, FsError> {
-        // The root itself may be reached through links: the user said where it is.
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::open(&self.path, flags, Mode::empty()).map_err(|errno| match errno {
+    fn open_tree(&self) -> Result<BoxedHandle, FsError> {
+        self.system.open_root(&self.path).map_err(|errno| match errno {
             Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV => FsError::RootGone { path: self.path.clone() },
             other => FsError::io(&self.path, "open", other),
         })
     }
 
-    fn open_own_dirs(&self, own: &OwnedFd) -> Result<(OwnedFd, OwnedFd), FsError> {
-        let open = |name: &str| sys::make_dirs_beneath(own.as_fd(), name.as_bytes(), OWN_MODE);
+    fn open_own_dirs(&self, own: &dyn Handle) -> Result<(BoxedHandle, BoxedHandle), FsError> {
+        let open = |name: &str| sys::make_dirs_beneath(own, name.as_bytes(), OWN_MODE);
         let io = |errno| FsError::io(&self.path, "open .p2psync in", errno);
         Ok((open(STAGE).map_err(io)?, open(HISTORY).map_err(io)?))
     }
 
-    fn check_marker(&self, own: &OwnedFd) -> Result<(), FsError> {
-        let marker = sys::open_to_read(own, MARKER.as_bytes()).map_err(|e| self.marker_error(e))?;
+    fn check_marker(&self, own: &dyn Handle) -> Result<(), FsError> {
+        let marker = own.open_to_read(MARKER.as_bytes()).map_err(|e| self.marker_error(e))?;
         let mut text = [0; MARKER_BYTES_MAX];
-        let read = rustix::io::read(&marker, &mut text).map_err(|e| self.marker_error(e))?;
+        let read = marker.read_at(&mut text, 0).map_err(|e| self.marker_error(e))?;
         let found = String::from_utf8_lossy(text.get(..read).unwrap_or_default());
         match found.trim() {
             // A crash can leave an empty marker.
@@ -115,16 +121,13 @@ impl Root {
         }
     }
 
-    fn write_marker(&self, own: &OwnedFd) -> Result<(), FsError> {
+    fn write_marker(&self, own: &dyn Handle) -> Result<(), FsError> {
         let io = |errno| FsError::io(&self.path, "write .p2psync/marker in", errno);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(own, MARKER, flags, Mode::from_raw_mode(0o600)).map_err(io)?;
-        let text = format!("{}\n", self.id);
-        let written = rustix::io::write(&file, text.as_bytes()).map_err(io)?;
-        if written != text.len() {
-            return Err(io(Errno::NOSPC));
-        }
-        rustix::fs::fsync(&file).map_err(io)
+        let file = own.open_own(MARKER.as_bytes(), false).map_err(io)?;
+        failpoint::hit("folder.marker_created");
+        sys::write_all_at(&*file, format!("{}\n", self.id).as_bytes(), 0).map_err(io)?;
+        failpoint::hit("folder.marker_written");
+        file.fsync().map_err(io)
     }
 
     fn marker_error(&self, errno: Errno) -> FsError {
@@ -152,17 +155,41 @@ impl OpenRoot {
         if self.folds && !self.is_spelled_so(path).map_err(|e| problem("list its directory", e))? {
             return Ok(None);
         }
-        sys::state_of(&stat).map(Some).ok_or_else(special_file)
+        stat.state.map(Some).ok_or_else(special_file)
+    }
+
+    /// The file with the folder's own ignore rules; `None` where there is none, or something else than a file.
+    pub fn read_ignore_file(&self, max_bytes: usize) -> Result<Option<Vec<u8>>, Problem> {
+        let doing = "read the ignore rules";
+        let file = match self.tree.open_to_read(IGNORE_FILE.as_bytes()) {
+            Err(errno) if is_absence(errno) || errno == Errno::NXIO => return Ok(None),
+            opened => opened.map_err(|e| problem(doing, e))?,
+        };
+        let state = match file.stat().map_err(|e| problem(doing, e))?.state {
+            Some(state) if state.kind == DiskKind::File => state,
+            _ => return Ok(None),
+        };
+        let size = usize::try_from(state.size).unwrap_or(usize::MAX);
+        if size > max_bytes {
+            let text = format!("{IGNORE_FILE} is larger than {max_bytes} bytes, too large for a list of rules");
+            return Err(Problem::new(ProblemKind::Io, text));
+        }
+        let mut bytes = vec![0; size];
+        match sys::read_exact_at(&*file, &mut bytes, 0) {
+            Ok(true) => Ok(Some(bytes)),
+            Ok(false) => Err(Problem::new(ProblemKind::Busy, format!("{IGNORE_FILE} changed while it was being read"))),
+            Err(errno) => Err(problem(doing, errno)),
+        }
     }
 
     /// Bytes that can still be written to the folder's file system.
     pub fn free_bytes(&self) -> Result<u64, Problem> {
-        sys::free_bytes(&self.tree).map_err(|e| problem("ask for the free space of the disk", e))
+        self.tree.free_bytes().map_err(|e| problem("ask for the free space of the disk", e))
     }
 
     /// The kind of network file system that the folder lies on, where changes are found by scanning only.
     pub fn is_network_fs(&self) -> Option<&'static str> {
-        sys::network_fs(&self.tree)
+        self.tree.network_fs()
     }
 
     /// True on a file system that takes names in other case for the same.
@@ -172,26 +199,26 @@ impl OpenRoot {
 
     /// Looks once more whether the marker is there: an absence seen before is worth nothing otherwise.
     pub fn check(&self) -> Result<(), FsError> {
-        match sys::stat_at(&self.own, MARKER.as_bytes()) {
+        match self.own.stat_at(MARKER.as_bytes()) {
             Ok(_) => Ok(()),
             Err(_) => Err(FsError::MarkerGone { path: self.path.clone() }),
         }
     }
 
-    pub(super) fn base(&self, area: Area) -> BorrowedFd<'_> {
+    pub(super) fn base(&self, area: Area) -> &dyn Handle {
         match area {
-            Area::Tree => self.tree.as_fd(),
-            Area::History => self.history.as_fd(),
+            Area::Tree => &*self.tree,
+            Area::History => &*self.history,
         }
     }
 
-    pub(super) fn stage_dir(&self) -> BorrowedFd<'_> {
-        self.stage.as_fd()
+    pub(super) fn stage_dir(&self) -> &dyn Handle {
+        &*self.stage
     }
 
     /// The directory that holds `path`, and the name in it.
     pub(super) fn place(&self, area: Area, path: &RelPath) -> Result<Place, Errno> {
-        let dir = sys::open_dir_beneath(self.base(area), parent_bytes(path))?;
+        let dir = self.base(area).open_dir_beneath(parent_bytes(path))?;
         Ok(Place { dir, name: path.file_name().into() })
     }
 
@@ -204,19 +231,19 @@ impl OpenRoot {
 
     /// A name in the stage.
     pub(super) fn stage_place(&self, name: &str) -> Result<Place, Errno> {
-        Ok(Place { dir: sys::open_dir_beneath(self.stage_dir(), b"")?, name: name.as_bytes().into() })
+        Ok(Place { dir: self.stage.open_dir_beneath(b"")?, name: name.as_bytes().into() })
     }
 
     /// True where every component stands in its directory with just these bytes.
     fn is_spelled_so(&self, path: &RelPath) -> Result<bool, Errno> {
-        let mut dir = sys::open_dir_beneath(self.base(Area::Tree), b"")?;
+        let mut dir = self.tree.open_dir_beneath(b"")?;
         let mut names = path.components().peekable();
         while let Some(name) = names.next() {
-            if sys::names_in(&dir)?.binary_search_by(|n| (**n).cmp(name)).is_err() {
+            if dir.names()?.binary_search_by(|n| (**n).cmp(name)).is_err() {
                 return Ok(false);
             }
             if names.peek().is_some() {
-                dir = sys::open_dir_at(&dir, name)?;
+                dir = dir.open_dir_at(name)?;
             }
         }
         Ok(true)
@@ -234,10 +261,12 @@ pub(super) fn parent_bytes(path: &RelPath) -> &[u8] {
 }
 
 /// True where the file system finds `.p2psync` under another spelling too.
-fn folds_names(tree: &OwnedFd, own: &OwnedFd) -> bool {
-    let other = sys::stat_at(tree, OWN_DIR.to_uppercase().as_bytes());
-    match (other, rustix::fs::fstat(own)) {
-        (Ok(a), Ok(b)) => a.st_ino == b.st_ino && a.st_dev == b.st_dev,
+fn folds_names(tree: &dyn Handle, own: &dyn Handle) -> bool {
+    let other = OWN_DIR.to_uppercase();
+    match (tree.stat_at(other.as_bytes()), own.stat()) {
+        (Ok(a), Ok(b)) if a.device == b.device && a.state.map(|s| s.inode) == b.state.map(|s| s.inode) => true,
+        // Some file systems tell another inode for every spelling; but they list just one.
+        (Ok(_), Ok(_)) => tree.names().is_ok_and(|names| !names.iter().any(|name| **name == *other.as_bytes())),
         _ => false,
     }
 }
@@ -278,6 +307,21 @@ mod tests {
         std::fs::remove_dir(folder.at(".p2psync/history")).unwrap();
         folder.root.open().unwrap();
         assert!(folder.at(".p2psync/history").is_dir());
+    }
+
+    #[test]
+    fn ignore_rules_come_from_a_file_of_bounded_size_only() {
+        let folder = Folder::new();
+        assert_eq!(folder.open.read_ignore_file(5).unwrap(), None);
+        folder.write(".p2pignore", b"*.o\n");
+        assert_eq!(folder.open.read_ignore_file(5).unwrap(), Some(b"*.o\n".to_vec()));
+        assert!(folder.open.read_ignore_file(3).is_err());
+        std::fs::rename(folder.at(".p2pignore"), folder.at("other")).unwrap();
+        std::os::unix::fs::symlink("other", folder.at(".p2pignore")).unwrap();
+        assert_eq!(folder.open.read_ignore_file(5).unwrap(), None);
+        std::fs::remove_file(folder.at(".p2pignore")).unwrap();
+        std::fs::create_dir(folder.at(".p2pignore")).unwrap();
+        assert_eq!(folder.open.read_ignore_file(5).unwrap(), None);
     }
 
     #[test]

@@ -2,22 +2,18 @@
 //!
 //! Nothing in here is a user's: it was made by the agent, and only under names that it gave itself.
 
-use std::fs::File;
 use std::ops::Range;
-use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 
-use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::error::{FsError, problem};
-use super::read::errno_of;
 use super::root::OpenRoot;
-use super::sys::{self, Place};
+use super::sys::{self, BoxedHandle, Place, Stat};
 use crate::core::content::{Content, ContentId};
 use crate::core::disk::DiskKind;
 use crate::core::id::hex;
 use crate::core::problem::{Problem, ProblemKind};
+use crate::failpoint;
 
 /// Space in bytes that a download leaves free: a desktop with a full disk cannot even save its settings.
 const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
@@ -30,7 +26,7 @@ const NAME_ATTEMPTS_MAX: u32 = 10_000;
 
 /// A file on its way: as long as it will be, filled in any order, by any thread.
 pub struct StagedFile {
-    file: File,
+    file: BoxedHandle,
     content: Content,
     has_data: bool,
 }
@@ -41,19 +37,21 @@ impl StagedFile {
     pub fn open(root: &OpenRoot, content: Content, copy: u32) -> Result<Self, Problem> {
         let place = root.stage_place(&stage_name(content, copy)).map_err(|e| problem("open the stage", e))?;
         let (file, stat) = open_own(&place).map_err(|e| problem("create a file in the stage", e))?;
-        let allocated = sys::allocated_bytes(&stat);
+        failpoint::hit("stage.created");
+        let allocated = stat.allocated_bytes;
         let missing = content.size.saturating_sub(allocated);
         let free = root.free_bytes()?;
         if free < missing.saturating_add(RESERVE_BYTES) {
             if allocated == 0 {
                 // Ours, empty and of no use while there is no room.
-                let _ = rustix::fs::unlinkat(&place.dir, &*place.name, AtFlags::empty());
+                let _ = place.unlink();
             }
             let (need, free) = (in_mib(missing.saturating_add(RESERVE_BYTES)), in_mib(free));
             let text = format!("needs {need} MiB on this disk, and {free} MiB are free: free some space");
             return Err(Problem::new(ProblemKind::NoSpace, text));
         }
-        rustix::fs::ftruncate(&file, content.size).map_err(|e| problem("reserve its length in the stage", e))?;
+        file.set_len(content.size).map_err(|e| problem("reserve its length in the stage", e))?;
+        failpoint::hit("stage.reserved");
         Ok(Self { file, content, has_data: allocated > 0 })
     }
 
@@ -74,13 +72,14 @@ impl StagedFile {
         }
         let mut runs = data_runs(offset, bytes);
         let has_zeros = runs.iter().map(Range::len).sum::<usize>() < bytes.len();
-        if has_zeros && self.has_data && !sys::is_hole(&self.file, offset, bytes.len() as u64) {
+        if has_zeros && self.has_data && !self.file.is_hole(offset, bytes.len() as u64) {
             runs = std::iter::once(0..bytes.len()).collect();
         }
         for run in runs {
             let data = bytes.get(run.clone()).unwrap_or_default();
-            let written = self.file.write_all_at(data, offset + run.start as u64);
-            written.map_err(|e| problem("write to the stage", errno_of(&e)))?;
+            sys::write_all_at(&*self.file, data, offset + run.start as u64)
+                .map_err(|e| problem("write to the stage", e))?;
+            failpoint::hit("stage.written");
         }
         Ok(())
     }
@@ -91,27 +90,42 @@ impl StagedFile {
             return Err(problem("read from the stage", Errno::INVAL));
         }
         let mut bytes = vec![0; len];
-        let read = self.file.read_exact_at(&mut bytes, offset);
-        read.map_err(|e| problem("read from the stage", errno_of(&e)))?;
-        Ok(bytes)
+        match sys::read_exact_at(&*self.file, &mut bytes, offset) {
+            Ok(true) => Ok(bytes),
+            Ok(false) => Err(problem("read from the stage", Errno::IO)),
+            Err(errno) => Err(problem("read from the stage", errno)),
+        }
     }
 }
 
 /// All contents that the stage has something of, with the number of the copy.
 pub fn staged(root: &OpenRoot) -> Result<Vec<(Content, u32)>, FsError> {
-    let names = sys::names_in(root.stage_dir()).map_err(|e| FsError::io(root.path(), "list the stage of", e))?;
+    let names = root.stage_dir().names().map_err(|e| FsError::io(root.path(), "list the stage of", e))?;
     Ok(names.iter().filter_map(|name| parse_name(name)).collect())
+}
+
+/// Those of them that were last written before this time, ns since 1970.
+pub fn staged_before(root: &OpenRoot, before_ns: i64) -> Result<Vec<(Content, u32)>, FsError> {
+    let is_idle = |staged: &(Content, u32)| {
+        let stat = root.stage_dir().stat_at(stage_name(staged.0, staged.1).as_bytes());
+        stat.is_ok_and(|stat| stat.state.is_some_and(|state| state.mtime_ns < before_ns))
+    };
+    let mut all = staged(root)?;
+    all.retain(is_idle);
+    Ok(all)
 }
 
 /// Drops a partial download that nobody wants any more.
 pub fn discard(root: &OpenRoot, content: Content, copy: u32) -> Result<(), Problem> {
-    unlink_own(root, stage_name(content, copy).as_bytes()).map_err(|e| problem("drop it from the stage", e))
+    unlink_own(root, stage_name(content, copy).as_bytes()).map_err(|e| problem("drop it from the stage", e))?;
+    failpoint::hit("stage.discarded");
+    Ok(())
 }
 
 /// Drops what an apply that was cut short was just making. For the start of the agent, before anything is applied.
 pub fn sweep(root: &OpenRoot) -> Result<(), FsError> {
     let io = |errno| FsError::io(root.path(), "clear the stage of", errno);
-    for name in sys::names_in(root.stage_dir()).map_err(io)? {
+    for name in root.stage_dir().names().map_err(io)? {
         if name.starts_with(TEMPORARY.as_bytes()) {
             unlink_own(root, &name).map_err(io)?;
         }
@@ -130,9 +144,11 @@ pub fn stage_small(root: &OpenRoot, content: Content, copy: u32, bytes: &[u8]) -
     }
     let place = root.stage_place(&stage_name(content, copy)).map_err(|e| problem("open the stage", e))?;
     let (file, stat) = open_own(&place).map_err(|e| problem("create a file in the stage", e))?;
-    file.write_all_at(bytes, 0).map_err(|e| problem("write to the stage", errno_of(&e)))?;
-    if stat.st_size != 0 {
-        rustix::fs::ftruncate(&file, content.size).map_err(|e| problem("write to the stage", e))?;
+    failpoint::hit("stage.small_created");
+    sys::write_all_at(&*file, bytes, 0).map_err(|e| problem("write to the stage", e))?;
+    failpoint::hit("stage.small_written");
+    if stat.state.is_none_or(|state| state.size != 0) {
+        file.set_len(content.size).map_err(|e| problem("write to the stage", e))?;
     }
     Ok(())
 }
@@ -142,20 +158,23 @@ pub fn read_complete(root: &OpenRoot, content: Content, copy: u32, offset: u64, 
     let (_, file) = open_complete(root, content, copy).ok()??;
     offset.checked_add(len as u64).filter(|end| *end <= content.size)?;
     let mut bytes = vec![0; len];
-    file.read_exact_at(&mut bytes, offset).ok()?;
-    Some(bytes)
+    sys::read_exact_at(&*file, &mut bytes, offset).ok()?.then_some(bytes)
 }
 
 /// The complete file of this content, if the stage has one of the right length.
-pub(super) fn open_complete(root: &OpenRoot, content: Content, copy: u32) -> Result<Option<(Place, File)>, Errno> {
+pub(super) fn open_complete(
+    root: &OpenRoot,
+    content: Content,
+    copy: u32,
+) -> Result<Option<(Place, BoxedHandle)>, Errno> {
     let place = root.stage_place(&stage_name(content, copy))?;
-    let file = match sys::open_to_read(&place.dir, &place.name) {
+    let file = match place.open_to_read() {
         Err(Errno::NOENT) => return Ok(None),
-        opened => File::from(opened?),
+        opened => opened?,
     };
-    let stat = rustix::fs::fstat(&file)?;
-    let fits = sys::state_of(&stat).is_some_and(|s| s.kind == DiskKind::File && s.size == content.size);
-    Ok((fits && stat.st_nlink == 1).then_some((place, file)))
+    let stat = file.stat()?;
+    let fits = stat.state.is_some_and(|s| s.kind == DiskKind::File && s.size == content.size);
+    Ok((fits && stat.links == 1).then_some((place, file)))
 }
 
 /// Makes something under a fresh temporary name; `make` says [`Errno::EXIST`] where the name is taken.
@@ -176,18 +195,15 @@ pub(super) fn make_temporary<T>(
 }
 
 /// Makes a new file under a temporary name, open for writing.
-pub(super) fn temporary_file(root: &OpenRoot, now_ms: i64) -> Result<(Place, File), Errno> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    make_temporary(root, now_ms, |place| {
-        rustix::fs::openat(&place.dir, &*place.name, flags, Mode::from_raw_mode(0o600)).map(File::from)
-    })
+pub(super) fn temporary_file(root: &OpenRoot, now_ms: i64) -> Result<(Place, BoxedHandle), Errno> {
+    make_temporary(root, now_ms, |place| place.open_own(true))
 }
 
 /// Drops something of the stage, by its name there.
 pub(super) fn unlink_own(root: &OpenRoot, name: &[u8]) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(root.stage_dir(), name, AtFlags::empty()) {
+    match root.stage_dir().unlink(name) {
         Err(Errno::NOENT) => Ok(()),
-        Err(Errno::ISDIR | Errno::PERM) => rustix::fs::unlinkat(root.stage_dir(), name, AtFlags::REMOVEDIR),
+        Err(Errno::ISDIR | Errno::PERM) => root.stage_dir().rmdir(name),
         done => done,
     }
 }
@@ -214,28 +230,27 @@ fn parse_name(name: &[u8]) -> Option<(Content, u32)> {
 }
 
 /// Opens or creates a file of the stage that has no other name.
-fn open_own(place: &Place) -> Result<(File, Stat), Errno> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let open = || -> Result<(File, Stat), Errno> {
-        let mut opened = rustix::fs::openat(&place.dir, &*place.name, flags, Mode::from_raw_mode(0o600));
+fn open_own(place: &Place) -> Result<(BoxedHandle, Stat), Errno> {
+    let open = || -> Result<(BoxedHandle, Stat), Errno> {
+        let mut opened = place.open_own(false);
         if matches!(opened, Err(Errno::ACCESS)) {
             // It was made ready for a place whose mode keeps even its owner out.
-            sys::chmod_at(&place.dir, &place.name, 0o600)?;
-            opened = rustix::fs::openat(&place.dir, &*place.name, flags, Mode::from_raw_mode(0o600));
+            place.chmod(0o600)?;
+            opened = place.open_own(false);
         }
-        let file = File::from(opened?);
-        let stat = rustix::fs::fstat(file.as_fd())?;
+        let file = opened?;
+        let stat = file.stat()?;
         Ok((file, stat))
     };
     let (file, stat) = open()?;
-    if stat.st_nlink == 1 {
+    if stat.links == 1 {
         return Ok((file, stat));
     }
     // A crash between linking a file to its new name and unlinking it here: it belongs to the user by now, and only
     // this name of it may go.
-    rustix::fs::unlinkat(&place.dir, &*place.name, AtFlags::empty())?;
+    place.unlink()?;
     match open()? {
-        (file, stat) if stat.st_nlink == 1 => Ok((file, stat)),
+        (file, stat) if stat.links == 1 => Ok((file, stat)),
         _ => Err(Errno::BUSY),
     }
 }

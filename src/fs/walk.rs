@@ -1,13 +1,12 @@
 //! Listing a tree in the order of its paths, in batches, with bounded memory and few open directories.
 
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
 use super::error::{FsError, is_absence, name_problem, problem};
 use super::root::{Area, OpenRoot, special_file};
-use super::sys;
+use super::sys::{BoxedHandle, Handle};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::path::{OWN_DIR, PathError, RelPath};
 use crate::core::problem::{Problem, ProblemKind};
@@ -70,7 +69,7 @@ pub(super) fn walk_area(
 ) -> Result<Walked, FsError> {
     let mut walker =
         Walker { base: root.base(area), frames: Vec::new(), batch: Vec::new(), walked: Walked::default(), enter };
-    match walker.open(start).and_then(|dir| Ok((sys::names_in(&dir)?, dir))) {
+    match walker.open(start).and_then(|dir| Ok((dir.names()?, dir))) {
         Ok((names, dir)) => walker.push(start.cloned(), names, dir),
         Err(errno) => match start {
             Some(_) if is_absence(errno) => return Ok(walker.walked),
@@ -93,7 +92,7 @@ pub(super) fn walk_area(
 }
 
 struct Walker<'a> {
-    base: BorrowedFd<'a>,
+    base: &'a dyn Handle,
     frames: Vec<Frame>,
     batch: Vec<Seen>,
     walked: Walked,
@@ -105,15 +104,15 @@ struct Frame {
     path: Option<RelPath>,
     names: std::vec::IntoIter<Box<[u8]>>,
     /// `None` where it is to be opened anew.
-    dir: Option<OwnedFd>,
+    dir: Option<BoxedHandle>,
 }
 
 impl Walker<'_> {
-    fn open(&self, path: Option<&RelPath>) -> Result<OwnedFd, Errno> {
-        sys::open_dir_beneath(self.base, path.map(RelPath::as_bytes).unwrap_or_default())
+    fn open(&self, path: Option<&RelPath>) -> Result<BoxedHandle, Errno> {
+        self.base.open_dir_beneath(path.map(RelPath::as_bytes).unwrap_or_default())
     }
 
-    fn push(&mut self, path: Option<RelPath>, names: Vec<Box<[u8]>>, dir: OwnedFd) {
+    fn push(&mut self, path: Option<RelPath>, names: Vec<Box<[u8]>>, dir: BoxedHandle) {
         if self.frames.len() >= OPEN_DIRECTORIES_MAX
             && let Some(above) = self.frames.last_mut()
         {
@@ -162,12 +161,12 @@ impl Walker<'_> {
             }
         }
         let Some(dir) = self.frames.last().and_then(|frame| frame.dir.as_ref()) else { return };
-        let stat = match sys::stat_at(dir, name) {
+        let stat = match dir.stat_at(name) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return,
             Err(errno) => return self.fail(path, problem("look at it", errno)),
         };
-        let state = sys::state_of(&stat);
+        let state = stat.state;
         if !(self.enter)(&path, state.map_or(DiskKind::File, |s| s.kind)) {
             return;
         }
@@ -181,7 +180,7 @@ impl Walker<'_> {
     /// Takes a directory into the listing only once it could be read to its end.
     fn descend(&mut self, path: RelPath, name: &[u8], state: DiskState) {
         let Some(above) = self.frames.last().and_then(|frame| frame.dir.as_ref()) else { return };
-        match sys::open_dir_at(above.as_fd(), name).and_then(|dir| Ok((sys::names_in(&dir)?, dir))) {
+        match above.open_dir_at(name).and_then(|dir| Ok((dir.names()?, dir))) {
             Ok((names, dir)) => {
                 self.batch.push(Seen { path: path.clone(), state: Ok(state) });
                 self.push(Some(path), names, dir);
@@ -202,6 +201,7 @@ impl Walker<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::path::DEPTH_MAX;
     use crate::fs::testing::{Folder, path};
     use proptest::prelude::*;
     use std::os::unix::ffi::OsStrExt;
@@ -312,12 +312,12 @@ mod tests {
     #[test]
     fn a_deep_tree_takes_few_handles_and_no_stack() {
         let folder = Folder::new();
-        let deep = vec!["d"; 2000].join("/");
-        drop(sys::make_dirs_beneath(folder.open.base(Area::Tree), deep.as_bytes(), 0o700).unwrap());
+        let deep = vec!["d"; DEPTH_MAX].join("/");
+        drop(crate::fs::sys::make_dirs_beneath(folder.open.base(Area::Tree), deep.as_bytes(), 0o700).unwrap());
         let (seen, _) = walk_all(&folder, None);
-        assert_eq!(seen.len(), 2000);
+        assert_eq!(seen.len(), DEPTH_MAX);
         assert!(seen.iter().all(|s| s.state.is_ok()));
-        assert_eq!(seen[1999].path.as_bytes(), deep.as_bytes());
+        assert_eq!(seen[DEPTH_MAX - 1].path.as_bytes(), deep.as_bytes());
     }
 
     #[test]

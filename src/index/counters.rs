@@ -8,6 +8,7 @@ use super::row::blob;
 use crate::core::digest;
 use crate::core::entry::{Entry, Kind};
 use crate::core::message::BUCKETS;
+use crate::core::version::COUNT_MAX;
 
 /// The sums, with what of them is not stored yet.
 #[derive(Clone, Debug)]
@@ -34,6 +35,10 @@ impl Counters {
             };
             Ok((number(0)?, totals, number(6)?))
         })?;
+        let counts = [last_seq, totals.files, totals.directories, totals.symlinks, totals.tombstones];
+        if counts.iter().any(|count| *count > COUNT_MAX) {
+            return Err(Fault::Bad("it counts less than nothing"));
+        }
         let unstored = Box::new([false; BUCKETS]);
         Ok(Self { last_seq, totals, history_bytes, digest: load_digest(conn)?, unstored })
     }
@@ -115,4 +120,31 @@ pub(super) fn load_digest(conn: &Connection) -> Res<Box<[u128; BUCKETS]>> {
         }
     }
     Ok(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{EPOCH, file, put, tombstone};
+    use super::super::{Index, Mark};
+
+    #[test]
+    fn sums_that_cannot_be_are_damage_when_the_index_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        for broken in ["last_seq = -1", "files = -1", "directories = -9223372036854775808", "tombstones = -2"] {
+            let at = dir.path().join(broken);
+            let index = Index::open(&at, EPOCH).unwrap();
+            index.conn.execute(&format!("UPDATE state SET {broken}"), []).unwrap();
+            drop(index);
+            assert!(Index::open(&at, EPOCH).err().unwrap().is_corrupt(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn sums_that_come_to_be_wrong_meanwhile_break_nothing() {
+        let mut index = Index::in_memory(EPOCH).unwrap();
+        put(&mut index, &file("a", b"1"));
+        index.counters_mut().totals.files = 0;
+        index.put(&tombstone("a"), None, Mark::Here, 1).unwrap();
+        index.count_since(0, None).unwrap();
+    }
 }

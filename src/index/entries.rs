@@ -270,6 +270,14 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_is_taken_already_is_damage() {
+        let mut index = index();
+        put(&mut index, &file("a", b"1"));
+        index.conn.execute("UPDATE entries SET seq = 2", []).unwrap();
+        assert!(index.put(&file("b", b"2"), None, Mark::Here, 1).unwrap_err().is_corrupt());
+    }
+
+    #[test]
     fn paths_come_in_component_order_however_odd_their_names() {
         let mut index = index();
         let sorted = ["a", "a/\u{1}", "a/b", "a/b/c", "a/z", "a\u{1}", "a!", "a.b", "a0", "ä", "\u{10ffff}"];

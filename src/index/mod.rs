@@ -10,8 +10,11 @@
 
 mod contents;
 mod counters;
+#[cfg(feature = "testing")]
+mod damage;
 mod entries;
 mod error;
+mod files;
 mod history;
 mod log;
 mod open;

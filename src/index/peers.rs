@@ -121,6 +121,19 @@ mod tests {
     use crate::core::message::Reason;
 
     #[test]
+    fn what_no_peer_can_have_said_is_damage() {
+        for broken in ["cursor_runs = x'00'", "cursor_runs = x'00000000000000008000000000000000'", "acked = -1"] {
+            let mut index = index();
+            let cursor = Some(Cursor { epoch: EPOCH, seq: 9, runs: vec![(RunId(1), 9)] });
+            let (device, proved_ms, last_seen_ms) = (PEER, None, None);
+            let row = PeerRow { device, cursor, their_last_seq: 9, acked: 9, applied: 9, proved_ms, last_seen_ms };
+            index.set_peer(&row).unwrap();
+            index.conn.execute(&format!("UPDATE peers SET {broken}"), []).unwrap();
+            assert!(index.peers().unwrap_err().is_corrupt(), "{broken}");
+        }
+    }
+
+    #[test]
     fn what_is_known_of_a_peer_reads_back() {
         let mut index = index();
         let bare = PeerRow {

@@ -66,7 +66,9 @@ impl Reader {
             // Known without a walk.
             None if after_seq == 0 => {
                 let totals = self.totals()?;
-                Some(totals.files + totals.directories + totals.symlinks + totals.tombstones)
+                let counts = [totals.files, totals.directories, totals.symlinks, totals.tombstones];
+                // They may wrap where rows were lost, until that is noticed.
+                Some(counts.into_iter().fold(0, u64::wrapping_add))
             }
             None => {
                 self.first("SELECT count(*) FROM entries WHERE seq > ?1", [after_seq], |_, row| count_at(row, 0))?

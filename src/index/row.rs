@@ -7,11 +7,11 @@ use super::open::Reader;
 use super::{HistoryRow, Mark, Record, Rival};
 use crate::core::content::{Content, ContentId};
 use crate::core::disk::{DiskKind, DiskState};
-use crate::core::entry::{Entry, Kind, LINK_BYTES_MAX, Meta, SUPERSEDED_MAX, Stamp};
+use crate::core::entry::{Entry, Kind, LINK_BYTES_MAX, MODE_MASK, Meta, SUPERSEDED_MAX, Stamp};
 use crate::core::id::{DeviceId, EpochId, RunId};
-use crate::core::message::Reason;
+use crate::core::message::{RUNS_MAX, Reason};
 use crate::core::path::RelPath;
-use crate::core::version::{EPOCHS_MAX, VersionVector};
+use crate::core::version::{COUNT_MAX, EPOCHS_MAX, VersionVector};
 
 /// The columns that entries and rivals share, in the order in which [`entry_at`] reads them.
 macro_rules! entry_columns {
@@ -35,6 +35,8 @@ pub(super) use {disk_columns, entry_columns, record_columns};
 
 /// How many columns [`entry_at`] reads.
 const ENTRY_COLUMNS: usize = 11;
+/// All permission bits that a disk may show.
+const DISK_MODE_MAX: u32 = 0o7777;
 const META_STAMP: u8 = 1;
 const META_MODE: u8 = 2;
 const META_TOUCHED: u8 = 4;
@@ -105,12 +107,17 @@ pub(super) fn pack_meta(meta: &Meta) -> Option<Vec<u8>> {
 
 /// Reads `entry_columns!`, which begin at column 0.
 pub(super) fn entry_at(reader: &Reader, row: &Row) -> Res<Entry> {
-    let mtime_ns = row.get(5)?;
+    let (kind, mtime_ns) = (kind_at(row)?, row.get(5)?);
+    let weight_ns = row.get::<_, Option<i64>>(6)?.unwrap_or(mtime_ns);
+    // Peers would take an entry that breaks the rules for a breach of the protocol.
+    if matches!(kind, Kind::Directory | Kind::Deleted) && (mtime_ns, weight_ns) != (0, 0) {
+        return Err(Fault::Bad("times of what has none"));
+    }
     Ok(Entry {
         path: path_at(row, 0)?,
-        kind: kind_at(row)?,
+        kind,
         mtime_ns,
-        weight_ns: row.get::<_, Option<i64>>(6)?.unwrap_or(mtime_ns),
+        weight_ns,
         version: unpack_version(blob(row, 7)?)?,
         author: reader.device(row.get(8)?)?,
         superseded: unpack_ids(blob_or_null(row, 9)?.unwrap_or_default())?,
@@ -217,7 +224,11 @@ pub(super) fn reason_from(code: i64) -> Res<Reason> {
 }
 
 pub(super) fn unpack_runs(packed: &[u8]) -> Res<Vec<(RunId, u64)>> {
-    Ok(unpack_pairs(packed)?.into_iter().map(|(run, seq)| (RunId(run), seq)).collect())
+    let pairs = unpack_pairs(packed)?;
+    if pairs.len() > RUNS_MAX || pairs.iter().any(|(_, seq)| *seq > COUNT_MAX) {
+        return Err(Fault::Bad("impossible runs of a peer"));
+    }
+    Ok(pairs.into_iter().map(|(run, seq)| (RunId(run), seq)).collect())
 }
 
 fn disk_kind_code(kind: DiskKind) -> u8 {
@@ -241,7 +252,10 @@ fn disk_at(row: &Row, first: usize) -> Res<Option<DiskState>> {
         mtime_ns: row.get(first + 2)?,
         ctime_ns: row.get(first + 3)?,
         inode: row.get::<_, i64>(first + 4)?.cast_unsigned(),
-        mode: row.get(first + 5)?,
+        mode: match row.get(first + 5)? {
+            mode if mode <= DISK_MODE_MAX => mode,
+            _ => return Err(Fault::Bad("impossible permission bits")),
+        },
     }))
 }
 
@@ -251,8 +265,10 @@ fn kind_at(row: &Row) -> Res<Kind> {
         1 => Ok(Kind::File(content_from(blob(row, 2)?, row.get(3)?, row.get(4)?)?)),
         2 => Ok(Kind::Directory),
         3 => match blob(row, 2)? {
-            target if target.len() <= LINK_BYTES_MAX => Ok(Kind::Symlink(target.into())),
-            _ => Err(Fault::Bad("an overlong symlink target")),
+            target if (1..=LINK_BYTES_MAX).contains(&target.len()) && !target.contains(&0) => {
+                Ok(Kind::Symlink(target.into()))
+            }
+            _ => Err(Fault::Bad("an impossible symlink target")),
         },
         _ => Err(Fault::Bad("an unknown kind")),
     }
@@ -261,7 +277,8 @@ fn kind_at(row: &Row) -> Res<Kind> {
 fn content_from(id: &[u8], depth: i64, size: i64) -> Res<Content> {
     let depth = u8::try_from(depth).map_err(|_| Fault::Bad("an impossible depth"))?;
     let size = u64::try_from(size).map_err(|_| Fault::Bad("a negative size"))?;
-    Ok(Content { id: content_id(id)?, depth, size })
+    let content = Content { id: content_id(id)?, depth, size };
+    if content.is_plausible() { Ok(content) } else { Err(Fault::Bad("an implausible content")) }
 }
 
 fn unpack_version(packed: &[u8]) -> Res<VersionVector> {
@@ -296,7 +313,8 @@ fn unpack_meta(packed: &[u8]) -> Res<Meta> {
             let mtime_ns = i64::from_be_bytes(take(&mut rest)?);
             meta.touched = Some((mtime_ns, ContentId(take(&mut rest)?)));
         }
-        rest.is_empty().then_some(meta)
+        let is_valid = meta.stamp.count <= COUNT_MAX && meta.mode.is_none_or(|(_, mode)| mode <= MODE_MASK);
+        (rest.is_empty() && is_valid).then_some(meta)
     };
     read().ok_or(Fault::Bad("malformed metadata"))
 }
@@ -349,13 +367,18 @@ mod tests {
             "path = x'2e2e'",
             "path = x'61002f'",
             "kind = 9",
+            "kind = 2",
             "kind = 3, content = zeroblob(5000)",
+            "kind = 3, content = x''",
+            "kind = 3, content = x'6100'",
             "content = x'00'",
             "content = NULL",
             "depth = -1",
             "depth = 256",
             "depth = NULL",
+            "depth = 4",
             "size = -1",
+            "size = 1048577",
             "version = x'00'",
             "version = zeroblob(16)",
             "version = zeroblob(4112)",
@@ -365,10 +388,13 @@ mod tests {
             "meta = x''",
             "meta = x'01ff'",
             "meta = x'0000'",
+            "meta = x'0180000000000000000000000000000000'",
+            "meta = x'020100000200'",
             "meta = x'020900000000'",
             "mark = 77",
             "disk_kind = 8",
             "disk_mode = -1",
+            "disk_mode = 4096",
             "disk_mode = NULL",
             "seq = -5",
         ] {

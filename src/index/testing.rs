@@ -31,15 +31,17 @@ pub(super) fn file(at: &str, bytes: &[u8]) -> Entry {
 }
 
 pub(super) fn tombstone(at: &str) -> Entry {
-    Entry { mtime_ns: 0, weight_ns: 0, ..of_kind(at, Kind::Deleted) }
+    of_kind(at, Kind::Deleted)
 }
 
 pub(super) fn of_kind(at: &str, kind: Kind) -> Entry {
+    let has_times = matches!(kind, Kind::File(_) | Kind::Symlink(_));
+    let mtime_ns = if has_times { 1_700_000_000_123_456_789 } else { 0 };
     Entry {
         path: path(at),
         kind,
-        mtime_ns: 1_700_000_000_123_456_789,
-        weight_ns: 1_700_000_000_123_456_789,
+        mtime_ns,
+        weight_ns: mtime_ns,
         version: VersionVector::new().with(EPOCH, 1),
         author: DeviceId::NONE,
         superseded: Vec::new(),

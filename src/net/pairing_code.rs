@@ -25,7 +25,7 @@ pub struct Nameplate([u8; NAMEPLATE_CHARS]);
 pub enum CodeError {
     #[error("a pairing code has 8 letters and digits, this has {0}")]
     Length(usize),
-    #[error("'{0}' does not occur in a pairing code")]
+    #[error("{0:?} does not occur in a pairing code")]
     Character(char),
     #[error("the pairing code has a typing error; nothing was sent, so it can be typed again")]
     Check,
@@ -170,6 +170,7 @@ mod tests {
     fn what_is_not_a_code_is_refused_with_the_reason() {
         assert_eq!("ABC".parse::<PairingCode>(), Err(CodeError::Length(3)));
         assert_eq!("0000-000!".parse::<PairingCode>(), Err(CodeError::Character('!')));
+        assert_eq!(CodeError::Character('\u{1b}').to_string(), r"'\u{1b}' does not occur in a pairing code");
         assert_eq!("0000-0001".parse::<PairingCode>(), Err(CodeError::Check));
         assert_eq!(format!("{:?}", "0000-0000".parse::<PairingCode>().unwrap()), "PairingCode(00..)");
     }

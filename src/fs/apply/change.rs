@@ -1,6 +1,5 @@
 //! Phase two, where nothing new gets into the tree: directories, removals, moves, metadata.
 
-use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::prepare::OWNER_BITS;
@@ -10,6 +9,7 @@ use crate::core::action::{Expected, Outcome};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::entry::MODE_MASK;
 use crate::core::path::RelPath;
+use crate::failpoint;
 use crate::fs::error::{is_absence, name_problem, problem};
 use crate::fs::history;
 use crate::fs::read::is_expected;
@@ -20,16 +20,17 @@ impl Batch<'_> {
     /// Makes a directory where nothing stands. Its owner can always work in it, whatever mode is asked for.
     pub fn create_directory(&mut self, path: &RelPath, mode: u32) -> Result<Outcome, Stop> {
         let target = self.target(path)?;
-        match rustix::fs::mkdirat(&target.dir, &*target.name, Mode::from_raw_mode(OWNER_BITS as _)) {
+        match target.mkdir(OWNER_BITS) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(self.taken(path)),
             Err(errno) => return Err(failed(name_problem("make the directory", errno))),
         }
         self.touch(Area::Tree, path);
-        sys::chmod_at(&target.dir, &target.name, mode & MODE_MASK | OWNER_BITS)
-            .map_err(|e| failed(problem("set the mode of the directory", e)))?;
-        let disk = target.stat().map_err(|_| Stop::Changed)?;
-        Ok(done(sys::state_of(&disk), None))
+        self.adjusted.insert(path.clone());
+        failpoint::hit("apply.directory_made");
+        target.chmod(mode & MODE_MASK | OWNER_BITS).map_err(|e| failed(problem("set the mode of the directory", e)))?;
+        let disk = target.state().map_err(|_| Stop::Changed)?;
+        Ok(done(disk, None))
     }
 
     /// Takes a file or link away into history.
@@ -46,6 +47,7 @@ impl Batch<'_> {
                 other => failed(problem("move it into the history", other)),
             })?;
         (self.at)(Step::Swapped, path);
+        failpoint::hit("apply.removed");
         self.touch(Area::History, &name);
         self.touch(Area::Tree, path);
         let slot = InSlot { name, place };
@@ -77,6 +79,7 @@ impl Batch<'_> {
             Some(_) => {}
         }
         self.remove_empty(&target)?;
+        failpoint::hit("apply.directory_removed");
         self.touch(Area::Tree, path);
         Ok(done(None, None))
     }
@@ -107,14 +110,18 @@ impl Batch<'_> {
             Err(errno) => return Err(failed(name_problem("rename it", errno))),
         }
         (self.at)(Step::Swapped, to);
+        failpoint::hit("apply.moved");
         self.touch(Area::Tree, from);
         self.touch(Area::Tree, to);
-        let moved = target.stat().ok().and_then(|stat| sys::state_of(&stat));
+        let moved = target.state().ok().flatten();
         match moved {
             Some(state) if state.is_same_file_as(expect) => {
                 // The move is done; if only its metadata fails, a later look finds the difference.
-                let state =
-                    change_metadata(&target, &state, mtime_ns, mode).unwrap_or(DiskState { ctime_ns: 0, ..state });
+                let adjusted = change_metadata(&target, &state, mtime_ns, mode);
+                if adjusted != Ok(state) {
+                    self.adjusted.insert(to.clone());
+                }
+                let state = adjusted.unwrap_or(DiskState { ctime_ns: 0, ..state });
                 let ctime_ns = if expect.ctime_ns == 0 { 0 } else { state.ctime_ns };
                 Ok(done(Some(DiskState { ctime_ns, ..state }), None))
             }
@@ -142,6 +149,7 @@ impl Batch<'_> {
             other => failed(problem("set its mode or time", other)),
         })?;
         self.touch(Area::Tree, path);
+        self.adjust(path, &found, &state);
         let as_asked = DiskState { mtime_ns: state.mtime_ns, ..found };
         if state.is_same_file_as(&as_asked) {
             return Ok(done(Some(state), None));
@@ -160,9 +168,9 @@ impl Batch<'_> {
     fn rename(&mut self, from: &RelPath, source: &Place, target: &Place, expect: &DiskState) -> Result<(), Errno> {
         match sys::rename_noreplace(source, target) {
             // A disk that folds names finds the file itself under its new spelling.
-            Err(Errno::EXIST) if self.root.folds() => match target.stat() {
-                Ok(stat) if sys::state_of(&stat).is_some_and(|s| s.inode == expect.inode) => {
-                    rustix::fs::renameat(&source.dir, &*source.name, &target.dir, &*target.name)
+            Err(Errno::EXIST) if self.root.folds() => match target.state() {
+                Ok(Some(state)) if state.inode == expect.inode => {
+                    source.dir.rename(&source.name, &*target.dir, &target.name)
                 }
                 _ => Err(Errno::EXIST),
             },
@@ -194,14 +202,15 @@ fn change_metadata(place: &Place, found: &DiskState, mtime_ns: i64, mode: u32) -
     let is_directory = found.kind == DiskKind::Directory;
     let mode = if is_directory { mode & MODE_MASK | OWNER_BITS } else { mode & MODE_MASK };
     if found.kind != DiskKind::Symlink && found.mode & MODE_MASK != mode {
-        sys::chmod_at(&place.dir, &place.name, mode)?;
+        place.chmod(mode)?;
+        failpoint::hit("apply.mode_set");
     }
-    let now = sys::state_of(&place.stat()?).ok_or(Errno::NOENT)?;
+    let now = place.state()?.ok_or(Errno::NOENT)?;
     if is_directory || now.mtime_ns == mtime_ns || !now.is_same_file_as(found) {
         return Ok(now);
     }
-    sys::set_mtime_at(&place.dir, &place.name, mtime_ns)?;
-    let now = sys::state_of(&place.stat()?).ok_or(Errno::NOENT)?;
+    place.set_mtime(mtime_ns)?;
+    let now = place.state()?.ok_or(Errno::NOENT)?;
     // A write between the look and this would have lost its only trace, so the next scan reads the file.
     Ok(DiskState { ctime_ns: 0, ..now })
 }

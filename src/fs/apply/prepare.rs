@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::{ApplyContext, SYNC_EACH_MAX, Stop, failed};
@@ -10,11 +9,13 @@ use crate::core::action::{Action, WorkId};
 use crate::core::content::{Content, ContentId};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::entry::MODE_MASK;
+use crate::core::problem::{Problem, ProblemKind};
+use crate::failpoint;
 use crate::fs::error::{name_problem, problem};
 use crate::fs::history;
 use crate::fs::root::OpenRoot;
 use crate::fs::stage;
-use crate::fs::sys::{self, Place};
+use crate::fs::sys::Place;
 
 /// The agent has to be able to work in every directory that it makes, so its owner keeps these bits.
 pub const OWNER_BITS: u32 = 0o700;
@@ -59,11 +60,12 @@ pub fn all(root: &OpenRoot, context: &ApplyContext, actions: &[(WorkId, Action)]
     if sync_each {
         return prepared;
     }
-    let synced = match sys::sync_file_system(root.stage_dir()) {
+    let synced = match root.stage_dir().sync_file_system() {
         Ok(true) => Ok(()),
         Ok(false) => prepared.iter().flatten().flatten().try_for_each(|fresh| sync_file(root, fresh)),
         Err(errno) => Err(errno),
     };
+    failpoint::hit("stage.all_synced");
     if let Err(errno) = synced {
         for item in prepared.iter_mut().filter(|item| matches!(item, Ok(Some(_)))) {
             if let Ok(Some(fresh)) = item {
@@ -100,7 +102,7 @@ fn one(
         }
         Action::PlaceSymlink { target, mtime_ns, .. } => link(root, context, target, *mtime_ns).map(Some),
         Action::CreateDirectory { mode, expect: Some(expect), .. } if expect.disk.kind != DiskKind::Directory => {
-            directory(root, context, *mode).map(Some)
+            directory(root, context, *mode, sync_each).map(Some)
         }
         _ => Ok(None),
     }
@@ -128,16 +130,17 @@ fn file(
         (place, file, false)
     };
     let ready = || -> Result<(), Errno> {
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(wanted.mode as _))?;
-        sys::set_mtime(&file, wanted.mtime_ns)?;
-        if sync { rustix::fs::fsync(&file) } else { Ok(()) }
+        file.chmod(wanted.mode)?;
+        file.set_mtime(wanted.mtime_ns)?;
+        failpoint::hit("stage.made_ready");
+        if sync { file.fsync() } else { Ok(()) }
     };
     ready().map_err(io)?;
+    failpoint::hit("stage.synced");
     fresh(place, temporary).map_err(io)
 }
 
 fn link(root: &OpenRoot, context: &ApplyContext, target: &[u8], mtime_ns: i64) -> Result<Fresh, Stop> {
-    let make = |place: &Place| rustix::fs::symlinkat(target, &place.dir, &*place.name);
     // An empty target is refused as if something were missing.
     let io = |errno| {
         failed(name_problem(
@@ -145,27 +148,37 @@ fn link(root: &OpenRoot, context: &ApplyContext, target: &[u8], mtime_ns: i64) -
             if errno == Errno::NOENT { Errno::INVAL } else { errno },
         ))
     };
-    let (place, ()) = stage::make_temporary(root, context.now_ms, make).map_err(io)?;
-    sys::set_mtime_at(&place.dir, &place.name, mtime_ns).map_err(io)?;
+    let made = stage::make_temporary(root, context.now_ms, |place| place.symlink(target));
+    let (place, ()) = made.map_err(|errno| match errno {
+        // Each says so of a disk without symlinks, and nothing is refused in a directory of the agent's own.
+        Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP => failed(Problem::new(
+            ProblemKind::Name,
+            "the file system here has no symlinks; it stays as it is on the other devices",
+        )),
+        other => io(other),
+    })?;
+    place.set_mtime(mtime_ns).map_err(io)?;
     fresh(place, true).map_err(io)
 }
 
-fn directory(root: &OpenRoot, context: &ApplyContext, mode: u32) -> Result<Fresh, Stop> {
+fn directory(root: &OpenRoot, context: &ApplyContext, mode: u32, sync: bool) -> Result<Fresh, Stop> {
     let io = |errno| failed(problem("make the directory", errno));
-    let make = |place: &Place| rustix::fs::mkdirat(&place.dir, &*place.name, Mode::from_raw_mode(OWNER_BITS as _));
-    let (place, ()) = stage::make_temporary(root, context.now_ms, make).map_err(io)?;
-    sys::chmod_at(&place.dir, &place.name, mode & MODE_MASK | OWNER_BITS).map_err(io)?;
+    let (place, ()) = stage::make_temporary(root, context.now_ms, |place| place.mkdir(OWNER_BITS)).map_err(io)?;
+    place.chmod(mode & MODE_MASK | OWNER_BITS).map_err(io)?;
+    if sync {
+        place.open_to_read().and_then(|made| made.fsync()).map_err(io)?;
+    }
     fresh(place, true).map_err(io)
 }
 
 fn fresh(place: Place, temporary: bool) -> Result<Fresh, Errno> {
-    let state = sys::state_of(&place.stat()?).ok_or(Errno::INVAL)?;
+    let state = place.state()?.ok_or(Errno::INVAL)?;
     Ok(Fresh { name: place.name, state, temporary })
 }
 
 fn sync_file(root: &OpenRoot, fresh: &Fresh) -> Result<(), Errno> {
-    if fresh.state.kind != DiskKind::File {
+    if fresh.state.kind == DiskKind::Symlink {
         return Ok(());
     }
-    rustix::fs::fsync(sys::open_to_read(root.stage_dir(), &fresh.name)?)
+    root.stage_dir().open_to_read(&fresh.name)?.fsync()
 }

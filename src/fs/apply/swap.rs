@@ -1,14 +1,15 @@
 //! Phase two, where something new gets into the tree: the swap against a history slot, and what came out of it.
 
-use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::prepare::Fresh;
+use super::prepare::{Fresh, OWNER_BITS};
 use super::{Batch, Step, Stop, failed};
 use crate::core::action::{Displace, Expected, Outcome, Slot};
 use crate::core::conflict::conflict_name;
+use crate::core::content::ContentId;
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::path::RelPath;
+use crate::failpoint;
 use crate::fs::error::{is_absence, name_problem, problem};
 use crate::fs::history;
 use crate::fs::read::is_expected;
@@ -43,12 +44,13 @@ impl Batch<'_> {
             return Err(Stop::Changed);
         }
         (self.at)(Step::Checked, path);
-        match sys::rename_from_own(&fresh.place(self.root)?, &target) {
+        match sys::rename_fresh(&fresh.place(self.root)?, &target) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(self.taken(path)),
             Err(errno) => return Err(failed(name_problem("put it at its place", errno))),
         }
         (self.at)(Step::Swapped, path);
+        failpoint::hit("apply.placed");
         self.touch(Area::Tree, path);
         Ok(self.placed(path, &target, &fresh.state, Settled::default()))
     }
@@ -62,19 +64,20 @@ impl Batch<'_> {
         }
         (self.at)(Step::Checked, path);
         self.remove_empty(&target)?;
+        failpoint::hit("apply.directory_replaced");
         self.touch(Area::Tree, path);
         self.place_new(path, fresh).inspect_err(|_| {
             // The directory was not to go without what replaces it; if it cannot come back, a scan finds out.
-            let made = rustix::fs::mkdirat(&target.dir, &*target.name, rustix::fs::Mode::from_raw_mode(0o700));
-            if made.is_ok() {
-                let _ = sys::chmod_at(&target.dir, &target.name, expect.disk.mode);
+            if target.mkdir(OWNER_BITS).is_ok() {
+                let _ = target.chmod(expect.disk.mode);
+                self.adjusted.insert(path.clone());
             }
         })
     }
 
     /// Removes an empty directory; what is in one stays.
     pub fn remove_empty(&self, place: &Place) -> Result<(), Stop> {
-        rustix::fs::unlinkat(&place.dir, &*place.name, AtFlags::REMOVEDIR).map_err(|errno| match errno {
+        place.rmdir().map_err(|errno| match errno {
             Errno::NOTEMPTY | Errno::EXIST => Stop::NotEmpty,
             errno if is_absence(errno) => Stop::Changed,
             other => failed(problem("remove the directory", other)),
@@ -86,13 +89,16 @@ impl Batch<'_> {
         let target = self.target(path)?;
         self.check(path, expect)?;
         (self.at)(Step::Checked, path);
+        failpoint::hit("apply.checked");
         // The new file takes the slot first: so the old one is in history in the very moment it leaves the tree.
         let staged = fresh.place(self.root)?;
-        let (name, place) = history::move_to_slot(self.root, &staged, path, expect.content, self.context.now_ms)
+        let shown = shown_in_slot(expect);
+        let (name, place) = history::move_to_slot(self.root, &staged, path, shown, self.context.now_ms)
             .map_err(|e| failed(problem("make room in the history", e)))?;
         let slot = InSlot { name, place };
         self.touch(Area::History, &slot.name);
         (self.at)(Step::InSlot, path);
+        failpoint::hit("apply.in_slot");
         let out = match sys::exchange(&slot.place, &target) {
             Ok(()) => slot,
             Err(errno) => {
@@ -106,6 +112,7 @@ impl Batch<'_> {
             }
         };
         (self.at)(Step::Swapped, path);
+        failpoint::hit("apply.swapped");
         self.touch(Area::Tree, path);
         let settled = self.settle(path, out, expect);
         Ok(self.placed(path, &target, &fresh.state, settled))
@@ -120,11 +127,11 @@ impl Batch<'_> {
         target: &Place,
         expect: &Expected,
     ) -> Result<InSlot, Stop> {
-        let (name, place) =
-            history::move_to_slot(self.root, target, path, expect.content, self.context.now_ms).map_err(swap_error)?;
+        let (name, place) = history::move_to_slot(self.root, target, path, shown_in_slot(expect), self.context.now_ms)
+            .map_err(swap_error)?;
         self.touch(Area::History, &name);
         let old = InSlot { name, place };
-        match sys::rename_from_own(&fresh.place, target) {
+        match sys::rename_fresh(&fresh.place, target) {
             Ok(()) => Ok(old),
             Err(errno) => {
                 if sys::rename_from_own(&old.place, target).is_err() {
@@ -165,9 +172,10 @@ impl Batch<'_> {
         };
         let copied = self.root.place(Area::Tree, copy).and_then(|place| {
             sys::rename_from_own(&slot.place, &place)?;
-            place.stat()
+            failpoint::hit("apply.copy_named");
+            place.state()
         });
-        match copied.map(|stat| sys::state_of(&stat)) {
+        match copied {
             Ok(conflict) => {
                 self.touch(Area::Tree, copy);
                 Settled { conflict, ..Settled::default() }
@@ -179,7 +187,7 @@ impl Batch<'_> {
 
     /// State of what is in the slot now, if that is what was expected at the target.
     pub fn came_out(&self, slot: &Place, expect: &Expected) -> Option<DiskState> {
-        let state = slot.stat().ok().and_then(|stat| sys::state_of(&stat))?;
+        let state = slot.state().ok()??;
         if !state.is_same_file_as(&expect.disk) {
             return None;
         }
@@ -196,7 +204,7 @@ impl Batch<'_> {
     /// Moves a concurrent edit from its slot to a conflict copy beside the target. Where that is impossible it stays in
     /// its slot, which no outcome names, so that the next start finds it.
     pub fn rescue(&mut self, path: &RelPath, slot: &InSlot) -> Option<RelPath> {
-        let mtime_ns = slot.place.stat().ok().and_then(|stat| sys::state_of(&stat)).map_or(0, |s| s.mtime_ns);
+        let mtime_ns = slot.place.state().ok().flatten().map_or(0, |s| s.mtime_ns);
         let mut content = None;
         for attempt in 0..RESCUE_ATTEMPTS_MAX {
             let time_ns = mtime_ns.saturating_add(attempt.saturating_sub(1).max(0).saturating_mul(SECOND_NS));
@@ -227,7 +235,7 @@ impl Batch<'_> {
 
     /// The outcome once something stands in its place.
     fn placed(&self, path: &RelPath, target: &Place, fresh: &DiskState, settled: Settled) -> Outcome {
-        let now = target.stat().ok().and_then(|stat| sys::state_of(&stat));
+        let now = target.state().ok().flatten();
         let (disk, edited) = match now {
             Some(state) if state.is_same_file_as(fresh) => (state, None),
             // Already edited again: what was put there is reported as not to be relied on.
@@ -236,6 +244,12 @@ impl Batch<'_> {
         let Settled { displaced, conflict, rescued } = settled;
         Outcome::Done { disk: Some(disk), displaced, conflict, rescued: rescued.or(edited) }
     }
+}
+
+/// The content that a slot's name tells of: none for what is in it only on its way to a conflict copy. So what a crash
+/// leaves there is told from a version that belongs in history, even where the index has forgotten about both.
+fn shown_in_slot(expect: &Expected) -> Option<ContentId> {
+    expect.content.filter(|_| expect.displace == Displace::History)
 }
 
 fn swap_error(errno: Errno) -> Stop {
