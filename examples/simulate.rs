@@ -38,6 +38,9 @@ struct Arguments {
     /// Try all deliberate mistakes, each with as many seeds at most
     #[arg(long)]
     all_bugs: bool,
+    /// Print all that happens in the first seed
+    #[arg(long)]
+    trace: bool,
     /// Cut failing runs short
     #[arg(long)]
     explain: bool,
@@ -63,6 +66,12 @@ fn main() -> ExitCode {
             }
         },
     };
+    if arguments.trace {
+        let (result, trace) = run::run_traced(&Plan { bug, ..Plan::of(arguments.first) }, true);
+        trace.iter().for_each(|line| println!("{line}"));
+        println!("{result:?}");
+        return ExitCode::SUCCESS;
+    }
     let failures = simulate(&arguments, bug);
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

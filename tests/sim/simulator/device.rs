@@ -62,6 +62,7 @@ pub struct Agent {
     pub fetches: VecDeque<FetchOrder>,
     /// Peers that the folder thinks it is connected with.
     pub connected: Vec<usize>,
+    tick_ms: Option<u64>,
     /// Staged files that wait for their work to end.
     pub staged: BTreeMap<(ContentId, u32), WorkId>,
 }
@@ -131,7 +132,9 @@ impl Device {
                     fetches: VecDeque::new(),
                     staged: BTreeMap::new(),
                     connected: Vec::new(),
+                    tick_ms: None,
                 });
+                self.plan_tick();
                 self.collect();
             }
             Err(_) => self.index = Some(spare),
@@ -189,7 +192,13 @@ impl Device {
         let mut sent = Vec::new();
         for output in outputs {
             match output {
-                Output::Send(peer, message) => sent.push((peer, message)),
+                Output::Send(peer, message) => {
+                    if matches!(message, Message::Index(_)) {
+                        // The index is made durable before anything of it is told.
+                        self.copies.clear();
+                    }
+                    sent.push((peer, message));
+                }
                 Output::Fetch(order) => agent.fetches.push_back(order),
                 Output::Event { kind, path, text } => {
                     if self.events.len() < EVENTS_MAX {
@@ -205,6 +214,7 @@ impl Device {
             }
             self.copies.push(agent.folder.index().copy().expect("memory"));
         }
+        self.plan_tick();
         self.collect();
         sent
     }
@@ -240,10 +250,15 @@ impl Device {
         !self.watch_events.is_empty() || self.agent.as_ref().is_some_and(is_busy)
     }
 
-    /// When the folder's own clock is due.
+    /// When the folder wants to hear that time has passed, if it has not heard of anything else until then.
     pub fn next_tick_ms(&self) -> Option<u64> {
-        let agent = self.agent.as_ref()?;
-        agent.folder.next_tick_ms(self.clock.now()).expect("the index works")
+        self.agent.as_ref()?.tick_ms
+    }
+
+    fn plan_tick(&mut self) {
+        if let Some(agent) = &mut self.agent {
+            agent.tick_ms = agent.folder.next_tick_ms(self.clock.now()).expect("the index works");
+        }
     }
 
     /// When something is due next, on the clock that only goes forward.
