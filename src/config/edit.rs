@@ -368,8 +368,7 @@ fn lock(home: &Home) -> Result<File, ConfigError> {
     if let Some(dir) = path.parent() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(fail)?;
     }
-    let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(fail)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(fail)?;
     file.lock().map_err(fail)?;
     Ok(file)
 }
@@ -391,9 +390,7 @@ fn write_beside_and_rename(target: &Path, text: &str) -> io::Result<()> {
     failpoint::hit("config.synced");
     std::fs::rename(&temporary, target)?;
     failpoint::hit("config.renamed");
-    if let Some(dir) = target.parent() {
-        File::open(dir)?.sync_all()?;
-    }
+    target.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())?;
     failpoint::hit("config.durable");
     Ok(())
 }
