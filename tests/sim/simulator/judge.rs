@@ -242,6 +242,34 @@ impl World {
         Ok(())
     }
 
+    /// Adds to the trace how all stands.
+    pub fn describe(&mut self) {
+        let mut lines = Vec::new();
+        for at in 0..self.devices.len() {
+            lines.push(format!("--- device {at}, {:?}", self.devices[at].id));
+            for (path, item) in self.tree(at) {
+                lines.push(format!("  {path} {:?} {:o} {:?}", item.kind, item.mode, String::from_utf8_lossy(&item.bytes)));
+            }
+            let Some(agent) = &self.devices[at].agent else { continue };
+            lines.push(format!("  {:?}, connected {:?}", agent.stepper.queued(), agent.connected));
+            let index = agent.folder.index();
+            for record in index.records_from(None, None, 1000).unwrap_or_default() {
+                let entry = &record.entry;
+                lines.push(format!("  index {} {:?} {:?} {:?}", entry.path, entry.kind, record.mark, entry.version));
+                for rival in index.rivals(&entry.path).unwrap_or_default() {
+                    let entry = &rival.entry;
+                    lines.push(format!("    rival of {:?}: {:?} {:?} held {}", rival.peer, entry.kind, entry.version, rival.held));
+                }
+            }
+            for row in index.problems(100).unwrap_or_default() {
+                lines.push(format!("  problem {} {:?}", row.path, row.problem));
+            }
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.extend(lines);
+        }
+    }
+
     /// Lets a user confirm what is held, wherever it is.
     pub fn confirm_all(&mut self) {
         (0..self.devices.len()).for_each(|at| self.feed_if_running(at, Input::Confirm));

@@ -36,6 +36,9 @@ pub fn run_traced(plan: &Plan, is_traced: bool) -> (Result<Report, String>, Vec<
             Err(format!("panic: {}", text.unwrap_or_default()))
         }
     };
+    if is_traced {
+        world.describe();
+    }
     let trace = world.take_trace();
     (result.map(|()| world.report()), trace)
 }
