@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use p2psync::core::disk::DiskKind;
+use p2psync::core::disk::{DiskKind, DiskState};
 use p2psync::core::ignore::Rules;
 use p2psync::core::path::RelPath;
 use p2psync::index::Mark;
@@ -19,7 +19,7 @@ const SETTLE_STEPS_MAX: usize = 40_000;
 /// Nothing has to have happened for this long, in ms, before the world counts as at rest.
 const QUIET_MS: i64 = 90_000;
 /// The same where the first verdict is against it: what failed for a while is tried again only later.
-const LATER_MS: i64 = 5 * 3600 * 1000;
+const LATER_MS: i64 = 2 * 3600 * 1000;
 const MS_NS: i64 = 1_000_000;
 
 impl World {
@@ -38,10 +38,8 @@ impl World {
         self.check_left()?;
         self.heal();
         self.settle(QUIET_MS)?;
-        if self.verdict().is_err() {
-            self.settle(LATER_MS)?;
-        }
-        self.verdict()
+        let Err(first) = self.verdict() else { return Ok(()) };
+        self.settle(LATER_MS).and_then(|()| self.verdict()).map_err(|later| format!("{first}; and later: {later}"))
     }
 
     /// Where one user is at work alone, nothing but his work may change his device.
@@ -223,7 +221,9 @@ impl World {
             let record = index.record(&path).map_err(|e| e.to_string())?;
             let fits = record.as_ref().is_some_and(|record| {
                 let disk = record.disk.filter(|_| record.mark == Mark::Here && record.entry.is_live());
-                disk.is_some_and(|disk| disk.inode == item.inode && disk.size == size_of(&item))
+                // Which of two directories of a name it is makes no difference.
+                let is_directory = item.kind == DiskKind::Directory;
+                disk.is_some_and(|disk| is_directory && disk.kind == item.kind || is_of(&disk, &item))
             });
             if !fits {
                 return Err(format!("{name} at {at}: on the disk is {item:?}, in the index {record:?}"));
@@ -282,8 +282,8 @@ fn is_mounted_away(world: &World, at: usize) -> bool {
     world.devices[at].disk.lock().is_unmounted()
 }
 
-fn size_of(item: &Item) -> u64 {
-    if item.kind == DiskKind::Directory { 0 } else { item.bytes.len() as u64 }
+fn is_of(disk: &DiskState, item: &Item) -> bool {
+    disk.kind == item.kind && disk.inode == item.inode && disk.size == item.bytes.len() as u64
 }
 
 fn rules_of(tree: &Tree) -> Rules {
