@@ -282,6 +282,7 @@ impl Folder {
             self.index.set_problem(path, &row.problem, now.wall_ms(), Some(later))?;
         }
         if self.index.rivals(path)?.is_empty() {
+            self.drop_moot_problem(path)?;
             self.rescans.insert(path.clone());
         } else {
             self.index.set_todo(path, true)?;

@@ -229,7 +229,8 @@ impl Folder {
             return self.report("fault", Some(&entry.path), text.into(), now);
         }
         if decide::is_settled(&ours.entry, entry, &self.found) {
-            self.index.drop_rival(peer, &entry.path)
+            self.index.drop_rival(peer, &entry.path)?;
+            self.drop_settled_rivals(&entry.path, &ours.entry)
         } else {
             self.index.put_rival(peer, &announced)
         }

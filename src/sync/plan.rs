@@ -180,6 +180,10 @@ impl Folder {
         mark: Mark,
         now: Now,
     ) -> Result<Looked, IndexError> {
+        if mark == Mark::Ignored {
+            // What does not sync has no trouble with syncing.
+            self.drop_moot_problem(&rival.entry.path)?;
+        }
         // A conflict is resolved by a device that holds the bytes.
         if decision != Decision::Take {
             return Ok(Looked::Blocked);

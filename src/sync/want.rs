@@ -13,7 +13,8 @@ use crate::core::entry::Entry;
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::core::problem::ProblemKind;
-use crate::index::{IndexError, Record, Rival};
+
+use crate::index::{IndexError, Mark, Record, Rival};
 
 use super::{Folder, Now, Output, WORKS_MAX};
 
@@ -267,9 +268,23 @@ impl Folder {
             }
             return match best {
                 Some((rival, decision)) => self.plan(ours, rival, decision, now),
-                None if self.index.rivals(path)?.is_empty() => Ok(Looked::Settled),
-                None => Ok(Looked::Blocked),
+                None => {
+                    let is_settled = self.index.rivals(path)?.is_empty();
+                    if is_settled || ours.mark == Mark::Ignored {
+                        self.drop_moot_problem(path)?;
+                    }
+                    Ok(if is_settled { Looked::Settled } else { Looked::Blocked })
+                }
             };
+        }
+    }
+
+    /// Where nothing is to be applied there is no trouble with applying; of what else there may be a scan knows more.
+    pub(super) fn drop_moot_problem(&mut self, path: &RelPath) -> Result<(), IndexError> {
+        let applying = [ProblemKind::NoSource, ProblemKind::InTheWay, ProblemKind::NoSpace, ProblemKind::BadBytes];
+        match self.index.problem(path)? {
+            Some(row) if applying.contains(&row.problem.kind) => self.index.clear_problem(path),
+            _ => Ok(()),
         }
     }
 
@@ -287,7 +302,7 @@ impl Folder {
                 self.index.drop_rival(rival.peer, path)?;
             }
         }
-        Ok(())
+        if self.index.rivals(path)?.is_empty() { self.drop_moot_problem(path) } else { Ok(()) }
     }
 
     pub(super) fn begin(&mut self, ours: Record, goal: Goal) -> Result<WorkId, IndexError> {

@@ -182,7 +182,8 @@ impl World {
         let users = self.users();
         for (bytes, origin) in users.ledger.wanted() {
             if !live.contains(bytes) {
-                let kept: Vec<usize> = (0..self.devices.len()).filter(|at| self.contents(*at).contains(bytes)).collect();
+                let kept: Vec<usize> =
+                    (0..self.devices.len()).filter(|at| self.contents(*at).contains(bytes)).collect();
                 return Err(format!(
                     "{:?}, written at {} as {}, is in no tree, only in the history of {kept:?}",
                     String::from_utf8_lossy(bytes),
@@ -248,7 +249,12 @@ impl World {
         for at in 0..self.devices.len() {
             lines.push(format!("--- device {at}, {:?}", self.devices[at].id));
             for (path, item) in self.tree(at) {
-                lines.push(format!("  {path} {:?} {:o} {:?}", item.kind, item.mode, String::from_utf8_lossy(&item.bytes)));
+                lines.push(format!(
+                    "  {path} {:?} {:o} {:?}",
+                    item.kind,
+                    item.mode,
+                    String::from_utf8_lossy(&item.bytes)
+                ));
             }
             let Some(agent) = &self.devices[at].agent else { continue };
             lines.push(format!("  {:?}, connected {:?}", agent.stepper.queued(), agent.connected));
@@ -258,7 +264,10 @@ impl World {
                 lines.push(format!("  index {} {:?} {:?} {:?}", entry.path, entry.kind, record.mark, entry.version));
                 for rival in index.rivals(&entry.path).unwrap_or_default() {
                     let entry = &rival.entry;
-                    lines.push(format!("    rival of {:?}: {:?} {:?} held {}", rival.peer, entry.kind, entry.version, rival.held));
+                    lines.push(format!(
+                        "    rival of {:?}: {:?} {:?} held {}",
+                        rival.peer, entry.kind, entry.version, rival.held
+                    ));
                 }
             }
             for row in index.problems(100).unwrap_or_default() {
