@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::core::id::{FolderId, hex};
+use crate::failpoint;
 
 /// Names the directory of all the agent's files, in place of `--home`.
 pub const HOME_VARIABLE: &str = "P2PSYNC_HOME";
@@ -183,6 +184,7 @@ impl Lock {
             [std::process::id().to_string().as_bytes(), b"\n", home.socket().as_os_str().as_bytes(), b"\n"].concat();
         let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&note));
         written.map_err(|e| failed("write", &path, e))?;
+        failpoint::hit("home.locked");
         Ok(Self { _file: file })
     }
 }

@@ -13,6 +13,7 @@ use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, RawString, Table, Table
 use super::parse::{check_address, expand};
 use super::{Config, ConfigError, NAME_CHARS_MAX, Peer, Sharing, parse, read, surroundings};
 use crate::core::id::{DeviceId, FolderId};
+use crate::failpoint;
 use crate::home::Home;
 
 /// A peer to be added.
@@ -385,12 +386,16 @@ fn write_beside_and_rename(target: &Path, text: &str) -> io::Result<()> {
     let mode = std::fs::metadata(target).map_or(0o600, |found| found.permissions().mode() & 0o777);
     file.set_permissions(std::fs::Permissions::from_mode(mode))?;
     file.write_all(text.as_bytes())?;
+    failpoint::hit("config.written");
     file.sync_all()?;
+    failpoint::hit("config.synced");
     std::fs::rename(&temporary, target)?;
-    match target.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
+    failpoint::hit("config.renamed");
+    if let Some(dir) = target.parent() {
+        File::open(dir)?.sync_all()?;
     }
+    failpoint::hit("config.durable");
+    Ok(())
 }
 
 fn wrong(what: impl Into<String>, advice: impl Into<String>) -> ConfigError {

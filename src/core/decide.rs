@@ -54,11 +54,17 @@ impl Found {
         let is_mutual = new.included_in(&old) && new != newer.version;
         was_found && is_known && old.included_in(&new) && !is_mutual
     }
+
+    /// True where nobody's edit is in a version at all.
+    fn is_all(&self, version: &VersionVector) -> bool {
+        self.strip(version).pairs().is_empty()
+    }
 }
 
 /// Decides about `rival` against `ours`, by content. Metadata is a register of its own: see [`Entry::meta`].
 pub fn decide(ours: &Entry, rival: &Entry, found: &Found) -> Decision {
-    match rival.version.partial_cmp(&ours.version) {
+    let order_of_versions = rival.version.partial_cmp(&ours.version);
+    match order_of_versions {
         Some(Ordering::Less) => return Decision::Forget,
         Some(Ordering::Equal) if ours.same_state(rival) => return Decision::Forget,
         // Equal versions of different states must not happen; taken as concurrent, they still converge.
@@ -67,6 +73,13 @@ pub fn decide(ours: &Entry, rival: &Entry, found: &Found) -> Decision {
     }
     if ours.same_state(rival) {
         return Decision::Join;
+    }
+    // The same bytes, merely found on both: what is under a version is the greatest of what it includes, by whatever
+    // route. So this is no event, which an edit made meanwhile would be in conflict with.
+    // (Equal versions have no join that would tell them apart: they need an event.)
+    let is_all_found = found.is_all(&ours.version) && found.is_all(&rival.version);
+    if order_of_versions.is_none() && ours.kind == rival.kind && is_all_found {
+        return if order(rival) > order(ours) { Decision::Take } else { Decision::Join };
     }
     if found.explains(ours, rival) {
         return Decision::Take;
@@ -273,6 +286,31 @@ mod tests {
     }
 
     #[test]
+    fn found_files_that_differ_in_mtime_merge_without_an_event() {
+        let found = Found([(A, 9), (B, 9)].into());
+        let (x, y) = (file("x", 2, 0, version(4, 0)), file("x", 3, 0, version(0, 7)));
+        assert_eq!((decide(&x, &y, &found), decide(&y, &x, &found)), (Decision::Take, Decision::Join));
+        let (a, b, copies) = settled(x.clone(), y.clone(), &found);
+        assert_eq!((a.version.clone(), a.mtime_ns, copies.len()), (version(4, 7), 3, 0));
+        assert_eq!(a, b);
+        // The other is edited, or deleted, before it has heard of the merger: no conflict, and nothing is back.
+        for edited in [edit(y.clone(), B, 3), deleted(&y, B, 10)] {
+            let edited = Entry { version: edited.version.with(B, 10), ..edited };
+            let (a, b, copies) = settled(taken(&x, &y), edited.clone(), &found);
+            assert_eq!((a.kind.clone(), copies.len()), (edited.kind, 0));
+            assert_eq!(a, b);
+        }
+    }
+
+    #[test]
+    fn equal_versions_that_were_merely_found_still_end_alike() {
+        let found = Found([(A, 9), (B, 9)].into());
+        let (a, b, copies) = settled(file("x", 2, 0, version(4, 4)), file("x", 3, 0, version(4, 4)), &found);
+        assert_eq!((a.mtime_ns, copies.len()), (3, 0));
+        assert_eq!(a, b);
+    }
+
+    #[test]
     fn different_files_found_on_two_devices_are_a_conflict() {
         let found = Found([(A, 9), (B, 9)].into());
         let (a, b, copies) = settled(file("x", 2, 0, version(4, 0)), file("y", 3, 0, version(0, 7)), &found);
@@ -400,5 +438,120 @@ mod tests {
             let (here, there, _) = settled(here, there, &found);
             prop_assert!(here.same_state(&there) && here.same_state(&x), "{here:?} {x:?}");
         }
+
+        #[test]
+        fn a_decision_follows_the_order_of_versions_and_fits_the_other_sides(
+            a in entry(), b in entry(), found in proptest::collection::btree_map((0u64..4).prop_map(EpochId), 0u64..3, 0..3),
+        ) {
+            let found = Found(found);
+            let (ours, theirs) = (decide(&a, &b, &found), decide(&b, &a, &found));
+            match b.version.partial_cmp(&a.version) {
+                Some(Ordering::Less) => prop_assert_eq!((ours, theirs), (Decision::Forget, Decision::Take)),
+                Some(Ordering::Greater) => prop_assert_eq!((ours, theirs), (Decision::Take, Decision::Forget)),
+                Some(Ordering::Equal) if a.same_state(&b) => {
+                    prop_assert_eq!((ours, theirs), (Decision::Forget, Decision::Forget));
+                }
+                _ => {
+                    use Decision::*;
+                    let fits = |x, y| match (x, y) {
+                        (Join, Join) => a.same_state(&b),
+                        (Take, Join) => !a.same_state(&b),
+                        (Keep, Resolve { copy: false }) => a.is_live() != b.is_live(),
+                        (Resolve { copy }, Wait) => copy == (a.kind != b.kind),
+                        _ => false,
+                    };
+                    prop_assert!(fits(ours, theirs) || fits(theirs, ours), "{ours:?} {theirs:?}");
+                }
+            }
+        }
+
+        #[test]
+        fn whatever_comes_of_a_rival_includes_what_was_and_settles_it(
+            a in entry(), b in entry(), upto in 0u64..3,
+        ) {
+            // Counts of this device's own epoch come from nobody else.
+            let (own, found) = (EpochId(9), Found([(A, upto)].into()));
+            let before = a.clone();
+            let mut after = a;
+            let decision = decide(&before, &b, &found);
+            hear(&mut after, &b, own, &found, &mut Vec::new());
+            prop_assert!(before.version <= after.version);
+            prop_assert!(after.meta.stamp >= before.meta.stamp && after.meta.stamp >= b.meta.stamp);
+            if decision != Decision::Wait {
+                prop_assert!(b.version <= after.version && is_settled(&after, &b, &found));
+            }
+            // Hearing it again changes nothing.
+            let once = after.clone();
+            hear(&mut after, &b, own, &found, &mut Vec::new());
+            prop_assert_eq!(after, once);
+        }
+
+        #[test]
+        fn three_devices_end_alike_in_every_order_of_hearing_with_nothing_lost(
+            steps in proptest::collection::vec((0usize..3, 0usize..3, proptest::option::of(0u8..8)), 0..16),
+        ) {
+            let epochs = [A, B, EpochId(3)];
+            let found = Found::default();
+            let mut devices = [nothing(), nothing(), nothing()];
+            let mut copies = Vec::new();
+            // What users wrote, and what they replaced having it before them: by version, since texts repeat.
+            let (mut written, mut replaced) = (Vec::new(), Vec::new());
+            for (at, from, what) in steps {
+                let Some(what) = what else {
+                    // Only the latest entry is handed over, whatever came between; from itself it is old news.
+                    let rival = devices[from].clone();
+                    hear(&mut devices[at], &rival, epochs[at], &found, &mut copies);
+                    continue;
+                };
+                let before = devices[at].clone();
+                devices[at] = edit(before.clone(), epochs[at], what);
+                if devices[at].version != before.version {
+                    replaced.extend(before.kind.content_id().map(|id| (id, before.version)));
+                    written.extend(devices[at].kind.content_id().map(|id| (id, devices[at].version.clone())));
+                }
+            }
+            for round in 0.. {
+                prop_assert!(round < 32, "they never come to rest: {devices:?}");
+                let before = devices.clone();
+                for (at, from) in [(0, 1), (1, 2), (2, 0), (1, 0), (2, 1), (0, 2)] {
+                    let rival = devices[from].clone();
+                    hear(&mut devices[at], &rival, epochs[at], &found, &mut copies);
+                }
+                if devices == before {
+                    break;
+                }
+            }
+            for other in &devices[1..] {
+                prop_assert!(devices[0].same_state(other), "{devices:?}");
+                prop_assert_eq!((&devices[0].version, &devices[0].meta), (&other.version, &other.meta));
+            }
+            for (id, version) in written {
+                let is_replaced = replaced.iter().any(|(old, by)| *old == id && version.included_in(by));
+                let is_here = devices[0].kind.content_id() == Some(id) || copies.contains(&id);
+                // Directories hold nothing themselves.
+                prop_assert!(is_replaced || is_here || id == ContentId::default(), "{id:?} {devices:?}");
+            }
+        }
+    }
+
+    /// Any entry that may come from anywhere, the version of some epochs of four included.
+    fn entry() -> impl Strategy<Value = Entry> {
+        let kind = prop_oneof![
+            Just(Kind::Deleted),
+            Just(Kind::Directory),
+            (0u8..3).prop_map(|n| Kind::File(Content::of_chunk(&[n]))),
+            Just(Kind::Symlink(b"there".as_slice().into())),
+        ];
+        let counts = proptest::collection::btree_map((0u64..4).prop_map(EpochId), 1u64..4, 0..4);
+        let lists = proptest::collection::vec((0u8..3).prop_map(|n| Content::of_chunk(&[n]).id), 0..3);
+        (kind, counts, lists, 0i64..2, 0u8..3, 0u64..3).prop_map(|(kind, counts, superseded, mtime, author, stamp)| {
+            // Directories have neither time nor author, nor have tombstones.
+            let is_bare = matches!(kind, Kind::Directory | Kind::Deleted);
+            let (mtime_ns, author) = if is_bare { (0, 0) } else { (mtime, author) };
+            let version = VersionVector::from_pairs(counts.into_iter().collect()).unwrap();
+            let meta = Meta { stamp: Stamp { count: stamp, epoch: A }, ..Meta::default() };
+            let (weight_ns, author) = (mtime_ns, DeviceId([author; 32]));
+            Entry { kind, mtime_ns, weight_ns, version, author, superseded, meta, ..nothing() }
+        })
     }
 }

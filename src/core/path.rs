@@ -7,8 +7,9 @@ use std::fmt;
 pub const COMPONENT_BYTES_MAX: usize = 255;
 /// Longest whole path, in bytes: several times Linux's PATH_MAX, yet a bounded frame.
 pub const PATH_BYTES_MAX: usize = 32 * 1024;
-/// Deepest nesting: bounds the work that one path can cause.
-pub const DEPTH_MAX: usize = 4096;
+/// Deepest nesting: bounds the work that one path can cause, which grows faster than its depth. Several times what
+/// people and programs make.
+pub const DEPTH_MAX: usize = 512;
 /// Name of the agent's own directory in every shared folder; it never syncs.
 pub const OWN_DIR: &str = ".p2psync";
 

@@ -105,6 +105,42 @@ mod tests {
             prop_assert!(a <= a.join(&b));
             prop_assert_eq!(a <= b, a.join(&b) == b);
         }
+
+        #[test]
+        fn vectors_are_partially_ordered(a in vector(), b in vector(), c in vector()) {
+            prop_assert_eq!(a.partial_cmp(&a), Some(Ordering::Equal));
+            prop_assert_eq!(a <= b && b <= a, a == b);
+            prop_assert_eq!(a.partial_cmp(&b), b.partial_cmp(&a).map(Ordering::reverse));
+            let (ab, abc) = (a.join(&b), a.join(&b).join(&c));
+            prop_assert!(a <= ab && ab <= abc && a <= abc);
+            prop_assert!(VersionVector::new() <= a);
+        }
+
+        #[test]
+        fn a_join_is_monotone_and_the_least_that_includes_both(a in vector(), b in vector(), c in vector()) {
+            let more = a.join(&c);
+            prop_assert!(a.join(&b) <= more.join(&b));
+            let includes_both = a <= c && b <= c;
+            prop_assert_eq!(includes_both, a.join(&b) <= c);
+            for (epoch, count) in a.join(&b).pairs() {
+                prop_assert_eq!(*count, a.get(*epoch).max(b.get(*epoch)));
+            }
+        }
+
+        #[test]
+        fn an_event_is_included_in_nothing_that_was_before(a in vector(), b in vector(), epoch in 0u64..5) {
+            let both = a.join(&b);
+            let next = a.clone().with(EpochId(epoch), both.get(EpochId(epoch)) + 1);
+            prop_assert!(a < next && !next.included_in(&both));
+        }
+
+        #[test]
+        fn a_part_of_a_vector_keeps_joins_and_order(a in vector(), b in vector(), upto in 0u64..4) {
+            let part = |v: &VersionVector| v.filtered(|epoch, count| epoch.0 > 1 || count > upto);
+            prop_assert!(part(&a) <= a);
+            prop_assert_eq!(part(&a).join(&part(&b)), part(&a.join(&b)));
+            prop_assert!(part(&a) <= part(&a.join(&b)));
+        }
     }
 
     #[test]

@@ -9,14 +9,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::control::{Control, Order};
+use super::control::Control;
 use super::links::{LinkConfig, LinkFolder, LinkPeer, LinkTable, Links};
 use super::running::{Running, StartFolder};
 use super::serve::Server;
+use super::shared::Order;
 use crate::api;
 use crate::config::{self, Config};
 use crate::core::guard::GuardLimits;
 use crate::core::id::{DeviceId, FolderId};
+use crate::failpoint;
 use crate::home::{Home, Lock};
 use crate::net::identity::Identity;
 use crate::sync::{Input, Settings};
@@ -163,7 +165,7 @@ impl Agent {
                 }
                 Ok(Err(error)) => {
                     tracing::error!(folder = %folder.label, "the folder cannot be used: {error:#}; it is tried again");
-                    self.control.set_failure(&folder.id, Some(format!("{error:#}")));
+                    self.control.set_failure(&folder.id, Some(failure(&format!("{error:#}"))));
                     self.restart_later(folder.id.clone());
                 }
                 Err(error) => tracing::error!(%error, "a folder could not be started"),
@@ -184,7 +186,7 @@ impl Agent {
         if let Some(running) = self.folders.remove(&id) {
             self.links.remove_folder(&id);
             let error = running.stop().await;
-            self.control.set_failure(&id, Some(error.unwrap_or_else(|| "it stopped by itself".into())));
+            self.control.set_failure(&id, Some(failure(error.as_deref().unwrap_or("it stopped by itself"))));
             self.publish();
             self.restart_later(id);
         }
@@ -218,8 +220,10 @@ impl Agent {
                 running.tell(Input::Settings(settings(&self.config, folder, self.device))).await;
             }
         }
+        failpoint::hit("config.reloading");
         self.links.set_config(link_config(&self.config));
         self.start_missing(None).await;
+        failpoint::hit("config.reloaded");
         tracing::info!("the config file was read again");
         Ok(())
     }
@@ -242,6 +246,11 @@ impl Agent {
         self.links.stop().await;
         self.server.stop().await;
     }
+}
+
+/// What `status` says of a folder that does not run, with what becomes of it.
+fn failure(error: &str) -> String {
+    format!("{error}; it is tried again every {} seconds", RESTART_PAUSE.as_secs())
 }
 
 /// True where a folder goes on under the new config as it is.

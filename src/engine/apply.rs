@@ -10,8 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::clock;
-use super::folder::{FolderHandle, Shared};
+use super::shared::{FolderHandle, Shared};
 use crate::core::action::{Action, Outcome, Slot, WorkId};
 use crate::core::conflict::conflict_name;
 use crate::core::content::ContentId;
@@ -19,6 +18,7 @@ use crate::core::disk::DiskState;
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
+use crate::failpoint;
 use crate::fs::apply::{ApplyContext, apply};
 use crate::fs::error::FsError;
 use crate::fs::history::{self, RestoreError};
@@ -26,7 +26,7 @@ use crate::fs::root::OpenRoot;
 use crate::sync::Input;
 
 /// Actions carried out at a time: enough to share the cost of durability, few enough that outcomes come soon.
-const BATCH_MAX: usize = 512;
+pub(super) const BATCH_MAX: usize = 512;
 /// When a displaced file is looked at again: a program that was just writing it has written more by then.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
 /// Displaced files that wait for their second look; with more of them the oldest get it early.
@@ -35,11 +35,28 @@ const SECOND_LOOKS_MAX: usize = 10_000;
 const NAMES_MAX: i64 = 1000;
 const SECOND_NS: i64 = 1_000_000_000;
 
-/// Starts the thread. It ends when the sender of actions is dropped.
-pub fn spawn(handle: FolderHandle, actions: Receiver<(WorkId, Action)>) -> JoinHandle<()> {
-    let run = move || Applier { handle, displaced: VecDeque::new() }.run(&actions);
+/// What the thread is told.
+pub enum Command {
+    Apply(WorkId, Action),
+    /// Nothing but a look at the stop flag.
+    Wake,
+}
+
+/// Starts the thread. It ends once `stop` is set and it is woken, or when nobody can command it any more. All that it
+/// has done by then is on its way to the folder.
+pub fn spawn(handle: FolderHandle, commands: Receiver<Command>) -> JoinHandle<()> {
+    let run = move || Applier::new(handle).run(&commands);
     let spawned = std::thread::Builder::new().name("apply".into()).spawn(run);
     spawned.expect("a system that runs this program has room for its threads")
+}
+
+impl Command {
+    fn action(self) -> Option<(WorkId, Action)> {
+        match self {
+            Command::Apply(work, action) => Some((work, action)),
+            Command::Wake => None,
+        }
+    }
 }
 
 /// A file that was moved into history a moment ago.
@@ -49,49 +66,77 @@ struct Displaced {
     slot: Slot,
 }
 
-struct Applier {
+/// Carries out actions, and remembers what is to be looked at once more.
+pub(super) struct Applier {
     handle: FolderHandle,
     /// The oldest first.
     displaced: VecDeque<Displaced>,
 }
 
 impl Applier {
-    fn run(mut self, actions: &Receiver<(WorkId, Action)>) {
+    pub fn new(handle: FolderHandle) -> Self {
+        Self { handle, displaced: VecDeque::new() }
+    }
+
+    fn run(mut self, commands: &Receiver<Command>) {
         while !self.handle.stop.load(Ordering::Relaxed) {
-            let due = self.displaced.front().map(|d| d.due.saturating_duration_since(Instant::now()));
-            let next = match due {
-                Some(due) => actions.recv_timeout(due),
-                None => actions.recv().map_err(RecvTimeoutError::from),
+            let next = match self.next_due() {
+                Some(due) => commands.recv_timeout(due.saturating_duration_since(self.now())),
+                None => commands.recv().map_err(RecvTimeoutError::from),
             };
             match next {
                 Ok(first) => {
-                    let batch = std::iter::once(first).chain(actions.try_iter().take(BATCH_MAX - 1)).collect();
-                    if !self.carry_out(batch) {
+                    let told = std::iter::once(first).chain(commands.try_iter().take(BATCH_MAX - 1));
+                    let batch: Vec<(WorkId, Action)> = told.filter_map(Command::action).collect();
+                    if !batch.is_empty() && !self.carry_out(batch) {
                         break;
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.look_again(Instant::now());
+            self.look_again(self.now());
         }
-        // There is no later any more.
-        self.look_again(Instant::now() + SECOND_LOOK);
+        self.finish();
     }
 
-    /// False where the folder has stopped.
-    fn carry_out(&mut self, actions: Vec<(WorkId, Action)>) -> bool {
+    /// Gives all displaced files their second look: there is no later any more.
+    pub fn finish(&mut self) {
+        self.look_again(self.now() + SECOND_LOOK);
+    }
+
+    fn now(&self) -> Instant {
+        self.handle.clock.instant()
+    }
+
+    /// When the next displaced file is to be looked at.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.displaced.front().map(|displaced| displaced.due)
+    }
+
+    /// Displaced files that are to be looked at.
+    #[cfg(feature = "testing")]
+    pub fn waiting(&self) -> usize {
+        self.displaced.len()
+    }
+
+    /// Carries out actions, at most [`BATCH_MAX`] for the sake of those that wait for the outcomes. False where the
+    /// folder has stopped.
+    pub fn carry_out(&mut self, actions: Vec<(WorkId, Action)>) -> bool {
         let targets: Vec<RelPath> = actions.iter().map(|(_, action)| source(action).clone()).collect();
         let outcomes = match self.handle.root.open() {
-            Ok(root) => apply(&root, &ApplyContext { device: self.handle.device, now_ms: clock::wall_ms() }, actions),
+            Ok(root) => {
+                apply(&root, &ApplyContext { device: self.handle.device, now_ms: self.handle.clock.wall_ms() }, actions)
+            }
             Err(error) => self.fail(actions, &error),
         };
-        let due = Instant::now() + SECOND_LOOK;
+        let due = self.now() + SECOND_LOOK;
         for ((_, outcome), path) in outcomes.iter().zip(targets) {
             if let Outcome::Done { displaced: Some(slot), .. } = outcome {
                 self.displaced.push_back(Displaced { due, path, slot: slot.clone() });
             }
         }
+        failpoint::hit("apply.reported");
         self.handle.send(Input::Applied(outcomes))
     }
 
@@ -104,7 +149,7 @@ impl Applier {
     }
 
     /// Gives those displaced files their second look whose time has come.
-    fn look_again(&mut self, now: Instant) {
+    pub fn look_again(&mut self, now: Instant) {
         let overdue = self.displaced.iter().take_while(|d| d.due <= now).count();
         let count = overdue.max(self.displaced.len().saturating_sub(SECOND_LOOKS_MAX));
         if count == 0 {
@@ -127,7 +172,7 @@ fn look_at_slot(shared: &Shared, root: &OpenRoot, displaced: &Displaced) {
     match beside(root, &slot.name, path, &state, shared.device, None) {
         Ok(copy) => {
             tracing::info!(%path, %copy, "a program went on writing the replaced file; what it wrote is kept");
-            shared.hints.hint(copy, true, Instant::now());
+            shared.hints.hint(copy, true, shared.clock.instant());
             shared.send(Input::History { found: Vec::new(), expired: vec![slot.name.clone()] });
         }
         Err(error) => tracing::warn!(%path, slot = %slot.name, %error, "a file that is still written stays in history"),
@@ -186,8 +231,8 @@ mod tests {
     use super::*;
     use crate::core::action::{Displace, Expected};
     use crate::core::content::Content;
-    use crate::engine::folder::Event;
     use crate::engine::hints::{FullJob, Job, Look};
+    use crate::engine::shared::Event;
     use crate::engine::testing::{self, path};
     use crate::fs::stage;
 
@@ -212,15 +257,17 @@ mod tests {
     #[test]
     fn actions_are_carried_out_in_order_and_all_are_answered() {
         let (_dir, handle, mut events) = testing::folder("");
-        let (sender, actions) = std::sync::mpsc::channel();
+        let (sender, commands) = std::sync::mpsc::channel();
         let root = handle.root.open().unwrap();
         for work in 0..700 {
             let bytes = work.to_string();
             stage::stage_small(&root, Content::of_chunk(bytes.as_bytes()), 0, bytes.as_bytes()).unwrap();
-            sender.send((2 * work, Action::CreateDirectory { path: path(&bytes), mode: 0o755, expect: None })).unwrap();
-            sender.send((2 * work + 1, place(&format!("{bytes}/f"), bytes.as_bytes(), None))).unwrap();
+            let directory = Action::CreateDirectory { path: path(&bytes), mode: 0o755, expect: None };
+            sender.send(Command::Apply(2 * work, directory)).unwrap();
+            let file = place(&format!("{bytes}/f"), bytes.as_bytes(), None);
+            sender.send(Command::Apply(2 * work + 1, file)).unwrap();
         }
-        let thread = spawn(handle.clone(), actions);
+        let thread = spawn(handle.clone(), commands);
         let mut all = Vec::new();
         while all.len() < 1400 {
             all.extend(outcomes(&mut events));
@@ -234,7 +281,7 @@ mod tests {
     #[test]
     fn what_a_program_still_writes_into_a_displaced_file_becomes_a_copy() {
         let (_dir, handle, mut events) = testing::folder("");
-        let (sender, actions) = std::sync::mpsc::channel();
+        let (sender, commands) = std::sync::mpsc::channel();
         let root = handle.root.open().unwrap();
         for name in ["a", "b"] {
             std::fs::write(handle.root.path().join(name), "old").unwrap();
@@ -242,9 +289,10 @@ mod tests {
         let mut writer = std::fs::OpenOptions::new().append(true).open(handle.root.path().join("a")).unwrap();
         for (work, name, new) in [(1, "a", &b"new a"[..]), (2, "b", b"new b")] {
             stage::stage_small(&root, Content::of_chunk(new), 0, new).unwrap();
-            sender.send((work, place(name, new, expected(&root, name, b"old")))).unwrap();
+            let action = place(name, new, expected(&root, name, b"old"));
+            sender.send(Command::Apply(work, action)).unwrap();
         }
-        let thread = spawn(handle.clone(), actions);
+        let thread = spawn(handle.clone(), commands);
         let mut displaced = Vec::new();
         while displaced.len() < 2 {
             displaced.extend(outcomes(&mut events));
@@ -266,10 +314,10 @@ mod tests {
     #[test]
     fn without_the_folder_everything_fails_and_the_scan_is_told() {
         let (_dir, handle, mut events) = testing::folder("");
-        let (sender, actions) = std::sync::mpsc::channel();
+        let (sender, commands) = std::sync::mpsc::channel();
         std::fs::remove_dir_all(handle.root.path()).unwrap();
-        sender.send((1, place("a", b"", None))).unwrap();
-        let thread = spawn(handle.clone(), actions);
+        sender.send(Command::Apply(1, place("a", b"", None))).unwrap();
+        let thread = spawn(handle.clone(), commands);
         let failed = outcomes(&mut events);
         assert!(matches!(&failed[..], [(1, Outcome::Failed(problem))] if problem.kind == ProblemKind::InTheWay));
         assert!(matches!(handle.hints.next_full(&handle.stop, SECOND_LOOK), FullJob::Asked(_)));

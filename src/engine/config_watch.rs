@@ -6,7 +6,7 @@ use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use super::control::Order;
+use super::shared::Order;
 
 /// Watches the directory of the file (editors replace the file itself) for as long as the watcher lives.
 pub fn start(file: &Path, orders: mpsc::Sender<Order>) -> notify::Result<RecommendedWatcher> {

@@ -8,28 +8,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::folder::{Event, FolderHandle};
 use super::links::{Links, Paired};
 use super::report::{self, LiveFolder, LivePeer, LiveStatus};
+use super::restore;
+use super::shared::{Event, FolderHandle, Order};
 use crate::api::{FolderOffer, Handler, Replies, Reply, Request, When, WirePath};
 use crate::config::{self, Config, NewPeer};
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::path::RelPath;
-use crate::fs::history::{self, RestoreError};
+use crate::failpoint;
 use crate::home::Home;
+use crate::index::Reader;
 use crate::sync::Input;
-
-/// What only the agent's loop can do.
-pub enum Order {
-    /// The config file may have changed; the answer says what is wrong with it.
-    Reload(oneshot::Sender<Result<(), String>>),
-    ConfigChanged,
-    /// A folder's index failed.
-    Failed(FolderId),
-    /// Try a folder again that could not be started.
-    Restart(FolderId),
-    Stop,
-}
 
 /// What commands may see and do.
 pub struct Control {
@@ -212,6 +202,7 @@ impl Control {
     }
 
     async fn add_paired(&self, paired: Paired) -> Reply {
+        failpoint::hit("pairing.agreed");
         let new = NewPeer { id: paired.device, name: Some(paired.name.clone()), addresses: Vec::new() };
         let home = self.home.clone();
         let added = tokio::task::spawn_blocking(move || config::add_peer(&home, &new)).await;
@@ -225,6 +216,7 @@ impl Control {
             }
             Err(error) => return failed(error.to_string()),
         };
+        failpoint::hit("pairing.stored");
         if let Reply::Error { text } = self.reload().await {
             return failed(text);
         }
@@ -283,51 +275,8 @@ fn live_folder(id: &FolderId, handle: &FolderHandle, shares: &BTreeMap<DeviceId,
 
 /// Puts a version from history under its old name.
 fn bring_back(handle: &FolderHandle, path: &RelPath, when: &When) -> Result<String, String> {
-    let reader = crate::index::Reader::open(&handle.index_path).map_err(|e| e.to_string())?;
+    let reader = Reader::open(&handle.index_path).map_err(|e| e.to_string())?;
     let row = report::version_at(&reader, path, when).map_err(|e| e.to_string())?;
     let row = row.ok_or_else(|| format!("there is no such version of {path} in history"))?;
-    let root = handle.root.open().map_err(|e| e.to_string())?;
-    let now_ms = super::clock::wall_ms();
-    if root.look(path).map_err(|p| p.text)?.is_some() {
-        set_aside(handle, &root, path, now_ms)?;
-    }
-    let restored = history::restore(&root, &row.slot, path, now_ms);
-    handle.hints.request(vec![path.clone()]);
-    match restored {
-        Ok(_) => Ok(format!("{path} is back as it was")),
-        Err(RestoreError::Taken) => Err(format!("something new lies at {path}; try again")),
-        Err(error) => Err(format!("{path} could not be brought back: {error}")),
-    }
-}
-
-/// Moves what lies at a path into history, as a deletion does.
-fn set_aside(
-    handle: &FolderHandle,
-    root: &crate::fs::root::OpenRoot,
-    path: &RelPath,
-    now_ms: i64,
-) -> Result<(), String> {
-    use crate::core::action::{Action, Displace, Expected, Outcome};
-    let disk = root.look(path).map_err(|p| p.text)?.ok_or("it has just gone")?;
-    let expect = Expected { disk, content: None, displace: Displace::History };
-    let context = crate::fs::apply::ApplyContext { device: handle.device, now_ms };
-    let action = Action::Remove { path: path.clone(), expect };
-    let outcome = crate::fs::apply::apply(root, &context, vec![(0, action)]).pop();
-    match outcome {
-        Some((_, Outcome::Done { displaced: Some(slot), .. })) => {
-            let row = crate::index::HistoryRow {
-                slot: slot.name,
-                path: path.clone(),
-                content: None,
-                disk: slot.disk,
-                author: handle.device,
-                displaced_ms: now_ms,
-                by_remote: false,
-            };
-            handle.send(Input::History { found: vec![row], expired: Vec::new() });
-            Ok(())
-        }
-        Some((_, Outcome::Failed(problem))) => Err(problem.text),
-        _ => Err(format!("{path} is changing right now; try again")),
-    }
+    restore::bring_back(handle, &row)
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::clock::Clock;
 use crate::core::path::RelPath;
 
 /// How long a file that is being written is left alone after the last sign of it.
@@ -54,9 +55,20 @@ pub enum FullJob {
 /// The queue; see the module.
 #[derive(Default)]
 pub struct Hints {
+    clock: Clock,
     state: Mutex<State>,
     paths_changed: Condvar,
     full_changed: Condvar,
+}
+
+/// How much waits, for whoever wants to see that it is bounded.
+#[cfg(feature = "testing")]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct HintCounts {
+    pub waiting: usize,
+    pub claimed: usize,
+    /// True where the whole folder is to be scanned.
+    pub full: bool,
 }
 
 #[derive(Default)]
@@ -92,6 +104,11 @@ impl Look {
 }
 
 impl Hints {
+    /// An empty queue by this clock.
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, ..Self::default() }
+    }
+
     /// Something happened at a path. `closed` says that it is over, so that there is nothing to wait for.
     pub fn hint(&self, path: RelPath, closed: bool, now: Instant) {
         let mut state = self.lock();
@@ -112,7 +129,7 @@ impl Hints {
 
     /// Paths that have to be looked at, at once, and reported even if nothing has changed.
     pub fn request(&self, paths: Vec<RelPath>) {
-        let now = Instant::now();
+        let now = self.clock.instant();
         let mut state = self.lock();
         for path in paths {
             state.put(Look::requested(path), now, now, true);
@@ -148,11 +165,13 @@ impl Hints {
             if stop.load(Ordering::Relaxed) {
                 return Job::Stop;
             }
-            let now = Instant::now();
+            let now = self.clock.instant();
+            if let Some(looks) = state.take_due(now) {
+                return Job::Paths(looks);
+            }
             state = match state.due.first() {
-                Some((due, _)) if *due <= now => return Job::Paths(state.take_due(now)),
                 Some((due, _)) => {
-                    let wait = due.duration_since(now);
+                    let wait = due.saturating_duration_since(now);
                     self.paths_changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
                 }
                 None => self.paths_changed.wait(state).unwrap_or_else(PoisonError::into_inner),
@@ -162,7 +181,7 @@ impl Hints {
 
     /// Waits until the whole folder is to be scanned: because somebody asks for it, or after `timeout`.
     pub fn next_full(&self, stop: &AtomicBool, timeout: Duration) -> FullJob {
-        let end = Instant::now() + timeout;
+        let end = self.clock.instant() + timeout;
         let mut state = self.lock();
         loop {
             if stop.load(Ordering::Relaxed) {
@@ -171,7 +190,7 @@ impl Hints {
             if let Some(reason) = state.full.take() {
                 return FullJob::Asked(reason);
             }
-            let left = end.saturating_duration_since(Instant::now());
+            let left = end.saturating_duration_since(self.clock.instant());
             if left.is_zero() {
                 return FullJob::Due;
             }
@@ -212,7 +231,7 @@ impl Hints {
 
     /// Ends what [`Hints::claim`] began.
     pub fn release<'a>(&self, paths: impl IntoIterator<Item = &'a RelPath>) {
-        let now = Instant::now();
+        let now = self.clock.instant();
         let mut state = self.lock();
         let mut is_changed = false;
         for path in paths {
@@ -247,6 +266,31 @@ impl Hints {
     }
 }
 
+/// For whoever has no threads to wait in.
+#[cfg(feature = "testing")]
+impl Hints {
+    /// All paths that are due, in the order of paths; `None` where there are none.
+    pub fn take_due(&self) -> Option<Vec<Look>> {
+        let now = self.clock.instant();
+        self.lock().take_due(now)
+    }
+
+    /// When the next path is due.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.lock().due.first().map(|(due, _)| *due)
+    }
+
+    /// The reason why the whole folder is to be scanned, once.
+    pub fn take_full_request(&self) -> Option<String> {
+        self.lock().full.take()
+    }
+
+    pub fn counts(&self) -> HintCounts {
+        let state = self.lock();
+        HintCounts { waiting: state.waiting.len(), claimed: state.claimed.len(), full: state.full.is_some() }
+    }
+}
+
 impl State {
     fn put(&mut self, look: Look, first: Instant, due: Instant, closed: bool) {
         let before = self.waiting.get(&look.path).copied();
@@ -262,7 +306,7 @@ impl State {
         self.waiting.insert(look.path, Waiting { first, due, closed, requested, tries });
     }
 
-    fn take_due(&mut self, now: Instant) -> Vec<Look> {
+    fn take_due(&mut self, now: Instant) -> Option<Vec<Look>> {
         let mut looks = Vec::new();
         while looks.len() < JOB_PATHS_MAX && self.due.first().is_some_and(|(due, _)| *due <= now) {
             let Some((_, path)) = self.due.pop_first() else { break };
@@ -272,7 +316,7 @@ impl State {
             }
         }
         looks.sort_by(|a, b| a.path.cmp(&b.path));
-        looks
+        (!looks.is_empty()).then_some(looks)
     }
 }
 
@@ -394,7 +438,7 @@ mod tests {
                 prop_assert_eq!(state.waiting.len(), state.due.len());
                 prop_assert_eq!(state.requested, state.waiting.values().filter(|w| w.requested).count());
             }
-            let found: Vec<_> = hints.lock().take_due(Instant::now()).into_iter().map(|l| (l.path, l.requested)).collect();
+            let found: Vec<_> = hints.lock().take_due(Instant::now()).into_iter().flatten().map(|l| (l.path, l.requested)).collect();
             prop_assert_eq!(found, wanted.into_iter().collect::<Vec<_>>());
         }
     }

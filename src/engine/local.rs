@@ -1,14 +1,12 @@
 //! Finds chunks in what is on this disk already: in the folder's files, and in its history.
 
-use std::time::Instant;
-
 use crate::core::content::Content;
 use crate::core::path::RelPath;
 use crate::fs::read::{RangeError, read_range, read_slot};
 use crate::fs::root::OpenRoot;
 use crate::index::{IndexError, Place, Reader};
 
-use super::folder::Shared;
+use super::shared::Shared;
 
 /// Places of one chunk that are tried: mostly the first one is good, and each costs a read.
 const PLACES_TRIED_MAX: usize = 4;
@@ -60,7 +58,7 @@ impl Local<'_> {
     }
 
     fn look_again(&self, path: &RelPath) {
-        self.folder.hints.hint(path.clone(), true, Instant::now());
+        self.folder.hints.hint(path.clone(), true, self.folder.clock.instant());
     }
 
     /// Trouble with the index means that nothing is found in it; who writes it will notice.

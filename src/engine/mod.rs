@@ -3,29 +3,41 @@
 //! | file | does |
 //! | --- | --- |
 //! | `agent` | what `p2psync run` starts, reloads and stops |
-//! | `folder` | the thread that owns a folder's state machine and carries out what it decides |
+//! | `running`, `start` | starts and stops one folder; what the last run left behind |
+//! | `folder`, `desk` | the thread that owns a folder's state machine; what it does with each input |
+//! | `shared`, `link`, `clock` | what all of them share |
 //! | `scan`, `hints` | looks at the disk: everything from time to time, single paths when the watcher hints |
-//! | `apply` | the thread that changes the disk |
+//! | `apply`, `recover`, `restore`, `retention` | changes the disk, and looks after its history |
 //! | `fetch`, `serve` | chunks in, chunks out |
 //! | `links` | connections to peers |
 //! | `control`, `report` | answers to commands |
+//! | `stepping` | all that works on the disk, step by step in one thread, for a simulator |
 
 pub mod agent;
 mod apply;
-mod clock;
+pub mod clock;
 mod config_watch;
 mod control;
+mod desk;
 mod fetch;
-pub mod folder;
+mod folder;
 mod hints;
+mod link;
 pub mod links;
+mod lived;
 mod local;
 mod recover;
 pub mod report;
+mod restore;
 mod retention;
+mod rules;
 mod running;
 mod scan;
 mod serve;
+mod shared;
+mod start;
+#[cfg(feature = "testing")]
+pub mod stepping;
 
 #[cfg(test)]
 mod testing;

@@ -15,6 +15,7 @@ use crate::core::decide::{Decision, Found, decide};
 use crate::core::disk::DiskState;
 use crate::core::id::{DeviceId, hex};
 use crate::core::path::RelPath;
+use crate::failpoint;
 use crate::fs::history;
 use crate::fs::read::{self, ReadOutcome};
 use crate::fs::root::OpenRoot;
@@ -153,6 +154,9 @@ fn judge(
                 _ if winners.peek().is_some() => Verdict::History(ours.author),
                 Standing::AsIndexed => Verdict::History(ours.author),
                 Standing::Nothing => Verdict::PutBack,
+                // Replaced by something that a power cut made the index forget. What was to become a copy has no such
+                // name.
+                Standing::Other if held.is_named => Verdict::History(ours.author),
                 Standing::Other => Verdict::Copy(ours.mtime_ns, ours.author),
             };
         }
@@ -177,7 +181,10 @@ fn judge(
 fn carry_out(root: &OpenRoot, found: Unaccounted) -> Option<HistoryRow> {
     let Unaccounted { slot, path, disk, held, .. } = &found;
     let done = match found.verdict {
-        Verdict::History(author) => return Some(row(&found, author)),
+        Verdict::History(author) => {
+            failpoint::hit("recover.history");
+            return Some(row(&found, author));
+        }
         Verdict::Stage(content) => match history::back_to_stage(root, slot, content) {
             // Staged once more already, so this one is history as good as any.
             Err(history::RestoreError::Taken) => return Some(row(&found, DeviceId::NONE)),
@@ -191,6 +198,12 @@ fn carry_out(root: &OpenRoot, found: Unaccounted) -> Option<HistoryRow> {
                 .map(|copy| tracing::info!(%path, %copy, "kept a version that was found in the history after a crash"))
         }
     };
+    match found.verdict {
+        Verdict::History(_) => {}
+        Verdict::Stage(_) => failpoint::hit("recover.staged"),
+        Verdict::PutBack => failpoint::hit("recover.put_back"),
+        Verdict::Copy(..) => failpoint::hit("recover.copied"),
+    }
     if let Err(error) = done {
         tracing::warn!(%slot, %path, %error, "a version found after a crash stays in the history for now");
     }
@@ -219,7 +232,7 @@ mod tests {
     use crate::core::id::EpochId;
     use crate::core::message::Announced;
     use crate::core::version::VersionVector;
-    use crate::engine::folder::FolderHandle;
+    use crate::engine::shared::FolderHandle;
     use crate::engine::testing::{self, path};
     use crate::fs::apply::{ApplyContext, Step, apply_watched};
     use crate::fs::stage;
@@ -329,6 +342,22 @@ mod tests {
             assert_eq!((folder.tree(), rows), (vec![tree.to_owned()], slots), "{step:?}");
             assert_eq!(stage::staged(&folder.root).unwrap().len(), staged, "{step:?}");
         }
+    }
+
+    #[test]
+    fn a_replacement_that_the_index_has_forgotten_makes_no_copy() {
+        let folder = Crashed::new(None);
+        folder.replace(Displace::History, Step::Settled);
+        assert_eq!((folder.recover(), folder.tree()), (vec![b"old".to_vec()], vec!["a new".to_owned()]));
+    }
+
+    #[test]
+    fn a_concurrent_version_whose_rival_the_index_has_forgotten_becomes_a_copy() {
+        let folder = Crashed::new(None);
+        let copy = crate::core::conflict::conflict_name(&path("a"), 1_500_000_000_000_000_000, PEER, None).unwrap();
+        folder.replace(Displace::ConflictCopy(copy.clone()), Step::Swapped);
+        assert_eq!(folder.recover(), Vec::<Vec<u8>>::new());
+        assert_eq!(folder.tree(), ["a new".to_owned(), format!("{copy} old")]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Starting and stopping one folder: its state machine, its threads, and the ports that links deliver to.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, RwLock, mpsc as std_mpsc};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -10,17 +10,20 @@ use anyhow::Context;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::control::Order;
+use super::apply::Command;
+use super::clock::Clock;
 use super::fetch::Fetcher;
-use super::folder::{self, Driver, Event, FolderHandle, INPUTS_QUEUED_MAX, Live, Shared};
-use super::hints::Hints;
-use super::links::{FolderPorts, LinkTable};
+use super::folder::{self, Channels, Driver};
+use super::link::LinkTable;
+use super::links::FolderPorts;
 use super::serve::Server;
-use super::{apply, recover, retention, scan};
+use super::shared::{Event, FolderHandle, INPUTS_QUEUED_MAX, Order, Shared};
+use super::{apply, retention, scan, start};
 use crate::config;
+use crate::core::id::RunId;
 use crate::fs::root::Root;
-use crate::fs::stage;
 use crate::index::IndexError;
+use crate::net::random_bytes;
 use crate::sync::{Input, Settings};
 
 /// What it takes to start a folder.
@@ -39,6 +42,7 @@ pub struct StartFolder {
 /// A folder whose threads run.
 pub struct Running {
     handle: FolderHandle,
+    applier: std_mpsc::Sender<Command>,
     fetcher: Fetcher,
     server: Server,
     main: JoinHandle<Result<(), IndexError>>,
@@ -52,55 +56,38 @@ impl Running {
     ///
     /// Where the folder's directory or index can't be used at all. A folder that was there before and is not now
     /// starts halted instead.
-    pub fn start(start: StartFolder) -> anyhow::Result<Self> {
-        let path = start.folder.path.clone();
-        let root = Root::new(path.clone(), start.folder.id.clone());
-        if start.index_path.exists() && folder::is_of_another_place(&start.index_path, &root) {
-            let aside = folder::set_aside(&start.index_path, "elsewhere").context("cannot set the old index aside")?;
-            tracing::info!(folder = %start.folder.label, aside = %aside.display(), "the folder is in another place now and starts anew there");
+    pub fn start(order: StartFolder) -> anyhow::Result<Self> {
+        let path = order.folder.path.clone();
+        let root = Root::new(path.clone(), order.folder.id.clone());
+        if order.index_path.exists() && start::is_of_another_place(&order.index_path, &root) {
+            let aside = start::set_aside(&order.index_path, "elsewhere").context("cannot set the old index aside")?;
+            tracing::info!(folder = %order.folder.label, aside = %aside.display(), "the folder is in another place now and starts anew there");
         }
         // An index without its folder means that a disk is missing: then nothing is made in its place.
-        if !start.index_path.exists() {
+        if !order.index_path.exists() {
             root.create().with_context(|| format!("cannot make {} a synced folder", path.display()))?;
         }
-        if let Some(directory) = start.index_path.parent() {
+        if let Some(directory) = order.index_path.parent() {
             std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         }
-        let (index, opened) = folder::open_index(&start.index_path, &path)?;
-        let rules = folder::read_rules(&path);
+        let index = start::open_index(&order.index_path)?;
         let (sender, inputs) = mpsc::channel(INPUTS_QUEUED_MAX);
-        let handle = FolderHandle(Arc::new(Shared {
-            id: start.folder.id.clone(),
-            label: start.folder.label.clone(),
-            root,
-            device: start.settings.device,
-            index_path: start.index_path.clone(),
-            inputs: sender,
-            rules: RwLock::new(Arc::new(rules.clone())),
-            hints: Hints::default(),
-            applying: Mutex::default(),
-            suspicious_boot: AtomicBool::new(opened.is_suspicious),
-            stop: AtomicBool::new(false),
-            live: Live::default(),
-            links: start.links,
-        }));
-        let mut machine = folder::state_machine(index, start.settings, rules)?;
-        if let Ok(open) = handle.root.open() {
-            stage::sweep(&open)?;
-            // A lost index accounts for nothing that lies in history.
-            if !opened.was_clean || !machine.index().state()?.scanned {
-                let found = recover::recover(&open, machine.index());
-                machine.handle(Input::History { found, expired: Vec::new() }, super::clock::now())?;
-            }
-        }
-        let (actions, ordered) = std_mpsc::channel();
+        let device = order.settings.device;
+        let mut shared = Shared::new(order.folder.id.clone(), root, device, sender, Clock::system());
+        shared.label = order.folder.label.clone();
+        shared.index_path = order.index_path.clone();
+        shared.links = order.links;
+        let run = RunId(u64::from_le_bytes(random_bytes()));
+        let (handle, machine, desk) = start::begin(shared, index, order.settings, run, &start::boot())?;
+        let (applier, commands) = std_mpsc::channel();
         let (fetcher, mut others) = Fetcher::spawn(handle.clone())?;
-        let driver = Driver::new(handle.clone(), machine, inputs, actions, fetcher.clone(), Handle::current());
-        let main = folder::spawn(driver, start.orders)?;
-        others.push(apply::spawn(handle.clone(), ordered));
-        others.push(retention::spawn(handle.clone(), start.history_days)?);
-        others.extend(scan::spawn(handle.clone(), start.rescan));
-        Ok(Self { handle, fetcher, server: start.server, main, others })
+        let (runtime, fetches) = (Handle::current(), fetcher.clone());
+        let channels = Channels { handle: handle.clone(), applier: applier.clone(), fetcher: fetches, runtime };
+        let main = folder::spawn(Driver::new(machine, desk, inputs, channels), order.orders)?;
+        others.push(apply::spawn(handle.clone(), commands));
+        others.push(retention::spawn(handle.clone(), fetcher.clone(), order.history_days)?);
+        others.extend(scan::spawn(handle.clone(), order.rescan));
+        Ok(Self { handle, applier, fetcher, server: order.server, main, others })
     }
 
     pub fn handle(&self) -> FolderHandle {
@@ -142,20 +129,104 @@ impl Running {
         self.handle.stop.store(true, Ordering::Relaxed);
         self.handle.hints.wake();
         self.fetcher.wake();
+        let _ = self.applier.send(Command::Wake);
         self.others.iter().for_each(|thread| thread.thread().unpark());
-        let _ = self.handle.inputs.send(Event::Stop).await;
         self.server.forget_folder(&self.handle.id);
         let joined = tokio::task::spawn_blocking(move || {
-            let result = self.main.join();
             for thread in self.others {
                 let _ = thread.join();
             }
-            result
+            // The folder's thread goes last: what the others have done is to be in the index that is marked as clean.
+            let _ = self.handle.inputs.blocking_send(Event::Stop);
+            self.main.join()
         });
         match joined.await {
             Ok(Ok(Ok(()))) => None,
-            Ok(Ok(Err(error))) => Some(error.to_string()),
+            Ok(Ok(Err(error))) => Some(format!("{:#}", anyhow::Error::from(error))),
             _ => Some("a thread of the folder ended unexpectedly".into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::core::decide;
+    use crate::core::id::{DeviceId, EpochId, FolderId};
+    use crate::core::message::{Announced, Batch, Hello, Message};
+    use crate::fs::history;
+    use crate::index::Reader;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+    const POLL: Duration = Duration::from_millis(1);
+    const FILES: usize = 400;
+    const PEER: DeviceId = DeviceId([2; 32]);
+    const PEERS_EPOCH: EpochId = EpochId(2);
+
+    fn start(dir: &Path) -> StartFolder {
+        let id: FolderId = "test".parse().unwrap();
+        let (path, peers) = (dir.join("folder"), config::Sharing::All);
+        StartFolder {
+            folder: config::Folder { id, label: "test".into(), path, peers, paused: false },
+            settings: Settings { device: DeviceId([1; 32]), peers: [PEER].into(), ..Settings::default() },
+            index_path: dir.join("index.db"),
+            rescan: Duration::from_secs(3600),
+            history_days: 30,
+            links: LinkTable::default(),
+            server: Server::new(Handle::current()),
+            orders: mpsc::channel(1).0,
+        }
+    }
+
+    async fn wait(what: &str, mut done: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !done() {
+            assert!(begun.elapsed() < PATIENCE, "{what} did not come");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    fn slots(root: &Root) -> Vec<crate::core::path::RelPath> {
+        let mut all = Vec::new();
+        let sink = &mut |batch: Vec<crate::fs::walk::Seen>| {
+            all.extend(batch.into_iter().map(|seen| seen.path));
+            ControlFlow::Continue(())
+        };
+        history::slots(&root.open().unwrap(), sink).unwrap();
+        all
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_orderly_stop_in_the_middle_of_work_leaves_nothing_in_history_that_the_index_does_not_know() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("folder")).unwrap();
+        for n in 0..FILES {
+            std::fs::write(dir.path().join("folder").join(n.to_string()), n.to_string()).unwrap();
+        }
+        let order = start(dir.path());
+        let running = tokio::task::spawn_blocking(move || Running::start(order)).await.unwrap().unwrap();
+        let reader = Reader::open(&dir.path().join("index.db")).unwrap();
+        wait("the first scan", || reader.state().unwrap().scanned).await;
+        let records = reader.records_from(None, None, FILES).unwrap();
+        let deleted = (1u64..).zip(records).map(|(seq, record)| Announced {
+            entry: decide::deleted(&record.entry, PEERS_EPOCH, seq),
+            seq,
+            held: true,
+        });
+        let (epoch, run, last_seq) = (PEERS_EPOCH, RunId(2), FILES as u64);
+        let hello = Hello { epoch, run, last_seq, found: Vec::new(), cursor: None };
+        let batch = Batch { epoch, run, entries: deleted.collect(), upto: last_seq, more: false };
+        running.tell(Input::Connected(PEER)).await;
+        running.tell(Input::Message(PEER, Message::Hello(hello))).await;
+        running.tell(Input::Message(PEER, Message::Index(batch))).await;
+        let root = running.handle().root.clone();
+        wait("the first deletion", || !slots(&root).is_empty()).await;
+        assert_eq!(running.stop().await, None);
+        assert!(reader.state().unwrap().clean);
+        let known = reader.history_from(None, FILES).unwrap();
+        assert!(known.iter().map(|row| &row.slot).eq(slots(&root).iter()), "{} are known", known.len());
     }
 }

@@ -15,9 +15,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-use super::folder::FolderHandle;
-use super::links::LinkHandle;
+use super::link::LinkHandle;
 use super::local::Local;
+use super::shared::FolderHandle;
 use crate::core::content::{ChunkList, Content, ContentId, LIST_BYTES_MAX};
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::path::RelPath;
@@ -211,7 +211,7 @@ impl Inner {
 
 /// Lists that were read for the last chunks: neighbours are asked for together.
 #[derive(Default)]
-struct Lists(HashMap<ContentId, ChunkList>);
+pub(super) struct Lists(HashMap<ContentId, ChunkList>);
 
 impl Lists {
     fn get(&mut self, local: &Local, list: Content) -> Option<&ChunkList> {
@@ -256,7 +256,7 @@ fn fill(local: &Local, items: &[WantedContent], from: usize, lists: &mut Lists) 
 }
 
 /// One chunk or list; `None` for every reason not to give it.
-fn one(local: &Local, wanted: &WantedContent, lists: &mut Lists) -> Option<Vec<u8>> {
+pub(super) fn one(local: &Local, wanted: &WantedContent, lists: &mut Lists) -> Option<Vec<u8>> {
     let content = wanted.content;
     if !content.is_plausible() {
         return None;

@@ -1,12 +1,11 @@
 //! What the tests of this module share: a folder without its thread.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 
 use tokio::sync::mpsc;
 
-use super::folder::{Event, FolderHandle, INPUTS_QUEUED_MAX, Live, Shared};
-use super::hints::Hints;
+use super::clock::Clock;
+use super::shared::{Event, FolderHandle, INPUTS_QUEUED_MAX, Shared};
 use crate::core::id::DeviceId;
 use crate::core::ignore::Rules;
 use crate::core::path::RelPath;
@@ -18,21 +17,9 @@ pub fn folder(rules: &str) -> (tempfile::TempDir, FolderHandle, mpsc::Receiver<E
     let root = Root::new(dir.path().join("folder"), "test".parse().unwrap());
     root.create().unwrap();
     let (inputs, events) = mpsc::channel(INPUTS_QUEUED_MAX);
-    let shared = Shared {
-        id: "test".parse().unwrap(),
-        label: "test".into(),
-        root,
-        device: DeviceId([1; 32]),
-        index_path: dir.path().join("index.db"),
-        inputs,
-        rules: RwLock::new(Arc::new(Rules::parse(rules.as_bytes()).0)),
-        hints: Hints::default(),
-        applying: Mutex::default(),
-        suspicious_boot: AtomicBool::new(false),
-        stop: AtomicBool::new(false),
-        live: Live::default(),
-        links: Default::default(),
-    };
+    let mut shared = Shared::new("test".parse().unwrap(), root, DeviceId([1; 32]), inputs, Clock::system());
+    shared.index_path = dir.path().join("index.db");
+    shared.rules = RwLock::new(Arc::new(Rules::parse(rules.as_bytes()).0));
     (dir, FolderHandle(Arc::new(shared)), events)
 }
 

@@ -19,6 +19,7 @@ use crate::core::disk::{DiskKind, DiskState};
 use crate::core::id::{base32, hex};
 use crate::core::path::{COMPONENT_BYTES_MAX, RelPath};
 use crate::core::problem::Problem;
+use crate::failpoint;
 
 /// How many names are tried for one slot: more than actions fit one millisecond.
 const SLOT_ATTEMPTS_MAX: u32 = 1000;
@@ -121,6 +122,7 @@ pub fn expire(root: &OpenRoot, slot: &RelPath) -> Result<(), Problem> {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(failed(errno)),
     }
+    failpoint::hit("history.expired");
     for above in slot.ancestors() {
         let Ok(place) = root.place(Area::History, &above) else { break };
         if place.rmdir().is_err() {
@@ -199,6 +201,7 @@ pub(super) fn move_to_slot(
             Err(Errno::NOENT) => continue,
             place => place?,
         };
+        failpoint::hit("apply.slot_made");
         match sys::rename_to_own(from, &place) {
             Ok(()) => return Ok((slot, place)),
             Err(Errno::EXIST) => {}
@@ -229,7 +232,9 @@ pub(super) fn copy_file(root: &OpenRoot, source: &Place, state: &DiskState, now_
         }
         to.chmod(state.mode)?;
         to.set_mtime(state.mtime_ns)?;
-        to.fsync()
+        to.fsync()?;
+        failpoint::hit("stage.copied");
+        Ok(())
     };
     match copied() {
         Ok(()) => Ok(place),
@@ -256,8 +261,10 @@ fn place_from(root: &OpenRoot, from: &Place, to: &RelPath) -> Result<DiskState, 
     };
     let target = root.make_place(Area::Tree, to).map_err(failed)?;
     sys::rename_from_own(from, &target).map_err(failed)?;
+    failpoint::hit("restore.placed");
     let state = target.state().map_err(failed)?.ok_or(RestoreError::Failed(special_file()))?;
     sync_up(root, to).map_err(failed)?;
+    failpoint::hit("restore.durable");
     Ok(state)
 }
 

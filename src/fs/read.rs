@@ -201,14 +201,18 @@ fn hash_bytes(
 ) -> Result<Option<(Content, Vec<ChunkList>)>, Errno> {
     let sizes = ChunkSizes::for_file(size);
     let mut builder = ListBuilder::default();
-    buffer.resize(BUFFER_BYTES, 0);
+    // For a small file, and most are, the memory would take longer than the reading.
+    let room = usize::try_from(size).unwrap_or(usize::MAX).min(BUFFER_BYTES);
+    if buffer.len() < room {
+        buffer.resize(room, 0);
+    }
     // Bytes `held` at the front of the buffer are read but not yet cut; `offset` is where the next read begins.
     let (mut offset, mut held) = (0u64, 0usize);
     while offset < size || held > 0 {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let want = usize::try_from(size - offset).unwrap_or(usize::MAX).min(BUFFER_BYTES - held);
+        let want = usize::try_from(size - offset).unwrap_or(usize::MAX).min(room - held);
         let Some(free) = buffer.get_mut(held..held + want) else { return Ok(None) };
         if !sys::read_exact_at(file, free, offset)? {
             return Ok(None);

@@ -12,6 +12,7 @@ use crate::core::id::FolderId;
 use crate::core::ignore::IGNORE_FILE;
 use crate::core::path::{OWN_DIR, RelPath};
 use crate::core::problem::{Problem, ProblemKind};
+use crate::failpoint;
 
 const MARKER: &str = "marker";
 const STAGE: &str = "stage";
@@ -64,15 +65,19 @@ impl Root {
     /// Makes the directory, where there is none, and what the agent keeps in it. Does nothing where all is there.
     pub fn create(&self) -> Result<(), FsError> {
         self.system.create_dir_all(&self.path).map_err(|e| FsError::io(&self.path, "create", e))?;
+        failpoint::hit("folder.rooted");
         let tree = self.open_tree()?;
         let own = sys::make_dirs_beneath(&*tree, OWN_DIR.as_bytes(), OWN_MODE)
             .map_err(|e| FsError::io(&self.path, "create .p2psync in", e))?;
+        failpoint::hit("folder.owned");
         match self.check_marker(&*own) {
             Err(FsError::MarkerGone { .. }) => self.write_marker(&*own)?,
             checked => checked?,
         }
         self.open_own_dirs(&*own)?;
-        own.fsync().and_then(|()| tree.fsync()).map_err(|e| FsError::io(&self.path, "write to", e))
+        own.fsync().and_then(|()| tree.fsync()).map_err(|e| FsError::io(&self.path, "write to", e))?;
+        failpoint::hit("folder.made");
+        Ok(())
     }
 
     /// Opens the folder, if its directory and its marker are there. Nothing of the folder is ever made here; just the
@@ -119,7 +124,9 @@ impl Root {
     fn write_marker(&self, own: &dyn Handle) -> Result<(), FsError> {
         let io = |errno| FsError::io(&self.path, "write .p2psync/marker in", errno);
         let file = own.open_own(MARKER.as_bytes(), false).map_err(io)?;
+        failpoint::hit("folder.marker_created");
         sys::write_all_at(&*file, format!("{}\n", self.id).as_bytes(), 0).map_err(io)?;
+        failpoint::hit("folder.marker_written");
         file.fsync().map_err(io)
     }
 
@@ -255,8 +262,11 @@ pub(super) fn parent_bytes(path: &RelPath) -> &[u8] {
 
 /// True where the file system finds `.p2psync` under another spelling too.
 fn folds_names(tree: &dyn Handle, own: &dyn Handle) -> bool {
-    match (tree.stat_at(OWN_DIR.to_uppercase().as_bytes()), own.stat()) {
-        (Ok(a), Ok(b)) => a.device == b.device && a.state.map(|s| s.inode) == b.state.map(|s| s.inode),
+    let other = OWN_DIR.to_uppercase();
+    match (tree.stat_at(other.as_bytes()), own.stat()) {
+        (Ok(a), Ok(b)) if a.device == b.device && a.state.map(|s| s.inode) == b.state.map(|s| s.inode) => true,
+        // Some file systems tell another inode for every spelling; but they list just one.
+        (Ok(_), Ok(_)) => tree.names().is_ok_and(|names| !names.iter().any(|name| **name == *other.as_bytes())),
         _ => false,
     }
 }

@@ -13,6 +13,7 @@ use crate::core::content::{Content, ContentId};
 use crate::core::disk::DiskKind;
 use crate::core::id::hex;
 use crate::core::problem::{Problem, ProblemKind};
+use crate::failpoint;
 
 /// Space in bytes that a download leaves free: a desktop with a full disk cannot even save its settings.
 const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
@@ -36,6 +37,7 @@ impl StagedFile {
     pub fn open(root: &OpenRoot, content: Content, copy: u32) -> Result<Self, Problem> {
         let place = root.stage_place(&stage_name(content, copy)).map_err(|e| problem("open the stage", e))?;
         let (file, stat) = open_own(&place).map_err(|e| problem("create a file in the stage", e))?;
+        failpoint::hit("stage.created");
         let allocated = stat.allocated_bytes;
         let missing = content.size.saturating_sub(allocated);
         let free = root.free_bytes()?;
@@ -49,6 +51,7 @@ impl StagedFile {
             return Err(Problem::new(ProblemKind::NoSpace, text));
         }
         file.set_len(content.size).map_err(|e| problem("reserve its length in the stage", e))?;
+        failpoint::hit("stage.reserved");
         Ok(Self { file, content, has_data: allocated > 0 })
     }
 
@@ -76,6 +79,7 @@ impl StagedFile {
             let data = bytes.get(run.clone()).unwrap_or_default();
             sys::write_all_at(&*self.file, data, offset + run.start as u64)
                 .map_err(|e| problem("write to the stage", e))?;
+            failpoint::hit("stage.written");
         }
         Ok(())
     }
@@ -100,9 +104,22 @@ pub fn staged(root: &OpenRoot) -> Result<Vec<(Content, u32)>, FsError> {
     Ok(names.iter().filter_map(|name| parse_name(name)).collect())
 }
 
+/// Those of them that were last written before this time, ns since 1970.
+pub fn staged_before(root: &OpenRoot, before_ns: i64) -> Result<Vec<(Content, u32)>, FsError> {
+    let is_idle = |staged: &(Content, u32)| {
+        let stat = root.stage_dir().stat_at(stage_name(staged.0, staged.1).as_bytes());
+        stat.is_ok_and(|stat| stat.state.is_some_and(|state| state.mtime_ns < before_ns))
+    };
+    let mut all = staged(root)?;
+    all.retain(is_idle);
+    Ok(all)
+}
+
 /// Drops a partial download that nobody wants any more.
 pub fn discard(root: &OpenRoot, content: Content, copy: u32) -> Result<(), Problem> {
-    unlink_own(root, stage_name(content, copy).as_bytes()).map_err(|e| problem("drop it from the stage", e))
+    unlink_own(root, stage_name(content, copy).as_bytes()).map_err(|e| problem("drop it from the stage", e))?;
+    failpoint::hit("stage.discarded");
+    Ok(())
 }
 
 /// Drops what an apply that was cut short was just making. For the start of the agent, before anything is applied.
@@ -127,7 +144,9 @@ pub fn stage_small(root: &OpenRoot, content: Content, copy: u32, bytes: &[u8]) -
     }
     let place = root.stage_place(&stage_name(content, copy)).map_err(|e| problem("open the stage", e))?;
     let (file, stat) = open_own(&place).map_err(|e| problem("create a file in the stage", e))?;
+    failpoint::hit("stage.small_created");
     sys::write_all_at(&*file, bytes, 0).map_err(|e| problem("write to the stage", e))?;
+    failpoint::hit("stage.small_written");
     if stat.state.is_none_or(|state| state.size != 0) {
         file.set_len(content.size).map_err(|e| problem("write to the stage", e))?;
     }

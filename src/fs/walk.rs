@@ -201,6 +201,7 @@ impl Walker<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::path::DEPTH_MAX;
     use crate::fs::testing::{Folder, path};
     use proptest::prelude::*;
     use std::os::unix::ffi::OsStrExt;
@@ -311,12 +312,12 @@ mod tests {
     #[test]
     fn a_deep_tree_takes_few_handles_and_no_stack() {
         let folder = Folder::new();
-        let deep = vec!["d"; 2000].join("/");
+        let deep = vec!["d"; DEPTH_MAX].join("/");
         drop(crate::fs::sys::make_dirs_beneath(folder.open.base(Area::Tree), deep.as_bytes(), 0o700).unwrap());
         let (seen, _) = walk_all(&folder, None);
-        assert_eq!(seen.len(), 2000);
+        assert_eq!(seen.len(), DEPTH_MAX);
         assert!(seen.iter().all(|s| s.state.is_ok()));
-        assert_eq!(seen[1999].path.as_bytes(), deep.as_bytes());
+        assert_eq!(seen[DEPTH_MAX - 1].path.as_bytes(), deep.as_bytes());
     }
 
     #[test]

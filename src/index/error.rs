@@ -17,8 +17,20 @@ pub enum IndexError {
     Corrupt { path: PathBuf, what: String },
     #[error("a transaction on the index {} was {what}", path.display())]
     Transaction { path: PathBuf, what: &'static str },
+    #[error("the disk with the index {} is full: free some space there", path.display())]
+    Full { path: PathBuf },
+    #[error(
+        "the index {} may not be written: check the permissions of it and its directory, and whether its disk is \
+         mounted read-only",
+        path.display()
+    )]
+    ReadOnly { path: PathBuf },
+    #[error("the index {} was removed or replaced while it was in use", path.display())]
+    Gone { path: PathBuf },
     #[error("the index {} cannot be used", path.display())]
     Database { path: PathBuf, source: rusqlite::Error },
+    #[error("cannot make the index {} durable", path.display())]
+    Sync { path: PathBuf, source: std::io::Error },
 }
 
 /// Trouble inside this module, before it is known which file it is about.
@@ -28,6 +40,8 @@ pub(super) enum Fault {
     /// A row that no version of this program can have written.
     Bad(&'static str),
     Transaction(&'static str),
+    /// What is written goes into files that nobody can open any more.
+    Gone,
 }
 
 pub(super) type Res<T> = Result<T, Fault>;
@@ -45,7 +59,7 @@ impl IndexError {
 
     /// True where the disk has no room for the index to grow.
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, IndexError::Database { source, .. } if source.sqlite_error_code() == Some(ErrorCode::DiskFull))
+        matches!(self, IndexError::Full { .. })
     }
 }
 
@@ -63,7 +77,12 @@ impl Fault {
             Fault::Bad(what) => IndexError::Corrupt { path, what: what.into() },
             Fault::Transaction(what) => IndexError::Transaction { path, what },
             Fault::Sql(source) if is_damage(&source) => IndexError::Corrupt { path, what: source.to_string() },
-            Fault::Sql(source) => IndexError::Database { path, source },
+            Fault::Gone => IndexError::Gone { path },
+            Fault::Sql(source) => match source.sqlite_error_code() {
+                Some(ErrorCode::DiskFull) => IndexError::Full { path },
+                Some(ErrorCode::ReadOnly) => IndexError::ReadOnly { path },
+                _ => IndexError::Database { path, source },
+            },
         }
     }
 }

@@ -14,6 +14,7 @@ mod counters;
 mod damage;
 mod entries;
 mod error;
+mod files;
 mod history;
 mod log;
 mod open;

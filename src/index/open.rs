@@ -12,9 +12,11 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, params};
 use super::IndexError;
 use super::counters::Counters;
 use super::error::{Fault, Res};
+use super::files::Files;
 use super::row::{blob, device_from};
 use super::transaction::Transaction;
 use crate::core::id::{DeviceId, EpochId};
+use crate::failpoint;
 
 /// Each brings the format from its position to the next; never changed once released.
 const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/0001_index.sql")];
@@ -50,6 +52,7 @@ pub struct Reader {
 pub struct Index {
     pub(super) reader: Reader,
     pub(super) transaction: Transaction,
+    pub(super) files: Files,
 }
 
 /// Numbers of devices that were looked up.
@@ -209,9 +212,10 @@ impl Index {
         check_format(path, found)?;
         migrate(&conn, found, new_epoch).map_err(|fault| fault.at(path))?;
         check_health(&conn).map_err(|fault| fault.at(path))?;
+        failpoint::hit("index.opened");
         let mut reader = Reader::new(conn, path);
         reader.counters = Some(reader.read(|r| Counters::load(&r.conn))?);
-        Ok(Self { reader, transaction: Transaction::default() })
+        Ok(Self { reader, transaction: Transaction::default(), files: Files::default() })
     }
 
     pub(super) fn counters_mut(&mut self) -> &mut Counters {
@@ -304,13 +308,16 @@ fn migrate(conn: &Connection, found: i64, new_epoch: EpochId) -> Res<()> {
     for (number, sql) in (1..).zip(MIGRATIONS).filter(|(number, _)| *number > found) {
         let transaction = conn.unchecked_transaction()?;
         transaction.execute_batch(sql)?;
+        failpoint::hit("index.migrating");
         if number == 1 {
             let sql = "INSERT INTO state VALUES (1, ?1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0)";
             transaction.execute(sql, [new_epoch.0.cast_signed()])?;
             set(&transaction, "application_id", &APPLICATION_ID.to_string())?;
         }
         set(&transaction, "user_version", &number.to_string())?;
+        failpoint::hit("index.numbered");
         transaction.commit()?;
+        failpoint::hit("index.migrated");
     }
     Ok(())
 }
@@ -366,6 +373,17 @@ mod tests {
         assert!(state.scanned && !state.clean);
         assert_eq!((index.digest().unwrap(), index.record(&path("a")).unwrap()), (digest, record));
         assert_eq!(index.next_seq(), 2);
+    }
+
+    #[test]
+    fn making_durable_works_with_a_log_and_without_one() {
+        let (_dir, at) = place();
+        let mut index = Index::open(&at, EPOCH).unwrap();
+        put(&mut index, &full("a"));
+        index.make_durable().unwrap();
+        index.set_clean().unwrap();
+        index.make_durable().unwrap();
+        Index::in_memory(EPOCH).unwrap().make_durable().unwrap();
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::row::count_at;
 use super::{IndexError, State, Totals};
 use crate::core::decide::Found;
 use crate::core::id::{EpochId, RunId};
+use crate::failpoint;
 
 impl Index {
     /// Notes the start of an agent; on the disk when it returns. From now on the shutdown is not orderly.
@@ -16,7 +17,9 @@ impl Index {
         self.write_durably(|index| {
             index.execute("UPDATE state SET run = ?1, clean = 0", [run.0.cast_signed()])?;
             index.append_run(run)
-        })
+        })?;
+        failpoint::hit("index.run_begun");
+        Ok(())
     }
 
     /// Begins a new epoch, with a first run. Sequence numbers go on; the first scan is to be done again.
@@ -25,7 +28,9 @@ impl Index {
             let sql = "UPDATE state SET epoch = ?1, run = ?2, scanned = 0, clean = 0";
             index.execute(sql, [epoch.0.cast_signed(), run.0.cast_signed()])?;
             index.append_run(run)
-        })
+        })?;
+        failpoint::hit("index.epoch_begun");
+        Ok(())
     }
 
     /// Notes that the first full scan of this epoch is done.
@@ -36,8 +41,11 @@ impl Index {
     /// Notes an orderly shutdown and moves the write-ahead log into the database.
     pub fn set_clean(&mut self) -> Result<(), IndexError> {
         self.write_durably(|index| index.execute("UPDATE state SET clean = 1", []).map(drop))?;
+        failpoint::hit("index.closing");
         // A reader that is in the middle of something only means that the log stays.
-        self.read(|r| Ok(r.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?))
+        self.read(|r| Ok(r.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?))?;
+        failpoint::hit("index.closed");
+        Ok(())
     }
 
     /// Counts of `epoch` up to `upto` were found, not written.

@@ -1,11 +1,15 @@
 //! Transactions of the writer: what fails halfway is undone as a whole, rows and sums alike.
 
+use std::fs::File;
+use std::io;
+
 use rusqlite::Params;
 
 use super::IndexError;
 use super::counters::Counters;
 use super::error::{Fault, Res};
 use super::open::{Devices, Index, set};
+use crate::failpoint;
 
 /// The open transaction, if any.
 #[derive(Default)]
@@ -40,7 +44,10 @@ impl Index {
                 return Ok(());
             }
         }
-        let committed = self.check_transaction().and_then(|()| self.store_and_commit());
+        let committed = self
+            .check_transaction()
+            .and_then(|()| self.files.check(self.reader.path()))
+            .and_then(|()| self.store_and_commit());
         match committed {
             Ok(()) => {
                 self.transaction = Transaction::default();
@@ -51,6 +58,19 @@ impl Index {
                 self.rollback()?;
                 Err(error)
             }
+        }
+    }
+
+    /// All that was committed is on the disk when this returns. Until then a power cut may take the last seconds of it.
+    pub fn make_durable(&self) -> Result<(), IndexError> {
+        // A commit that changes nothing is none, so the log is asked itself. What has left it for the database is safe.
+        let mut log = self.path().as_os_str().to_owned();
+        log.push("-wal");
+        match File::open(&log).and_then(|log| log.sync_data()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(IndexError::Sync { path: self.path().into(), source: error })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -99,6 +119,7 @@ impl Index {
         }
         self.read(|r| set(&r.conn, "synchronous", "FULL"))?;
         let result = self.write(write);
+        failpoint::hit("index.durable");
         self.read(|r| set(&r.conn, "synchronous", "NORMAL"))?;
         result
     }
@@ -123,7 +144,10 @@ impl Index {
         if let Some(counters) = &mut self.reader.counters {
             counters.store(&self.reader.conn)?;
         }
-        self.execute("COMMIT", []).map(drop)
+        failpoint::hit("index.committing");
+        self.execute("COMMIT", [])?;
+        failpoint::hit("index.committed");
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
 use super::random_bytes;
 use crate::core::id::{DeviceId, hex};
+use crate::failpoint;
 
 /// Largest key file that is read: several times what a key takes.
 const KEY_BYTES_MAX: u64 = 4096;
@@ -123,8 +124,10 @@ fn store(path: &Path, pkcs8: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     placed?;
+    failpoint::hit("identity.placed");
     #[cfg(unix)]
     File::open(directory)?.sync_all()?;
+    failpoint::hit("identity.durable");
     Ok(())
 }
 
@@ -135,6 +138,7 @@ fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
     file.write_all(bytes)?;
+    failpoint::hit("identity.written");
     file.sync_all()
 }
 

@@ -21,6 +21,7 @@ use super::pairing_code::{Nameplate, PairingCode};
 use super::tls::Secured;
 use super::wire::List;
 use crate::core::id::{DeviceId, FolderId};
+use crate::failpoint;
 
 /// How long a code is good for, in seconds.
 pub const PAIRING_SECONDS: u64 = 300;
@@ -209,13 +210,16 @@ async fn join<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Paired, PairError> {
     let (exchange, ours) = start(code, &parties, Role::Joiner);
     send(&mut stream, SPAKE, &ours).await?;
+    failpoint::hit("pairing.asked");
     let theirs = receive(&mut stream, SPAKE, MESSAGE_BYTES_MAX).await?;
     let key = finish(exchange, &theirs)?;
     let transcript = [ours, theirs];
     send(&mut stream, PROOF, hmac::sign(&key, &proven(Role::Joiner, &transcript, &parties)).as_ref()).await?;
+    failpoint::hit("pairing.proved");
     let proof = receive(&mut stream, PROOF, MESSAGE_BYTES_MAX).await?;
     hmac::verify(&key, &proven(Role::Shower, &transcript, &parties), &proof).map_err(|_| PairError::WrongCode)?;
     send(&mut stream, GREETING, &pack_greeting(greeting)?).await?;
+    failpoint::hit("pairing.greeted");
     let theirs = receive(&mut stream, GREETING, GREETING_BYTES_MAX).await?;
     let paired = unpack_greeting(parties.shower, &theirs)?;
     end(&mut stream).await;
@@ -249,12 +253,15 @@ async fn show_inner<S: AsyncRead + AsyncWrite + Unpin>(
     let key = finish(exchange, &theirs)?;
     let transcript = [theirs, ours];
     send(stream, SPAKE, &transcript[1]).await?;
+    failpoint::hit("pairing.answered");
     let proof = receive(stream, PROOF, MESSAGE_BYTES_MAX).await?;
     // From here on the code is dead, whatever comes out.
     shown.use_up()?;
+    failpoint::hit("pairing.used_up");
     hmac::verify(&key, &proven(Role::Joiner, &transcript, parties), &proof).map_err(|_| PairError::WrongCode)?;
     send(stream, PROOF, hmac::sign(&key, &proven(Role::Shower, &transcript, parties)).as_ref()).await?;
     send(stream, GREETING, &pack_greeting(greeting)?).await?;
+    failpoint::hit("pairing.confirmed");
     let theirs = receive(stream, GREETING, GREETING_BYTES_MAX).await?;
     unpack_greeting(parties.joiner, &theirs)
 }

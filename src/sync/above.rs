@@ -29,8 +29,7 @@ impl Folder {
     /// has told all it knows, what is left is the user's, and the directory stays.
     pub(super) fn wait_or_revive(&mut self, ours: &Record, now: Now) -> Result<Looked, IndexError> {
         let path = &ours.entry.path;
-        let is_told = self.peers.values().all(|p| p.hello.is_none() || p.caught_up);
-        if !is_told || !self.works.is_empty() || self.is_draining_below(path)? {
+        if !self.is_told() || !self.works.is_empty() || self.is_draining_below(path)? {
             return Ok(Looked::Skipped);
         }
         let mut entry = ours.entry.clone();
@@ -38,6 +37,11 @@ impl Folder {
         self.put_decided(&entry, ours, now)?;
         // Its rivals are decided again, in the next pass.
         Ok(Looked::Skipped)
+    }
+
+    /// True where every connected peer has told all that it has.
+    fn is_told(&self) -> bool {
+        self.peers.values().all(|p| p.hello.is_none() || p.caught_up)
     }
 
     /// True where something below the directory waits to be deleted.
@@ -103,7 +107,9 @@ impl Folder {
                     Decision::Take | Decision::Resolve { .. }
                 )
         });
-        Ok(if is_coming { Above::Later } else { Above::Gone(Box::new(ours)) })
+        // What stands in its place would be displaced as a loser: whoever replaced it may not have said so yet.
+        let is_doubtful = ours.is_held() && !self.is_told();
+        Ok(if is_coming || is_doubtful { Above::Later } else { Above::Gone(Box::new(ours)) })
     }
 
     /// Brings a directory back for what lives below it. Its version does not include that of a tombstone or file

@@ -16,12 +16,14 @@
 //! | `above` | directories above and below what is wanted |
 //! | `outcome` | what came of a piece of work: the commit of an applied entry |
 //! | `hold` | mass deletions held back until the user confirms |
+//! | `declined` | names that the disk could not hold beside others |
 //! | `rules` | paths that an ignore rule begins or ceases to cover |
 //!
 //! Architecture invariant: the index handle is the only I/O in here. No clock, no async, no disk, no sockets, no
 //! randomness: they come in as inputs. Bulk bytes never pass through.
 
 mod above;
+mod declined;
 mod hold;
 mod io;
 mod observe;
@@ -44,6 +46,7 @@ use crate::core::decide::Found;
 use crate::core::id::{DeviceId, RunId};
 use crate::core::ignore::Rules;
 use crate::core::message::EXCEPTIONS_MAX;
+use crate::core::message::Message;
 use crate::core::path::RelPath;
 use crate::core::version::COUNT_MAX;
 use crate::index::{Index, IndexError, Record};
@@ -86,8 +89,11 @@ pub struct Folder {
     /// Works whose bytes are staged and that wait for the directory above them, by that directory.
     parked: BTreeMap<RelPath, Vec<WorkId>>,
     pass: want::Pass,
+    fresh: want::Fresh,
     /// Paths to look at again because something at them was not as expected.
     rescans: BTreeSet<RelPath>,
+    /// Names that have become free, folded; see `declined`.
+    freed: BTreeSet<String>,
     halted: bool,
     suspicious: bool,
     /// The last run ended uncleanly, and no scan has finished since.
@@ -132,7 +138,9 @@ impl Folder {
             fetching: BTreeMap::new(),
             parked: BTreeMap::new(),
             pass: want::Pass::default(),
+            fresh: want::Fresh::default(),
             rescans: BTreeSet::new(),
+            freed: BTreeSet::new(),
             halted: false,
             suspicious: false,
             after_crash,
@@ -157,7 +165,14 @@ impl Folder {
         match self.take_in(input, now).and_then(|()| self.follow_up(now)) {
             Ok(()) => {
                 self.index.commit()?;
-                Ok(std::mem::take(&mut self.outputs))
+                let outputs = std::mem::take(&mut self.outputs);
+                // What others have been told must not be forgotten here: a device that issues a count twice needs a new
+                // epoch, and takes what its user does next for a conflict with what it has forgotten.
+                let is_announced = |output: &Output| matches!(output, Output::Send(_, Message::Index(_)));
+                if outputs.iter().any(is_announced) {
+                    self.index.make_durable()?;
+                }
+                Ok(outputs)
             }
             Err(error) => {
                 self.index.rollback()?;
@@ -181,6 +196,11 @@ impl Folder {
         let proof = self.next_proof_ms();
         let acks = self.peers.values().filter_map(Peer::ack_due_ms).min();
         Ok([settle, retry, proof, acks].into_iter().flatten().min())
+    }
+
+    /// Writes a note of the engine's into the index, or takes it away.
+    pub fn set_note(&mut self, key: &str, value: Option<&str>) -> Result<(), IndexError> {
+        self.index.set_note(key, value)
     }
 
     /// The index, for reading.
@@ -232,6 +252,7 @@ impl Folder {
 
     /// After every input: plan what has become possible, tell peers what has changed.
     fn follow_up(&mut self, now: Now) -> Result<(), IndexError> {
+        self.mind_declined(now)?;
         self.pump(now)?;
         self.tell_peers(now)?;
         if !self.rescans.is_empty() {

@@ -232,6 +232,9 @@ impl Folder {
         }
         // Only what was here can vanish: an entry that is merely passed on has no absence.
         let was_here = matches!(ours.mark, Mark::Here | Mark::Suspect | Mark::Kept) && ours.disk.is_some();
+        if was_here {
+            self.note_freed(path);
+        }
         if !was_here || self.adopt_rival(path, &ours, &Kind::Deleted, None, now)? {
             return Ok(());
         }

@@ -127,16 +127,7 @@ impl Folder {
     /// Ends a work without a result. With a problem it is tried again later, without one as soon as the path has been
     /// looked at.
     fn give_up(&mut self, id: WorkId, problem: Option<Problem>, now: Now) -> Result<(), IndexError> {
-        let moved_from = self
-            .works
-            .values()
-            .find(|w| matches!(w.goal, Goal::MovedAway { to, .. } if to == id))
-            .map(|w| w.path.clone());
-        let Some(work) = self.end(id) else { return Ok(()) };
-        if let Some(from) = moved_from {
-            self.index.set_todo(&from, true)?;
-            self.rescans.insert(from);
-        }
+        let Some(work) = self.end_undone(id)? else { return Ok(()) };
         if let Some(problem) = problem {
             let attempts = self.index.problem(&work.path)?.map_or(0, |row| row.attempts);
             let is_waiting = problem.kind == ProblemKind::NoSource;
@@ -149,6 +140,18 @@ impl Folder {
             self.index.set_problem(&work.path, &problem, now.wall_ms(), retry)?;
         }
         Ok(())
+    }
+
+    /// Takes a work off the list that came to nothing. A file that it was to move is still where it was.
+    fn end_undone(&mut self, id: WorkId) -> Result<Option<Work>, IndexError> {
+        let is_source = |work: &&Work| matches!(work.goal, Goal::MovedAway { to, .. } if to == id);
+        let moved_from = self.works.values().find(is_source).map(|work| work.path.clone());
+        let ended = self.end(id);
+        if let Some(from) = moved_from {
+            self.index.set_todo(&from, true)?;
+            self.rescans.insert(from);
+        }
+        Ok(ended)
     }
 
     fn commit_done(
@@ -222,6 +225,9 @@ impl Folder {
             if !above.is_held() {
                 self.rescans.insert(entry.path.clone());
             }
+        }
+        if !entry.is_live() {
+            self.note_freed(&entry.path);
         }
         self.index.clear_problem(&entry.path)?;
         self.drop_settled_rivals(&entry.path, entry)?;
@@ -346,7 +352,7 @@ impl Folder {
 
     /// This disk cannot hold the entry: it is known and passed on, and does not count as missing here.
     fn decline(&mut self, id: WorkId, problem: Problem, now: Now) -> Result<(), IndexError> {
-        let Some(work) = self.end(id) else { return Ok(()) };
+        let Some(work) = self.end_undone(id)? else { return Ok(()) };
         let path = work.path.clone();
         if let Goal::Adopt { rival, decision: Decision::Take, .. } = &work.goal {
             let ours: Record = work.ours.clone();

@@ -11,6 +11,7 @@ use crate::core::version::EPOCHS_MAX;
 use crate::index::{IndexError, Mark, PeerRow, Record, Rival};
 
 use super::proof::Proof;
+use super::want::FRESH_ENTRIES_MAX;
 use super::{Folder, Now, Output};
 
 /// Index batches on their way to a peer that it has not acknowledged: enough to keep a long link busy.
@@ -65,6 +66,7 @@ impl Folder {
     }
 
     pub(super) fn lost(&mut self, peer: DeviceId, now: Now) -> Result<(), IndexError> {
+        self.fresh.forget(&peer);
         if self.peers.remove(&peer).is_some() {
             let mut row = self.peer_row(peer)?;
             row.last_seen_ms = Some(now.wall_ms());
@@ -176,8 +178,13 @@ impl Folder {
         if batch.upto < cursor.seq {
             return Ok(());
         }
+        let is_fresh = batch.entries.len() <= FRESH_ENTRIES_MAX;
         for announced in batch.entries {
+            let path = announced.entry.path.clone();
             self.hear_entry(peer, announced, now)?;
+            if is_fresh {
+                self.fresh.add(peer, path);
+            }
         }
         cursor.seq = batch.upto;
         match cursor.runs.last_mut() {

@@ -58,7 +58,7 @@ impl Folder {
     }
 
     /// A path that was merely passed on: what is known of it becomes a rival of what the next scan finds there.
-    fn mind_again(&mut self, record: Record) -> Result<(), IndexError> {
+    pub(super) fn mind_again(&mut self, record: Record) -> Result<(), IndexError> {
         let path = record.entry.path.clone();
         self.index.remove(&path)?;
         let announced = Announced { entry: record.entry, seq: record.seq, held: false };

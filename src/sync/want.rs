@@ -4,10 +4,13 @@
 //! order, so directories come before what is in them; deletions come last, children before parents, so that a file
 //! that was moved is still here when its new name turns up.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use crate::core::action::{Action, WorkId};
 use crate::core::content::ChunkList;
 use crate::core::decide::{self, Decision};
 use crate::core::entry::Entry;
+use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::core::problem::ProblemKind;
 use crate::index::{IndexError, Record, Rival};
@@ -16,6 +19,33 @@ use super::{Folder, Now, Output, WORKS_MAX};
 
 /// Paths looked at per query.
 const PAGE: usize = 256;
+/// A batch of at most so many entries is what somebody has just changed, not what there is to catch up on.
+pub(super) const FRESH_ENTRIES_MAX: usize = 64;
+/// Paths of one peer that wait to be looked at before the others. What is beyond has its turn in the pass.
+const FRESH_PATHS_MAX: usize = 256;
+/// Works for such paths of one peer under way at once, beside [`WORKS_MAX`].
+const FRESH_WORKS_MAX: usize = 32;
+
+/// What each peer has just changed: it need not wait for all that the others, or it, still have to give.
+#[derive(Default)]
+pub(super) struct Fresh {
+    paths: BTreeMap<DeviceId, VecDeque<RelPath>>,
+    /// The peer whose paths are being looked at.
+    turn: Option<DeviceId>,
+}
+
+impl Fresh {
+    pub fn add(&mut self, peer: DeviceId, path: RelPath) {
+        let paths = self.paths.entry(peer).or_default();
+        if paths.len() < FRESH_PATHS_MAX {
+            paths.push_back(path);
+        }
+    }
+
+    pub fn forget(&mut self, peer: &DeviceId) {
+        self.paths.remove(peer);
+    }
+}
 
 /// One path between the decision and its commit.
 pub(super) struct Work {
@@ -27,6 +57,8 @@ pub(super) struct Work {
     pub lists: Vec<ChunkList>,
     /// The path was seen to change meanwhile.
     pub look_again: bool,
+    /// The peer that has just changed it, where it did not wait for its turn.
+    pub fresh_of: Option<DeviceId>,
 }
 
 /// What a work is to lead to.
@@ -101,10 +133,36 @@ impl Folder {
         if !self.pass.wanted || self.halted || self.after_crash || !self.index.state()?.scanned {
             return Ok(());
         }
+        self.pump_fresh(now)?;
         while self.works.len() < WORKS_MAX && self.pass.wanted {
             if self.pass.deleting { self.pump_deletions(now)? } else { self.pump_live(now)? }
         }
         if self.pass.wanted { Ok(()) } else { self.forget_question() }
+    }
+
+    /// Looks at what peers have just changed. Deletions wait for the pass, which counts them first.
+    fn pump_fresh(&mut self, now: Now) -> Result<(), IndexError> {
+        let peers: Vec<DeviceId> = self.fresh.paths.keys().copied().collect();
+        for peer in peers {
+            let mut works = self.works.values().filter(|w| w.fresh_of == Some(peer)).count();
+            while works < FRESH_WORKS_MAX
+                && let Some(path) = self.fresh.paths.get_mut(&peer).and_then(VecDeque::pop_front)
+            {
+                let rivals = self.index.rivals(&path)?;
+                if rivals.is_empty() || rivals.iter().any(|r| !r.entry.is_live()) {
+                    continue;
+                }
+                let before = self.works.len();
+                self.fresh.turn = Some(peer);
+                let looked = self.look_at(&path, now);
+                self.fresh.turn = None;
+                // What has to wait for something is still to be done in the pass, and so is what is blocked.
+                looked?;
+                works += self.works.len().saturating_sub(before);
+            }
+        }
+        self.fresh.paths.retain(|_, paths| !paths.is_empty());
+        Ok(())
     }
 
     /// One page of the first half of a pass: everything that is to be here.
@@ -238,7 +296,8 @@ impl Folder {
         let path = ours.entry.path.clone();
         self.busy.insert(path.clone(), id);
         self.index.set_todo(&path, false)?;
-        self.works.insert(id, Work { path, goal, ours, action: None, lists: Vec::new(), look_again: false });
+        let fresh_of = self.fresh.turn;
+        self.works.insert(id, Work { path, goal, ours, action: None, lists: Vec::new(), look_again: false, fresh_of });
         Ok(id)
     }
 
@@ -264,5 +323,23 @@ fn prefer(best: &mut Option<(Rival, Decision)>, rival: Rival, decision: Decision
     };
     if better {
         *best = Some((rival, decision));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_fresh_is_bounded_for_each_peer_and_forgotten_with_it() {
+        let (a, b) = (DeviceId([1; 32]), DeviceId([2; 32]));
+        let mut fresh = Fresh::default();
+        let path = |n: usize| RelPath::parse(n.to_string().as_bytes()).expect("a path");
+        (0..=FRESH_PATHS_MAX).for_each(|n| fresh.add(a, path(n)));
+        fresh.add(b, path(0));
+        let count = |fresh: &Fresh, peer| fresh.paths.get(&peer).map_or(0, VecDeque::len);
+        assert_eq!((count(&fresh, a), count(&fresh, b)), (FRESH_PATHS_MAX, 1));
+        fresh.forget(&a);
+        assert_eq!((count(&fresh, a), count(&fresh, b)), (0, 1));
     }
 }

@@ -102,6 +102,21 @@ fn an_edit_beats_a_deletion() {
 }
 
 #[test]
+fn a_file_that_becomes_a_directory_is_no_conflict() {
+    let (_world, a, b) = after_offline_changes(
+        |a| (0..20).for_each(|i| a.write(&format!("thing {i}"), format!("file {i}"))),
+        |a, _| {
+            for i in 0..20 {
+                fs::remove_file(a.at(&format!("thing {i}"))).unwrap();
+                a.write(&format!("thing {i}/inside"), format!("inside {i}"));
+            }
+        },
+    );
+    assert_eq!(tree::conflict_copies(&a.root), Vec::<String>::new());
+    assert_eq!(b.read("thing 7/inside"), b"inside 7");
+}
+
+#[test]
 fn a_directory_replaced_by_a_file_here_and_edited_there_loses_nothing() {
     let (_world, a, b) = after_offline_changes(
         |a| a.write("thing/inside", "as it was"),

@@ -69,7 +69,7 @@ impl World {
         fs::create_dir(&base).unwrap();
         let (home, root, log) = (base.join("home"), base.join("folder"), base.join("log"));
         let listen = format!("127.0.0.1:{}", free_port());
-        Agent { name: name.to_owned(), base, home, root, log, listen, child: None }
+        Agent { name: name.to_owned(), base, home, root, log, listen, user: None, through: Vec::new(), child: None }
     }
 
     /// Two agents that know each other, running and connected.
@@ -170,13 +170,24 @@ pub struct Agent {
     pub log: PathBuf,
     /// Address and port, the same over restarts.
     pub listen: String,
+    /// The user whose processes it and its commands are, where it is not the one who runs the tests.
+    pub user: Option<u32>,
+    /// A program with its arguments that the agent is started by.
+    pub through: Vec<String>,
     child: Option<Child>,
 }
 
 impl Agent {
     /// The `p2psync` command as it acts on this device.
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_p2psync"));
+        self.dressed(Command::new(env!("CARGO_BIN_EXE_p2psync")), words)
+    }
+
+    /// A command with this device's surroundings.
+    fn dressed(&self, mut command: Command, words: &[&str]) -> Command {
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command.args(words).env("P2PSYNC_HOME", &self.home).env("HOME", &self.base).env_remove("RUST_LOG");
         command.env("P2PSYNC_LISTEN", &self.listen).current_dir(&self.base).stdin(Stdio::null());
         command
@@ -227,7 +238,17 @@ impl Agent {
     pub fn launch(&mut self) {
         assert!(self.child.is_none(), "{} is running", self.name);
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
-        let mut command = self.command(&["run"]);
+        let mut command = match self.through.split_first() {
+            None => self.command(&["run"]),
+            Some((program, words)) => {
+                let mut through = Command::new(program);
+                through.args(words).arg(env!("CARGO_BIN_EXE_p2psync"));
+                self.dressed(through, &["run"])
+            }
+        };
+        if self.kill_file().exists() {
+            command.env(p2psync::failpoint::VARIABLE, format!("@{}", self.kill_file().display()));
+        }
         command.env("RUST_LOG", "p2psync=debug").stdout(log.try_clone().unwrap()).stderr(log);
         // SAFETY: the closure makes one system call and nothing else.
         // Agents must not outlive a test run that is killed.
@@ -235,6 +256,11 @@ impl Agent {
             command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?));
         }
         self.child = Some(command.spawn().unwrap());
+    }
+
+    /// Says where a process of this agent is to be killed. Agents launched after the first order obey later ones too.
+    pub fn kill_file(&self) -> PathBuf {
+        self.base.join("kill")
     }
 
     /// Asks the agent to end, as a service manager would, and waits. Returns how and how soon it did.
@@ -261,6 +287,23 @@ impl Agent {
         wait_until(&format!("{} ends by itself", self.name), || {
             child.try_wait().unwrap().ok_or_else(|| "still running".to_owned())
         })
+    }
+
+    /// How a process that was launched has ended by itself, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().unwrap()?;
+        self.child = None;
+        Some(status)
+    }
+
+    /// Stops the agent where it is, as if its time stood still.
+    pub fn freeze(&self) {
+        signal(self.child.as_ref().expect("a running agent"), Signal::STOP);
+    }
+
+    /// Process id of the running agent.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a running agent").id()
     }
 
     pub fn restart(&mut self) {

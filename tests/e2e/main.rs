@@ -1,8 +1,13 @@
 //! Real processes on real disks and sockets, seen only from outside: the `p2psync` command and the files in folders.
 
+mod abuse;
 mod changes;
 mod commands;
 mod conflicts;
+mod crash;
+mod crash_new;
+mod crash_pair;
+mod crash_power;
 mod first_sync;
 mod harness;
 mod interrupted;
@@ -11,3 +16,10 @@ mod pairing;
 mod safety;
 mod several;
 mod tree;
+mod trouble;
+mod trouble_busy;
+mod trouble_index;
+mod trouble_lesser;
+mod trouble_mount;
+mod trouble_permission;
+mod trouble_space;

@@ -31,7 +31,7 @@ fn has_multicast((group, port): (Ipv4Addr, u16)) -> bool {
 }
 
 /// Two running devices that don't know each other but could meet, or `None` where there is no multicast.
-fn neighbours(world: &World) -> Option<(Agent, Agent)> {
+pub fn neighbours(world: &World) -> Option<(Agent, Agent)> {
     let place = meeting_place(world);
     if !has_multicast(place) {
         eprintln!("skipped: multicast does not work on this machine");
@@ -50,7 +50,7 @@ fn neighbours(world: &World) -> Option<(Agent, Agent)> {
 }
 
 /// A `pair` command that shows a code, with the code.
-fn show_code(agent: &Agent) -> (Child, BufReader<ChildStdout>, String) {
+pub fn show_code(agent: &Agent) -> (Child, BufReader<ChildStdout>, String) {
     let mut child = agent.command(&["pair"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
@@ -65,7 +65,7 @@ fn show_code(agent: &Agent) -> (Child, BufReader<ChildStdout>, String) {
 }
 
 /// Waits for a `pair` command; how it ended and what it said since the code.
-fn finish(name: &str, mut child: Child, mut output: BufReader<ChildStdout>) -> (bool, String) {
+pub fn finish(name: &str, mut child: Child, mut output: BufReader<ChildStdout>) -> (bool, String) {
     let status = wait_until(&format!("'pair' on {name} ends"), || {
         child.try_wait().unwrap().ok_or_else(|| "still waiting".to_owned())
     });

@@ -2,6 +2,7 @@
 //! queues, driven by a seed. The same seed gives the same run.
 
 mod device;
+mod disk;
 mod random;
 mod scenarios;
 mod world;

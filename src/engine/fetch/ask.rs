@@ -9,7 +9,7 @@ use crate::core::content::Content;
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
-use crate::engine::links::LinkHandle;
+use crate::engine::link::LinkHandle;
 use crate::net::frame::{Frame, Request, WantedContent};
 use crate::sync::FetchError;
 
@@ -21,6 +21,18 @@ impl Fetching {
             }
         }
         self.wants.refused(content, peer, false);
+    }
+
+    /// What has waited too long for its answer is asked of others: soon where there are any, or else when there is no
+    /// hope left.
+    pub(super) fn give_up_overdue(&mut self, now: Instant) {
+        let links = self.folder.links.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let can_ask = |peer: DeviceId| links.contains_key(&peer) && !self.broken.contains(&peer);
+        let has_other = |content: Content, peer: DeviceId| self.wants.has_other(content, peer, can_ask);
+        for (peer, content) in self.open.take_overdue(now, has_other) {
+            tracing::debug!(folder = %self.folder.label, peer = %peer.short(), "a request was not answered in time");
+            self.wants.refused(content, peer, false);
+        }
     }
 
     /// What a peer was asked for on a link that is gone is asked for anew.

@@ -46,6 +46,11 @@ impl Copies {
         }
     }
 
+    /// True where some work has this copy, complete or not.
+    pub fn is_used(&self, content: Content, copy: u32) -> bool {
+        self.of_content.get(&content).is_some_and(|used| used.contains_key(&copy))
+    }
+
     /// Complete copies that wait to be put into place.
     pub fn complete_of(&self, content: Content) -> Vec<u32> {
         let used = self.of_content.get(&content).into_iter().flatten();

@@ -106,6 +106,11 @@ impl Job {
         self.sources.iter_mut().filter(|s| s.peer == peer).for_each(|s| s.poor = true);
     }
 
+    /// Who is the first to be asked.
+    pub fn best_source(&self) -> Option<DeviceId> {
+        self.sources.first().map(|source| source.peer)
+    }
+
     pub fn is_small(&self) -> bool {
         self.content.depth == 0
     }

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::folder::FolderHandle;
+use super::shared::FolderHandle;
 use crate::core::action::WorkId;
 use crate::core::content::Content;
 use crate::core::id::DeviceId;
@@ -55,6 +55,8 @@ enum Event {
     Chunks(DeviceId, Vec<(Content, Bytes)>),
     NotHere(DeviceId, Vec<Content>),
     Done(Done),
+    /// Staged files that were last written before this time, ns since 1970, may go.
+    Clear(i64),
     /// Nothing but a look at the stop flag.
     Wake,
 }
@@ -85,6 +87,11 @@ impl Fetcher {
     /// A work is over: its staged file was put into place or is no longer minded.
     pub fn applied(&self, work: WorkId) {
         self.tell(Event::Applied(work));
+    }
+
+    /// Drops what lies in the stage, was last written before this time (ms since 1970), and is not wanted now.
+    pub fn clear(&self, before_ms: i64) {
+        self.tell(Event::Clear(before_ms.saturating_mul(1_000_000)));
     }
 
     /// The folder's `stop` is set.

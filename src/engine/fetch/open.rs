@@ -19,6 +19,12 @@ pub(super) const SILENCE: Duration = Duration::from_secs(60);
 /// A request takes this long at most, also at a peer that sends other things meanwhile.
 const REQUEST_LIFE: Duration = Duration::from_secs(600);
 
+/// The same where another peer has it too: a chunk of the largest size over a slow link comes within this time.
+const SILENCE_WITH_OTHERS: Duration = Duration::from_secs(15);
+/// How long a request takes at most where another peer has it too: all that is asked of one peer at once, at a
+/// megabit or two.
+const REQUEST_LIFE_WITH_OTHERS: Duration = Duration::from_secs(60);
+
 /// Ids of requests are unique in the whole agent, so that an answer finds its folder.
 static NEXT_REQUEST: AtomicU32 = AtomicU32::new(1);
 
@@ -96,17 +102,29 @@ impl OpenRequests {
         taken.into_iter().flat_map(|(_, r)| r.items).flatten().collect()
     }
 
-    /// Gives up on requests that have waited too long: what they asked whom.
-    pub fn take_overdue(&self, now: Instant) -> Vec<(DeviceId, Content)> {
+    /// Gives up on what has waited too long: who was asked for what. `has_other` says where another than the peer that
+    /// was asked can be; there it is not waited for as long.
+    pub fn take_overdue(
+        &self,
+        now: Instant,
+        has_other: impl Fn(Content, DeviceId) -> bool,
+    ) -> Vec<(DeviceId, Content)> {
         let mut state = self.lock();
         let State { requests, heard } = &mut *state;
-        let overdue = requests.extract_if(|(peer, _), r| {
-            let since = heard.get(peer).copied().unwrap_or(r.asked).max(r.asked);
-            now.saturating_duration_since(since) >= SILENCE || now.saturating_duration_since(r.asked) >= REQUEST_LIFE
+        let mut overdue = Vec::new();
+        requests.retain(|(peer, _), request| {
+            let since = heard.get(peer).copied().unwrap_or(request.asked).max(request.asked);
+            let silent = now.saturating_duration_since(since);
+            let open = now.saturating_duration_since(request.asked);
+            let is_over = silent >= SILENCE || open >= REQUEST_LIFE;
+            if is_over || silent >= SILENCE_WITH_OTHERS || open >= REQUEST_LIFE_WITH_OTHERS {
+                for item in &mut request.items {
+                    overdue.extend(item.take_if(|content| is_over || has_other(*content, *peer)).map(|c| (*peer, c)));
+                }
+            }
+            request.items.iter().any(Option::is_some)
         });
-        let each =
-            |((peer, _), r): ((DeviceId, u32), OpenRequest)| r.items.into_iter().flatten().map(move |c| (peer, c));
-        overdue.flat_map(each).collect()
+        overdue
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -137,6 +155,10 @@ mod tests {
         Chunks { request, items: items.iter().map(|(at, b)| (*at, Bytes::from_static(b))).collect() }
     }
 
+    fn nobody_else(_: Content, _: DeviceId) -> bool {
+        false
+    }
+
     #[test]
     fn only_what_was_asked_for_comes_in_and_only_once() {
         let open = OpenRequests::default();
@@ -161,17 +183,36 @@ mod tests {
         let wanted = [Content::of_chunk(b"a"), Content::of_chunk(b"b"), Content::of_chunk(b"c")];
         let id = open.add(PEER, &wanted, start);
         let mut at = start + SILENCE - Duration::from_secs(1);
-        assert_eq!(open.take_overdue(at), []);
+        assert_eq!(open.take_overdue(at, nobody_else), []);
         assert_eq!(open.take_not_here(PEER, id, &[1], at), [wanted[1]]);
         at += SILENCE;
-        assert_eq!(open.take_overdue(at), [(PEER, wanted[0]), (PEER, wanted[2])]);
+        assert_eq!(open.take_overdue(at, nobody_else), [(PEER, wanted[0]), (PEER, wanted[2])]);
         let first = open.add(PEER, &wanted[..1], at);
         let later = at + REQUEST_LIFE;
         let second = open.add(PEER, &wanted[1..], later - Duration::from_secs(2));
         open.take_not_here(PEER, second, &[0], later - Duration::from_secs(1));
-        assert_eq!(open.take_overdue(later), [(PEER, wanted[0])]);
+        assert_eq!(open.take_overdue(later, nobody_else), [(PEER, wanted[0])]);
         assert!(!open.expects(PEER, first) && open.expects(PEER, second));
         assert_eq!(open.take_peer(OTHER), []);
         assert_eq!(open.take_peer(PEER), [wanted[2]]);
+    }
+
+    #[test]
+    fn what_another_peer_has_too_is_waited_for_less_long() {
+        let open = OpenRequests::default();
+        let start = Instant::now();
+        let (shared, only) = (Content::of_chunk(b"a"), Content::of_chunk(b"b"));
+        let has_other = |content: Content, peer: DeviceId| content == shared && peer == PEER;
+        let id = open.add(PEER, &[shared, only], start);
+        assert_eq!(open.take_overdue(start + SILENCE_WITH_OTHERS - Duration::from_millis(1), has_other), []);
+        assert_eq!(open.take_overdue(start + SILENCE_WITH_OTHERS, has_other), [(PEER, shared)]);
+        assert!(open.expects(PEER, id));
+        // One that gives little by little does not keep the rest to itself either.
+        let id = open.add(PEER, &[only, shared], start);
+        let soon = REQUEST_LIFE_WITH_OTHERS - Duration::from_millis(1);
+        assert_eq!(open.take_not_here(PEER, id, &[0], start + soon), [only]);
+        assert_eq!(open.take_overdue(start + soon, has_other), []);
+        assert_eq!(open.take_overdue(start + REQUEST_LIFE_WITH_OTHERS, has_other), [(PEER, shared)]);
+        assert!(!open.expects(PEER, id));
     }
 }

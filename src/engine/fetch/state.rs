@@ -16,14 +16,17 @@ use crate::core::action::WorkId;
 use crate::core::content::{ChunkList, Content};
 use crate::core::id::DeviceId;
 use crate::core::problem::{Problem, ProblemKind};
-use crate::engine::folder::FolderHandle;
-use crate::engine::links::LinkHandle;
-use crate::sync::{FetchError, FetchOrder, Input, Staged};
+use crate::engine::link::LinkHandle;
+use crate::engine::shared::FolderHandle;
+use crate::fs::stage;
+use crate::sync::{FetchError, FetchOrder, Input, Staged, WORKS_MAX};
 
 /// Contents with lists that are filled at once: each takes memory for its lists and a file handle.
 const LARGE_JOBS_MAX: usize = 8;
-/// Contents of one chunk that are fetched at once.
-const SMALL_JOBS_MAX: usize = 1024;
+/// Most of them that are to come from the same peer: one that never answers leaves room for the others.
+const LARGE_JOBS_PER_PEER_MAX: usize = 6;
+/// Contents of one chunk that are fetched at once: as many as can be ordered.
+const SMALL_JOBS_MAX: usize = 2 * WORKS_MAX;
 
 /// The state of the fetching thread.
 pub(super) struct Fetching {
@@ -89,16 +92,14 @@ impl Fetching {
             }
             Event::NotHere(peer, items) => items.into_iter().for_each(|content| self.not_here(peer, content)),
             Event::Done(done) => self.done(done),
+            Event::Clear(before_ns) => self.clear(before_ns),
             Event::Wake => {}
         }
     }
 
     /// Does what has become possible. False where the folder has stopped.
     pub fn step(&mut self, now: Instant) -> bool {
-        for (peer, content) in self.open.take_overdue(now) {
-            tracing::debug!(folder = %self.folder.label, peer = %peer.short(), "a request was not answered in time");
-            self.wants.refused(content, peer, false);
-        }
+        self.give_up_overdue(now);
         self.start_jobs();
         self.ask(now);
         let results = std::mem::take(&mut self.results);
@@ -115,6 +116,8 @@ impl Fetching {
         let order = Order { work, path, copy: self.copies.take(work, content) };
         if let Some(job) = self.by_content.get(&content).and_then(|id| self.jobs.get_mut(id)) {
             job.join(order, &sources);
+            // Who lacked it before may have it by now.
+            self.wants.renew(job.id, &sources);
             return;
         }
         let id = self.next_job;
@@ -126,21 +129,31 @@ impl Fetching {
         self.waiting += 1;
     }
 
+    /// Drops what lies in the stage since long ago and no work wants. Where that fails it is tried again at the next call.
+    fn clear(&self, before_ns: i64) {
+        let Ok(root) = self.folder.root.open() else { return };
+        let idle = stage::staged_before(&root, before_ns).unwrap_or_default();
+        for (content, copy) in idle.into_iter().filter(|(content, copy)| !self.copies.is_used(*content, *copy)) {
+            match stage::discard(&root, content, copy) {
+                Ok(()) => {
+                    tracing::debug!(folder = %self.folder.label, size = content.size, "an old download is dropped")
+                }
+                Err(problem) => tracing::warn!(folder = %self.folder.label, %problem, "an old download stays"),
+            }
+        }
+    }
+
     /// Begins jobs that wait, as far as there is room.
     fn start_jobs(&mut self) {
         if self.waiting == 0 {
             return;
         }
-        let running = |small: bool| {
-            self.jobs.values().filter(|j| j.is_small() == small && !matches!(j.progress, Progress::Waiting)).count()
-        };
-        let mut small_room = SMALL_JOBS_MAX.saturating_sub(running(true));
-        let mut large_room = LARGE_JOBS_MAX.saturating_sub(running(false));
+        let mut rooms = JobRooms::default();
+        self.jobs.values().filter(|j| !matches!(j.progress, Progress::Waiting)).for_each(|job| rooms.take(job));
         let mut tasks = Vec::new();
         for job in self.jobs.values_mut().filter(|j| matches!(j.progress, Progress::Waiting)) {
-            let room = if job.is_small() { &mut small_room } else { &mut large_room };
-            let Some(first) = job.orders.first().filter(|_| *room > 0) else { continue };
-            *room -= 1;
+            let Some(first) = job.orders.first().filter(|_| rooms.fits(job)) else { continue };
+            rooms.take(job);
             self.waiting -= 1;
             let (job_id, content, copy) = (job.id, job.content, first.copy);
             if job.is_small() {
@@ -320,6 +333,36 @@ impl Fetching {
     }
 }
 
+/// How much is under way.
+#[derive(Default)]
+struct JobRooms {
+    small: usize,
+    large: usize,
+    /// Of the large ones, those of which this peer is the best source.
+    large_from: BTreeMap<DeviceId, usize>,
+}
+
+impl JobRooms {
+    fn fits(&self, job: &Job) -> bool {
+        if job.is_small() {
+            return self.small < SMALL_JOBS_MAX;
+        }
+        let of_source = job.best_source().and_then(|peer| self.large_from.get(&peer)).copied().unwrap_or_default();
+        self.large < LARGE_JOBS_MAX && of_source < LARGE_JOBS_PER_PEER_MAX
+    }
+
+    fn take(&mut self, job: &Job) {
+        if job.is_small() {
+            self.small += 1;
+            return;
+        }
+        self.large += 1;
+        if let Some(peer) = job.best_source() {
+            *self.large_from.entry(peer).or_default() += 1;
+        }
+    }
+}
+
 /// A content that has no bytes to fetch: the empty file, or one that can't be.
 fn without_bytes(content: Content) -> Result<Staged, FetchError> {
     if content == Content::of_chunk(b"") { Ok(Staged::default()) } else { Err(FetchError::Problem(impossible())) }
@@ -327,4 +370,45 @@ fn without_bytes(content: Content) -> Result<Staged, FetchError> {
 
 fn impossible() -> Problem {
     Problem::new(ProblemKind::BadBytes, "it is announced with a content that no file can have")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::path::RelPath;
+
+    fn job(id: JobId, depth: u8, peers: &[u8]) -> Job {
+        let content = Content { depth, ..Content::of_chunk(&id.to_be_bytes()) };
+        let path = RelPath::parse(b"f").expect("a path");
+        let orders = vec![Order { work: id, path, copy: 0 }];
+        let mut job = Job { id, content, orders, sources: Vec::new(), twins: Vec::new(), progress: Progress::Waiting };
+        job.add_sources(&peers.iter().map(|n| DeviceId([*n; 32])).collect::<Vec<_>>());
+        job
+    }
+
+    #[test]
+    fn one_source_does_not_take_all_places_of_large_contents() {
+        let mut rooms = JobRooms::default();
+        for id in 0..LARGE_JOBS_PER_PEER_MAX as u64 {
+            assert!(rooms.fits(&job(id, 1, &[1])));
+            rooms.take(&job(id, 1, &[1]));
+        }
+        assert!(!rooms.fits(&job(100, 1, &[1, 2])) && rooms.fits(&job(100, 1, &[2, 1])));
+        assert!(rooms.fits(&job(100, 0, &[1])));
+        for id in LARGE_JOBS_PER_PEER_MAX as u64..LARGE_JOBS_MAX as u64 {
+            assert!(rooms.fits(&job(id, 1, &[2])));
+            rooms.take(&job(id, 1, &[2]));
+        }
+        assert!(!rooms.fits(&job(100, 1, &[3])));
+    }
+
+    #[test]
+    fn small_contents_are_bounded() {
+        let mut rooms = JobRooms::default();
+        for id in 0..SMALL_JOBS_MAX as u64 {
+            assert!(rooms.fits(&job(id, 0, &[1])));
+            rooms.take(&job(id, 0, &[1]));
+        }
+        assert!(!rooms.fits(&job(100_000, 0, &[1])) && rooms.fits(&job(100_000, 1, &[1])));
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,10 +20,11 @@ use crate::core::id::{DeviceId, EpochId, FolderId};
 use crate::core::path::RelPath;
 use crate::core::problem::ProblemKind;
 use crate::core::version::VersionVector;
-use crate::engine::folder::{Event, FolderHandle, Live, Shared};
+use crate::engine::clock::Clock;
 use crate::engine::hints::Job;
-use crate::engine::links::LinkHandle;
+use crate::engine::link::LinkHandle;
 use crate::engine::serve::Server;
+use crate::engine::shared::{Event, FolderHandle, Shared};
 use crate::fs::read::{ReadOutcome, examine};
 use crate::fs::root::Root;
 use crate::fs::stage::{self, StagedFile};
@@ -86,21 +87,8 @@ impl Device {
         let index = Index::open(&index_path, EpochId(u64::from(number))).unwrap();
         let (sender, inputs) = mpsc::channel(16);
         let id = DeviceId([number; 32]);
-        let shared = Shared {
-            id: folder_id,
-            label: "test".into(),
-            root,
-            device: id,
-            index_path,
-            inputs: sender,
-            rules: RwLock::default(),
-            hints: Default::default(),
-            applying: Mutex::default(),
-            suspicious_boot: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
-            live: Live::default(),
-            links: Default::default(),
-        };
+        let mut shared = Shared::new(folder_id, root, id, sender, Clock::system());
+        shared.index_path = index_path;
         let folder = FolderHandle(Arc::new(shared));
         let (fetcher, threads) = Fetcher::spawn(folder.clone()).unwrap();
         let server = Server::new(runtime.handle().clone());
@@ -565,7 +553,7 @@ fn who_asks_for_too_much_at_once_is_told_that_it_is_not_here() {
         None
     };
     connect(&a, &b, Box::new(wire));
-    let hint = Some((path(&["d"; 2000].join("/")), 0));
+    let hint = Some((path(&vec!["dddddd"; 500].join("/")), 0));
     let items = vec![WantedContent { content, hint }; 1024];
     for id in 0..4 {
         let request = Request { id, folder: b.folder.id.clone(), items: items.clone() };
@@ -602,4 +590,37 @@ fn what_still_waits_when_a_folder_leaves_the_link_is_not_served() {
     let until_second = std::iter::from_fn(|| hears.recv_timeout(PATIENCE).ok()).take_while(|(id, _)| *id == 1);
     let served: usize = until_second.map(|(_, count)| count).sum();
     assert!(served < 1024, "{served}");
+}
+
+#[test]
+fn old_downloads_go_unless_a_work_wants_them() {
+    let [a, mut b] = devices();
+    let (wanted, unwanted, fresh) = (noise(300_000, 18), noise(300_000, 19), noise(300_000, 20));
+    let contents = [wanted, unwanted, fresh].map(|bytes| b.hold("f", &bytes).0);
+    let root = a.folder.root.open().unwrap();
+    for content in contents {
+        StagedFile::open(&root, content, 0).unwrap().write(0, b"begun").unwrap();
+    }
+    let times = [1, 1, 2].map(|seconds| std::time::UNIX_EPOCH + Duration::from_secs(seconds));
+    for (content, time) in contents.iter().zip(times) {
+        let named = |item: &std::fs::DirEntry| {
+            item.file_name().to_string_lossy().starts_with(&crate::core::id::hex(&content.id.0))
+        };
+        let mut items = std::fs::read_dir(a.at(".p2psync/stage")).unwrap().map(Result::unwrap);
+        let at = items.find(named).unwrap().path();
+        std::fs::OpenOptions::new().write(true).open(at).unwrap().set_modified(time).unwrap();
+    }
+    connect(&a, &b, Box::new(|_| None));
+    a.order(1, "wanted", contents[0], &[&b]);
+    a.fetcher.clear(1_500);
+    let begun = std::time::Instant::now();
+    while stage::staged(&root).unwrap().len() > 2 {
+        assert!(begun.elapsed() < PATIENCE, "nothing was dropped");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mut left: Vec<Content> = stage::staged(&root).unwrap().into_iter().map(|(content, _)| content).collect();
+    left.sort();
+    let mut kept = [contents[0], contents[2]];
+    kept.sort();
+    assert_eq!(left, kept);
 }

@@ -39,6 +39,16 @@ struct Want {
     state: State,
 }
 
+impl Want {
+    fn add_sources(&mut self, sources: &[Source]) {
+        for source in sources {
+            if !self.sources.iter().any(|s| s.peer == source.peer) {
+                self.sources.push(*source);
+            }
+        }
+    }
+}
+
 enum State {
     Queued,
     Asked(DeviceId),
@@ -84,10 +94,16 @@ impl Wants {
             }
         });
         want.targets.push(target);
-        for source in sources {
-            if !want.sources.iter().any(|s| s.peer == source.peer) {
-                want.sources.push(*source);
-            }
+        want.add_sources(sources);
+    }
+
+    /// These devices may have what a job wants, though they lacked it or were not known before.
+    pub fn renew(&mut self, job: JobId, peers: &[DeviceId]) {
+        let is_its = |want: &&mut Want| want.targets.iter().any(|target| target.job() == job);
+        for want in self.wants.values_mut().filter(is_its) {
+            want.failed.retain(|peer| want.liar == Some(*peer) || !peers.contains(peer));
+            let sources: Vec<Source> = peers.iter().map(|peer| Source { peer: *peer, poor: false }).collect();
+            want.add_sources(&sources);
         }
     }
 
@@ -175,6 +191,12 @@ impl Wants {
             }
         }
         self.requeue(content);
+    }
+
+    /// True where another peer than this one may have it and can be asked.
+    pub fn has_other(&self, content: Content, peer: DeviceId, can_ask: impl Fn(DeviceId) -> bool) -> bool {
+        let is_other = |s: &Source, want: &Want| s.peer != peer && !want.failed.contains(&s.peer) && can_ask(s.peer);
+        self.wants.get(&content).is_some_and(|want| want.sources.iter().any(|s| is_other(s, want)))
     }
 
     /// The link on which something was asked for is gone.
@@ -349,5 +371,23 @@ mod tests {
         let hopeless: Vec<_> = hopeless.into_iter().map(|h| (h.jobs, h.liar)).collect();
         assert_eq!((asked.len(), hopeless), (0, vec![(vec![7], Some(B))]));
         assert!(wants.is_empty());
+    }
+
+    #[test]
+    fn another_source_is_one_that_has_not_failed_and_can_be_asked() {
+        let mut wants = Wants::default();
+        let content = chunk(1, 10);
+        want(&mut wants, content, 1, &sources(&[A, B]));
+        assert!(wants.has_other(content, A, |_| true) && !wants.has_other(content, A, |peer| peer == A));
+        wants.renew(2, &[B, DeviceId([3; 32])]);
+        wants.refused(content, B, false);
+        assert!(!wants.has_other(content, A, |_| true) && !wants.has_other(chunk(2, 10), A, |_| true));
+        wants.renew(1, &[DeviceId([3; 32])]);
+        assert!(wants.has_other(content, A, |peer| peer != B));
+        wants.refused(content, DeviceId([3; 32]), true);
+        wants.renew(1, &[B]);
+        assert!(wants.has_other(content, A, |peer| peer == B), "it lacked it before");
+        wants.renew(1, &[DeviceId([3; 32])]);
+        assert!(!wants.has_other(content, A, |peer| peer == DeviceId([3; 32])), "it has lied");
     }
 }

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant};
 
+use super::LinkHandle;
 use super::accept::{self, HalfOpen};
 use super::common::{Common, in_words, lock};
 use super::dial::{self, Dial};
 use super::session::{self, Established, LinkError};
-use super::{LinkHandle, LinkShared};
 use crate::core::id::DeviceId;
 use crate::net::dial::keep_which;
 use crate::net::frame::Frame;
@@ -183,7 +183,7 @@ impl Manager {
             live.ended
         });
         let (outbox, queue) = outbox();
-        let handle = LinkHandle { peer, outbox, shared: Arc::new(LinkShared::default()) };
+        let handle = LinkHandle::new(peer, outbox);
         let (alive, ended) = oneshot::channel::<()>();
         self.links.insert(peer, Live { handle: handle.clone(), dialled_by_us, since: now, ended });
         let (common, events) = (self.common.clone(), self.events.clone());
@@ -200,7 +200,7 @@ impl Manager {
     /// Of two connections that were dialled in the same direction the newer one stays: its dialler has lost the older
     /// one. The rule for crossed dials only holds while they can have crossed; later the older one is a leftover.
     fn stays(&self, live: &Live, dialled_by_us: bool, now: Instant) -> bool {
-        let is_up = !live.handle.shared.over.load(Ordering::Acquire);
+        let is_up = !live.handle.is_over();
         let may_have_crossed = live.dialled_by_us != dialled_by_us && now - live.since < CROSSED;
         is_up && may_have_crossed && keep_which(self.common.own, live.handle.peer, live.dialled_by_us)
     }

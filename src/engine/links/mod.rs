@@ -6,7 +6,7 @@
 //! | `manager` | the task that owns all links: decides who is dialled and which connection stays |
 //! | `accept` | half-open connections, bounded |
 //! | `dial`, `book` | trying the addresses of a peer; where those come from |
-//! | `session` | one link from hello to goodbye |
+//! | `session`, `room` | one link from hello to goodbye; what its messages take while they wait |
 //! | `announce` | announcements out and in |
 //! | `pairing` | showing a code, typing one |
 
@@ -17,89 +17,33 @@ mod common;
 mod dial;
 mod manager;
 mod pairing;
+mod room;
 mod session;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::folder::Event;
+use super::shared::Event;
 use crate::core::id::{DeviceId, FolderId};
 use crate::net::NetError;
 use crate::net::frame::{Chunks, Request};
 use crate::net::identity::Identity;
-use crate::net::outbox::Outbox;
 use crate::net::socket;
 use common::Common;
 
+pub use super::link::{LinkHandle, LinkTable};
 pub use crate::net::pairing::Paired;
 pub use pairing::{JoinError, Showing};
 
 /// How long a goodbye may take, all links together.
 const STOP_TIME: Duration = Duration::from_millis(400);
-
-/// A connected peer, for sending.
-#[derive(Clone)]
-pub struct LinkHandle {
-    pub peer: DeviceId,
-    pub outbox: Outbox,
-    shared: Arc<LinkShared>,
-}
-
-/// All connected peers.
-pub type LinkTable = Arc<RwLock<BTreeMap<DeviceId, LinkHandle>>>;
-
-/// What the handles of one link share.
-#[derive(Default)]
-struct LinkShared {
-    ending: Ending,
-    /// The link is down, or going down.
-    over: AtomicBool,
-}
-
-/// Tells a link to end, once.
-#[derive(Default)]
-struct Ending {
-    reason: Mutex<Option<String>>,
-    told: Notify,
-}
-
-impl LinkHandle {
-    pub fn new(peer: DeviceId, outbox: Outbox) -> Self {
-        Self { peer, outbox, shared: Arc::default() }
-    }
-
-    /// Ends the link; the peer is told the reason if it still listens.
-    pub fn end(&self, reason: &str) {
-        self.shared.ending.tell(reason);
-    }
-
-    /// Whether both are handles of the same link, not only of the same peer.
-    pub fn is_same_link(&self, other: &LinkHandle) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
-    }
-
-    /// The reason, once the link has been told to end.
-    async fn ending(&self) -> String {
-        self.shared.ending.told.notified().await;
-        let reason = self.shared.ending.reason.lock().unwrap_or_else(PoisonError::into_inner).take();
-        reason.unwrap_or_default()
-    }
-}
-
-impl Ending {
-    fn tell(&self, reason: &str) {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| reason.to_owned());
-        self.told.notify_one();
-    }
-}
 
 /// What the config says about connections.
 #[derive(Clone, PartialEq, Eq, Debug)]

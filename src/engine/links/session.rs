@@ -7,20 +7,20 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsStream;
 
 use super::LinkHandle;
 use super::common::{Common, Offers, in_words};
+use super::room::memory_bytes;
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::message::Message;
-use crate::engine::folder::Event;
+use crate::engine::shared::Event;
 use crate::net::NetError;
 use crate::net::connection::{FrameReader, FrameWriter, PING_EVERY, Traffic};
 use crate::net::frame::{Chunks, DeviceHello, Frame, Request};
@@ -32,6 +32,9 @@ use crate::sync::Input;
 const HELLO_SECONDS: u64 = 10;
 /// How long a goodbye may take: it is a courtesy.
 const GOODBYE: Duration = Duration::from_millis(200);
+
+/// Memory in bytes that the messages of one link take while they wait for their folders: several of the largest.
+pub(super) const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Why a link did not come about, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +116,9 @@ pub async fn run(
         // The sender is never used, only dropped.
         let _ = ended.await;
     }
-    let mut session = Session { peer, handle, told, theirs: BTreeMap::new(), active: BTreeMap::new(), common };
+    let (theirs, active) = (BTreeMap::new(), BTreeMap::new());
+    let waiting = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
+    let mut session = Session { peer, handle, told, theirs, active, common, waiting };
     session.begin(address, traffic, &hello);
     let handle = session.handle.clone();
     let reason = tokio::select! {
@@ -125,7 +130,7 @@ pub async fn run(
         },
         error = ping(&handle) => in_words(&error),
     };
-    handle.shared.over.store(true, Ordering::Release);
+    handle.set_over();
     let goodbye = async {
         if handle.outbox.close(&reason).is_ok() {
             let _ = tokio::time::timeout(GOODBYE, writing.join_next()).await;
@@ -156,6 +161,8 @@ struct Session {
     /// Folders that have heard of the link: shared by both sides and running.
     active: BTreeMap<FolderId, Active>,
     common: Arc<Common>,
+    /// Room in bytes for messages that their folder has not taken in yet.
+    waiting: Arc<Semaphore>,
 }
 
 struct Active {
@@ -224,7 +231,8 @@ impl Session {
         active.has_greeted |= matches!(message, Message::Hello(_));
         if active.has_greeted {
             // Waits for room, which makes the peer wait. A folder that has stopped is taken out soon.
-            let _ = active.ports.inputs.send(Event::Input(Input::Message(self.peer, message))).await;
+            let Ok(room) = self.waiting.clone().acquire_many_owned(room_of(&message)).await else { return };
+            let _ = active.ports.inputs.send(Event::Message(self.peer, message, room)).await;
         }
     }
 
@@ -319,4 +327,9 @@ impl Session {
             table.remove(&self.peer);
         }
     }
+}
+
+/// What a message takes of the room; one that is larger than all of it takes all.
+fn room_of(message: &Message) -> u32 {
+    memory_bytes(message).min(WAITING_BYTES_MAX) as u32
 }

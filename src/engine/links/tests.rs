@@ -7,8 +7,11 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::core::entry::Entry;
 use crate::core::id::{EpochId, RunId};
-use crate::core::message::{Hello, Message};
+use crate::core::message::{Announced, Batch, Hello, Message};
+use crate::core::path::RelPath;
+use crate::core::version::VersionVector;
 use crate::net::announcement::Announcement;
 use crate::net::discovery::Heard;
 use crate::net::frame::{Frame, WantedContent};
@@ -124,8 +127,8 @@ impl Folder {
         match tokio::time::timeout(BOUND, self.inputs.recv()).await.expect("an input comes in time") {
             Some(Event::Input(Input::Connected(_))) => "connected".into(),
             Some(Event::Input(Input::Lost(_))) => "lost".into(),
-            Some(Event::Input(Input::Message(_, Message::Hello(_)))) => "hello".into(),
-            Some(Event::Input(Input::Message(_, Message::Found(_)))) => "found".into(),
+            Some(Event::Message(_, Message::Hello(_), _)) => "hello".into(),
+            Some(Event::Message(_, Message::Found(_), _)) => "found".into(),
             _ => "other".into(),
         }
     }
@@ -339,9 +342,7 @@ async fn a_folder_that_is_slow_makes_the_peer_wait_and_loses_nothing() {
     assert_eq!(at_b.next().await, "hello");
     for n in 0..500 {
         let input = tokio::time::timeout(BOUND, at_b.inputs.recv()).await.unwrap();
-        let Some(Event::Input(Input::Message(_, Message::Found(found)))) = input else {
-            panic!("a message is missing")
-        };
+        let Some(Event::Message(_, Message::Found(found), _)) = input else { panic!("a message is missing") };
         assert_eq!(found, [(EpochId(n), n)]);
     }
     assert!(a.link(b.id).is_some_and(|now| now.is_same_link(&link)));
@@ -475,4 +476,33 @@ async fn an_announcement_makes_a_peer_without_address_dialled_at_once() {
     a.share(b.id, None, &["photos"]);
     b.share(a.id, None, &["photos"]);
     tokio::join!(a.linked(b.id), b.linked(a.id));
+}
+
+#[tokio::test]
+async fn large_messages_wait_outside_until_their_folder_takes_them() {
+    let (mut a, mut b) = (Device::start("a").await, Device::start("b").await);
+    let (mut in_a, mut in_b) = (a.run_folder("f"), b.run_folder("f"));
+    a.share(b.id, Some(b.links.address()), &["f"]);
+    b.share(a.id, None, &["f"]);
+    let to_b = a.linked(b.id).await;
+    assert_eq!(in_a.next().await, "connected");
+    assert_eq!(in_b.next().await, "connected");
+    to_b.outbox.control(&Frame::Folder(folder_id("f"), hello())).unwrap();
+    assert_eq!(in_b.next().await, "hello");
+    let version = (0..200).fold(VersionVector::new(), |v, n| v.with(EpochId(n), 1));
+    let entry = Entry { version, ..Entry::nothing(RelPath::parse(b"wide").unwrap()) };
+    let entries = vec![Announced { entry, seq: 1, held: false }; 1000];
+    let batch = Message::Index(Batch { epoch: EpochId(1), run: RunId(1), entries, upto: 1, more: false });
+    let most = session::WAITING_BYTES_MAX / room::memory_bytes(&batch);
+    let count = most + 5;
+    assert!(count < in_b.inputs.max_capacity(), "the queue itself has room for all");
+    for _ in 0..count {
+        to_b.outbox.control(&Frame::Folder(folder_id("f"), batch.clone())).unwrap();
+    }
+    until(|| (in_b.inputs.len() == most).then_some(())).await;
+    // Each that is taken lets the next one in.
+    for _ in 0..count {
+        assert!(in_b.inputs.len() <= most);
+        assert!(matches!(in_b.inputs.recv().await, Some(Event::Message(_, Message::Index(_), _))));
+    }
 }

@@ -82,6 +82,7 @@ pub fn status(asker: Asker, folder: &Folder, seen: &mut BTreeMap<DeviceId, i64>)
         let (state, state_text) = match halted {
             Some(text) => (FolderState::Halted, text),
             None if folder.paused => (FolderState::Paused, paused_text(folder.id.as_str())),
+            None if error.is_missing() && live.is_some() => (FolderState::Starting, words::INDEX_GONE.to_owned()),
             None if error.is_missing() && asker.live.is_some() => (FolderState::Starting, "not scanned yet".to_owned()),
             None if error.is_missing() => {
                 (FolderState::NotRunning, "not scanned yet; 'p2psync run' starts the agent".to_owned())
@@ -597,6 +598,8 @@ mod tests {
         for suffix in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(format!("{}{suffix}", file.display()));
         }
+        check(&world, FolderState::Starting, "its index was removed");
+        world.live.as_mut().unwrap().folders.clear();
         check(&world, FolderState::Starting, "not scanned yet");
         world.live = None;
         check(&world, FolderState::NotRunning, "not scanned yet");

@@ -4,6 +4,10 @@ const SECOND_MS: i64 = 1000;
 const MINUTE_MS: i64 = 60 * SECOND_MS;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 const DAY_MS: i64 = 24 * HOUR_MS;
+/// For an index that was removed while it was in use, until the agent has noticed.
+pub const INDEX_GONE: &str =
+    "its index was removed; it is built anew at the next change, or now by 'p2psync folder rescan'";
+
 /// Names in a list before the rest is only counted.
 const NAMES_MAX: usize = 3;
 

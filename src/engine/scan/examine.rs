@@ -5,14 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::Scope;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
-use crate::engine::clock;
-use crate::engine::folder::Shared;
 use crate::engine::hints::{Look, QUIET};
+use crate::engine::shared::Shared;
 use crate::fs::error::FsError;
 use crate::fs::read::{self, ReadOutcome};
 use crate::fs::root::OpenRoot;
@@ -88,7 +87,8 @@ struct Item {
     size: u64,
 }
 
-/// Hands claimed paths to threads, which are started with the first full batch; a short list is read by the caller.
+/// Hands claimed paths to threads, which are started with the first full batch; a short list is read by the caller, and
+/// all of it where the folder has no threads to read with.
 pub struct Queue<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     shared: &'env Shared,
@@ -110,11 +110,13 @@ impl<'scope, 'env> Queue<'scope, 'env> {
         Self { scope, shared, root, is_lost, items: Vec::new(), bytes: 0, sender: None }
     }
 
-    /// Has a path read that the caller has claimed.
-    pub fn push(&mut self, look: Look, size: u64) {
+    /// Has a path read that the caller has claimed. What `before` has of the directories above is reported first: a
+    /// peer that heard of a file before its directory would make one of its own, and keep a copy of what stood there.
+    pub fn push(&mut self, look: Look, size: u64, before: &mut Report) {
         self.items.push(Item { look, size });
         self.bytes = self.bytes.saturating_add(size);
         if self.items.len() >= BATCH_FILES || self.bytes >= BATCH_BYTES {
+            self.note(before.flush());
             self.hand_over();
         }
     }
@@ -125,13 +127,20 @@ impl<'scope, 'env> Queue<'scope, 'env> {
             self.hand_over();
             return;
         }
-        let mut report = Report::new(self.shared);
-        read_batch(self.shared, self.root, std::mem::take(&mut self.items), &mut Vec::new(), &mut report, self.is_lost);
+        self.read_here();
+    }
+
+    fn read_here(&mut self) {
+        let (mut report, items) = (Report::new(self.shared), std::mem::take(&mut self.items));
+        read_batch(self.shared, self.root, items, &mut Vec::new(), &mut report, self.is_lost);
         self.note(report.flush());
     }
 
     fn hand_over(&mut self) {
         self.bytes = 0;
+        if self.shared.reads_inline {
+            return self.read_here();
+        }
         let items = std::mem::take(&mut self.items);
         let sender = match &self.sender {
             Some(sender) => sender.clone(),
@@ -217,7 +226,7 @@ fn read_batch(
 
 /// Reads what stands at a claimed path; `None` where there is nothing to say yet and it is looked at again.
 fn examine(shared: &Shared, root: &OpenRoot, look: &Look, buffer: &mut Vec<u8>) -> Option<Seen> {
-    match read::examine(root, &look.path, clock::wall_ns(), buffer, &shared.stop) {
+    match read::examine(root, &look.path, shared.clock.wall_ns(), buffer, &shared.stop) {
         ReadOutcome::Hashed(file) => {
             look_again_if_racy(shared, look, &file.disk);
             Some(Seen::File { disk: file.disk, content: file.content, lists: file.lists })
@@ -232,7 +241,7 @@ fn examine(shared: &Shared, root: &OpenRoot, look: &Look, buffer: &mut Vec<u8>) 
         ReadOutcome::Gone => match really_absent(shared, vec![look.path.clone()]) {
             Ok(absent) if !absent.is_empty() => Some(Seen::Absent),
             _ => {
-                shared.hints.again(look.clone(), Instant::now() + PUT_OFF);
+                shared.hints.again(look.clone(), shared.clock.instant() + PUT_OFF);
                 None
             }
         },
@@ -247,7 +256,7 @@ pub(super) fn busy(shared: &Shared, look: &Look) -> Option<Seen> {
     let is_reported = tries >= BUSY_TRIES_MAX;
     let pause = if is_reported { BUSY_REPORTED_PAUSE } else { (QUIET * (1 << look.tries)).min(BUSY_PAUSE_MAX) };
     let again = Look { tries, requested: look.requested && !is_reported, ..look.clone() };
-    shared.hints.again(again, Instant::now() + pause);
+    shared.hints.again(again, shared.clock.instant() + pause);
     let text = "a program keeps changing it while it is being read; it is read again every minute";
     is_reported.then(|| Seen::Failed(Problem::new(ProblemKind::Busy, text)))
 }
@@ -255,14 +264,14 @@ pub(super) fn busy(shared: &Shared, look: &Look) -> Option<Seen> {
 fn look_again_if_racy(shared: &Shared, look: &Look, disk: &DiskState) {
     if disk.ctime_ns == 0 {
         let pause = if disk.mtime_ns % 1_000_000_000 == 0 { RACY_COARSE_AGAIN } else { RACY_AGAIN };
-        shared.hints.again(Look::hinted(look.path.clone()), Instant::now() + pause);
+        shared.hints.again(Look::hinted(look.path.clone()), shared.clock.instant() + pause);
     }
 }
 
 /// Those of the claimed paths at which nothing stands that would sync, in a folder that is certainly there.
 pub fn really_absent(shared: &Shared, paths: Vec<RelPath>) -> Result<Vec<RelPath>, FsError> {
     let root = shared.root.open()?;
-    let rules = Arc::clone(&shared.rules.read().unwrap_or_else(PoisonError::into_inner));
+    let rules = shared.rules();
     let is_absent = |path: &RelPath| match root.look(path) {
         Ok(None) => true,
         // What took its place is none of the folder's business.
@@ -295,5 +304,5 @@ pub fn is_applying(shared: &Shared, path: &RelPath) -> bool {
 
 /// Has a path looked at again soon, where nothing can be said of it now.
 pub fn put_off(shared: &Shared, look: Look) {
-    shared.hints.again(look, Instant::now() + PUT_OFF);
+    shared.hints.again(look, shared.clock.instant() + PUT_OFF);
 }

@@ -14,28 +14,28 @@
 //! index that knows of the look before.
 
 mod examine;
-mod paths;
+pub(super) mod paths;
 mod sweep;
 
 #[cfg(test)]
 mod tests;
 
 use std::error::Error;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::folder::{FolderHandle, Shared};
 use super::hints::FullJob;
+use super::shared::{FolderHandle, LookError, Shared};
+use super::{rules, start};
+use crate::core::path::RelPath;
 use crate::core::problem::ProblemKind;
-use crate::fs::error::FsError;
 use crate::fs::root::OpenRoot;
 use crate::fs::walk::Walked;
 use crate::fs::watch::{Watch, WatchEvent};
-use crate::index::{IndexError, Reader};
+use crate::index::Reader;
 use crate::sync::Input;
 
 /// How often everything is looked at where changes are not heard of.
@@ -49,23 +49,14 @@ const INDEX_EVERY: Duration = Duration::from_millis(500);
 /// Rows of trouble with reading that a scan has looked at again.
 const PROBLEMS_MAX: usize = 1000;
 
-/// Why a scan was broken off.
-#[derive(Debug, thiserror::Error)]
-enum ScanError {
-    #[error(transparent)]
-    Fs(#[from] FsError),
-    #[error(transparent)]
-    Index(#[from] IndexError),
-}
-
 /// Starts watching and scanning a folder. The threads end once `stop` is set and the hints are woken.
 pub fn spawn(handle: FolderHandle, rescan_every: Duration) -> Vec<JoinHandle<()>> {
     let paths = handle.clone();
-    let full = move || FullScans::new(handle, rescan_every).run();
-    vec![start("scan-paths", move || paths::run(&paths)), start("scan-all", full)]
+    let full = move || run(FullScans::new(handle, rescan_every));
+    vec![start_thread("scan-paths", move || paths::run(&paths)), start_thread("scan-all", full)]
 }
 
-fn start(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     let spawned = std::thread::Builder::new().name(name.into()).spawn(run);
     spawned.expect("a system that runs this program has room for its threads")
 }
@@ -87,80 +78,107 @@ fn open_reader(shared: &Shared) -> Option<Reader> {
     None
 }
 
-/// The thread that scans the whole folder, watches it, and halts it while it is not there.
-struct FullScans {
+/// Scans the whole folder, and halts it while it is not there.
+pub(super) struct FullScans {
     handle: FolderHandle,
     rescan_every: Duration,
-    watch: Option<Watch>,
     /// The watch has missed something or lost its directory.
     is_watch_stale: Arc<AtomicBool>,
     /// `None` before the first look: a run that ended while the folder was away has left a note that says so.
     is_there: Option<bool>,
+    /// When the next scan is due if nobody asks for one.
+    due: Instant,
+}
+
+/// The thread that does so, with the watch.
+fn run(mut scans: FullScans) {
+    let handle = scans.handle.clone();
+    let Some(reader) = open_reader(&handle) else { return };
+    let (mut watch, is_stale) = (None, Arc::clone(&scans.is_watch_stale));
+    loop {
+        let wait = scans.due.saturating_duration_since(handle.clock.instant());
+        match handle.hints.next_full(&handle.stop, wait) {
+            FullJob::Stop => return,
+            FullJob::Asked(reason) => tracing::debug!(folder = %handle.label, reason, "scan"),
+            FullJob::Due => {}
+        }
+        scans.once(&reader, &mut |root| match root {
+            Some(root) => renew_watch(&handle, &mut watch, &is_stale, root),
+            None => watch = None,
+        });
+    }
+}
+
+/// Starts the watch where there is none that can be relied on. Changes from then on become hints.
+fn renew_watch(handle: &FolderHandle, watch: &mut Option<Watch>, is_stale: &Arc<AtomicBool>, root: &OpenRoot) {
+    let is_partial = handle.live.is_watch_partial.swap(false, Ordering::Relaxed);
+    if !is_stale.swap(false, Ordering::Relaxed) && !is_partial && watch.is_some() {
+        return;
+    }
+    *watch = None;
+    set_watch_text(
+        handle,
+        root.is_network_fs().map(|kind| {
+            format!("the folder lies on a network disk ({kind}), where changes are found by scanning only")
+        }),
+    );
+    let (hearing, stale) = (handle.clone(), Arc::clone(is_stale));
+    match Watch::start(&handle.root, move |event| heard(&hearing, &stale, event)) {
+        Ok(started) => *watch = Some(started),
+        Err(problem) => set_watch_text(handle, Some(problem.text)),
+    }
 }
 
 impl FullScans {
-    fn new(handle: FolderHandle, rescan_every: Duration) -> Self {
-        Self { handle, rescan_every, watch: None, is_watch_stale: Arc::default(), is_there: None }
+    /// The first scan is due at once.
+    pub fn new(handle: FolderHandle, rescan_every: Duration) -> Self {
+        let due = handle.clock.instant();
+        Self { handle, rescan_every, is_watch_stale: Arc::default(), is_there: None, due }
     }
 
-    fn run(mut self) {
-        let handle = self.handle.clone();
-        let Some(reader) = open_reader(&handle) else { return };
-        let mut wait = Duration::ZERO;
-        loop {
-            match handle.hints.next_full(&handle.stop, wait) {
-                FullJob::Stop => return,
-                FullJob::Asked(reason) => tracing::debug!(folder = %handle.label, reason, "scan"),
-                FullJob::Due => {}
-            }
-            let Some(root) = self.open() else {
-                wait = GONE_EVERY;
-                continue;
-            };
-            self.watch(&root);
-            let is_complete = self.scan(&root, &reader);
-            drop(root);
-            wait = if is_complete { self.pause() } else { FAILED_EVERY };
-        }
+    /// Scans the whole folder once, if it is there. `watch` is told before, so that nothing is missed between the scan
+    /// and what is heard afterwards. True where everything was seen and reported.
+    pub fn once(&mut self, reader: &Reader, watch: &mut dyn FnMut(Option<&OpenRoot>)) -> bool {
+        let Some(root) = self.open(reader) else {
+            watch(None);
+            self.due = self.handle.clock.instant() + GONE_EVERY;
+            return false;
+        };
+        watch(Some(&root));
+        let is_complete = self.scan(&root, reader);
+        drop(root);
+        self.due = self.handle.clock.instant() + if is_complete { self.pause() } else { FAILED_EVERY };
+        is_complete
     }
 
     /// Opens the folder; says so where it is not there, and where it has come back.
-    fn open(&mut self) -> Option<OpenRoot> {
-        match self.handle.root.open() {
+    fn open(&mut self, reader: &Reader) -> Option<OpenRoot> {
+        let handle = &self.handle;
+        // Before anything is done in it again.
+        let opened = start::put_right(handle, reader).and_then(|input| {
+            if let Some(input) = input {
+                handle.send(input);
+            }
+            Ok(handle.root.open()?)
+        });
+        match opened {
             Ok(root) => {
+                rules::catch_up(handle);
                 if self.is_there.replace(true) != Some(true) {
-                    self.handle.send(Input::Halted(None));
+                    handle.send(Input::Halted(None));
                 }
                 Some(root)
             }
             Err(error) => {
-                self.watch = None;
+                // Nobody saw how they changed meanwhile.
+                handle.rules_stale.store(true, Ordering::Relaxed);
                 if self.is_there.replace(false) != Some(false) {
                     let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
                     let text = format!("{error}{cause}; it goes on by itself once this is put right");
-                    self.handle.send(Input::Halted(Some(text)));
+                    handle.send(Input::Halted(Some(text)));
                 }
                 None
             }
-        }
-    }
-
-    /// Starts the watch where there is none that can be relied on. Changes from then on become hints.
-    fn watch(&mut self, root: &OpenRoot) {
-        if !self.is_watch_stale.swap(false, Ordering::Relaxed) && self.watch.is_some() {
-            return;
-        }
-        self.watch = None;
-        set_watch_text(
-            &self.handle,
-            root.is_network_fs().map(|kind| {
-                format!("the folder lies on a network disk ({kind}), where changes are found by scanning only")
-            }),
-        );
-        let (handle, is_stale) = (self.handle.clone(), Arc::clone(&self.is_watch_stale));
-        match Watch::start(&self.handle.root, move |event| heard(&handle, &is_stale, event)) {
-            Ok(watch) => self.watch = Some(watch),
-            Err(problem) => set_watch_text(&self.handle, Some(problem.text)),
         }
     }
 
@@ -168,7 +186,7 @@ impl FullScans {
     fn scan(&self, root: &OpenRoot, reader: &Reader) -> bool {
         let shared: &Shared = &self.handle;
         let suspicious = shared.suspicious_boot.swap(false, Ordering::Relaxed);
-        let begun = Instant::now();
+        let begun = shared.clock.instant();
         shared.live.scanning.store(true, Ordering::Relaxed);
         let complete = shared.send(Input::ScanStarted { suspicious }) && self.sweep(root, reader);
         shared.live.scanning.store(false, Ordering::Relaxed);
@@ -177,14 +195,14 @@ impl FullScans {
             shared.suspicious_boot.fetch_or(suspicious, Ordering::Relaxed);
         }
         shared.send(Input::ScanFinished { complete });
-        tracing::debug!(folder = %shared.label, complete, seconds = begun.elapsed().as_secs_f32(), "scanned");
+        tracing::debug!(folder = %shared.label, complete, seconds = (shared.clock.instant() - begun).as_secs_f32(), "scanned");
         complete
     }
 
     fn sweep(&self, root: &OpenRoot, reader: &Reader) -> bool {
         let shared: &Shared = &self.handle;
         match sweep::whole(shared, root, reader).and_then(|walked| {
-            look_at_problems(shared, reader)?;
+            look_at_problems(shared, reader, None)?;
             Ok(walked)
         }) {
             Ok(Some(walked)) => {
@@ -201,7 +219,7 @@ impl FullScans {
                 // The next scan begins with a fresh watch, and takes this back.
                 self.is_watch_stale.store(true, Ordering::Relaxed);
                 // Where it is gone that is to be told at once. Where it only can't be read, the next try may wait.
-                if matches!(error, ScanError::Fs(_)) && shared.root.open().is_err() {
+                if matches!(error, LookError::Fs(_)) && shared.root.open().is_err() {
                     shared.hints.request_full("the folder could not be scanned");
                 }
                 false
@@ -213,8 +231,29 @@ impl FullScans {
     fn pause(&self) -> Duration {
         let is_watched = lock_watch_text(&self.handle).is_none();
         let every = if is_watched { self.rescan_every } else { self.rescan_every.min(UNWATCHED_EVERY) };
-        let random = std::hash::RandomState::new().hash_one(());
+        let random = self.handle.clock.now().random;
         every.mul_f64(0.75 + 0.5 * (random as f64 / u64::MAX as f64))
+    }
+}
+
+/// For whoever has no thread, and a watch of another kind.
+#[cfg(feature = "testing")]
+impl FullScans {
+    /// When the next scan is due if nobody asks for one.
+    pub fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// What a watch says.
+    pub fn heard(&self, event: WatchEvent) {
+        heard(&self.handle, &self.is_watch_stale, event);
+    }
+
+    /// Takes back what was said about a watch that could not be relied on.
+    pub fn renew(&self) {
+        if self.is_watch_stale.swap(false, Ordering::Relaxed) {
+            set_watch_text(&self.handle, None);
+        }
     }
 }
 
@@ -224,7 +263,7 @@ fn heard(handle: &Shared, is_stale: &AtomicBool, event: WatchEvent) {
         handle.hints.request_full(reason);
     };
     match event {
-        WatchEvent::Hint { path, closed } => handle.hints.hint(path, closed, Instant::now()),
+        WatchEvent::Hint { path, closed } => handle.hints.hint(path, closed, handle.clock.instant()),
         WatchEvent::Overflow => look_at_all("changes were missed"),
         WatchEvent::RootGone => look_at_all("the folder's directory or marker was removed"),
         WatchEvent::Failed(problem) => set_watch_text(handle, Some(problem.text)),
@@ -243,11 +282,12 @@ fn lock_watch_text(shared: &Shared) -> std::sync::MutexGuard<'_, Option<String>>
     shared.live.watch.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Trouble with reading may be over, or its path gone, without any sign that a scan would notice.
-fn look_at_problems(shared: &Shared, reader: &Reader) -> Result<(), ScanError> {
+/// Trouble with reading may be over, or its path gone, without any sign that a scan would notice. Has all of it looked at
+/// again that is below a directory, or everywhere.
+fn look_at_problems(shared: &Shared, reader: &Reader, below: Option<&RelPath>) -> Result<(), LookError> {
     let reading = [ProblemKind::SpecialFile, ProblemKind::Permission, ProblemKind::Io, ProblemKind::Busy];
-    let rows = reader.problems(PROBLEMS_MAX)?;
-    let paths: Vec<_> = rows.into_iter().filter(|r| reading.contains(&r.problem.kind)).map(|r| r.path).collect();
+    let rows = reader.problems_below(below, ProblemKind::NoSource, PROBLEMS_MAX)?.into_iter();
+    let paths: Vec<_> = rows.filter(|r| reading.contains(&r.problem.kind)).map(|r| r.path).collect();
     if !paths.is_empty() {
         shared.hints.request(paths);
     }

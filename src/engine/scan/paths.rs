@@ -1,19 +1,22 @@
 //! Looks at the paths that wait in the hints.
 
 use std::error::Error;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::examine::{Queue, Report, is_applying, is_on_disk, is_unchanged, put_off, really_absent};
-use super::{ScanError, open_reader, sweep};
+use super::{open_reader, sweep};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::ignore::{IGNORE_FILE, Rules};
 use crate::core::path::RelPath;
-use crate::core::problem::Problem;
-use crate::engine::folder::{Shared, read_rules};
+use crate::core::problem::{Problem, ProblemKind};
 use crate::engine::hints::{Job, Look};
+use crate::engine::rules;
+use crate::engine::shared::{LookError, Shared};
 use crate::fs::root::OpenRoot;
+use crate::fs::walk;
 use crate::index::{Reader, Record};
 use crate::sync::Seen;
 
@@ -24,24 +27,29 @@ const FAILED_AGAIN: Duration = Duration::from_secs(2);
 pub fn run(shared: &Shared) {
     let Some(reader) = open_reader(shared) else { return };
     while let Job::Paths(looks) = shared.hints.next(&shared.stop) {
-        if let Err(error) = look_at_all(shared, &reader, &looks) {
-            tracing::debug!(folder = %shared.label, error = &error as &dyn Error, "could not look at some paths");
-            if matches!(error, ScanError::Fs(_)) {
-                shared.hints.request_full("the folder could not be opened");
-            }
-            let due = Instant::now() + FAILED_AGAIN;
-            looks.into_iter().for_each(|look| shared.hints.again(look, due));
+        do_job(shared, &reader, looks);
+    }
+}
+
+/// Looks at each of the paths; what could not be looked at waits for a better moment.
+pub fn do_job(shared: &Shared, reader: &Reader, looks: Vec<Look>) {
+    if let Err(error) = look_at_all(shared, reader, &looks) {
+        tracing::debug!(folder = %shared.label, error = &error as &dyn Error, "could not look at some paths");
+        if matches!(error, LookError::Fs(_)) {
+            shared.hints.request_full("the folder could not be opened");
         }
+        let due = shared.clock.instant() + FAILED_AGAIN;
+        looks.into_iter().for_each(|look| shared.hints.again(look, due));
     }
 }
 
 /// Looks at each of the paths, and below those that are directories.
-pub(super) fn look_at_all(shared: &Shared, reader: &Reader, looks: &[Look]) -> Result<(), ScanError> {
+pub(super) fn look_at_all(shared: &Shared, reader: &Reader, looks: &[Look]) -> Result<(), LookError> {
     let root = shared.root.open()?;
     // A changed rule covers what was made right after it.
     if looks.iter().any(|look| look.path.as_bytes() == IGNORE_FILE.as_bytes()) {
-        let rules = read_rules(shared.root.path());
-        *shared.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        rules::catch_up(shared);
+        rules::reload(shared);
     }
     let is_lost = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -49,7 +57,7 @@ pub(super) fn look_at_all(shared: &Shared, reader: &Reader, looks: &[Look]) -> R
             shared,
             reader,
             root: &root,
-            rules: Arc::clone(&shared.rules.read().unwrap_or_else(PoisonError::into_inner)),
+            rules: shared.rules(),
             queue: Queue::new(scope, shared, &root, &is_lost),
             report: Report::new(shared),
             swept: None,
@@ -79,7 +87,7 @@ struct Looker<'a, 'scope, 'env> {
 }
 
 impl Looker<'_, '_, '_> {
-    fn start(&mut self, look: &Look) -> Result<(), ScanError> {
+    fn start(&mut self, look: &Look) -> Result<(), LookError> {
         if self.shared.stop.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -103,7 +111,7 @@ impl Looker<'_, '_, '_> {
     }
 
     /// The topmost directory above a path that the index does not know as one.
-    fn topmost_unknown(&self, path: &RelPath) -> Result<Option<RelPath>, ScanError> {
+    fn topmost_unknown(&self, path: &RelPath) -> Result<Option<RelPath>, LookError> {
         let mut unknown = None;
         for above in path.ancestors() {
             if self.reader.record(&above)?.is_some_and(|r| r.entry.kind.is_directory() && r.disk.is_some()) {
@@ -114,7 +122,7 @@ impl Looker<'_, '_, '_> {
         Ok(unknown)
     }
 
-    fn look(&mut self, look: Look) -> Result<(), ScanError> {
+    fn look(&mut self, look: Look) -> Result<(), LookError> {
         if !look.requested && is_applying(self.shared, &look.path) {
             put_off(self.shared, look);
             return Ok(());
@@ -128,6 +136,7 @@ impl Looker<'_, '_, '_> {
             Ok(Below::Compare) => {
                 self.report.flush();
                 sweep::sweep(self.shared, self.root, self.reader, Some(&path), &mut self.queue, &mut self.report)?;
+                super::look_at_problems(self.shared, self.reader, Some(&path))?;
                 self.swept = Some(path);
                 Ok(())
             }
@@ -139,13 +148,25 @@ impl Looker<'_, '_, '_> {
     }
 
     /// Deals with a claimed path. Where it fails the path is still claimed.
-    fn claimed(&mut self, look: Look) -> Result<Below, ScanError> {
+    fn claimed(&mut self, look: Look) -> Result<Below, LookError> {
         let record = self.reader.record(&look.path)?;
         let found = match self.root.look(&look.path) {
             Err(problem) => return self.failed(look, problem),
             Ok(found) => found,
         };
         let is_directory = found.is_some_and(|state| state.kind == DiskKind::Directory);
+        let known = self.reader.problem(&look.path)?;
+        // That it is there is no news of one that can't be listed, and would take back that it can't.
+        if is_directory && let Some(known) = &known {
+            if let Some(problem) = unlistable(self.root, &look.path)? {
+                return self.failed(look, problem);
+            }
+            // Trouble with what a peer wants there comes and goes without a change of who may list it.
+            let is_of_listing = known.problem.kind == ProblemKind::Permission && known.retry_ms.is_none();
+            if is_of_listing && !self.shared.live.is_watch_partial.swap(true, Ordering::Relaxed) {
+                self.shared.hints.request_full("a directory can be listed again");
+            }
+        }
         let is_ignored = self.rules.is_ignored(&look.path, is_directory).is_some();
         if !is_directory && self.shared.hints.is_claimed_below(&look.path) {
             // What is about to be reported from below is not in the index yet, but gone as well.
@@ -158,7 +179,7 @@ impl Looker<'_, '_, '_> {
             _ => Below::Nothing,
         };
         match found.filter(|_| !is_ignored || look.requested) {
-            Some(state) => self.present(look, state, record.as_ref()),
+            Some(state) => self.present(look, state, record.as_ref().filter(|_| known.is_none())),
             None => self.absent(look, record.as_ref())?,
         }
         Ok(below)
@@ -170,12 +191,12 @@ impl Looker<'_, '_, '_> {
         } else if state.kind == DiskKind::Directory {
             self.report.add(look.path, Seen::Directory(state));
         } else {
-            self.queue.push(look, state.size);
+            self.queue.push(look, state.size, &mut self.report);
         }
     }
 
     /// Nothing stands there that syncs: news if the index has something there, or a problem with what was there.
-    fn absent(&mut self, look: Look, record: Option<&Record>) -> Result<(), ScanError> {
+    fn absent(&mut self, look: Look, record: Option<&Record>) -> Result<(), LookError> {
         let is_ignored =
             |record: &Record| self.rules.is_ignored(&record.entry.path, record.entry.kind.is_directory()).is_some();
         let is_gone = record.is_some_and(|record| is_on_disk(record) && !is_ignored(record));
@@ -191,7 +212,7 @@ impl Looker<'_, '_, '_> {
         Ok(())
     }
 
-    fn failed(&mut self, look: Look, problem: Problem) -> Result<Below, ScanError> {
+    fn failed(&mut self, look: Look, problem: Problem) -> Result<Below, LookError> {
         let is_known = self.reader.problem(&look.path)?.is_some_and(|row| row.problem == problem);
         if look.requested || !is_known {
             self.report.add(look.path, Seen::Failed(problem));
@@ -200,6 +221,16 @@ impl Looker<'_, '_, '_> {
         }
         Ok(Below::Nothing)
     }
+}
+
+/// Why a directory can't be listed; `None` where it can.
+fn unlistable(root: &OpenRoot, path: &RelPath) -> Result<Option<Problem>, LookError> {
+    let mut trouble = None;
+    walk::walk(root, Some(path), &mut |_, _| false, &mut |batch| {
+        trouble = batch.into_iter().find(|seen| seen.path == *path).and_then(|seen| seen.state.err());
+        ControlFlow::Break(())
+    })?;
+    Ok(trouble)
 }
 
 /// Whether what is below a path has to be compared with the index as well.

@@ -2,17 +2,16 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
 
-use super::ScanError;
 use super::examine::{Queue, Report, is_applying, is_on_disk, is_unchanged, put_off, really_absent};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::ignore::Rules;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
-use crate::engine::folder::Shared;
 use crate::engine::hints::Look;
+use crate::engine::shared::{LookError, Shared};
 use crate::fs::root::OpenRoot;
 use crate::fs::walk::{self, Walked};
 use crate::index::{Reader, Record};
@@ -24,15 +23,15 @@ const PAGE: usize = 2000;
 const ABSENT_BATCH: usize = 256;
 
 /// Compares the whole folder. `None` where it was stopped before all was reported.
-pub fn whole(shared: &Shared, root: &OpenRoot, reader: &Reader) -> Result<Option<Walked>, ScanError> {
+pub fn whole(shared: &Shared, root: &OpenRoot, reader: &Reader) -> Result<Option<Walked>, LookError> {
     let is_lost = AtomicBool::new(false);
     let walked = std::thread::scope(|scope| {
         let mut queue = Queue::new(scope, shared, root, &is_lost);
         let mut report = Report::new(shared);
         let walked = sweep(shared, root, reader, None, &mut queue, &mut report)?;
-        queue.finish();
         let is_sent = report.flush();
-        Ok::<_, ScanError>(walked.filter(|_| is_sent))
+        queue.finish();
+        Ok::<_, LookError>(walked.filter(|_| is_sent))
     })?;
     Ok(walked.filter(|_| !is_lost.load(Ordering::Relaxed)))
 }
@@ -46,8 +45,8 @@ pub fn sweep<'env>(
     below: Option<&RelPath>,
     queue: &mut Queue<'_, 'env>,
     report: &mut Report<'env>,
-) -> Result<Option<Walked>, ScanError> {
-    let rules = Arc::clone(&shared.rules.read().unwrap_or_else(PoisonError::into_inner));
+) -> Result<Option<Walked>, LookError> {
+    let rules = shared.rules();
     let mut merge = Merge {
         shared,
         root,
@@ -88,18 +87,18 @@ struct Records<'a> {
 
 impl Records<'_> {
     /// The next one, if it comes before the path; with no path, just the next.
-    fn next_before(&mut self, path: Option<&RelPath>) -> Result<Option<Record>, ScanError> {
+    fn next_before(&mut self, path: Option<&RelPath>) -> Result<Option<Record>, LookError> {
         let is_before = self.peek()?.is_some_and(|record| path.is_none_or(|path| record.entry.path < *path));
         Ok(if is_before { self.page.next() } else { None })
     }
 
     /// The next one, if it is of this very path.
-    fn next_at(&mut self, path: &RelPath) -> Result<Option<Record>, ScanError> {
+    fn next_at(&mut self, path: &RelPath) -> Result<Option<Record>, LookError> {
         let is_at = self.peek()?.is_some_and(|record| record.entry.path == *path);
         Ok(if is_at { self.page.next() } else { None })
     }
 
-    fn peek(&mut self) -> Result<Option<&Record>, ScanError> {
+    fn peek(&mut self) -> Result<Option<&Record>, LookError> {
         if self.page.as_slice().is_empty() && !self.is_at_end {
             let page = self.reader.records_from(self.last.as_ref(), self.below, PAGE)?;
             self.is_at_end = page.len() < PAGE;
@@ -126,7 +125,7 @@ struct Merge<'a, 'scope, 'env> {
 
 impl Merge<'_, '_, '_> {
     /// False where the folder has stopped.
-    fn take_all(&mut self, batch: Vec<walk::Seen>) -> Result<bool, ScanError> {
+    fn take_all(&mut self, batch: Vec<walk::Seen>) -> Result<bool, LookError> {
         for seen in batch {
             while let Some(record) = self.records.next_before(Some(&seen.path))? {
                 self.unseen(record)?;
@@ -144,14 +143,14 @@ impl Merge<'_, '_, '_> {
     }
 
     /// Takes the records that come after everything on the disk.
-    fn finish(&mut self) -> Result<bool, ScanError> {
+    fn finish(&mut self) -> Result<bool, LookError> {
         while let Some(record) = self.records.next_before(None)? {
             self.unseen(record)?;
         }
         self.report_absent()
     }
 
-    fn present(&mut self, path: RelPath, state: DiskState, record: Option<Record>) -> Result<bool, ScanError> {
+    fn present(&mut self, path: RelPath, state: DiskState, record: Option<Record>) -> Result<bool, LookError> {
         if is_unchanged(record.as_ref(), &state) {
             return Ok(true);
         }
@@ -176,7 +175,7 @@ impl Merge<'_, '_, '_> {
             return Ok(true);
         }
         if state.kind != DiskKind::Directory {
-            self.queue.push(look, state.size);
+            self.queue.push(look, state.size, self.report);
             return Ok(true);
         }
         // The walk may go on in a directory that was renamed meanwhile.
@@ -192,7 +191,7 @@ impl Merge<'_, '_, '_> {
         }
     }
 
-    fn failed(&mut self, path: RelPath, problem: Problem) -> Result<bool, ScanError> {
+    fn failed(&mut self, path: RelPath, problem: Problem) -> Result<bool, LookError> {
         // Nothing is below a special file, so what was there is gone.
         if problem.kind != ProblemKind::SpecialFile {
             self.unreadable = Some(path.clone());
@@ -211,7 +210,7 @@ impl Merge<'_, '_, '_> {
     }
 
     /// A record that the walk did not come by.
-    fn unseen(&mut self, record: Record) -> Result<(), ScanError> {
+    fn unseen(&mut self, record: Record) -> Result<(), LookError> {
         let path = &record.entry.path;
         let is_unknown = self.unreadable.as_ref().is_some_and(|dir| path.is_below(dir));
         let is_directory = record.entry.kind.is_directory();
@@ -230,7 +229,7 @@ impl Merge<'_, '_, '_> {
     }
 
     /// Reports what is still not there at a second look. False where the folder has stopped.
-    fn report_absent(&mut self) -> Result<bool, ScanError> {
+    fn report_absent(&mut self) -> Result<bool, LookError> {
         let mut claimed = std::mem::take(&mut self.absent);
         claimed.retain(|path| self.shared.hints.claim(&Look::hinted(path.clone())));
         if claimed.is_empty() {

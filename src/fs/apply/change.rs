@@ -9,6 +9,7 @@ use crate::core::action::{Expected, Outcome};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::entry::MODE_MASK;
 use crate::core::path::RelPath;
+use crate::failpoint;
 use crate::fs::error::{is_absence, name_problem, problem};
 use crate::fs::history;
 use crate::fs::read::is_expected;
@@ -25,6 +26,8 @@ impl Batch<'_> {
             Err(errno) => return Err(failed(name_problem("make the directory", errno))),
         }
         self.touch(Area::Tree, path);
+        self.adjusted.insert(path.clone());
+        failpoint::hit("apply.directory_made");
         target.chmod(mode & MODE_MASK | OWNER_BITS).map_err(|e| failed(problem("set the mode of the directory", e)))?;
         let disk = target.state().map_err(|_| Stop::Changed)?;
         Ok(done(disk, None))
@@ -44,6 +47,7 @@ impl Batch<'_> {
                 other => failed(problem("move it into the history", other)),
             })?;
         (self.at)(Step::Swapped, path);
+        failpoint::hit("apply.removed");
         self.touch(Area::History, &name);
         self.touch(Area::Tree, path);
         let slot = InSlot { name, place };
@@ -75,6 +79,7 @@ impl Batch<'_> {
             Some(_) => {}
         }
         self.remove_empty(&target)?;
+        failpoint::hit("apply.directory_removed");
         self.touch(Area::Tree, path);
         Ok(done(None, None))
     }
@@ -105,14 +110,18 @@ impl Batch<'_> {
             Err(errno) => return Err(failed(name_problem("rename it", errno))),
         }
         (self.at)(Step::Swapped, to);
+        failpoint::hit("apply.moved");
         self.touch(Area::Tree, from);
         self.touch(Area::Tree, to);
         let moved = target.state().ok().flatten();
         match moved {
             Some(state) if state.is_same_file_as(expect) => {
                 // The move is done; if only its metadata fails, a later look finds the difference.
-                let state =
-                    change_metadata(&target, &state, mtime_ns, mode).unwrap_or(DiskState { ctime_ns: 0, ..state });
+                let adjusted = change_metadata(&target, &state, mtime_ns, mode);
+                if adjusted != Ok(state) {
+                    self.adjusted.insert(to.clone());
+                }
+                let state = adjusted.unwrap_or(DiskState { ctime_ns: 0, ..state });
                 let ctime_ns = if expect.ctime_ns == 0 { 0 } else { state.ctime_ns };
                 Ok(done(Some(DiskState { ctime_ns, ..state }), None))
             }
@@ -140,6 +149,7 @@ impl Batch<'_> {
             other => failed(problem("set its mode or time", other)),
         })?;
         self.touch(Area::Tree, path);
+        self.adjust(path, &found, &state);
         let as_asked = DiskState { mtime_ns: state.mtime_ns, ..found };
         if state.is_same_file_as(&as_asked) {
             return Ok(done(Some(state), None));
@@ -193,6 +203,7 @@ fn change_metadata(place: &Place, found: &DiskState, mtime_ns: i64, mode: u32) -
     let mode = if is_directory { mode & MODE_MASK | OWNER_BITS } else { mode & MODE_MASK };
     if found.kind != DiskKind::Symlink && found.mode & MODE_MASK != mode {
         place.chmod(mode)?;
+        failpoint::hit("apply.mode_set");
     }
     let now = place.state()?.ok_or(Errno::NOENT)?;
     if is_directory || now.mtime_ns == mtime_ns || !now.is_same_file_as(found) {

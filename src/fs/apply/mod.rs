@@ -2,7 +2,7 @@
 //!
 //! A batch goes in three phases, so that thousands of small files share the cost of durability: everything new is made
 //! ready and durable in the stage; then one swap after the other, each checked before and after; then the directories
-//! that were touched are made durable. Only then are outcomes reported.
+//! that were touched, and what got another mode or mtime where it stands, are made durable. Only then are outcomes reported.
 //!
 //! A swap may be cut off by a crash at any point: [`Step`] names them. What is left over is found again by the listing
 //! of the slots at the next start.
@@ -23,6 +23,7 @@ use crate::core::disk::{DiskKind, DiskState};
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
+use crate::failpoint;
 use prepare::Fresh;
 
 /// From this many files or directories on, one sync of the whole file system is cheaper than one for each.
@@ -67,7 +68,8 @@ pub fn apply_watched(
     let Some((_, first)) = actions.first() else { return Vec::new() };
     let prepared = prepare::all(root, context, &actions);
     at(Step::Prepared, first.path());
-    let mut batch = Batch { root, context, at, touched: BTreeSet::new() };
+    let mut batch = Batch { root, context, at, touched: BTreeSet::new(), adjusted: BTreeSet::new() };
+    failpoint::hit("apply.prepared");
     let mut outcomes: Vec<(WorkId, Outcome)> = actions
         .iter()
         .zip(prepared)
@@ -78,6 +80,7 @@ pub fn apply_watched(
             };
             if matches!(outcome, Outcome::Done { .. }) {
                 (batch.at)(Step::Settled, action.path());
+                failpoint::hit("apply.settled");
             }
             (*work, outcome)
         })
@@ -89,6 +92,7 @@ pub fn apply_watched(
             }
         }
     }
+    failpoint::hit("apply.durable");
     outcomes
 }
 
@@ -120,6 +124,8 @@ struct Batch<'a> {
     at: &'a mut dyn FnMut(Step, &RelPath),
     /// Directories whose entries changed; `None` is the base of the area.
     touched: BTreeSet<(Area, Option<RelPath>)>,
+    /// What got another mode or mtime where it stands.
+    adjusted: BTreeSet<RelPath>,
 }
 
 impl Batch<'_> {
@@ -203,9 +209,30 @@ impl Batch<'_> {
         self.touched.insert((area, directory));
     }
 
+    /// Remembers what has to be made durable after mode and mtime were set.
+    fn adjust(&mut self, path: &RelPath, before: &DiskState, after: &DiskState) {
+        if before.mode != after.mode || before.mtime_ns != after.mtime_ns {
+            self.adjusted.insert(path.clone());
+        }
+    }
+
     fn make_durable(&mut self) -> Result<(), Errno> {
-        let touched = std::mem::take(&mut self.touched);
-        let mut all = touched.len() > SYNC_EACH_MAX && self.root.base(Area::Tree).sync_file_system()?;
+        let (touched, adjusted) = (std::mem::take(&mut self.touched), std::mem::take(&mut self.adjusted));
+        let tree = self.root.base(Area::Tree);
+        let mut all = touched.len() + adjusted.len() > SYNC_EACH_MAX && tree.sync_file_system()?;
+        for path in adjusted {
+            if all {
+                return Ok(());
+            }
+            match self.root.place(Area::Tree, &path).and_then(|place| place.open_to_read()) {
+                Ok(item) => item.fsync()?,
+                // A symlink, or something that even its owner may not read.
+                Err(Errno::LOOP | Errno::ACCESS) => all = tree.sync_file_system()?,
+                // Taken away by the user meanwhile.
+                Err(errno) if is_absence(errno) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
         for (area, path) in touched {
             if all {
                 return Ok(());
@@ -214,7 +241,7 @@ impl Batch<'_> {
             match self.root.base(area).open_dir_beneath(bytes) {
                 Ok(dir) => dir.fsync()?,
                 // Renamed by the user meanwhile, with what was put into it.
-                Err(errno) if is_absence(errno) => all = self.root.base(Area::Tree).sync_file_system()?,
+                Err(errno) if is_absence(errno) => all = tree.sync_file_system()?,
                 Err(errno) => return Err(errno),
             }
         }

@@ -9,6 +9,8 @@ use crate::core::action::{Action, WorkId};
 use crate::core::content::{Content, ContentId};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::entry::MODE_MASK;
+use crate::core::problem::{Problem, ProblemKind};
+use crate::failpoint;
 use crate::fs::error::{name_problem, problem};
 use crate::fs::history;
 use crate::fs::root::OpenRoot;
@@ -63,6 +65,7 @@ pub fn all(root: &OpenRoot, context: &ApplyContext, actions: &[(WorkId, Action)]
         Ok(false) => prepared.iter().flatten().flatten().try_for_each(|fresh| sync_file(root, fresh)),
         Err(errno) => Err(errno),
     };
+    failpoint::hit("stage.all_synced");
     if let Err(errno) = synced {
         for item in prepared.iter_mut().filter(|item| matches!(item, Ok(Some(_)))) {
             if let Ok(Some(fresh)) = item {
@@ -99,7 +102,7 @@ fn one(
         }
         Action::PlaceSymlink { target, mtime_ns, .. } => link(root, context, target, *mtime_ns).map(Some),
         Action::CreateDirectory { mode, expect: Some(expect), .. } if expect.disk.kind != DiskKind::Directory => {
-            directory(root, context, *mode).map(Some)
+            directory(root, context, *mode, sync_each).map(Some)
         }
         _ => Ok(None),
     }
@@ -129,9 +132,11 @@ fn file(
     let ready = || -> Result<(), Errno> {
         file.chmod(wanted.mode)?;
         file.set_mtime(wanted.mtime_ns)?;
+        failpoint::hit("stage.made_ready");
         if sync { file.fsync() } else { Ok(()) }
     };
     ready().map_err(io)?;
+    failpoint::hit("stage.synced");
     fresh(place, temporary).map_err(io)
 }
 
@@ -143,15 +148,26 @@ fn link(root: &OpenRoot, context: &ApplyContext, target: &[u8], mtime_ns: i64) -
             if errno == Errno::NOENT { Errno::INVAL } else { errno },
         ))
     };
-    let (place, ()) = stage::make_temporary(root, context.now_ms, |place| place.symlink(target)).map_err(io)?;
+    let made = stage::make_temporary(root, context.now_ms, |place| place.symlink(target));
+    let (place, ()) = made.map_err(|errno| match errno {
+        // Each says so of a disk without symlinks, and nothing is refused in a directory of the agent's own.
+        Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP => failed(Problem::new(
+            ProblemKind::Name,
+            "the file system here has no symlinks; it stays as it is on the other devices",
+        )),
+        other => io(other),
+    })?;
     place.set_mtime(mtime_ns).map_err(io)?;
     fresh(place, true).map_err(io)
 }
 
-fn directory(root: &OpenRoot, context: &ApplyContext, mode: u32) -> Result<Fresh, Stop> {
+fn directory(root: &OpenRoot, context: &ApplyContext, mode: u32, sync: bool) -> Result<Fresh, Stop> {
     let io = |errno| failed(problem("make the directory", errno));
     let (place, ()) = stage::make_temporary(root, context.now_ms, |place| place.mkdir(OWNER_BITS)).map_err(io)?;
     place.chmod(mode & MODE_MASK | OWNER_BITS).map_err(io)?;
+    if sync {
+        place.open_to_read().and_then(|made| made.fsync()).map_err(io)?;
+    }
     fresh(place, true).map_err(io)
 }
 
@@ -161,7 +177,7 @@ fn fresh(place: Place, temporary: bool) -> Result<Fresh, Errno> {
 }
 
 fn sync_file(root: &OpenRoot, fresh: &Fresh) -> Result<(), Errno> {
-    if fresh.state.kind != DiskKind::File {
+    if fresh.state.kind == DiskKind::Symlink {
         return Ok(());
     }
     root.stage_dir().open_to_read(&fresh.name)?.fsync()

@@ -6,8 +6,10 @@ use super::prepare::{Fresh, OWNER_BITS};
 use super::{Batch, Step, Stop, failed};
 use crate::core::action::{Displace, Expected, Outcome, Slot};
 use crate::core::conflict::conflict_name;
+use crate::core::content::ContentId;
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::path::RelPath;
+use crate::failpoint;
 use crate::fs::error::{is_absence, name_problem, problem};
 use crate::fs::history;
 use crate::fs::read::is_expected;
@@ -42,12 +44,13 @@ impl Batch<'_> {
             return Err(Stop::Changed);
         }
         (self.at)(Step::Checked, path);
-        match sys::rename_from_own(&fresh.place(self.root)?, &target) {
+        match sys::rename_fresh(&fresh.place(self.root)?, &target) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(self.taken(path)),
             Err(errno) => return Err(failed(name_problem("put it at its place", errno))),
         }
         (self.at)(Step::Swapped, path);
+        failpoint::hit("apply.placed");
         self.touch(Area::Tree, path);
         Ok(self.placed(path, &target, &fresh.state, Settled::default()))
     }
@@ -61,11 +64,13 @@ impl Batch<'_> {
         }
         (self.at)(Step::Checked, path);
         self.remove_empty(&target)?;
+        failpoint::hit("apply.directory_replaced");
         self.touch(Area::Tree, path);
         self.place_new(path, fresh).inspect_err(|_| {
             // The directory was not to go without what replaces it; if it cannot come back, a scan finds out.
             if target.mkdir(OWNER_BITS).is_ok() {
                 let _ = target.chmod(expect.disk.mode);
+                self.adjusted.insert(path.clone());
             }
         })
     }
@@ -84,13 +89,16 @@ impl Batch<'_> {
         let target = self.target(path)?;
         self.check(path, expect)?;
         (self.at)(Step::Checked, path);
+        failpoint::hit("apply.checked");
         // The new file takes the slot first: so the old one is in history in the very moment it leaves the tree.
         let staged = fresh.place(self.root)?;
-        let (name, place) = history::move_to_slot(self.root, &staged, path, expect.content, self.context.now_ms)
+        let shown = shown_in_slot(expect);
+        let (name, place) = history::move_to_slot(self.root, &staged, path, shown, self.context.now_ms)
             .map_err(|e| failed(problem("make room in the history", e)))?;
         let slot = InSlot { name, place };
         self.touch(Area::History, &slot.name);
         (self.at)(Step::InSlot, path);
+        failpoint::hit("apply.in_slot");
         let out = match sys::exchange(&slot.place, &target) {
             Ok(()) => slot,
             Err(errno) => {
@@ -104,6 +112,7 @@ impl Batch<'_> {
             }
         };
         (self.at)(Step::Swapped, path);
+        failpoint::hit("apply.swapped");
         self.touch(Area::Tree, path);
         let settled = self.settle(path, out, expect);
         Ok(self.placed(path, &target, &fresh.state, settled))
@@ -118,11 +127,11 @@ impl Batch<'_> {
         target: &Place,
         expect: &Expected,
     ) -> Result<InSlot, Stop> {
-        let (name, place) =
-            history::move_to_slot(self.root, target, path, expect.content, self.context.now_ms).map_err(swap_error)?;
+        let (name, place) = history::move_to_slot(self.root, target, path, shown_in_slot(expect), self.context.now_ms)
+            .map_err(swap_error)?;
         self.touch(Area::History, &name);
         let old = InSlot { name, place };
-        match sys::rename_from_own(&fresh.place, target) {
+        match sys::rename_fresh(&fresh.place, target) {
             Ok(()) => Ok(old),
             Err(errno) => {
                 if sys::rename_from_own(&old.place, target).is_err() {
@@ -163,6 +172,7 @@ impl Batch<'_> {
         };
         let copied = self.root.place(Area::Tree, copy).and_then(|place| {
             sys::rename_from_own(&slot.place, &place)?;
+            failpoint::hit("apply.copy_named");
             place.state()
         });
         match copied {
@@ -234,6 +244,12 @@ impl Batch<'_> {
         let Settled { displaced, conflict, rescued } = settled;
         Outcome::Done { disk: Some(disk), displaced, conflict, rescued: rescued.or(edited) }
     }
+}
+
+/// The content that a slot's name tells of: none for what is in it only on its way to a conflict copy. So what a crash
+/// leaves there is told from a version that belongs in history, even where the index has forgotten about both.
+fn shown_in_slot(expect: &Expected) -> Option<ContentId> {
+    expect.content.filter(|_| expect.displace == Displace::History)
 }
 
 fn swap_error(errno: Errno) -> Stop {

@@ -21,6 +21,10 @@ fn run_with(folder: &Folder, action: Action, mut meddle: impl FnMut(Step)) -> Ou
     outcomes.into_iter().next().unwrap().1
 }
 
+fn batch<'a>(folder: &'a Folder, at: &'a mut dyn FnMut(Step, &RelPath)) -> Batch<'a> {
+    Batch { root: &folder.open, context: &CONTEXT, at, touched: BTreeSet::new(), adjusted: BTreeSet::new() }
+}
+
 fn staged(folder: &Folder, bytes: &[u8]) -> Content {
     let content = Content::of_chunk(bytes);
     stage::stage_small(&folder.open, content, 0, bytes).unwrap();
@@ -544,7 +548,7 @@ fn where_the_system_cannot_swap_two_renames_do_it_and_nothing_is_overwritten() {
         let expect = old(&folder, "a", b"old");
         folder.write(".p2psync/history/fresh", b"new");
         let mut at = |_: Step, _: &RelPath| {};
-        let mut batch = Batch { root: &folder.open, context: &CONTEXT, at: &mut at, touched: BTreeSet::new() };
+        let mut batch = batch(&folder, &mut at);
         let (name, target) = (path("fresh"), folder.open.place(Area::Tree, &path("a")).unwrap());
         let mut fresh = swap::InSlot { place: folder.open.place(Area::History, &name).unwrap(), name };
         if taken {
@@ -564,7 +568,7 @@ fn where_a_rename_may_replace_a_move_goes_through_history() {
     old(&folder, "a", b"moved");
     folder.write("taken", b"users");
     let mut at = |_: Step, _: &RelPath| {};
-    let mut batch = Batch { root: &folder.open, context: &CONTEXT, at: &mut at, touched: BTreeSet::new() };
+    let mut batch = batch(&folder, &mut at);
     let place = |name: &str| folder.open.place(Area::Tree, &path(name)).unwrap();
     let mut go = |to: &str| batch.rename_through_history(&path("a"), &place("a"), &place(to));
     assert_eq!(go("taken"), Err(Errno::EXIST));

@@ -272,15 +272,26 @@ pub fn rename_to_own(from: &Place, to: &Place) -> Result<(), Errno> {
 
 /// Renames from one of the agent's own directories to a free name in the user's tree.
 ///
-/// Where the system cannot rename without replacing, the file is linked to its new name and loses the old one. Only
-/// for what cannot be linked either (directories, symlinks on some systems) there is just a look before the rename.
+/// Where the system cannot rename without replacing, the file is linked to its new name and loses the old one, once the
+/// new one is durable: else a power cut could leave it with neither. Only for what cannot be linked either (directories,
+/// symlinks on some systems) there is just a look before the rename.
 pub fn rename_from_own(from: &Place, to: &Place) -> Result<(), Errno> {
+    rename_by_link(from, to, || to.dir.fsync())
+}
+
+/// The same for what can be made or fetched again, so that nothing has to be durable on the way.
+pub fn rename_fresh(from: &Place, to: &Place) -> Result<(), Errno> {
+    rename_by_link(from, to, || Ok(()))
+}
+
+fn rename_by_link(from: &Place, to: &Place, sync: impl Fn() -> Result<(), Errno>) -> Result<(), Errno> {
     match rename_noreplace(from, to) {
         Err(errno) if is_unsupported(errno) => {}
         done => return done,
     }
     match from.dir.link(&from.name, &*to.dir, &to.name) {
-        Ok(()) => from.unlink(),
+        // If that fails the file keeps both names: which of them is the user's by now, nobody knows.
+        Ok(()) => sync().and_then(|()| from.unlink()),
         Err(errno @ (Errno::EXIST | Errno::NOENT | Errno::NOSPC | Errno::DQUOT)) => Err(errno),
         Err(_) => rename_if_free(from, to),
     }
@@ -312,7 +323,7 @@ mod tests {
     fn no_way_of_renaming_replaces_anything() {
         let dir = tempfile::tempdir().unwrap();
         let place = |name: &str| Place { dir: OsSystem.open_root(dir.path()).unwrap(), name: name.as_bytes().into() };
-        for rename in [rename_noreplace, rename_to_own, rename_from_own, rename_if_free] {
+        for rename in [rename_noreplace, rename_to_own, rename_from_own, rename_fresh, rename_if_free] {
             std::fs::write(dir.path().join("a"), b"a").unwrap();
             std::fs::write(dir.path().join("b"), b"b").unwrap();
             assert_eq!(rename(&place("a"), &place("b")), Err(Errno::EXIST));

@@ -1,0 +1,161 @@
+//! What the threads of one folder share, and the handle by which all else reaches them.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use super::clock::Clock;
+use super::hints::Hints;
+use super::link::LinkTable;
+use crate::core::id::{DeviceId, FolderId};
+use crate::core::ignore::Rules;
+use crate::core::message::Message;
+use crate::core::path::RelPath;
+use crate::fs::error::FsError;
+use crate::fs::root::Root;
+use crate::index::IndexError;
+use crate::sync::Input;
+
+/// Inputs that wait for the folder's thread; beyond that whoever has more waits.
+pub const INPUTS_QUEUED_MAX: usize = 256;
+
+/// What the folder's thread is told.
+pub enum Event {
+    Input(Input),
+    /// What a peer said, with its share of the room that the peer's link has for what waits.
+    Message(DeviceId, Message, OwnedSemaphorePermit),
+    /// Something for the index to remember, by its key.
+    Note(&'static str, String),
+    Stop,
+}
+
+/// What only the agent's loop can do.
+pub enum Order {
+    /// The config file may have changed; the answer says what is wrong with it.
+    Reload(oneshot::Sender<Result<(), String>>),
+    ConfigChanged,
+    /// A folder's index failed.
+    Failed(FolderId),
+    /// Try a folder again that could not be started.
+    Restart(FolderId),
+    Stop,
+}
+
+/// Cheap handle to one running folder.
+#[derive(Clone)]
+pub struct FolderHandle(pub Arc<Shared>);
+
+/// What the threads of one folder share.
+pub struct Shared {
+    pub id: FolderId,
+    pub label: String,
+    pub root: Root,
+    pub device: DeviceId,
+    /// Every thread opens its own [`crate::index::Reader`] on it.
+    pub index_path: PathBuf,
+    pub inputs: mpsc::Sender<Event>,
+    pub clock: Clock,
+    pub rules: RwLock<Arc<Rules>>,
+    /// The rules could not be read when they should have been.
+    pub rules_stale: AtomicBool,
+    pub hints: Hints,
+    /// Paths with an action under way: what the watcher says about them is put off.
+    pub applying: Mutex<HashSet<RelPath>>,
+    /// How the last run ended, until what it left behind has been put right.
+    pub left_behind: Mutex<Option<Opened>>,
+    /// The first scan follows an unclean shutdown of the machine.
+    pub suspicious_boot: AtomicBool,
+    /// Whoever looks also reads, instead of having it read by threads beside it.
+    pub reads_inline: bool,
+    pub stop: AtomicBool,
+    pub live: Live,
+    pub links: LinkTable,
+}
+
+/// How the last run ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Opened {
+    pub was_clean: bool,
+    /// The machine went down while the agent was running, and no scan has seen all of the folder since.
+    pub is_suspicious: bool,
+}
+
+/// Why something failed that takes both the folder's directory and its index.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+/// What `status` shows of a running folder beside its index.
+#[derive(Default)]
+pub struct Live {
+    pub scanning: AtomicBool,
+    /// Why changes are not noticed at once; `None` while they are.
+    pub watch: Mutex<Option<String>>,
+    /// A directory can be listed now that could not be when the watch began, so nothing below it is heard.
+    pub is_watch_partial: AtomicBool,
+    /// Bytes of contents taken from the wire, and from files that were already here.
+    pub bytes_fetched: AtomicU64,
+    pub bytes_reused: AtomicU64,
+}
+
+impl std::ops::Deref for FolderHandle {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Shared {
+    /// Of a folder in which nothing has happened yet: no index path, no rules but the built-in ones, no links.
+    pub fn new(id: FolderId, root: Root, device: DeviceId, inputs: mpsc::Sender<Event>, clock: Clock) -> Self {
+        Self {
+            label: id.to_string(),
+            id,
+            root,
+            device,
+            index_path: PathBuf::new(),
+            inputs,
+            hints: Hints::new(clock.clone()),
+            clock,
+            rules: RwLock::default(),
+            rules_stale: AtomicBool::new(false),
+            applying: Mutex::default(),
+            left_behind: Mutex::default(),
+            suspicious_boot: AtomicBool::new(false),
+            reads_inline: false,
+            stop: AtomicBool::new(false),
+            live: Live::default(),
+            links: LinkTable::default(),
+        }
+    }
+
+    /// Hands an input to the folder's thread, waiting for room. False where the folder has stopped.
+    pub fn send(&self, input: Input) -> bool {
+        self.inputs.blocking_send(Event::Input(input)).is_ok()
+    }
+
+    /// The rules as they are now.
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on these rules are looked with.
+    pub fn set_rules(&self, rules: Rules) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+}
+
+impl Live {
+    /// True where a full scan is under way.
+    pub fn is_scanning(&self) -> bool {
+        self.scanning.load(Ordering::Relaxed)
+    }
+}

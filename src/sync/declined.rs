@@ -1,0 +1,113 @@
+//! Names that the disk could not hold beside others, such as one that differs only in case: decided about again once
+//! those others have gone.
+
+use super::{Folder, Now};
+use crate::core::path::RelPath;
+use crate::index::{IndexError, Mark};
+
+/// Declined records looked at per query.
+const PAGE: usize = 2000;
+/// Names remembered that have become free; after more of them everything declined is decided about again.
+const FREED_MAX: usize = 10_000;
+
+impl Folder {
+    /// Nothing stands at this path any more.
+    pub(super) fn note_freed(&mut self, path: &RelPath) {
+        if self.freed.len() < FREED_MAX {
+            self.freed.insert(folded(path.as_bytes()));
+        }
+    }
+
+    /// Decides again about what was declined for the sake of names that have become free.
+    pub(super) fn mind_declined(&mut self, now: Now) -> Result<(), IndexError> {
+        let freed = std::mem::take(&mut self.freed);
+        if freed.is_empty() {
+            return Ok(());
+        }
+        let is_free = |path: &RelPath| {
+            let at_or_above = std::iter::once(path.clone()).chain(path.ancestors());
+            freed.len() >= FREED_MAX || at_or_above.into_iter().any(|path| freed.contains(&folded(path.as_bytes())))
+        };
+        let mut after = None;
+        loop {
+            let page = self.index.marked(Mark::Declined, after.as_ref(), PAGE)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.entry.path.clone());
+            for record in page {
+                if record.entry.is_live() && !self.busy.contains_key(&record.entry.path) && is_free(&record.entry.path)
+                {
+                    self.index.clear_problem(&record.entry.path)?;
+                    self.mind_again(record)?;
+                    self.pass.want();
+                    self.touch(now);
+                }
+            }
+        }
+    }
+}
+
+/// The same for all names that differ only in case. What else disks fold is rare, and is decided about when the name
+/// itself changes.
+fn folded(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Fixture, PEERS_EPOCH, disk, path};
+    use super::super::{Input, Observation, Seen};
+    use super::*;
+    use crate::core::action::{Action, Outcome};
+    use crate::core::disk::{DiskKind, DiskState};
+    use crate::core::entry::Kind;
+    use crate::core::id::RunId;
+    use crate::core::message::{Announced, Batch, Message};
+    use crate::core::problem::{Problem, ProblemKind};
+    use crate::core::version::VersionVector;
+
+    #[test]
+    fn what_was_declined_for_its_neighbour_is_had_once_that_has_gone() {
+        let mut fixture = Fixture::new(5);
+        let wanted = RelPath::parse(b"F00003").unwrap();
+        let mut entry = fixture.folder.ours(&path(3)).unwrap().entry;
+        (entry.path, entry.kind) = (wanted.clone(), Kind::Directory);
+        entry.version = VersionVector::default().with(PEERS_EPOCH, 1);
+        let entries = vec![Announced { entry, seq: 1, held: true }];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 1, more: false }));
+        let (work, action) = fixture.orders.pop().unwrap();
+        assert_eq!(*action.path(), wanted);
+        let problem = Problem::new(ProblemKind::Name, "beside another");
+        fixture.feed(Input::Applied(vec![(work, Outcome::Failed(problem))]));
+        assert_eq!(fixture.folder.ours(&wanted).unwrap().mark, Mark::Declined);
+
+        let gone = |n| Observation { path: path(n), seen: Seen::Absent };
+        fixture.feed(Input::Observed(vec![gone(2)]));
+        assert!(fixture.orders.is_empty(), "that was another name");
+        fixture.feed(Input::Observed(vec![gone(3)]));
+        let (work, action) = fixture.orders.pop().unwrap();
+        assert_eq!(*action.path(), wanted);
+        let made = Some(DiskState { kind: DiskKind::Directory, ..disk(9) });
+        let done = Outcome::Done { disk: made, displaced: None, conflict: None, rescued: None };
+        fixture.feed(Input::Applied(vec![(work, done)]));
+        let ours = fixture.folder.ours(&wanted).unwrap();
+        assert_eq!((ours.mark, ours.entry.kind), (Mark::Here, Kind::Directory));
+        assert!(fixture.folder.index().problem(&wanted).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_move_to_a_name_that_is_declined_still_leaves_the_old_name() {
+        let mut fixture = Fixture::new(5);
+        let ours = fixture.folder.ours(&path(3)).unwrap().entry;
+        let gone = Announced { entry: crate::core::decide::deleted(&ours, PEERS_EPOCH, 1), seq: 1, held: true };
+        let mut entry = ours.clone();
+        entry.path = RelPath::parse(b"F00003").unwrap();
+        entry.version = VersionVector::default().with(PEERS_EPOCH, 2);
+        let entries = vec![gone, Announced { entry, seq: 2, held: true }];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 2, more: false }));
+        let (work, action) = fixture.orders.pop().unwrap();
+        assert!(matches!(action, Action::Move { .. }), "{action:?}");
+        fixture.feed(Input::Applied(vec![(work, Outcome::Failed(Problem::new(ProblemKind::Name, "no such name")))]));
+        let (_, action) = fixture.orders.pop().unwrap();
+        assert!(matches!(&action, Action::Remove { path: from, .. } if *from == path(3)), "{action:?}");
+    }
+}
