@@ -2,6 +2,7 @@
 //!
 //! Parse, don't validate: whoever holds a [`Config`] need not check it again.
 
+mod durable;
 mod edit;
 mod fault;
 mod parse;

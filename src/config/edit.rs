@@ -4,16 +4,15 @@
 //! rename: whoever reads the file sees all of a change or nothing of it, and never a config that does not hold.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, RawString, Table, TableLike, Value, value};
 
+use super::durable::write_beside_and_rename;
 use super::parse::{check_address, expand};
 use super::{Config, ConfigError, NAME_CHARS_MAX, Peer, Sharing, parse, read, surroundings};
 use crate::core::id::{DeviceId, FolderId};
-use crate::failpoint;
 use crate::home::Home;
 
 /// A peer to be added.
@@ -368,8 +367,7 @@ fn lock(home: &Home) -> Result<File, ConfigError> {
     if let Some(dir) = path.parent() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(fail)?;
     }
-    let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(fail)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(fail)?;
     file.lock().map_err(fail)?;
     Ok(file)
 }
@@ -378,24 +376,6 @@ fn lock(home: &Home) -> Result<File, ConfigError> {
 fn replace(path: &Path, text: &str) -> Result<(), ConfigError> {
     let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     write_beside_and_rename(&target, text).map_err(|source| ConfigError::Io { doing: "write", path: target, source })
-}
-
-fn write_beside_and_rename(target: &Path, text: &str) -> io::Result<()> {
-    let temporary = target.with_file_name(format!(".config.{}.new", std::process::id()));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    let mode = std::fs::metadata(target).map_or(0o600, |found| found.permissions().mode() & 0o777);
-    file.set_permissions(std::fs::Permissions::from_mode(mode))?;
-    file.write_all(text.as_bytes())?;
-    failpoint::hit("config.written");
-    file.sync_all()?;
-    failpoint::hit("config.synced");
-    std::fs::rename(&temporary, target)?;
-    failpoint::hit("config.renamed");
-    if let Some(dir) = target.parent() {
-        File::open(dir)?.sync_all()?;
-    }
-    failpoint::hit("config.durable");
-    Ok(())
 }
 
 fn wrong(what: impl Into<String>, advice: impl Into<String>) -> ConfigError {

@@ -327,7 +327,8 @@ mod tests {
     fn entry(bytes: Option<&[u8]>, ours: u64, theirs: u64) -> Entry {
         let kind = bytes.map_or(Kind::Deleted, |bytes| Kind::File(Content::of_chunk(bytes)));
         let version = VersionVector::new().with(EpochId(1), ours).with(EpochId(2), theirs);
-        Entry { kind, version, author: PEER, mtime_ns: 1_500_000_000_000_000_000, ..Entry::nothing(path("a")) }
+        let mtime_ns = if kind == Kind::Deleted { 0 } else { 1_500_000_000_000_000_000 };
+        Entry { kind, version, author: PEER, mtime_ns, ..Entry::nothing(path("a")) }
     }
 
     #[test]

@@ -71,6 +71,7 @@ mod tests {
         let wanted = RelPath::parse(b"F00003").unwrap();
         let mut entry = fixture.folder.ours(&path(3)).unwrap().entry;
         (entry.path, entry.kind) = (wanted.clone(), Kind::Directory);
+        (entry.mtime_ns, entry.weight_ns) = (0, 0);
         entry.version = VersionVector::default().with(PEERS_EPOCH, 1);
         let entries = vec![Announced { entry, seq: 1, held: true }];
         fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 1, more: false }));

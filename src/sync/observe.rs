@@ -40,7 +40,11 @@ impl Folder {
     fn observe_one(&mut self, path: &RelPath, seen: Seen, now: Now) -> Result<(), IndexError> {
         let ours = self.ours(path)?;
         let is_directory = matches!(seen, Seen::Directory(_));
-        if matches!(ours.mark, Mark::Ignored | Mark::Declined) || self.rules.is_ignored(path, is_directory).is_some() {
+        if ours.mark == Mark::Ignored || self.rules.is_ignored(path, is_directory).is_some() {
+            // What does not sync has no trouble with syncing.
+            return self.index.clear_problem(path);
+        }
+        if ours.mark == Mark::Declined {
             return Ok(());
         }
         if self.is_doubtful(path, &ours, &seen) {

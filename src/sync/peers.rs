@@ -161,13 +161,19 @@ impl Folder {
 
     fn hear_found(&mut self, found: &[(EpochId, u64)]) -> Result<(), IndexError> {
         let own = self.epoch()?;
+        let mut has_news = false;
         for (epoch, upto) in found {
             let known = self.found.0.get(epoch).copied();
             let is_news = known.is_none_or(|k| *upto < k) && (known.is_some() || self.found.0.len() < FOUND_MAX);
             if *epoch != own && is_news {
                 self.index.set_found(*epoch, *upto)?;
                 self.found.0.insert(*epoch, *upto);
+                has_news = true;
             }
+        }
+        // Others may get to see these counts in our entries alone, and have to know what they mean before they do.
+        if has_news {
+            self.tell_found();
         }
         Ok(())
     }

@@ -39,6 +39,13 @@ impl Folder {
         if ours.entry.kind.is_directory() && !kind.is_directory() && self.index.has_live_below(path)? {
             return self.wait_or_revive(&ours, now);
         }
+        // Seen gone, and soon to count as deleted: that the same file is known under a newer version does not bring it
+        // back. An edit would.
+        if ours.mark == Mark::Missing && ours.entry.same_state(&rival.entry) {
+            let entry = self.outcome_entry(&ours.entry, &rival, decision)?;
+            self.put_decided(&entry, &ours, now)?;
+            return Ok(Looked::Skipped);
+        }
         match self.look_above(path)? {
             Above::Ready => {}
             Above::Later | Above::Gone(_) => return Ok(Looked::Skipped),

@@ -33,8 +33,6 @@ pub struct State {
     /// Bit `from * DEVICES_MAX + to`: `to` has not heard the current entry of `from`.
     pub unheard: u16,
     pub ops: u8,
-    /// How many of them lost an index.
-    pub losses: u8,
     pub claims: [Claim; CLAIMS_MAX],
     /// Contents that became conflict copies, as bits: under the name of their author, and as found.
     pub copies: [u32; 2],

@@ -224,9 +224,14 @@ impl Trial {
         let ours = state.devices[at].item;
         let is_known = |(peer, other): (usize, &Device)| peer != at && other.item.includes_all(&ours);
         let is_forgotten = !state.devices[..self.devices].iter().enumerate().any(is_known);
+        // Nor does anyone know that it brought back bytes on purpose which had been deleted: history has them.
+        let is_own = |claim: &&mut Claim| usize::from(claim.slot) == at && [SAME, DIRECTORY].contains(&claim.content);
+        for claim in state.claims.iter_mut().filter(is_own) {
+            claim.needs_home &= !is_forgotten;
+        }
         state.close_epoch(at);
-        state.losses += 1;
-        state.found |= 1 << at;
+        // Where nothing is found, the first count is that of an edit.
+        state.found |= u8::from(ours.is_live()) << at;
         let tells_stamps = self.allowed.iter().any(|op| matches!(op, Op::ChangeMode | Op::Touch));
         let device = &mut state.devices[at];
         device.lost += u8::from(tells_stamps);
@@ -347,13 +352,8 @@ impl Trial {
         }
         let [by_author, as_found] = state.copies;
         // What is found again has lost its author, and with that the name of its copy.
-        if by_author & as_found != 0 && state.losses < 2 {
+        if by_author & as_found != 0 && !self.loses() {
             return Err("one version became two conflict copies".to_owned());
-        }
-        let copies = by_author | as_found;
-        // A deletion may undo the conflict that a copy was made for.
-        if !self.allowed.contains(&Op::Delete) && copies & bit(first.content) != 0 {
-            return Err(format!("content {} is both live and a conflict copy", first.content));
         }
         Ok(())
     }

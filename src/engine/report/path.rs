@@ -515,7 +515,7 @@ mod tests {
         world.index.drop_rival(DESK, &rel("a")).unwrap();
         std::fs::remove_file(world.place("a")).unwrap();
         check(&world, "a", "syncing", &["It is gone from here, which has not been looked at yet."]);
-        let gone = crate::core::entry::Entry { kind: Kind::Deleted, ..file("a", b"") };
+        let gone = crate::core::entry::Entry { kind: Kind::Deleted, mtime_ns: 0, weight_ns: 0, ..file("a", b"") };
         world.index.put(&gone, None, Mark::Here, NOW_MS - MINUTE_MS).unwrap();
         world.in_sync(DESK);
         world.applied(PHONE, 0);

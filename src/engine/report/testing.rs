@@ -130,7 +130,7 @@ impl World {
     /// The version that a peer made of the entry here: newer than ours, or concurrent to it.
     pub fn edited(&self, path: &str, kind: Kind, is_newer: bool) -> Entry {
         let base = self.index.record(&rel(path)).unwrap().map(|r| r.entry.version).filter(|_| is_newer);
-        let mtime_ns = NOW_MS * 1_000_000;
+        let mtime_ns = if kind == Kind::Deleted { 0 } else { NOW_MS * 1_000_000 };
         let version = base.unwrap_or_default().with(EpochId(2), 1);
         Entry { kind, version, mtime_ns, weight_ns: mtime_ns, author: DESK, ..file(path, b"") }
     }
