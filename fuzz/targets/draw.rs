@@ -8,7 +8,7 @@ use p2psync::core::id::{DeviceId, EpochId, FolderId, RunId};
 use p2psync::core::message::{
     Ack, Announced, BUCKETS, Batch, Cursor, DigestReport, Exception, Hello, Message, RUNS_MAX, Reason,
 };
-use p2psync::core::path::RelPath;
+use p2psync::core::path::{self, RelPath};
 use p2psync::core::version::{COUNT_MAX, EPOCHS_MAX, VersionVector};
 use p2psync::net::bounds::{FOLDERS_MAX, NAME_CHARS_MAX, REASON_CHARS_MAX, clean_text};
 use p2psync::net::frame::{Chunks, DeviceHello, Frame, Request, WantedContent};
@@ -88,7 +88,7 @@ impl<'a> Draw<'a> {
         let bytes = match self.byte() {
             255 => {
                 // As long as paths get.
-                let (name, depth) = (vec![b'x'; 1 + self.below(255)], 1 + self.below(4096));
+                let (name, depth) = (vec![b'x'; 1 + self.below(255)], 1 + self.below(path::DEPTH_MAX));
                 vec![name; depth].join(&b'/')
             }
             length => self.bytes(usize::from(length) % 48).to_vec(),

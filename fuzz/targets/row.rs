@@ -1,6 +1,8 @@
 //! An index with damaged rows: whoever reads gets an error that says so, or something valid; and nothing panics.
 //!
-//! Layout: changes to columns, one after the other: table, column, which row, value.
+//! Layout: whether to write, too; then changes to columns, one after the other: table, column, which row, value.
+
+use std::cell::RefCell;
 
 use p2psync::core::content::{ChunkList, Content};
 use p2psync::core::digest::bucket_of;
@@ -103,10 +105,35 @@ const TABLES: [(&str, &[&str]); 13] = [
     ("problems", &["path", "kind", "text", "since_ms", "retry_ms", "attempts"]),
 ];
 
+thread_local! {
+    // Made once, because making it costs more than all questions: what is damaged is rolled back.
+    static READ: RefCell<(Index, Known)> = RefCell::new(filled());
+}
+
 pub fn run(data: &[u8]) {
     let mut draw = Draw(data);
-    let mut index = Index::in_memory(EPOCH).expect("an index can be made");
-    let known = fill(&mut index).expect("an index can be filled");
+    if draw.flag() {
+        let (mut index, known) = filled();
+        if damage(&mut index, &mut draw) {
+            read(&index, &known);
+            write(&mut index, &known);
+            read(&index, &known);
+        }
+        return;
+    }
+    READ.with_borrow_mut(|(index, known)| {
+        // An input that failed has left its damage.
+        index.rollback().expect("an index can be rolled back");
+        index.begin().expect("a transaction can be begun");
+        if damage(index, &mut draw) {
+            read(index, known);
+        }
+        index.rollback().expect("an index can be rolled back");
+    });
+}
+
+/// Makes the changes. False where a restart would already notice.
+fn damage(index: &mut Index, draw: &mut Draw<'_>) -> bool {
     for _ in 0..CHANGES_MAX {
         if draw.is_empty() {
             break;
@@ -114,18 +141,22 @@ pub fn run(data: &[u8]) {
         let (table, columns) = TABLES[draw.below(TABLES.len())];
         let column = columns[draw.below(columns.len())];
         let (every, which) = (1 + draw.below(4), draw.below(4));
-        let value = value(&mut draw);
-        let key =
-            if matches!(table, "rivals" | "history" | "exceptions" | "problems" | "places") { "1" } else { "rowid" };
+        let value = value(draw);
+        let has_no_row_id = matches!(table, "rivals" | "history" | "exceptions" | "problems" | "places");
+        let key = if has_no_row_id { "1" } else { "rowid" };
         let sql = format!("UPDATE OR IGNORE {table} SET {column} = ?1 WHERE {key} % {every} = {which} % {every}");
-        // A restart that finds such sums is told of the damage.
         if let Err(error) = index.damage(&sql, &[value]) {
-            return is_damage(&error);
+            is_damage(&error);
+            return false;
         }
     }
-    read(&index, &known);
-    write(&mut index, &known);
-    read(&index, &known);
+    true
+}
+
+fn filled() -> (Index, Known) {
+    let mut index = Index::in_memory(EPOCH).expect("an index can be made");
+    let known = fill(&mut index).expect("an index can be filled");
+    (index, known)
 }
 
 /// What the index holds, to ask for it.

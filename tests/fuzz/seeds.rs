@@ -202,8 +202,10 @@ fn disk(all: &mut Seeds) {
     for table in 0u8..13 {
         for (kind, value) in [(0u8, &[][..]), (1, &[200]), (6, &[4, 1, 2, 3, 4])] {
             let column = table.wrapping_mul(3).wrapping_add(kind) % 20;
-            let change = [&[table, column, 0, 0, kind][..], value].concat();
-            add(all, "row", &format!("table-{table}-{kind}"), change);
+            for writes in [0, 1] {
+                let change = [&[writes, table, column, 0, 0, kind][..], value].concat();
+                add(all, "row", &format!("table-{table}-{kind}-{writes}"), change);
+            }
         }
     }
 }
