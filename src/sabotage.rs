@@ -44,8 +44,8 @@ bugs! {
     SurpriseForgotten,
     /// A file that a rule begins to cover is announced as deleted.
     IgnoredIsDeleted,
-    /// The target is not compared with the index before a swap.
-    NoCheckBeforeSwap,
+    /// Whatever stands at the target is taken for what was expected, before a swap and after it.
+    NoCheckAroundSwap,
     /// What came out of a swap is taken for what was expected.
     NoCheckAfterSwap,
     /// New files are renamed over whatever stands there.

@@ -23,6 +23,7 @@ use crate::fs::apply::{ApplyContext, apply};
 use crate::fs::error::FsError;
 use crate::fs::history::{self, RestoreError};
 use crate::fs::root::OpenRoot;
+use crate::sabotage::{self, Bug};
 use crate::sync::Input;
 
 /// Actions carried out at a time: enough to share the cost of durability, few enough that outcomes come soon.
@@ -154,6 +155,9 @@ impl Applier {
         let count = overdue.max(self.displaced.len().saturating_sub(SECOND_LOOKS_MAX));
         if count == 0 {
             return;
+        }
+        if sabotage::is(Bug::NoSecondLook) {
+            return self.displaced.drain(..count).for_each(drop);
         }
         // Where the folder is not there, the files stay in history, which is where they belong.
         let Ok(root) = self.handle.root.open() else { return self.displaced.drain(..count).for_each(drop) };

@@ -36,7 +36,8 @@ use crate::fs::root::OpenRoot;
 use crate::fs::walk::Walked;
 use crate::fs::watch::{Watch, WatchEvent};
 use crate::index::Reader;
-use crate::sync::Input;
+use crate::sabotage::{self, Bug};
+use crate::sync::{Input, Observation, Seen};
 
 /// How often everything is looked at where changes are not heard of.
 const UNWATCHED_EVERY: Duration = Duration::from_secs(60);
@@ -168,6 +169,12 @@ impl FullScans {
                     handle.send(Input::Halted(None));
                 }
                 Some(root)
+            }
+            Err(_) if sabotage::is(Bug::MissingRootIsDeletion) => {
+                let records = reader.records_from(None, None, PROBLEMS_MAX).unwrap_or_default().into_iter();
+                let gone = records.map(|record| Observation { path: record.entry.path, seen: Seen::Absent });
+                handle.send(Input::Observed(gone.collect()));
+                None
             }
             Err(error) => {
                 // Nobody saw how they changed meanwhile.

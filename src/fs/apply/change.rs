@@ -15,6 +15,7 @@ use crate::fs::history;
 use crate::fs::read::is_expected;
 use crate::fs::root::Area;
 use crate::fs::sys::{self, Place};
+use crate::sabotage::{self, Bug};
 
 impl Batch<'_> {
     /// Makes a directory where nothing stands. Its owner can always work in it, whatever mode is asked for.
@@ -41,6 +42,10 @@ impl Batch<'_> {
         let target = self.source(path)?;
         self.check(path, expect)?;
         (self.at)(Step::Checked, path);
+        if sabotage::is(Bug::RemoveUnlinks) {
+            target.unlink().map_err(|_| Stop::Changed)?;
+            return Ok(done(None, None));
+        }
         let (name, place) = history::move_to_slot(self.root, &target, path, expect.content, self.context.now_ms)
             .map_err(|e| match e {
                 Errno::NOENT => Stop::Changed,

@@ -24,6 +24,7 @@ use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
 use crate::failpoint;
+use crate::sabotage::{self, Bug};
 use prepare::Fresh;
 
 /// From this many files or directories on, one sync of the whole file system is cheaper than one for each.
@@ -218,6 +219,9 @@ impl Batch<'_> {
 
     fn make_durable(&mut self) -> Result<(), Errno> {
         let (touched, adjusted) = (std::mem::take(&mut self.touched), std::mem::take(&mut self.adjusted));
+        if sabotage::is(Bug::NoDirectorySync) {
+            return Ok(());
+        }
         let tree = self.root.base(Area::Tree);
         let mut all = touched.len() + adjusted.len() > SYNC_EACH_MAX && tree.sync_file_system()?;
         for path in adjusted {

@@ -16,6 +16,7 @@ use crate::fs::history;
 use crate::fs::root::OpenRoot;
 use crate::fs::stage;
 use crate::fs::sys::Place;
+use crate::sabotage::{self, Bug};
 
 /// The agent has to be able to work in every directory that it makes, so its owner keeps these bits.
 pub const OWNER_BITS: u32 = 0o700;
@@ -133,7 +134,7 @@ fn file(
         file.chmod(wanted.mode)?;
         file.set_mtime(wanted.mtime_ns)?;
         failpoint::hit("stage.made_ready");
-        if sync { file.fsync() } else { Ok(()) }
+        if sync && !sabotage::is(Bug::NoFileSync) { file.fsync() } else { Ok(()) }
     };
     ready().map_err(io)?;
     failpoint::hit("stage.synced");

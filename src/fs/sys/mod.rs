@@ -15,6 +15,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use crate::core::disk::DiskState;
+use crate::sabotage::{self, Bug};
 pub use os::{OsHandle, OsSystem};
 
 /// Size in bytes of the pieces in which a file is copied where the system does not do it by itself.
@@ -257,6 +258,9 @@ pub fn write_all_at(file: &dyn Handle, bytes: &[u8], offset: u64) -> Result<(), 
 
 /// Renames to a free name, as [`Handle::rename_noreplace`].
 pub fn rename_noreplace(from: &Place, to: &Place) -> Result<(), Errno> {
+    if sabotage::is(Bug::RenameReplaces) {
+        return from.dir.rename(&from.name, &*to.dir, &to.name);
+    }
     from.dir.rename_noreplace(&from.name, &*to.dir, &to.name)
 }
 
