@@ -154,8 +154,11 @@ fn one(arguments: &Arguments, bug: Option<Bug>, seed: u64, sums: &Mutex<Sums>) {
 fn all_bugs(arguments: &Arguments) -> ExitCode {
     let mut is_all = true;
     for bug in Bug::ALL {
-        match run::first_failure(arguments.first, arguments.seeds, Some(*bug)) {
-            Some(seed) => println!("{bug:?}: caught after {} seeds", seed - arguments.first + 1),
+        match run::first_catch(arguments.first, arguments.seeds, *bug) {
+            Some((seed, why)) => {
+                let why: String = why.chars().take(100).collect();
+                println!("{bug:?}: caught after {} seeds: {why}", seed - arguments.first + 1);
+            }
             None => {
                 println!("{bug:?}: not caught in {} seeds", arguments.seeds);
                 is_all = false;

@@ -1,9 +1,17 @@
 //! The promises, tried out by many simulated devices: see `simulator`.
 
+mod scenarios;
+#[allow(dead_code, reason = "long runs use more of it than these tests")]
 mod simulator;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use p2psync::sabotage::Bug;
 use simulator::plan::Plan;
 use simulator::run;
+
+/// Threads that run seeds side by side.
+const THREADS: usize = 2;
 
 /// The number in an environment variable.
 fn number(name: &str, usual: u64) -> u64 {
@@ -12,20 +20,42 @@ fn number(name: &str, usual: u64) -> u64 {
 
 #[test]
 fn random_runs_keep_all_promises() {
-    let (first, count) = (number("SIM_FIRST", 0), number("SIM_SEEDS", 300));
-    for seed in first..first + count {
-        if let Err(why) = run::check_seed(seed, None) {
-            panic!("{why}");
+    let (first, count) = (number("SIM_FIRST", 0), number("SIM_SEEDS", 2000));
+    let next = AtomicU64::new(first);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while let seed = next.fetch_add(1, Ordering::Relaxed)
+                    && seed < first + count
+                {
+                    if let Err(why) = run::check_seed(seed, None) {
+                        panic!("{why}");
+                    }
+                }
+            });
         }
-    }
+    });
 }
 
 #[test]
 fn a_seed_gives_the_same_run_twice() {
-    for seed in 0..20 {
+    for seed in 0..60 {
         assert_eq!(run::run(&Plan::of(seed)), run::run(&Plan::of(seed)), "seed {seed}");
     }
 }
+
+/// The seeds that caught each mistake first, so that a simulator that has become blind is noticed.
+#[test]
+fn mistakes_made_on_purpose_are_caught() {
+    for (bug, seed) in CAUGHT {
+        let plan = Plan { bug: Some(bug), ..Plan::of(seed) };
+        assert!(run::run(&plan).is_err(), "{bug:?} is not caught by seed {seed} any more; which does?");
+        assert_eq!(run::run(&Plan::of(seed)).map(drop), Ok(()), "seed {seed} fails without {bug:?} too");
+    }
+}
+
+/// Mistakes and the first seed that caught each.
+const CAUGHT: [(Bug, u64); 0] = [];
 
 /// Replays what a failure has printed.
 #[test]

@@ -9,7 +9,7 @@ use p2psync::index::Mark;
 use p2psync::sync::Input;
 
 use super::disk::Item;
-use super::plan::{Mode, OddDisk, Plan};
+use super::plan::{Mode, Plan};
 use super::random::Random;
 use super::user::Tree;
 use super::world::World;
@@ -140,7 +140,9 @@ impl World {
         for _ in 0..SETTLE_STEPS_MAX {
             let is_active = self.step();
             let now = (self.telling_frames, self.changes());
-            let is_busy = self.network.waiting_frames() > 0 || self.devices.iter().any(|d| d.has_work());
+            let is_busy = self.network.waiting_frames() > 0
+                || self.devices.iter().any(|d| d.has_work())
+                || !self.is_all_connected();
             if is_active && is_busy || now != seen {
                 seen = now;
                 quiet_since = self.now_ns;
@@ -151,6 +153,14 @@ impl World {
         }
         let busy: Vec<_> = self.devices.iter().filter(|d| d.has_work()).map(|d| d.number).collect();
         Err(format!("the devices do not come to rest; busy: {busy:?}, {} frames wait", self.network.waiting_frames()))
+    }
+
+    fn is_all_connected(&self) -> bool {
+        let is_connected = |a: usize, b: usize| {
+            let agent = self.devices[a].agent.as_ref();
+            self.devices[a].id == self.devices[b].id || agent.is_none_or(|agent| agent.connected.contains(&b))
+        };
+        (0..self.devices.len()).all(|a| (0..self.devices.len()).all(|b| a == b || is_connected(a, b)))
     }
 
     fn changes(&self) -> u64 {
@@ -335,9 +345,4 @@ pub fn same_trees(left: &Tree, right: &Tree) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// True where trees of this plan can't be compared name by name.
-pub fn is_lenient(plan: &Plan) -> bool {
-    plan.odd_disk == Some(OddDisk::FoldsCase)
 }

@@ -15,7 +15,6 @@ const FILL_MAX: usize = 40;
 pub struct Origin {
     pub device: usize,
     pub path: String,
-    pub number: u64,
 }
 
 /// See the module.
@@ -45,11 +44,10 @@ impl Ledger {
         if bytes.is_empty() || self.common.contains(bytes) {
             return;
         }
-        let number = self.next;
         // Whoever writes an old version again wants it to be there.
         self.given_up.remove(bytes);
         self.excused.remove(bytes);
-        self.versions.entry(bytes.to_vec()).or_insert_with(|| Origin { device, path: path.to_owned(), number });
+        self.versions.entry(bytes.to_vec()).or_insert_with(|| Origin { device, path: path.to_owned() });
     }
 
     /// A user has written bytes that are not one version's alone, so nothing can be said of where they have to be.

@@ -49,9 +49,12 @@ pub fn check_seed(seed: u64, bug: Option<Bug>) -> Result<Report, String> {
     run(&plan).map_err(|why| explain(&plan, &why))
 }
 
-/// The first of so many seeds that fails.
-pub fn first_failure(first: u64, count: u64, bug: Option<Bug>) -> Option<u64> {
-    (first..first + count).find(|seed| run(&Plan { bug, ..Plan::of(*seed) }).is_err())
+/// The first of so many seeds that catches a mistake: it fails with it, and not without.
+pub fn first_catch(first: u64, count: u64, bug: Bug) -> Option<(u64, String)> {
+    (first..first + count).find_map(|seed| {
+        let why = run(&Plan { bug: Some(bug), ..Plan::of(seed) }).err()?;
+        run(&Plan::of(seed)).is_ok().then_some((seed, why))
+    })
 }
 
 fn explain(plan: &Plan, why: &str) -> String {

@@ -68,6 +68,8 @@ pub struct World {
     pub steps: u64,
     /// Messages by kind, that were not mere comparing.
     pub telling_frames: u64,
+    /// From when on deletions are held, at devices that start from now on.
+    pub guard: GuardLimits,
     pub trace: Option<Vec<String>>,
     digest: u64,
 }
@@ -111,6 +113,7 @@ impl World {
             cut_in: (0..plan.devices).map(|_| Arc::new(AtomicU64::new(u64::MAX))).collect(),
             steps: 0,
             telling_frames: 0,
+            guard: GuardLimits::default(),
             trace: is_traced.then(Vec::new),
             digest: plan.seed,
         };
@@ -153,7 +156,7 @@ impl World {
         Settings {
             device: own,
             peers: self.devices.iter().map(|d| d.id).filter(|id| *id != own).collect(),
-            guard: GuardLimits::default(),
+            guard: self.guard,
             reconcile_ms: RECONCILE_MS,
         }
     }
@@ -701,6 +704,25 @@ impl World {
             self.feed_if_running(other, Input::Settings(settings));
         }
         self.start(at);
+    }
+
+    /// A second machine with a copy of the home and of the folder of a device, as a restored disk image makes one.
+    pub fn clone_device(&mut self, at: usize) -> usize {
+        let number = self.devices.len();
+        self.kill(at);
+        let disk = self.devices[at].disk.fork();
+        let mut copy = Device::new(number, disk, self.now_ns, self.random.next());
+        copy.id = self.devices[at].id;
+        copy.index = self.devices[at].index.as_ref().map(|index| index.copy().expect("memory"));
+        self.devices.push(copy);
+        self.skew_ns.push(0);
+        self.pending_cut.push(None);
+        self.cut_in.push(Arc::new(AtomicU64::new(u64::MAX)));
+        self.install_hook(number);
+        self.set_clock(number);
+        self.start(at);
+        self.start(number);
+        number
     }
 
     /// All contents on a disk, in the tree and in history.

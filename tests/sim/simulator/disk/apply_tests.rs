@@ -17,7 +17,7 @@ use p2psync::fs::stage;
 
 use super::user::Item;
 use super::*;
-use crate::random::Random;
+use crate::simulator::random::Random;
 
 const FOLDER: &str = "folder";
 const NOW_MS: i64 = 1_700_000_000_000;

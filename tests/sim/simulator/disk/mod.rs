@@ -95,14 +95,6 @@ pub enum Call {
     FreeBytes,
 }
 
-impl Call {
-    /// True for the calls that can change what is visible or durable.
-    pub fn changes(self) -> bool {
-        use Call::*;
-        !matches!(self, OpenRoot | OpenDir | OpenToRead | Stat | Names | Readlink | Read | FreeBytes)
-    }
-}
-
 /// A call of the agent that is about to happen.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Op {

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::image::Image;
 use super::*;
-use crate::random::Random;
+use crate::simulator::random::Random;
 
 const T0_NS: i64 = 1_000_000_000_000_000_007;
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "name"];
