@@ -103,7 +103,12 @@ fn simulate(arguments: &Arguments, bug: Option<Bug>) -> usize {
                     let mut told = told.lock().expect("no panic");
                     if told.elapsed() > TELL_EVERY {
                         *told = Instant::now();
-                        println!("{} of {} seeds after {:.0?}", seed - arguments.first, arguments.seeds, begun.elapsed());
+                        println!(
+                            "{} of {} seeds after {:.0?}",
+                            seed - arguments.first,
+                            arguments.seeds,
+                            begun.elapsed()
+                        );
                     }
                 }
             });

@@ -229,9 +229,8 @@ impl Device {
     pub fn fetched(&mut self, order: &FetchOrder, bytes: Option<Vec<u8>>) -> Result<Staged, FetchError> {
         let root = self.root();
         let Some(agent) = &mut self.agent else { return Err(FetchError::NoSource) };
-        let is_right = |bytes: &Vec<u8>| {
-            Content::of_chunk(bytes) == order.content || sabotage::is(Bug::NothingVerified)
-        };
+        let is_right =
+            |bytes: &Vec<u8>| Content::of_chunk(bytes) == order.content || sabotage::is(Bug::NothingVerified);
         let Some(bytes) = bytes.filter(is_right) else { return Err(FetchError::NoSource) };
         let copy = (0..).find(|copy| !agent.staged.contains_key(&(order.content.id, *copy))).unwrap_or(0);
         if order.content.size > 0 {
@@ -244,9 +243,8 @@ impl Device {
 
     /// True where something is left to do, now or when its time comes, beside regular scans and digests.
     pub fn has_work(&self) -> bool {
-        let is_busy = |a: &Agent| {
-            !a.inputs.is_empty() || !a.fetches.is_empty() || a.stepper.has_work() || !a.folder.is_idle()
-        };
+        let is_busy =
+            |a: &Agent| !a.inputs.is_empty() || !a.fetches.is_empty() || a.stepper.has_work() || !a.folder.is_idle();
         !self.watch_events.is_empty() || self.agent.as_ref().is_some_and(is_busy)
     }
 

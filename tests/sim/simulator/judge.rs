@@ -59,7 +59,8 @@ impl World {
         for _ in 0..400 {
             let agent = self.devices[at].agent.as_ref();
             let is_scanned = agent.is_some_and(|a| a.folder.index().state().is_ok_and(|s| s.scanned));
-            if same_trees(&left, &self.tree(at)).is_ok() && is_scanned && !self.devices[at].has_work() {
+            let is_there = !is_mounted_away(self, at);
+            if is_there && same_trees(&left, &self.tree(at)).is_ok() && is_scanned && !self.devices[at].has_work() {
                 return at;
             }
             self.step();
@@ -76,9 +77,7 @@ impl World {
         if let Some(file) = open {
             let at = file.device;
             self.let_users(at, random, |user| user.write_now(&file));
-            if self.plan.mode != Mode::Crowd {
-                self.left = Some((at, self.tree(at)));
-            }
+            self.note_left(at);
         }
     }
 
@@ -182,7 +181,8 @@ impl World {
         let users = self.users();
         for (bytes, origin) in users.ledger.wanted() {
             if !live.contains(bytes) {
-                let kept: Vec<usize> = (0..self.devices.len()).filter(|at| self.contents(*at).contains(bytes)).collect();
+                let kept: Vec<usize> =
+                    (0..self.devices.len()).filter(|at| self.contents(*at).contains(bytes)).collect();
                 return Err(format!(
                     "{:?}, written at {} as {}, is in no tree, only in the history of {kept:?}",
                     String::from_utf8_lossy(bytes),
@@ -248,7 +248,12 @@ impl World {
         for at in 0..self.devices.len() {
             lines.push(format!("--- device {at}, {:?}", self.devices[at].id));
             for (path, item) in self.tree(at) {
-                lines.push(format!("  {path} {:?} {:o} {:?}", item.kind, item.mode, String::from_utf8_lossy(&item.bytes)));
+                lines.push(format!(
+                    "  {path} {:?} {:o} {:?}",
+                    item.kind,
+                    item.mode,
+                    String::from_utf8_lossy(&item.bytes)
+                ));
             }
             let Some(agent) = &self.devices[at].agent else { continue };
             lines.push(format!("  {:?}, connected {:?}", agent.stepper.queued(), agent.connected));
@@ -258,7 +263,10 @@ impl World {
                 lines.push(format!("  index {} {:?} {:?} {:?}", entry.path, entry.kind, record.mark, entry.version));
                 for rival in index.rivals(&entry.path).unwrap_or_default() {
                     let entry = &rival.entry;
-                    lines.push(format!("    rival of {:?}: {:?} {:?} held {}", rival.peer, entry.kind, entry.version, rival.held));
+                    lines.push(format!(
+                        "    rival of {:?}: {:?} {:?} held {}",
+                        rival.peer, entry.kind, entry.version, rival.held
+                    ));
                 }
             }
             for row in index.problems(100).unwrap_or_default() {

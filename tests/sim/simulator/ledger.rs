@@ -49,9 +49,7 @@ impl Ledger {
         // Whoever writes an old version again wants it to be there.
         self.given_up.remove(bytes);
         self.excused.remove(bytes);
-        self.versions
-            .entry(bytes.to_vec())
-            .or_insert_with(|| Origin { device, path: path.to_owned(), number });
+        self.versions.entry(bytes.to_vec()).or_insert_with(|| Origin { device, path: path.to_owned(), number });
     }
 
     /// A user has written bytes that are not one version's alone, so nothing can be said of where they have to be.

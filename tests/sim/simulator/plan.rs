@@ -159,7 +159,8 @@ impl Plan {
         let (few, many) = OPERATIONS;
         let count = few + random.below(many - few);
         // Each run knows only some of all that can happen: so things meet that otherwise drown in the rest.
-        let acts: Vec<u32> = (0..ACTS).map(|_| if random.chance(50) { 1 + random.below(6) as u32 } else { 0 }).collect();
+        let acts: Vec<u32> =
+            (0..ACTS).map(|_| if random.chance(50) { 1 + random.below(6) as u32 } else { 0 }).collect();
         let faults: Vec<Event> = FAULTS.iter().copied().filter(|_| random.chance(25)).collect();
         let fault_percent = if faults.is_empty() { 0 } else { random.below(60) };
         let operations = (0..count)
@@ -197,7 +198,8 @@ impl Plan {
 
 /// Where nothing is concurrent, what a device alone has seen must not be taken from it.
 fn is_fair(mode: Mode, event: Event) -> bool {
-    let loses = matches!(event, Event::Replaced | Event::Reject | Event::IndexRestored | Event::User(Act::IgnoreRule(_)));
+    let loses =
+        matches!(event, Event::Replaced | Event::Reject | Event::IndexRestored | Event::User(Act::IgnoreRule(_)));
     mode == Mode::Crowd || !loses
 }
 

@@ -223,7 +223,8 @@ impl User<'_> {
 
     fn delete_tree(&mut self, path: &str) {
         let below = format!("{path}/");
-        let mut paths: Vec<String> = tree(self.disk).into_keys().filter(|p| p == path || p.starts_with(&below)).collect();
+        let mut paths: Vec<String> =
+            tree(self.disk).into_keys().filter(|p| p == path || p.starts_with(&below)).collect();
         paths.sort_by_key(|p| std::cmp::Reverse(p.len()));
         paths.iter().for_each(|p| self.delete(p));
     }

@@ -17,7 +17,7 @@ use super::network::{Arrival, Network};
 use super::plan::{Act, Event, Mode, OddDisk, Plan};
 use super::random::Random;
 use super::run::Report;
-use super::user::{FOLDER, OpenFile, OWN, Tree, User, tree};
+use super::user::{FOLDER, OWN, OpenFile, Tree, User, tree};
 
 /// When the world begins, ns since 1970.
 const BEGIN_NS: i64 = 1_800_000_000_000_000_000;
@@ -391,9 +391,10 @@ impl World {
         let events = self.devices[at].events.len();
         let sent = self.devices[at].feed(input, &mut self.random);
         for (peer, message) in sent {
-            let to = self.devices[at].agent.as_ref().and_then(|agent| {
-                agent.connected.iter().copied().find(|number| self.devices[*number].id == peer)
-            });
+            let to = self.devices[at]
+                .agent
+                .as_ref()
+                .and_then(|agent| agent.connected.iter().copied().find(|number| self.devices[*number].id == peer));
             if let Some(to) = to {
                 let is_comparing = matches!(message, p2psync::core::message::Message::Digest(_));
                 self.telling_frames += u64::from(!is_comparing);
@@ -530,7 +531,11 @@ impl World {
     }
 
     pub fn disconnect_all_of(&mut self, at: usize) {
-        (0..self.devices.len()).filter(|b| *b != at).collect::<Vec<_>>().into_iter().for_each(|b| self.disconnect(at, b));
+        (0..self.devices.len())
+            .filter(|b| *b != at)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|b| self.disconnect(at, b));
     }
 
     // Events of a plan.
@@ -605,7 +610,13 @@ impl World {
             Mode::Crowd => at,
         };
         self.act(at, act, random);
-        if self.plan.mode != Mode::Crowd {
+        self.note_left(at);
+    }
+
+    /// Where nothing is concurrent: what the user sees now is what he leaves. Of a folder that is not mounted he sees
+    /// nothing, so he can do nothing to it, and has not left it empty.
+    pub fn note_left(&mut self, at: usize) {
+        if self.plan.mode != Mode::Crowd && !self.devices[at].disk.lock().is_unmounted() {
             self.left = Some((at, self.tree(at)));
         }
     }
@@ -672,13 +683,19 @@ impl World {
     fn replace(&mut self, at: usize) {
         self.kill(at);
         let lost = self.contents(at);
-        let kept: BTreeSet<Vec<u8>> = (0..self.devices.len()).filter(|b| *b != at).flat_map(|b| self.contents(b)).collect();
+        let kept: BTreeSet<Vec<u8>> =
+            (0..self.devices.len()).filter(|b| *b != at).flat_map(|b| self.contents(b)).collect();
         let mut users = self.users();
         lost.iter().filter(|bytes| !kept.contains(*bytes)).for_each(|bytes| users.ledger.excuse(bytes));
         users.open.retain(|file| file.device != at);
         drop(users);
         let old = self.devices[at].id;
-        let mut fresh = Device::new(at, SimDisk::new(Options { tick_ns: TICK_NS, block_bytes: BLOCK_BYTES, ..Options::default() }), self.now_ns, self.random.next());
+        let mut fresh = Device::new(
+            at,
+            SimDisk::new(Options { tick_ns: TICK_NS, block_bytes: BLOCK_BYTES, ..Options::default() }),
+            self.now_ns,
+            self.random.next(),
+        );
         fresh.id = DeviceId([old.0[0] + 40; 32]);
         self.devices[at] = fresh;
         self.skew_ns[at] = 0;
