@@ -80,6 +80,10 @@ pub struct Folder {
     index: Index,
     settings: Settings,
     rules: Rules,
+    /// What the index holds has not been compared with the rules in this run.
+    rules_unapplied: bool,
+    /// Paths that were in work when the rules changed.
+    ruled_late: BTreeSet<RelPath>,
     found: Found,
     peers: BTreeMap<DeviceId, Peer>,
     works: BTreeMap<WorkId, Work>,
@@ -131,6 +135,8 @@ impl Folder {
             index,
             settings,
             rules,
+            rules_unapplied: true,
+            ruled_late: BTreeSet::new(),
             found,
             peers: BTreeMap::new(),
             works: BTreeMap::new(),
@@ -254,6 +260,9 @@ impl Folder {
     /// After every input: plan what has become possible, tell peers what has changed.
     fn follow_up(&mut self, now: Now) -> Result<(), IndexError> {
         self.mind_declined(now)?;
+        if !self.ruled_late.is_empty() {
+            self.apply_rules_late(now)?;
+        }
         self.pump(now)?;
         self.tell_peers(now)?;
         if !self.rescans.is_empty() {

@@ -191,6 +191,10 @@ impl Folder {
         let entry = decide::taken(&ours.entry, &rival.entry);
         let mark = if entry.is_live() { mark } else { Mark::Here };
         self.index.put(&entry, None, mark, now.wall_ms())?;
+        if mark == Mark::Ignored {
+            // What does not sync has no trouble with syncing.
+            self.index.clear_problem(&entry.path)?;
+        }
         self.drop_settled_rivals(&entry.path, &entry)?;
         self.touch(now);
         self.acks_are_due(now);

@@ -18,7 +18,8 @@ use super::world::World;
 const SETTLE_STEPS_MAX: usize = 40_000;
 /// Nothing has to have happened for this long, in ms, before the world counts as at rest.
 const QUIET_MS: i64 = 90_000;
-/// The same where the first verdict is against it: what failed for a while is tried again only later.
+/// Where the first verdict is against it, it is judged again so much later, in ms: what failed for a while is tried
+/// again only then.
 const LATER_MS: i64 = 2 * 3600 * 1000;
 const MS_NS: i64 = 1_000_000;
 
@@ -39,7 +40,8 @@ impl World {
         self.heal();
         self.settle(QUIET_MS)?;
         let Err(first) = self.verdict() else { return Ok(()) };
-        self.settle(LATER_MS).and_then(|()| self.verdict()).map_err(|later| format!("{first}; and later: {later}"))
+        self.let_pass(LATER_MS);
+        self.settle(QUIET_MS).and_then(|()| self.verdict()).map_err(|later| format!("{first}; and later: {later}"))
     }
 
     /// Where one user is at work alone, nothing but his work may change his device.
@@ -59,7 +61,8 @@ impl World {
         for _ in 0..400 {
             let agent = self.devices[at].agent.as_ref();
             let is_scanned = agent.is_some_and(|a| a.folder.index().state().is_ok_and(|s| s.scanned));
-            if same_trees(&left, &self.tree(at)).is_ok() && is_scanned && !self.devices[at].has_work() {
+            let is_there = !is_mounted_away(self, at);
+            if is_there && same_trees(&left, &self.tree(at)).is_ok() && is_scanned && !self.devices[at].has_work() {
                 return at;
             }
             self.step();
@@ -76,9 +79,7 @@ impl World {
         if let Some(file) = open {
             let at = file.device;
             self.let_users(at, random, |user| user.write_now(&file));
-            if self.plan.mode != Mode::Crowd {
-                self.left = Some((at, self.tree(at)));
-            }
+            self.note_left(at);
         }
     }
 
@@ -161,6 +162,17 @@ impl World {
             self.devices[a].id == self.devices[b].id || agent.is_none_or(|agent| agent.connected.contains(&b))
         };
         (0..self.devices.len()).all(|a| (0..self.devices.len()).all(|b| a == b || is_connected(a, b)))
+    }
+
+    /// Lets that much time pass. It is not waited for quiet: regular scans come more often than that.
+    fn let_pass(&mut self, ms: i64) {
+        let end_ns = self.now_ns + ms * MS_NS;
+        for _ in 0..SETTLE_STEPS_MAX {
+            if self.now_ns >= end_ns {
+                break;
+            }
+            self.step();
+        }
     }
 
     fn changes(&self) -> u64 {

@@ -613,7 +613,13 @@ impl World {
             Mode::Crowd => at,
         };
         self.act(at, act, random);
-        if self.plan.mode != Mode::Crowd {
+        self.note_left(at);
+    }
+
+    /// Where nothing is concurrent: what the user sees now is what he leaves. Of a folder that is not mounted he sees
+    /// nothing, so he can do nothing to it, and has not left it empty.
+    pub fn note_left(&mut self, at: usize) {
+        if self.plan.mode != Mode::Crowd && !self.devices[at].disk.lock().is_unmounted() {
             self.left = Some((at, self.tree(at)));
         }
     }
