@@ -50,9 +50,17 @@ impl World {
         let now = self.tree(*at);
         let is_there = self.devices[*at].disk.lock().item(super::user::FOLDER).is_some();
         if is_there && !is_mounted_away(self, *at) {
-            same_trees(left, &now).map_err(|why| format!("what the user left at {at} was changed: {why}"))?;
+            self.is_as_left(left, &now).map_err(|why| format!("what the user left at {at} was changed: {why}"))?;
         }
         Ok(())
+    }
+
+    /// True where a tree is as a user left it. Where a disk fails to tell what has just come out of the tree, the agent
+    /// cannot know that nobody has written to it at that moment: it keeps it as a conflict copy, as it should.
+    fn is_as_left(&self, left: &Tree, now: &Tree) -> Result<(), String> {
+        let is_rescued = |path: &String| self.had_io_errors && path.contains(CONFLICT) && !left.contains_key(path);
+        let without: Tree = now.iter().filter(|(p, _)| !is_rescued(p)).map(|(p, i)| (p.clone(), i.clone())).collect();
+        same_trees(left, &without)
     }
 
     /// The device at which a walking user goes on: the wanted one, if it shows what he left, else where he was.
@@ -62,7 +70,8 @@ impl World {
             let agent = self.devices[at].agent.as_ref();
             let is_scanned = agent.is_some_and(|a| a.folder.index().state().is_ok_and(|s| s.scanned));
             let is_there = !is_mounted_away(self, at);
-            if is_there && same_trees(&left, &self.tree(at)).is_ok() && is_scanned && !self.devices[at].has_work() {
+            if is_there && self.is_as_left(&left, &self.tree(at)).is_ok() && is_scanned && !self.devices[at].has_work()
+            {
                 return at;
             }
             self.step();
@@ -140,6 +149,10 @@ impl World {
         let mut seen = (0, 0);
         for _ in 0..SETTLE_STEPS_MAX {
             let is_active = self.step();
+            if !is_active {
+                // Nothing but time stands between devices that are not connected yet.
+                self.connect_all();
+            }
             let now = (self.telling_frames, self.changes());
             let is_busy = self.network.waiting_frames() > 0 || self.devices.iter().any(|d| d.has_work());
             if is_active && is_busy || now != seen {
@@ -180,7 +193,7 @@ impl World {
         }
         self.check_ledger(&trees)?;
         if let Some((_, left)) = self.left.as_ref().filter(|_| self.plan.mode != Mode::Crowd) {
-            same_trees(left, &trees[0]).map_err(|why| format!("it did not end as the user left it: {why}"))?;
+            self.is_as_left(left, &trees[0]).map_err(|why| format!("it did not end as the user left it: {why}"))?;
         }
         self.check_copies(&trees[0])?;
         for at in 0..self.devices.len() {

@@ -60,6 +60,8 @@ pub struct World {
     pub is_connecting: bool,
     /// Where nothing is concurrent: what a user has left, and where.
     pub left: Option<(usize, Tree)>,
+    /// True once calls of an agent have failed for no reason.
+    pub had_io_errors: bool,
     pending_cut: Vec<Option<CutOff>>,
     /// Of a hundred calls of an agent, before how many a user acts.
     meddling: Arc<AtomicUsize>,
@@ -106,6 +108,7 @@ impl World {
             partition: None,
             is_connecting: true,
             left: None,
+            had_io_errors: false,
             pending_cut: vec![None; plan.devices],
             meddling: Arc::new(AtomicUsize::new(plan.meddling)),
             cut_in: (0..plan.devices).map(|_| Arc::new(AtomicU64::new(u64::MAX))).collect(),
@@ -668,6 +671,7 @@ impl World {
             Call::Unlink,
             Call::Mkdir,
         ];
+        self.had_io_errors = true;
         let (call, fault) = (*random.pick(&CALLS), if random.chance(50) { Fault::Once } else { Fault::Percent(30) });
         let mut dice = Random(random.next());
         let mut disk = self.devices[at].disk.lock();
