@@ -104,6 +104,9 @@ impl Device {
         let (fresh, run) = (EpochId(random.next()), RunId(random.next()));
         let index = match self.index.take() {
             Some(index) => index,
+            // On an empty mount point a fresh agent would take the directory for a new folder, and later the disk's own
+            // state for edits of what it fetched there: it has no way to know that a disk is missing.
+            None if self.disk.lock().is_unmounted() => return,
             None => {
                 // What the agent does where there is no index.
                 if root.create().is_err() {
