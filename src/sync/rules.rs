@@ -2,6 +2,7 @@
 
 use crate::core::ignore::Rules;
 use crate::core::message::Announced;
+use crate::core::path::RelPath;
 use crate::index::{IndexError, Mark, Record};
 use crate::sabotage::{self, Bug};
 
@@ -37,7 +38,9 @@ impl Folder {
 
     /// Paths that were in work when the rules changed, and no longer are.
     pub(super) fn apply_rules_late(&mut self, now: Now) -> Result<(), IndexError> {
-        for path in std::mem::take(&mut self.ruled_late) {
+        let over: Vec<RelPath> = self.ruled_late.iter().filter(|path| !self.busy.contains_key(*path)).cloned().collect();
+        for path in over {
+            self.ruled_late.remove(&path);
             if let Some(record) = self.index.record(&path)? {
                 self.apply_rules_to(record, now)?;
             }

@@ -239,11 +239,7 @@ impl Folder {
                     }
                     Decision::Join => {
                         let entry = decide::joined(&ours.entry, &rival.entry);
-                        let metadata = entry.meta != ours.entry.meta;
                         self.put_decided(&entry, &ours, now)?;
-                        if let Some(disk) = ours.disk.filter(|_| metadata) {
-                            self.fix_metadata(&entry, disk)?;
-                        }
                         changed = true;
                     }
                     Decision::Keep if ours.is_held() => {
@@ -262,6 +258,9 @@ impl Folder {
                 if changed {
                     break;
                 }
+            }
+            if changed && self.busy.contains_key(path) {
+                return Ok(Looked::Skipped);
             }
             if changed {
                 continue;
@@ -288,12 +287,16 @@ impl Folder {
         }
     }
 
+    /// What is on the disk stays, under another version; its mode and mtime are set where the register has changed.
     pub(super) fn put_decided(&mut self, entry: &Entry, ours: &Record, now: Now) -> Result<(), IndexError> {
         self.index.put(entry, ours.disk, ours.mark, now.wall_ms())?;
         self.drop_settled_rivals(&entry.path, entry)?;
         self.touch(now);
         self.acks_are_due(now);
-        Ok(())
+        match ours.disk.filter(|_| entry.meta != ours.entry.meta) {
+            Some(disk) => self.fix_metadata(entry, disk),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn drop_settled_rivals(&mut self, path: &RelPath, entry: &Entry) -> Result<(), IndexError> {

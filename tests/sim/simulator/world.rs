@@ -31,6 +31,8 @@ const WAIT_MS_MAX: u64 = 20_000;
 const TICK_NS: i64 = 4_000_000;
 /// Grain of torn writes: small, because the files are.
 const BLOCK_BYTES: usize = 16;
+/// What a trace shows of one input or message.
+const TRACED_CHARS: usize = 1500;
 
 /// What users share with the disks' hooks.
 #[derive(Default)]
@@ -395,7 +397,7 @@ impl World {
     pub fn feed(&mut self, at: usize, input: Input) {
         if self.trace.is_some() {
             let text = format!("{input:?}");
-            self.note(|| format!("  {at} hears {}", text.chars().take(400).collect::<String>()), &[]);
+            self.note(|| format!("  {at} hears {}", text.chars().take(TRACED_CHARS).collect::<String>()), &[]);
         }
         let events = self.devices[at].events.len();
         let sent = self.devices[at].feed(input, &mut self.random);
@@ -409,7 +411,7 @@ impl World {
                 self.telling_frames += u64::from(!is_comparing);
                 if self.trace.is_some() {
                     let text = format!("{message:?}");
-                    self.note(|| format!("  {at} tells {to} {}", text.chars().take(300).collect::<String>()), &[]);
+                    self.note(|| format!("  {at} tells {to} {}", text.chars().take(TRACED_CHARS).collect::<String>()), &[]);
                 }
                 self.network.send(at, to, &folder_id(), message);
             }
