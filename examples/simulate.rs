@@ -41,6 +41,9 @@ struct Arguments {
     /// Print all that happens in the first seed
     #[arg(long)]
     trace: bool,
+    /// Only these operations of the first seed, with the steps after each, as a failure that was cut short prints them
+    #[arg(long)]
+    keep: Option<String>,
     /// Cut failing runs short
     #[arg(long)]
     explain: bool,
@@ -67,7 +70,11 @@ fn main() -> ExitCode {
         },
     };
     if arguments.trace {
-        let (result, trace) = run::run_traced(&Plan { bug, ..Plan::of(arguments.first) }, true);
+        let plan = match &arguments.keep {
+            Some(list) => run::kept(arguments.first, list),
+            None => Plan::of(arguments.first),
+        };
+        let (result, trace) = run::run_traced(&Plan { bug, ..plan }, true);
         trace.iter().for_each(|line| println!("{line}"));
         println!("{result:?}");
         return ExitCode::SUCCESS;

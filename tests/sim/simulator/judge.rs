@@ -76,7 +76,7 @@ impl World {
         if let Some(file) = open {
             let at = file.device;
             self.let_users(at, random, |user| user.write_now(&file));
-            if self.plan.mode != Mode::Crowd {
+            if self.plan.mode != Mode::Crowd && !is_mounted_away(self, at) {
                 self.left = Some((at, self.tree(at)));
             }
         }

@@ -55,7 +55,8 @@ pub fn first_failure(first: u64, count: u64, bug: Option<Bug>) -> Option<u64> {
 }
 
 fn explain(plan: &Plan, why: &str) -> String {
-    let short = shrink(plan, |plan| run(plan).is_err());
+    // Another failure on the way would be another story.
+    let short = shrink(plan, |plan| run(plan).is_err_and(|other| kind(&other) == kind(why)));
     let (result, trace) = run_traced(&short, true);
     let operations: Vec<String> = short
         .operations
@@ -76,6 +77,25 @@ fn explain(plan: &Plan, why: &str) -> String {
         plan.seed,
         kept.join(",")
     )
+}
+
+/// Tells one kind of failure from another.
+fn kind(why: &str) -> Option<&str> {
+    const KINDS: [&str; 12] = [
+        "is in no tree",
+        "destroyed",
+        "several copies",
+        "is torn",
+        "differs from device",
+        "as the user left it",
+        "the user left at",
+        "the index has",
+        "in the index",
+        "there is still a problem",
+        "panic",
+        "do not come to rest",
+    ];
+    KINDS.into_iter().find(|kind| why.contains(kind))
 }
 
 /// Lines of the trace shown of a failure.
