@@ -198,8 +198,8 @@ pub(super) fn beside(
     for path in std::iter::once(path).chain(&top) {
         for attempt in 0..NAMES_MAX {
             let mtime_ns = state.mtime_ns.saturating_add(attempt.saturating_mul(SECOND_NS));
-            // The second attempt adds what tells the content, where it is known.
-            let id = content.filter(|_| attempt > 0);
+            // The second attempt adds what tells the content, where it is known; without an author the first.
+            let id = content.filter(|_| attempt > 0 || author == DeviceId::NONE);
             let Ok(copy) = conflict_name(path, mtime_ns, author, id) else { break };
             match history::put_back(root, slot, &copy) {
                 Ok(_) => return Ok(copy),

@@ -255,7 +255,10 @@ pub(super) fn copy_for(ours: &Record, decision: Decision) -> Option<RelPath> {
         && ours.is_held()
         && !ours.entry.kind.is_directory();
     let entry = &ours.entry;
-    wants.then(|| crate::core::conflict::conflict_name(&entry.path, entry.mtime_ns, entry.author, None).ok()).flatten()
+    // Found versions have no author to tell them apart, so those of one second would take each other's names, on some
+    // devices and not on others: the content does it from the start.
+    let id = entry.kind.content_id().filter(|_| entry.author == DeviceId::NONE);
+    wants.then(|| crate::core::conflict::conflict_name(&entry.path, entry.mtime_ns, entry.author, id).ok()).flatten()
 }
 
 /// True where the disk shows the mode and mtime that the entry asks for.

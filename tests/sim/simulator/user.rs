@@ -155,6 +155,11 @@ impl User<'_> {
         let Some(mut before) = self.file(path) else { return };
         for state in states {
             if self.disk.user_overwrite(&at(path), state).is_err() {
+                // A full disk: the program has emptied the file and then not got its bytes into it.
+                if let Some(left) = self.file(path).filter(|left| *left != before) {
+                    self.ledger.wrote(&left, self.device, path);
+                    self.ledger.gave_up(&before);
+                }
                 return;
             }
             self.ledger.wrote(state, self.device, path);

@@ -211,7 +211,7 @@ impl World {
                     return disk.cut_agent_off();
                 }
             }
-            if !random.chance(meddling.load(Ordering::Relaxed)) {
+            if !random.chance(meddling.load(Ordering::Relaxed)) || disk.is_unmounted() {
                 return;
             }
             let act = super::plan::any_meddling(&mut random);
@@ -238,8 +238,13 @@ impl World {
         self.let_users(at, random, |user| user.act(act));
     }
 
+    /// See [`Self::act`]. What is written at the place where a disk is not mounted is no part of the folder: it is hidden
+    /// as soon as the disk is back.
     pub fn let_users(&mut self, at: usize, random: &mut Random, work: impl FnOnce(&mut User)) {
         self.pass(1 + random.below(8) as u64, 0);
+        if self.devices[at].disk.lock().is_unmounted() {
+            return;
+        }
         let users = Arc::clone(&self.users);
         let mut users = users.lock().unwrap_or_else(PoisonError::into_inner);
         let Users { ledger, open } = &mut *users;
@@ -411,7 +416,10 @@ impl World {
                 self.telling_frames += u64::from(!is_comparing);
                 if self.trace.is_some() {
                     let text = format!("{message:?}");
-                    self.note(|| format!("  {at} tells {to} {}", text.chars().take(TRACED_CHARS).collect::<String>()), &[]);
+                    self.note(
+                        || format!("  {at} tells {to} {}", text.chars().take(TRACED_CHARS).collect::<String>()),
+                        &[],
+                    );
                 }
                 self.network.send(at, to, &folder_id(), message);
             }
@@ -616,7 +624,8 @@ impl World {
             Mode::Walking => self.walk_to(at),
             Mode::Crowd => at,
         };
-        if self.plan.mode != Mode::Crowd && self.forgetful.contains(&at) {
+        let is_forgetful = self.plan.mode != Mode::Crowd && self.forgetful.contains(&at);
+        if is_forgetful || self.devices[at].disk.lock().is_unmounted() {
             return;
         }
         self.act(at, act, random);
@@ -727,6 +736,8 @@ impl World {
     /// The device is thrown away; a new one with an empty disk takes its place.
     fn replace(&mut self, at: usize) {
         self.kill(at);
+        // Its disk goes with it, also where it was not mounted.
+        self.devices[at].disk.lock().set_unmounted(None);
         let lost = self.contents(at);
         let kept: BTreeSet<Vec<u8>> =
             (0..self.devices.len()).filter(|b| *b != at).flat_map(|b| self.contents(b)).collect();
