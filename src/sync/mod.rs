@@ -328,7 +328,7 @@ impl Folder {
             self.peers.remove(gone);
         }
         self.settings = settings;
-        Ok(())
+        self.drop_moot_problems()
     }
 
     fn set_halted(&mut self, reason: Option<String>, now: Now) -> Result<(), IndexError> {

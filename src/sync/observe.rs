@@ -315,6 +315,7 @@ impl Folder {
         }
         self.suspicious = false;
         self.after_crash = false;
+        self.drop_moot_problems()?;
         self.pass.want();
         let state = self.index.state()?;
         if !state.scanned {

@@ -18,6 +18,9 @@ use crate::index::{IndexError, Mark, Record, Rival};
 
 use super::{Folder, Now, Output, WORKS_MAX};
 
+/// Problems looked through at a time; what is beyond waits for the next time.
+const PROBLEMS_MAX: usize = 10_000;
+
 /// Paths looked at per query.
 const PAGE: usize = 256;
 /// A batch of at most so many entries is what somebody has just changed, not what there is to catch up on.
@@ -276,6 +279,16 @@ impl Folder {
                 }
             };
         }
+    }
+
+    /// The same for all paths, after a peer's entries went all at once.
+    pub(super) fn drop_moot_problems(&mut self) -> Result<(), IndexError> {
+        for row in self.index.problems(PROBLEMS_MAX)? {
+            if self.index.rivals(&row.path)?.is_empty() {
+                self.drop_moot_problem(&row.path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Where nothing is to be applied there is no trouble with applying; of what else there may be a scan knows more.
