@@ -174,6 +174,13 @@ impl<'scope, 'env> Queue<'scope, 'env> {
     }
 }
 
+/// Where the look at the folder is broken off, what still waits to be read gives its claims back.
+impl Drop for Queue<'_, '_> {
+    fn drop(&mut self) {
+        self.shared.hints.release(self.items.iter().map(|item| &item.look.path));
+    }
+}
+
 fn read_batches(shared: &Shared, root: &OpenRoot, batches: &Mutex<Receiver<Vec<Item>>>, is_lost: &AtomicBool) {
     let (mut buffer, mut report) = (Vec::new(), Report::new(shared));
     loop {
