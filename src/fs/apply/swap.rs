@@ -206,29 +206,40 @@ impl Batch<'_> {
         }
     }
 
-    /// Moves a concurrent edit from its slot to a conflict copy beside the target. Where that is impossible it stays in
-    /// its slot, which no outcome names, so that the next start finds it.
+    /// Moves a concurrent edit from its slot to a conflict copy beside the target, or at the top where the directory has
+    /// been moved away at that moment too. Where that is impossible it stays in its slot, which no outcome names, so
+    /// that the next start finds it.
     pub fn rescue(&mut self, path: &RelPath, slot: &InSlot) -> Option<RelPath> {
-        let mtime_ns = slot.place.state().ok().flatten().map_or(0, |s| s.mtime_ns);
-        let mut content = None;
-        for attempt in 0..RESCUE_ATTEMPTS_MAX {
-            let time_ns = mtime_ns.saturating_add(attempt.saturating_sub(1).max(0).saturating_mul(SECOND_NS));
-            let copy = conflict_name(path, time_ns, self.context.device, content).ok()?;
-            let renamed = self.root.place(Area::Tree, &copy).and_then(|p| sys::rename_from_own(&slot.place, &p));
-            match renamed {
-                Ok(()) => {
+        let top = RelPath::parse(path.file_name()).ok().filter(|top| top != path);
+        let mut last = None;
+        for path in std::iter::once(path).chain(&top) {
+            match self.rescue_beside(path, slot) {
+                Ok(copy) => {
                     tracing::info!(%path, %copy, "kept an edit that was made at the moment of the swap");
                     self.touch(Area::Tree, &copy);
                     return Some(copy);
                 }
-                Err(Errno::EXIST) => content = content.or_else(|| history::content_at(&slot.place).map(|c| c.id)),
-                Err(error) => {
-                    tracing::warn!(%path, slot = %slot.name, %error, "an edit made at the moment of the swap stays in history");
-                    return None;
-                }
+                Err(error) => last = Some(error),
             }
         }
+        let error = last.map(tracing::field::display);
+        tracing::warn!(%path, slot = %slot.name, error, "an edit made at the moment of the swap stays in history");
         None
+    }
+
+    fn rescue_beside(&self, path: &RelPath, slot: &InSlot) -> Result<RelPath, Errno> {
+        let mtime_ns = slot.place.state().ok().flatten().map_or(0, |s| s.mtime_ns);
+        let mut content = None;
+        for attempt in 0..RESCUE_ATTEMPTS_MAX {
+            let time_ns = mtime_ns.saturating_add(attempt.saturating_sub(1).max(0).saturating_mul(SECOND_NS));
+            let copy = conflict_name(path, time_ns, self.context.device, content).map_err(|_| Errno::NAMETOOLONG)?;
+            match self.root.place(Area::Tree, &copy).and_then(|p| sys::rename_from_own(&slot.place, &p)) {
+                Ok(()) => return Ok(copy),
+                Err(Errno::EXIST) => content = content.or_else(|| history::content_at(&slot.place).map(|c| c.id)),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Errno::EXIST)
     }
 
     /// Puts the new file back from its slot to the stage.

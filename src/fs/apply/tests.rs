@@ -147,6 +147,24 @@ fn a_conflict_name_taken_in_the_middle_of_the_swap_costs_no_bytes() {
 }
 
 #[test]
+fn a_directory_moved_away_in_the_middle_of_the_swap_costs_no_bytes() {
+    for moved_at in [Step::Checked, Step::Swapped] {
+        let folder = Folder::new();
+        std::fs::create_dir(folder.at("d")).unwrap();
+        let expect = Expected { displace: Displace::ConflictCopy(path("d/a.copy")), ..old(&folder, "d/a", b"mine") };
+        let content = staged(&folder, b"theirs");
+        let outcome = run_with(&folder, place("d/a", content, Some(expect)), |step| {
+            if step == moved_at {
+                std::fs::rename(folder.at("d"), folder.at("moved")).unwrap();
+                folder.write("d", b"a file where the directory was");
+            }
+        });
+        let Outcome::Done { conflict: None, rescued: Some(rescued), .. } = outcome else { panic!("{outcome:?}") };
+        assert_eq!((folder.text(&rescued.to_string()), folder.text("moved/a")), ("mine".into(), "theirs".into()));
+    }
+}
+
+#[test]
 fn a_file_that_is_not_as_expected_is_left_alone() {
     let folder = Folder::new();
     let content = staged(&folder, b"new");
