@@ -157,6 +157,11 @@ impl Device {
     pub fn stop(&mut self) {
         let Some(mut agent) = self.agent.take() else { return };
         agent.stepper.finish();
+        // As in the agent: what was done on the disk is in the index before that is said to be complete.
+        let now = self.clock.now();
+        while let Some(input) = agent.inputs.pop_front().or_else(|| agent.stepper.next_input()) {
+            agent.stepper.handle(&mut agent.folder, input, now).expect("the index works");
+        }
         let mut index = agent.folder.into_index();
         index.set_clean().expect("memory");
         self.index = Some(index);

@@ -61,8 +61,14 @@ impl World {
     /// cannot know that nobody has written to it at that moment: it keeps it as a conflict copy, as it should.
     pub fn is_as_left(&self, left: &Tree, now: &Tree) -> Result<(), String> {
         let is_rescued = |path: &String| self.had_io_errors && path.contains(CONFLICT) && !left.contains_key(path);
-        let without: Tree = now.iter().filter(|(p, _)| !is_rescued(p)).map(|(p, i)| (p.clone(), i.clone())).collect();
-        same_trees(left, &without)
+        let timed = |(path, item): (&String, &Item)| {
+            // There is no call that makes the time of a symlink durable: where the power failed it may be another.
+            let mtime_ns = if item.kind == DiskKind::Symlink { 0 } else { item.mtime_ns };
+            (path.clone(), Item { mtime_ns, ..item.clone() })
+        };
+        let left_then: Tree = left.iter().map(timed).collect();
+        let without: Tree = now.iter().filter(|(path, _)| !is_rescued(path)).map(timed).collect();
+        same_trees(&left_then, &without)
     }
 
     /// The device at which a walking user goes on: the wanted one, if it shows what he left, else where he was.
