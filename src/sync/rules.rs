@@ -38,7 +38,8 @@ impl Folder {
 
     /// Paths that were in work when the rules changed, and no longer are.
     pub(super) fn apply_rules_late(&mut self, now: Now) -> Result<(), IndexError> {
-        let over: Vec<RelPath> = self.ruled_late.iter().filter(|path| !self.busy.contains_key(*path)).cloned().collect();
+        let over: Vec<RelPath> =
+            self.ruled_late.iter().filter(|path| !self.busy.contains_key(*path)).cloned().collect();
         for path in over {
             self.ruled_late.remove(&path);
             if let Some(record) = self.index.record(&path)? {

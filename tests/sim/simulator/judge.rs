@@ -273,7 +273,10 @@ impl World {
             let index = agent.folder.index();
             for record in index.records_from(None, None, 1000).unwrap_or_default() {
                 let entry = &record.entry;
-                lines.push(format!("  index {} {:?} {:?} {:?} {:?}", entry.path, entry.kind, record.mark, entry.version, entry.meta));
+                lines.push(format!(
+                    "  index {} {:?} {:?} {:?} {:?}",
+                    entry.path, entry.kind, record.mark, entry.version, entry.meta
+                ));
                 for rival in index.rivals(&entry.path).unwrap_or_default() {
                     let entry = &rival.entry;
                     lines.push(format!(

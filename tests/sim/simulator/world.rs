@@ -402,7 +402,10 @@ impl World {
                 self.telling_frames += u64::from(!is_comparing);
                 if self.trace.is_some() {
                     let text = format!("{message:?}");
-                    self.note(|| format!("  {at} tells {to} {}", text.chars().take(TRACED_CHARS).collect::<String>()), &[]);
+                    self.note(
+                        || format!("  {at} tells {to} {}", text.chars().take(TRACED_CHARS).collect::<String>()),
+                        &[],
+                    );
                 }
                 self.network.send(at, to, &folder_id(), message);
             }
