@@ -104,6 +104,9 @@ impl Device {
         let (fresh, run) = (EpochId(random.next()), RunId(random.next()));
         let index = match self.index.take() {
             Some(index) => index,
+            // On an empty mount point a fresh agent would take the directory for a new folder, and later the disk's own
+            // state for edits of what it fetched there: it has no way to know that a disk is missing.
+            None if self.disk.lock().is_unmounted() => return,
             None => {
                 // What the agent does where there is no index.
                 if root.create().is_err() {
@@ -154,6 +157,11 @@ impl Device {
     pub fn stop(&mut self) {
         let Some(mut agent) = self.agent.take() else { return };
         agent.stepper.finish();
+        // As in the agent: what was done on the disk is in the index before that is said to be complete.
+        let now = self.clock.now();
+        while let Some(input) = agent.inputs.pop_front().or_else(|| agent.stepper.next_input()) {
+            agent.stepper.handle(&mut agent.folder, input, now).expect("the index works");
+        }
         let mut index = agent.folder.into_index();
         index.set_clean().expect("memory");
         self.index = Some(index);

@@ -48,6 +48,11 @@ pub struct User<'a> {
 
 impl User<'_> {
     pub fn act(&mut self, act: Act) {
+        // Where the disk is not mounted, users have nothing before their eyes, and what they put on the mount point
+        // would only be hidden by the disk when it is back.
+        if self.disk.is_unmounted() {
+            return;
+        }
         match act {
             Act::Save(name) => self.save(name),
             Act::SaveInPlace(name) => self.save_in_place(name),

@@ -62,6 +62,10 @@ pub struct World {
     pub is_connecting: bool,
     /// Where nothing is concurrent: what a user has left, and where.
     pub left: Option<(usize, Tree)>,
+    /// Devices that have lost their index and may not have heard from all others since.
+    pub forgetful: BTreeSet<usize>,
+    /// True once calls of an agent have failed for no reason.
+    pub had_io_errors: bool,
     pending_cut: Vec<Option<CutOff>>,
     /// Of a hundred calls of an agent, before how many a user acts.
     meddling: Arc<AtomicUsize>,
@@ -108,6 +112,8 @@ impl World {
             partition: None,
             is_connecting: true,
             left: None,
+            forgetful: BTreeSet::new(),
+            had_io_errors: false,
             pending_cut: vec![None; plan.devices],
             meddling: Arc::new(AtomicUsize::new(plan.meddling)),
             cut_in: (0..plan.devices).map(|_| Arc::new(AtomicU64::new(u64::MAX))).collect(),
@@ -572,11 +578,7 @@ impl World {
             }
             Event::ConnectAll => self.connect_all(),
             Event::Partition => self.part(random),
-            Event::IndexLost => {
-                self.kill(at);
-                self.devices[at].index = None;
-                self.start(at);
-            }
+            Event::IndexLost => self.lose_index(at),
             Event::IndexSaved => {
                 let saved = self.devices[at].agent.as_ref().map(|agent| agent.folder.index().copy().expect("memory"));
                 self.devices[at].saved = saved;
@@ -610,10 +612,13 @@ impl World {
 
     fn user_event(&mut self, at: usize, act: Act, random: &mut Random) {
         let at = match self.plan.mode {
-            Mode::OneUser => 0,
+            Mode::OneUser => self.walk_to(0),
             Mode::Walking => self.walk_to(at),
             Mode::Crowd => at,
         };
+        if self.plan.mode != Mode::Crowd && self.forgetful.contains(&at) {
+            return;
+        }
         self.act(at, act, random);
         self.note_left(at);
     }
@@ -650,6 +655,40 @@ impl World {
         self.partition = Some(side);
     }
 
+    /// A lost index takes with it what it alone knew: that a file was deleted, or which version an edit was made of. So
+    /// where all has to end as the user left it, it is lost only where others know as much, and he goes on only where
+    /// they have told it.
+    fn lose_index(&mut self, at: usize) {
+        if self.plan.mode != Mode::Crowd {
+            let is_known = |(last, left): &(usize, Tree)| *last != at || self.all_know(left);
+            if !self.left.as_ref().is_none_or(is_known) {
+                return;
+            }
+            if self.left.is_some() {
+                self.forgetful.insert(at);
+            }
+        }
+        self.kill(at);
+        self.devices[at].index = None;
+        self.start(at);
+    }
+
+    /// True where all devices show what was left, and none is about to tell or do anything.
+    pub fn all_know(&self, left: &Tree) -> bool {
+        let count = self.devices.len();
+        let is_at_rest = |at: usize| {
+            let device = &self.devices[at];
+            let is_met = device.agent.as_ref().is_some_and(|agent| {
+                agent.connected.len() + 1 == count && agent.folder.index().state().is_ok_and(|state| state.scanned)
+            });
+            is_met
+                && !device.has_work()
+                && !device.disk.lock().is_unmounted()
+                && self.is_as_left(left, &self.tree(at)).is_ok()
+        };
+        self.network.waiting_frames() == 0 && (0..count).all(is_at_rest)
+    }
+
     fn restore_index(&mut self, at: usize) {
         if let Some(saved) = self.devices[at].saved.take() {
             self.kill(at);
@@ -673,6 +712,7 @@ impl World {
             Call::Unlink,
             Call::Mkdir,
         ];
+        self.had_io_errors = true;
         let (call, fault) = (*random.pick(&CALLS), if random.chance(50) { Fault::Once } else { Fault::Percent(30) });
         let mut dice = Random(random.next());
         let mut disk = self.devices[at].disk.lock();

@@ -15,9 +15,9 @@ use p2psync::fs::read::{ReadOutcome, examine};
 use p2psync::fs::root::{OpenRoot, Root};
 use p2psync::fs::stage;
 
+use super::super::random::Random;
 use super::user::Item;
 use super::*;
-use crate::random::Random;
 
 const FOLDER: &str = "folder";
 const NOW_MS: i64 = 1_700_000_000_000;

@@ -8,9 +8,9 @@ use p2psync::fs::sys::{BoxedHandle, Handle, OsSystem, Stat, System};
 use proptest::prelude::*;
 use rustix::io::Errno;
 
+use super::super::random::Random;
 use super::image::Image;
 use super::*;
-use crate::random::Random;
 
 const T0_NS: i64 = 1_000_000_000_000_000_007;
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "name"];
