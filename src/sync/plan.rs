@@ -293,7 +293,9 @@ mod tests {
         let path = RelPath::parse(b"a").unwrap();
         let version = VersionVector::new().with(EpochId(1), 1);
         let entry = Entry { kind: Kind::File(Content::of_chunk(bytes)), version, author, ..Entry::nothing(path) };
-        let ours = Record { entry, seq: 1, mark: Mark::Here, disk: None, changed_ms: 0 };
+        let (kind, inode) = (crate::core::disk::DiskKind::File, 1);
+        let disk = DiskState { kind, size: 3, mtime_ns: 0, ctime_ns: 0, inode, mode: 0o644 };
+        let ours = Record { entry, seq: 1, mark: Mark::Here, disk: Some(disk), changed_ms: 0 };
         copy_for(&ours, Decision::Resolve { copy: true }).unwrap()
     }
 
