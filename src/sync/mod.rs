@@ -130,6 +130,10 @@ impl Folder {
             found.0.insert(state.epoch, COUNT_MAX);
         }
         index.wake_rivals()?;
+        // Peers that were removed while no agent ran have nothing to give any more.
+        for gone in index.peers()?.iter().filter(|row| !settings.peers.contains(&row.device)) {
+            index.forget_peer(gone.device)?;
+        }
         let missing_since_ms = (index.count_marked(crate::index::Mark::Missing)? > 0).then_some(0);
         Ok(Self {
             index,

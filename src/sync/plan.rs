@@ -288,3 +288,33 @@ pub(super) fn place(ours: &Record, entry: &Entry, copy: Option<&RelPath>, staged
         Kind::Directory | Kind::Deleted => Action::CreateDirectory { path, mode, expect },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::content::Content;
+    use crate::core::id::EpochId;
+    use crate::core::version::VersionVector;
+    use crate::index::Mark;
+
+    fn copy_of(bytes: &[u8], author: DeviceId) -> RelPath {
+        let path = RelPath::parse(b"a").unwrap();
+        let version = VersionVector::new().with(EpochId(1), 1);
+        let entry = Entry { kind: Kind::File(Content::of_chunk(bytes)), version, author, ..Entry::nothing(path) };
+        let (kind, inode) = (crate::core::disk::DiskKind::File, 1);
+        let disk = DiskState { kind, size: 3, mtime_ns: 0, ctime_ns: 0, inode, mode: 0o644 };
+        let ours = Record { entry, seq: 1, mark: Mark::Here, disk: Some(disk), changed_ms: 0 };
+        copy_for(&ours, Decision::Resolve { copy: true }).unwrap()
+    }
+
+    #[test]
+    fn copies_of_found_versions_of_one_second_do_not_take_each_others_names() {
+        assert_ne!(copy_of(b"one", DeviceId::NONE), copy_of(b"other", DeviceId::NONE));
+        assert_eq!(copy_of(b"one", DeviceId::NONE), copy_of(b"one", DeviceId::NONE));
+    }
+
+    #[test]
+    fn an_author_is_enough_in_a_copys_name_while_it_is_free() {
+        assert_eq!(copy_of(b"one", DeviceId([1; 32])), copy_of(b"other", DeviceId([1; 32])));
+    }
+}

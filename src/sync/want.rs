@@ -359,18 +359,41 @@ fn prefer(best: &mut Option<(Rival, Decision)>, rival: Rival, decision: Decision
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{Fixture, PEERS_EPOCH, path};
+    use crate::core::content::Content;
+    use crate::core::entry::Kind;
+    use crate::core::id::RunId;
+    use crate::core::ignore::Rules;
+    use crate::core::message::{Announced, Batch, Message};
+    use crate::core::version::VersionVector;
+    use crate::sync::Settings;
+
     use super::*;
 
     #[test]
     fn what_is_fresh_is_bounded_for_each_peer_and_forgotten_with_it() {
         let (a, b) = (DeviceId([1; 32]), DeviceId([2; 32]));
         let mut fresh = Fresh::default();
-        let path = |n: usize| RelPath::parse(n.to_string().as_bytes()).expect("a path");
-        (0..=FRESH_PATHS_MAX).for_each(|n| fresh.add(a, path(n)));
-        fresh.add(b, path(0));
+        let path_of = |n: usize| RelPath::parse(n.to_string().as_bytes()).expect("a path");
+        (0..=FRESH_PATHS_MAX).for_each(|n| fresh.add(a, path_of(n)));
+        fresh.add(b, path_of(0));
         let count = |fresh: &Fresh, peer| fresh.paths.get(&peer).map_or(0, VecDeque::len);
         assert_eq!((count(&fresh, a), count(&fresh, b)), (FRESH_PATHS_MAX, 1));
         fresh.forget(&a);
         assert_eq!((count(&fresh, a), count(&fresh, b)), (0, 1));
+    }
+
+    #[test]
+    fn what_a_peer_offered_that_was_removed_while_no_agent_ran_is_forgotten() {
+        let mut fixture = Fixture::new(0);
+        let version = VersionVector::new().with(PEERS_EPOCH, 5);
+        let kind = Kind::File(Content::of_chunk(b"only there"));
+        let entry = Entry { kind, version, ..Entry::nothing(path(0)) };
+        let entries = vec![Announced { entry, seq: 100, held: true }];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 100, more: false }));
+        assert_eq!(fixture.folder.index().rivals(&path(0)).unwrap().len(), 1);
+        let index = std::mem::replace(&mut fixture, Fixture::new(0)).folder.into_index();
+        let folder = Folder::new(index, Settings::default(), Rules::default(), RunId(9)).unwrap();
+        assert!(folder.index().rivals(&path(0)).unwrap().is_empty() && folder.index().peers().unwrap().is_empty());
     }
 }

@@ -282,12 +282,15 @@ fn a_marker_that_vanishes_in_the_middle_makes_absences_worthless() {
     world.reported();
     let root = world.handle.root.open().unwrap();
     std::fs::remove_file(world.at("a")).unwrap();
+    world.write("b", b"b");
     std::fs::remove_file(world.at(".p2psync/marker")).unwrap();
     assert!(!FullScans::new(world.handle.clone(), PATIENCE).scan(&root, &world.reader()));
     world.settle();
     assert!(paths::look_at_all(&world.handle, &world.reader(), &[Look::requested(path("a"))]).is_err());
     world.settle();
     assert_eq!(world.reported(), Vec::<String>::new());
+    // What was found new but not read is free to be looked at again.
+    assert_eq!(world.handle.hints.counts().claimed, 0);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use p2psync::index::Mark;
 use p2psync::sync::Input;
 
 use super::disk::Item;
-use super::plan::{Mode, Plan};
+use super::plan::{Mode, OddDisk, Plan};
 use super::random::Random;
 use super::user::Tree;
 use super::world::World;
@@ -215,18 +215,38 @@ impl World {
         let trees: Vec<Tree> = (0..self.devices.len()).map(|at| self.tree(at)).collect();
         let rules = trees.iter().map(rules_of).collect::<Vec<_>>();
         let synced: Vec<Tree> = trees.iter().zip(&rules).map(|(tree, rules)| without_ignored(tree, rules)).collect();
+        let declined = self.declined();
         for (at, tree) in synced.iter().enumerate().skip(1) {
-            same_trees(&synced[0], tree).map_err(|why| format!("device {at} differs from device 0: {why}"))?;
+            let tree = without(tree, &declined);
+            same_trees(&synced[0], &tree).map_err(|why| format!("device {at} differs from device 0: {why}"))?;
+        }
+        for (at, tree) in synced.iter().enumerate().skip(2) {
+            same_trees(&synced[1], tree).map_err(|why| format!("device {at} differs from device 1: {why}"))?;
         }
         self.check_ledger(&trees)?;
         if let Some((_, left)) = self.left.as_ref().filter(|_| self.plan.mode != Mode::Crowd) {
-            self.is_as_left(left, &trees[0]).map_err(|why| format!("it did not end as the user left it: {why}"))?;
+            self.is_as_left(&without(left, &declined), &trees[0])
+                .map_err(|why| format!("it did not end as the user left it: {why}"))?;
         }
         self.check_copies(&trees[0])?;
         for at in 0..self.devices.len() {
             self.check_index(at)?;
         }
         Ok(())
+    }
+
+    /// What the first device does not have because its disk takes names that differ only in case for the same, and the
+    /// other one is there. It has said so: nothing is wrong with that.
+    fn declined(&self) -> BTreeSet<String> {
+        let Some(agent) = self.devices[0].agent.as_ref().filter(|_| folds_case(&self.plan)) else {
+            return BTreeSet::new();
+        };
+        let names: BTreeSet<String> = self.tree(0).keys().map(|name| name.to_lowercase()).collect();
+        let records = agent.folder.index().records_from(None, None, 10_000).unwrap_or_default().into_iter();
+        let declined = records.filter(|record| record.mark == Mark::Declined && record.entry.is_live());
+        // What is below such a name is declined with it.
+        let paths = declined.map(|record| record.entry.path.to_string());
+        paths.filter(|path| names.contains(&path.to_lowercase())).collect()
     }
 
     fn check_ledger(&self, trees: &[Tree]) -> Result<(), String> {
@@ -289,7 +309,10 @@ impl World {
                 return Err(format!("at {at} the index has {record:?}, and nothing is there"));
             }
         }
-        if let Some(row) = index.problems(10).map_err(|e| e.to_string())?.first() {
+        // That a name can't be had beside another is for the user to settle.
+        let declined = if at == 0 { self.declined() } else { BTreeSet::new() };
+        let problems = index.problems(100).map_err(|e| e.to_string())?;
+        if let Some(row) = problems.iter().find(|row| !is_within(&row.path.to_string(), &declined)) {
             return Err(format!("at {at} there is still a problem with {}: {:?}", row.path, row.problem));
         }
         Ok(())
@@ -390,4 +413,18 @@ pub fn same_trees(left: &Tree, right: &Tree) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// True where a disk of this plan takes names that differ only in case for the same.
+fn folds_case(plan: &Plan) -> bool {
+    plan.odd_disk == Some(OddDisk::FoldsCase)
+}
+
+/// True where a path is one of these or below one.
+fn is_within(path: &str, these: &BTreeSet<String>) -> bool {
+    these.iter().any(|top| path.strip_prefix(top.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+}
+
+fn without(tree: &Tree, these: &BTreeSet<String>) -> Tree {
+    tree.iter().filter(|(path, _)| !is_within(path, these)).map(|(path, item)| (path.clone(), item.clone())).collect()
 }
