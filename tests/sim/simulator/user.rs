@@ -222,12 +222,8 @@ impl User<'_> {
     fn delete(&mut self, path: &str) {
         match self.node(path) {
             Some(node) if node.kind == DiskKind::Directory => drop(self.disk.user_rmdir(&at(path))),
-            Some(node) => {
-                if self.disk.user_unlink(&at(path)).is_ok() {
-                    self.gave_up(&node);
-                }
-            }
-            None => {}
+            Some(node) if self.disk.user_unlink(&at(path)).is_ok() => self.gave_up(&node),
+            _ => {}
         }
     }
 

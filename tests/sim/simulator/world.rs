@@ -425,7 +425,8 @@ impl World {
             }
         }
         if self.trace.is_some() {
-            for event in self.devices[at].events[events..].to_vec() {
+            let said: Vec<_> = self.devices[at].events.iter().skip(events).cloned().collect();
+            for event in said {
                 self.note(|| format!("  {at} says {event:?}"), &[]);
             }
         }
