@@ -68,11 +68,16 @@ const CAUGHT: [(Bug, u64); 7] = [
 ];
 
 /// Seeds among the usual ones that still fail, with what is seen. The list is to become empty.
-const OPEN: [(u64, &str); 3] = [
-    (9, "the devices do not come to rest"),
-    (195, "the devices do not come to rest"),
-    (420, "a file is on one device only"),
-];
+const OPEN: [(u64, &str); 1] =
+    [(9, "the devices do not come to rest: an entry that no device holds any more is wanted for ever")];
+
+/// What has been mended goes off the list, so that it stays mended.
+#[test]
+fn what_is_listed_as_open_still_fails() {
+    for (seed, what) in OPEN {
+        assert!(run::run(&Plan::of(seed)).is_err(), "seed {seed} passes now, take it off the list: {what}");
+    }
+}
 
 /// Replays what a failure has printed.
 #[test]

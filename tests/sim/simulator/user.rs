@@ -202,7 +202,9 @@ impl User<'_> {
     }
 
     fn save_with_backup(&mut self, path: &str) {
-        let Some(old) = self.node(path).filter(|n| n.kind == DiskKind::File) else { return };
+        if self.file(path).is_none() {
+            return;
+        }
         let backup = format!("{path}~");
         if let Some(older) = self.node(&backup) {
             if older.kind == DiskKind::Directory {
@@ -215,7 +217,6 @@ impl User<'_> {
             if self.disk.user_write_new(&at(path), &bytes).is_ok() {
                 self.ledger.wrote(&bytes, self.device, path);
             }
-            let _ = old;
         }
     }
 
