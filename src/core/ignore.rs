@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -83,6 +84,9 @@ pub struct RuleError {
 impl Rules {
     /// Reads the file's bytes. What can't be read as a rule is left out and reported, line by line.
     pub fn parse(text: &[u8]) -> (Rules, Vec<RuleError>) {
+        if text.is_empty() {
+            return (Rules::default(), Vec::new());
+        }
         let mut collector = Collector::new();
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         let mut bytes = 0;
@@ -134,7 +138,8 @@ impl Rules {
 /// The built-in rules alone.
 impl Default for Rules {
     fn default() -> Self {
-        Collector::new().finish().0
+        static BUILT: LazyLock<Rules> = LazyLock::new(|| Collector::new().finish().0);
+        BUILT.clone()
     }
 }
 

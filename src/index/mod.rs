@@ -30,6 +30,8 @@ mod state;
 mod testing;
 mod transaction;
 
+#[cfg(feature = "testing")]
+pub use copy::Snapshot;
 pub use error::IndexError;
 pub use log::{EVENTS_MAX, TEXT_BYTES_MAX};
 pub use open::{Index, Reader};

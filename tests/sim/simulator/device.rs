@@ -14,7 +14,7 @@ use p2psync::engine::stepping::{self, Stepper};
 use p2psync::fs::root::Root;
 use p2psync::fs::stage;
 use p2psync::fs::watch::WatchEvent;
-use p2psync::index::Index;
+use p2psync::index::{Index, Snapshot};
 use p2psync::sabotage::{self, Bug};
 use p2psync::sync::{FetchError, FetchOrder, Folder, Input, Output, Settings, Staged};
 
@@ -33,6 +33,11 @@ const COPY_PERCENT: usize = 3;
 /// Time between full scans.
 const RESCAN_EVERY: Duration = Duration::from_secs(3600);
 
+thread_local! {
+    /// What every new index begins as: to copy it is cheaper than to make it.
+    static EMPTY: Snapshot = Snapshot::empty().expect("memory");
+}
+
 pub struct Device {
     pub number: usize,
     pub id: DeviceId,
@@ -42,9 +47,9 @@ pub struct Device {
     /// The index while no agent runs.
     pub index: Option<Index>,
     /// What a power cut may throw the index back to: copies since it was last made durable.
-    copies: Vec<Index>,
+    copies: Vec<Snapshot>,
     /// A backup.
-    pub saved: Option<Index>,
+    pub saved: Option<Snapshot>,
     /// What the kernel is about to tell the agent.
     pub watch_events: VecDeque<WatchEvent>,
     pub loses_events: bool,
@@ -113,10 +118,10 @@ impl Device {
                     return;
                 }
                 let epoch = if sabotage::is(Bug::EpochUsedAgain) { EpochId(7000 + self.number as u64) } else { fresh };
-                Index::in_memory(epoch).expect("memory")
+                EMPTY.with(|empty| empty.open_new(epoch)).expect("memory")
             }
         };
-        let spare = index.copy().expect("memory");
+        let spare = index.snapshot().expect("memory");
         let boot = format!("boot {}", self.boot);
         let place = stepping::Place {
             root,
@@ -127,7 +132,7 @@ impl Device {
         };
         match Stepper::start(place, index, settings, run) {
             Ok((stepper, folder)) => {
-                self.copies = vec![folder.index().copy().expect("memory")];
+                self.copies = vec![folder.index().snapshot().expect("memory")];
                 self.agent = Some(Agent {
                     stepper,
                     folder,
@@ -140,7 +145,7 @@ impl Device {
                 self.plan_tick();
                 self.collect();
             }
-            Err(_) => self.index = Some(spare),
+            Err(_) => self.index = Some(spare.open().expect("memory")),
         }
         self.watch_events.clear();
     }
@@ -174,7 +179,7 @@ impl Device {
         self.boot += 1;
         if !self.copies.is_empty() && random.chance(60) {
             let at = random.below(self.copies.len());
-            self.index = Some(self.copies.swap_remove(at));
+            self.index = Some(self.copies.swap_remove(at).open().expect("memory"));
         }
         self.copies.clear();
     }
@@ -220,7 +225,7 @@ impl Device {
             if self.copies.len() >= COPIES_MAX {
                 self.copies.remove(0);
             }
-            self.copies.push(agent.folder.index().copy().expect("memory"));
+            self.copies.push(agent.folder.index().snapshot().expect("memory"));
         }
         self.plan_tick();
         self.collect();

@@ -8,6 +8,13 @@ use super::random::Random;
 const OPERATIONS: (usize, usize) = (5, 34);
 /// Steps of the world between two operations at most.
 const STEPS_MAX: usize = 70;
+/// From this seed on runs are short: two or three devices and a handful of operations. Most mistakes need no more, and
+/// ten such runs cost what one long one does.
+pub const SHORT_FROM: u64 = 1_000_000_000;
+/// Operations of a short run at most and at least.
+const OPERATIONS_SHORT: (usize, usize) = (2, 8);
+/// Steps of the world between two operations of a short run at most.
+const STEPS_SHORT_MAX: usize = 25;
 
 /// Paths that users work on: few, so that they meet, and such that files and directories get in each other's way.
 pub const NAMES: [&str; 13] =
@@ -155,8 +162,11 @@ impl Plan {
             2..=3 => Mode::Walking,
             _ => Mode::Crowd,
         };
-        let devices = *random.pick(&[2, 2, 2, 3, 3, 3, 4, 4, 5, 6]);
-        let (few, many) = OPERATIONS;
+        let is_short = seed >= SHORT_FROM;
+        let counts: &[usize] = if is_short { &[2, 2, 2, 3] } else { &[2, 2, 2, 3, 3, 3, 4, 4, 5, 6] };
+        let devices = *random.pick(counts);
+        let (few, many) = if is_short { OPERATIONS_SHORT } else { OPERATIONS };
+        let steps_max = if is_short { STEPS_SHORT_MAX } else { STEPS_MAX };
         let count = few + random.below(many - few);
         // Each run knows only some of all that can happen: so things meet that otherwise drown in the rest.
         let acts: Vec<u32> =
@@ -170,7 +180,7 @@ impl Plan {
                 } else {
                     Event::User(any_act(&mut random, &acts))
                 };
-                let steps = if random.chance(20) { 0 } else { random.below(STEPS_MAX) };
+                let steps = if random.chance(20) { 0 } else { random.below(steps_max) };
                 Operation { number, device: random.below(devices), event, steps, salt: random.next() }
             })
             .filter(|operation| is_fair(mode, operation.event))

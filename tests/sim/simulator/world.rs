@@ -589,7 +589,8 @@ impl World {
             Event::Partition => self.part(random),
             Event::IndexLost => self.lose_index(at),
             Event::IndexSaved => {
-                let saved = self.devices[at].agent.as_ref().map(|agent| agent.folder.index().copy().expect("memory"));
+                let saved =
+                    self.devices[at].agent.as_ref().map(|agent| agent.folder.index().snapshot().expect("memory"));
                 self.devices[at].saved = saved;
             }
             Event::IndexRestored => self.restore_index(at),
@@ -702,7 +703,7 @@ impl World {
     fn restore_index(&mut self, at: usize) {
         if let Some(saved) = self.devices[at].saved.take() {
             self.kill(at);
-            self.devices[at].index = Some(saved);
+            self.devices[at].index = Some(saved.open().expect("memory"));
             self.start(at);
         }
     }
@@ -773,7 +774,10 @@ impl World {
         let disk = self.devices[at].disk.fork();
         let mut copy = Device::new(number, disk, self.now_ns, self.random.next());
         copy.id = self.devices[at].id;
-        copy.index = self.devices[at].index.as_ref().map(|index| index.copy().expect("memory"));
+        copy.index = self.devices[at].index.as_ref().map(|index| {
+            let snapshot = index.snapshot().expect("memory");
+            snapshot.open().expect("memory")
+        });
         self.devices.push(copy);
         self.skew_ns.push(0);
         self.pending_cut.push(None);
