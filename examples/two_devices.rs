@@ -4,19 +4,18 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, bail, ensure};
-use p2psync::api::{FolderState, Status};
-use rustix::process::{Pid, Signal};
+use p2psync::api::FolderState;
+
+#[path = "support/mod.rs"]
+mod support;
+
+use support::{Device, noise, path_text, program, wait};
 
 /// Longest time for a step.
 const BOUND: Duration = Duration::from_secs(120);
-const LOOK_PAUSE: Duration = Duration::from_millis(5);
 /// Files taken from the sources of crates at most.
 const SOURCE_FILES_MAX: usize = 2000;
 
@@ -26,11 +25,11 @@ fn main() -> anyhow::Result<()> {
     say(&format!("Two devices will live in {} until this is over.", places.path().display()));
 
     say("\n1. Each device makes its identity; each is told the other's.");
-    let mut laptop = Device::new(&program, places.path(), "laptop")?;
-    let mut desktop = Device::new(&program, places.path(), "desktop")?;
-    for (one, other) in [(&laptop, &desktop), (&desktop, &laptop)] {
-        one.command(&["peer", "add", &other.id, "--name", other.name, "--address", &other.listen])?;
-        say(&format!("   {} is {}", one.name, one.id));
+    let mut laptop = Device::new(&program, places.path(), "laptop", "")?;
+    let mut desktop = Device::new(&program, places.path(), "desktop", "")?;
+    Device::pair(&laptop, &desktop)?;
+    for device in [&laptop, &desktop] {
+        say(&format!("   {} is {}", device.name, device.id));
     }
     let count = copy_sources(&laptop.folder)?;
     laptop.start()?;
@@ -63,7 +62,7 @@ fn changes(story: &Story) -> anyhow::Result<()> {
 
     say("\n4. The laptop adds a line at the start of a file of 8 MB:");
     let large = laptop.folder.join("large.bin");
-    let mut bytes = noise(8 << 20);
+    let mut bytes = noise(1, 8 << 20);
     story.step("the file is on the desktop", fs::write(&large, &bytes))?;
     bytes.splice(0..0, b"a new first line\n".iter().copied());
     story.step("the change is there; only what is new went over", fs::write(&large, &bytes))?;
@@ -100,13 +99,13 @@ impl Story<'_> {
     fn step(&self, what: &str, done: std::io::Result<()>) -> anyhow::Result<()> {
         done?;
         let start = Instant::now();
-        let before = self.laptop.received()? + self.desktop.received()?;
-        wait(what, || Ok(listing(&self.laptop.folder)? == listing(&self.desktop.folder)?))?;
+        let before = received(self.laptop)? + received(self.desktop)?;
+        wait(what, BOUND, || Ok(listing(&self.laptop.folder)? == listing(&self.desktop.folder)?))?;
         let time = start.elapsed();
         for device in [self.laptop, self.desktop] {
-            wait(what, || Ok(device.status()?.folders.iter().all(|f| f.state == FolderState::InSync)))?;
+            wait(what, BOUND, || Ok(device.status()?.folders.iter().all(|f| f.state == FolderState::InSync)))?;
         }
-        let after = self.laptop.received()? + self.desktop.received()?;
+        let after = received(self.laptop)? + received(self.desktop)?;
         let bytes = after.saturating_sub(before) as f64;
         let seconds = time.as_secs_f64();
         say(&format!("   {what} ({seconds:.2} s, {:.1} KB over the wire)", bytes / 1024.0));
@@ -114,75 +113,8 @@ impl Story<'_> {
     }
 }
 
-/// One device: a home, a folder, and an agent while it runs.
-struct Device {
-    name: &'static str,
-    program: PathBuf,
-    home: PathBuf,
-    folder: PathBuf,
-    listen: String,
-    id: String,
-    agent: Option<Child>,
-}
-
-impl Device {
-    fn new(program: &Path, places: &Path, name: &'static str) -> anyhow::Result<Self> {
-        let (home, folder) = (places.join(name).join("home"), places.join(name).join("folder"));
-        fs::create_dir_all(&home)?;
-        let config = format!("name = \"{name}\"\n\n[network]\nmulticast = false\n");
-        fs::write(home.join("config.toml"), config)?;
-        let listen = format!("127.0.0.1:{}", free_port()?);
-        let program = program.to_owned();
-        let mut device = Self { name, program, home, folder, listen, id: String::new(), agent: None };
-        device.id = device.command(&["id"])?.trim().to_owned();
-        device.command(&["folder", "add", &path_text(&device.folder), "--id", "shared", "--label", "Shared"])?;
-        Ok(device)
-    }
-
-    fn prepared(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(words).env("P2PSYNC_HOME", &self.home).env("P2PSYNC_LISTEN", &self.listen);
-        command
-    }
-
-    /// Runs a command as it is typed on this device, and gives what it prints.
-    fn command(&self, words: &[&str]) -> anyhow::Result<String> {
-        let output = self.prepared(words).output()?;
-        let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{}: p2psync {}: {errors}", self.name, words.join(" "));
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
-    fn status(&self) -> anyhow::Result<Status> {
-        Ok(serde_json::from_str(&self.command(&["status", "--json"])?)?)
-    }
-
-    fn received(&self) -> anyhow::Result<u64> {
-        Ok(self.status()?.peers.iter().map(|p| p.bytes_in).sum())
-    }
-
-    fn start(&mut self) -> anyhow::Result<()> {
-        let log = fs::File::options().create(true).append(true).open(self.home.join("log"))?;
-        self.agent = Some(self.prepared(&["run"]).stdout(Stdio::null()).stderr(log).spawn()?);
-        wait("the agent runs", || Ok(self.status().is_ok_and(|s| s.running)))
-    }
-
-    fn stop(&mut self) -> anyhow::Result<()> {
-        if let Some(mut agent) = self.agent.take() {
-            let pid = i32::try_from(agent.id()).ok().and_then(Pid::from_raw).context("a process has an id")?;
-            rustix::process::kill_process(pid, Signal::TERM)?;
-            agent.wait()?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        if let Err(error) = self.stop() {
-            eprintln!("cannot stop the {}: {error:#}", self.name);
-        }
-    }
+fn received(device: &Device) -> anyhow::Result<u64> {
+    Ok(device.status()?.peers.iter().map(|p| p.bytes_in).sum())
 }
 
 fn say(text: &str) {
@@ -192,48 +124,6 @@ fn say(text: &str) {
 
 fn indent(text: &str) {
     text.lines().for_each(|line| say(&format!("   {line}")));
-}
-
-fn wait(what: &str, mut look: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let start = Instant::now();
-    while !look()? {
-        if start.elapsed() > BOUND {
-            bail!("waited {} seconds in vain: {what}", BOUND.as_secs());
-        }
-        thread::sleep(LOOK_PAUSE);
-    }
-    Ok(())
-}
-
-/// The `p2psync` program beside this example; cargo builds it where it is missing.
-fn program() -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let profile = own.parent().and_then(Path::parent).context("the example lies in target/PROFILE/examples")?;
-    let program = profile.join(format!("p2psync{}", std::env::consts::EXE_SUFFIX));
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
-    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    build.args(["build", "--quiet", "--bin", "p2psync", "--manifest-path"]).arg(manifest);
-    // What cargo set for this example would look like a change to it, and all would be built anew.
-    let kept = ["CARGO_HOME", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"];
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if (text.starts_with("CARGO") || text == "LD_LIBRARY_PATH") && !kept.contains(&text.as_ref()) {
-            build.env_remove(&name);
-        }
-    }
-    if profile.ends_with("release") {
-        build.arg("--release");
-    }
-    // Also where there is one: it may be older than the sources.
-    match build.status() {
-        Ok(status) if status.success() && program.exists() => Ok(program),
-        _ if program.exists() => Ok(program),
-        other => bail!("cannot build {}: {other:?}", program.display()),
-    }
-}
-
-fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// Copies sources of crates, or of this one, to `sources` in the folder.
@@ -288,20 +178,4 @@ fn listing(folder: &Path) -> anyhow::Result<Vec<(PathBuf, u64, Option<SystemTime
 fn conflict_copies(folder: &Path) -> anyhow::Result<Vec<String>> {
     let names = listing(folder)?.into_iter().map(|(path, ..)| path_text(&path));
     Ok(names.filter(|name| name.contains(".conflict-")).collect())
-}
-
-fn path_text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
-/// Bytes that cannot be compressed.
-fn noise(count: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    (0..count).map(|_| next()).collect()
 }

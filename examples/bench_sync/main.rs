@@ -1,0 +1,174 @@
+//! Measures p2psync on this machine, beside what the machine can do and beside other tools that are installed:
+//! `cargo run --release --example bench_sync -- [WORKLOAD...]`
+//!
+//! Real agents run on loopback with homes of their own. Ratios within one run are what counts: absolute times change
+//! from machine to machine, and from day to day.
+
+mod data;
+mod limits;
+mod measure;
+mod pair;
+mod report;
+mod special;
+#[path = "../support/mod.rs"]
+mod support;
+mod work;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Parser;
+
+use measure::Watch;
+use pair::{BOUND, Pair};
+use report::Line;
+use work::Work;
+
+/// Pause between two looks for a change.
+const LOOK_PAUSE: Duration = Duration::from_millis(3);
+
+/// Measures how long p2psync takes to sync, and what that costs.
+#[derive(Parser)]
+struct Arguments {
+    /// What to measure: big, small, tree, append, patch, insert, move, copy, dup, delete, latency, rescan, idle, churn;
+    /// all of them where none is named
+    workloads: Vec<String>,
+    /// Print one JSON object for each workload
+    #[arg(long)]
+    json: bool,
+    /// Times that each is run; told are medians
+    #[arg(long, default_value_t = 1)]
+    runs: usize,
+    /// Makes the data smaller or larger
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+    /// Where all files go; needs some room
+    #[arg(long = "in")]
+    dir: Option<PathBuf>,
+    /// Leave out what the machine can do at best
+    #[arg(long)]
+    no_limits: bool,
+    /// The `p2psync` to measure, in place of the one built from here
+    #[arg(long)]
+    program: Option<PathBuf>,
+}
+
+struct Bench {
+    arguments: Arguments,
+    program: PathBuf,
+    dir: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let program = arguments.program.clone().map_or_else(support::program, Ok)?;
+    let dir = arguments.dir.clone().unwrap_or_else(std::env::temp_dir);
+    let bench = Bench { arguments, program, dir };
+    for work in Work::ALL {
+        if bench.is_wanted(work.name()) {
+            bench.repeat(|| bench.work(work))?;
+        }
+    }
+    if bench.is_wanted("latency") {
+        for bytes in [4 << 10, 1 << 20, 100 << 20] {
+            let edits = if bytes > 10 << 20 { 10 } else { 100 };
+            bench.repeat(|| special::latency(&mut bench.pair()?, bytes, bench.scaled(edits) as usize))?;
+        }
+    }
+    if bench.is_wanted("rescan") {
+        for files in [200_000, 1_000_000] {
+            bench.repeat(|| special::rescan(&mut bench.pair()?, bench.scaled(files)))?;
+        }
+    }
+    if bench.is_wanted("idle") {
+        bench.repeat(|| special::idle(&mut bench.pair()?))?;
+    }
+    if bench.is_wanted("churn") {
+        bench.repeat(|| special::churn(&mut bench.pair()?))?;
+    }
+    Ok(())
+}
+
+impl Bench {
+    fn is_wanted(&self, name: &str) -> bool {
+        self.arguments.workloads.is_empty() || self.arguments.workloads.iter().any(|w| w == name)
+    }
+
+    fn scaled(&self, number: u64) -> u64 {
+        ((number as f64 * self.arguments.scale) as u64).max(1)
+    }
+
+    fn pair(&self) -> anyhow::Result<Pair> {
+        Pair::new(&self.program, &self.dir)
+    }
+
+    fn repeat(&self, mut run: impl FnMut() -> anyhow::Result<Line>) -> anyhow::Result<()> {
+        let runs = (0..self.arguments.runs).map(|_| run()).collect::<anyhow::Result<Vec<Line>>>()?;
+        if let Some(line) = Line::of_runs(runs) {
+            if self.arguments.json { println!("{}", serde_json::to_string(&line)?) } else { line.print() }
+        }
+        Ok(())
+    }
+
+    fn work(&self, work: Work) -> anyhow::Result<Line> {
+        let mut line = Line::new(work.name(), work.what());
+        self.ours(work, &mut line)?;
+        Ok(line)
+    }
+
+    fn ours(&self, work: Work, line: &mut Line) -> anyhow::Result<()> {
+        let mut pair = self.pair()?;
+        let aside = made(&pair.places.path().join("aside"))?;
+        let tally = work.make(&pair.a.folder, self.arguments.scale)?;
+        work.prepare(&pair.a.folder, &aside)?;
+        limits::flush(pair.places.path())?;
+        (line.files, line.bytes) = (tally.files, tally.bytes);
+        line.ours = pair.first_sync(tally.files)?;
+        if !work.is_first_sync() {
+            line.ours = self.change(work, &pair, &aside)?;
+        }
+        pair.check()?;
+        line.more("index_bytes_per_file", index_bytes(&pair.a.home)? as f64 / tally.files as f64);
+        if work.is_first_sync() && !self.arguments.no_limits {
+            pair.stop()?;
+            line.limits = Some(limits::measure(&pair.a.folder, &pair.places.path().join("copy"))?);
+        }
+        Ok(())
+    }
+
+    fn change(&self, work: Work, pair: &Pair, aside: &Path) -> anyhow::Result<measure::Cost> {
+        let watch = Watch::begin(&pair.devices())?;
+        work.change(&pair.a.folder, aside)?;
+        let files = data::list(&pair.a.folder)?.len() as u64;
+        let mut seconds = 0.0;
+        support::wait("the change is there", BOUND, || {
+            std::thread::sleep(LOOK_PAUSE);
+            seconds = watch.seconds();
+            work.has_arrived(&pair.a.folder, &pair.b.folder, files)
+        })?;
+        pair.wait_settled(files)?;
+        watch.end(seconds, &pair.devices())
+    }
+}
+
+/// What a device's index takes on the disk.
+fn index_bytes(home: &Path) -> anyhow::Result<u64> {
+    let (mut sum, mut open) = (0, vec![home.to_owned()]);
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                open.push(entry.path());
+            } else if entry.file_name().to_string_lossy().contains(".db") {
+                sum += entry.metadata()?.len();
+            }
+        }
+    }
+    Ok(sum)
+}
+
+fn made(dir: &Path) -> anyhow::Result<PathBuf> {
+    fs::create_dir_all(dir)?;
+    Ok(dir.to_owned())
+}
