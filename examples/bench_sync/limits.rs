@@ -49,8 +49,15 @@ pub fn flush(at: &Path) -> anyhow::Result<()> {
 
 fn tcp(bytes: u64) -> anyhow::Result<f64> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
+    let address = listener.local_addr()?.to_string();
     let start = Instant::now();
+    send_over(&listener, &address, bytes)?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// Sends bytes to a listener of this process by way of an address, and returns when all have come.
+pub fn send_over(listener: &TcpListener, address: &str, bytes: u64) -> anyhow::Result<()> {
+    let address = address.to_owned();
     let sender = thread::spawn(move || -> std::io::Result<()> {
         let mut stream = TcpStream::connect(address)?;
         let (buffer, mut left) = (vec![7; BUFFER_BYTES], bytes);
@@ -65,7 +72,7 @@ fn tcp(bytes: u64) -> anyhow::Result<f64> {
     let mut buffer = vec![0; BUFFER_BYTES];
     while stream.read(&mut buffer)? > 0 {}
     ensure!(sender.join().is_ok_and(|sent| sent.is_ok()), "the sender fails");
-    Ok(start.elapsed().as_secs_f64())
+    Ok(())
 }
 
 fn hash(root: &Path, files: &[(std::path::PathBuf, u64)]) -> anyhow::Result<f64> {

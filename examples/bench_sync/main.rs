@@ -6,8 +6,10 @@
 
 mod data;
 mod limits;
+mod links;
 mod measure;
 mod pair;
+mod relay;
 mod report;
 mod special;
 #[path = "../support/mod.rs"]
@@ -31,7 +33,8 @@ const LOOK_PAUSE: Duration = Duration::from_millis(3);
 /// Measures how long p2psync takes to sync, and what that costs.
 #[derive(Parser)]
 struct Arguments {
-    /// What to measure: big, small, tree, append, patch, insert, move, copy, dup, delete, latency, rescan, idle, churn;
+    /// What to measure: big, small, tree, append, patch, insert, move, copy, dup, delete, latency, rescan, idle, swarm, far,
+    /// churn;
     /// all of them where none is named
     workloads: Vec<String>,
     /// Print one JSON object for each workload
@@ -83,6 +86,12 @@ fn main() -> anyhow::Result<()> {
     }
     if bench.is_wanted("idle") {
         bench.repeat(|| special::idle(&mut bench.pair()?))?;
+    }
+    if bench.is_wanted("swarm") {
+        bench.repeat(|| links::swarm(&bench.program, &bench.dir, bench.scaled(256 << 20), 4))?;
+    }
+    if bench.is_wanted("far") {
+        bench.repeat(|| links::far(&bench.program, &bench.dir, bench.scaled(64 << 20)))?;
     }
     if bench.is_wanted("churn") {
         bench.repeat(|| special::churn(&mut bench.pair()?))?;
