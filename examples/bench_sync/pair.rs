@@ -12,6 +12,8 @@ use crate::support::{Device, wait};
 
 /// Longest time for any work.
 pub const BOUND: Duration = Duration::from_secs(1800);
+/// Pause between two questions to the agents: their answers take some work, on the cores that are measured.
+const SETTLED_LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// No deletion waits for a word: that is measured elsewhere.
 const CONFIG: &str = "[sync]\nhold_deletes_above = 1000000000\n";
 
@@ -62,7 +64,7 @@ impl Pair {
     /// Waits until both say that so many files are here, there, and the same.
     pub fn wait_settled(&self, files: u64) -> anyhow::Result<()> {
         wait("both are in sync", BOUND, || {
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(SETTLED_LOOK_PAUSE);
             Ok(is_settled(&self.b, files)? && is_settled(&self.a, files)?)
         })
     }
