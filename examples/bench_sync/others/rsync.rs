@@ -40,7 +40,14 @@ impl Link {
         let mut source = OsString::from(&self.from);
         source.push("/");
         let mut command = process::command("rsync", &self.places);
-        command.args(["-a", "--delete", "--exclude=/.p2psync", "--exclude=/.stfolder", "--stats"]);
+        command.args([
+            "-a",
+            "--delete",
+            "--exclude=/.p2psync",
+            "--exclude=/.stfolder",
+            "--exclude=/.stignore",
+            "--stats",
+        ]);
         command.arg(source).arg(format!("rsync://127.0.0.1:{}/m/", self.port));
 
         let mut meter = Meter::start(&[self.daemon.pid()])?;
