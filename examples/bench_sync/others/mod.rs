@@ -82,6 +82,8 @@ impl Link {
     /// rsync and unison are run once, and have brought everything over when they end. Syncthing's agents run all the
     /// time: the clock starts with a request for a scan, so the delay of its watcher (10 s by default) is not counted,
     /// and stops when the scan has ended and the agents agree that the receiver needs nothing more.
+    ///
+    /// For rsync and unison this returns up to two seconds later than what is counted, as they'd miss changes otherwise.
     pub fn bring_over(&mut self) -> anyhow::Result<Cost> {
         match &mut self.way {
             Way::Rsync(link) => link.bring_over(),
@@ -97,7 +99,7 @@ pub struct Cost {
     pub seconds: f64,
     /// User and system time of all processes. The kernel counts it in hundredths of a second.
     pub cpu_seconds: f64,
-    /// Sum of the largest resident memory of each process. Pages that two of them share are in it twice.
+    /// Largest resident memory of one process.
     pub peak_bytes: u64,
     /// What went over the connection in both directions by the tool's own count, without the headers of TCP and TLS.
     pub wire_bytes: Option<u64>,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
@@ -18,6 +18,8 @@ use super::{Cost, START_BOUND};
 /// Longest time between the polite signal and the other one.
 const END_BOUND: Duration = Duration::from_secs(10);
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
+/// Modification times come from a clock that the kernel moves on only so often.
+const FILE_CLOCK_LAG: Duration = Duration::from_millis(20);
 /// The unit of times in `/proc`, the same on all machines that matter.
 const TICKS_PER_SECOND: f64 = 100.0;
 const KIB_BYTES: u64 = 1024;
@@ -58,6 +60,16 @@ pub fn wait_until(what: &str, bound: Duration, mut is_so: impl FnMut() -> anyhow
         thread::sleep(LOOK_PAUSE);
     }
     Ok(())
+}
+
+/// Waits until a time that is a whole multiple of so many seconds.
+///
+/// A tool that looks at modification times no closer than that takes a file of the same length, changed twice between
+/// two such times, as unchanged. It would look fast and have done nothing.
+pub fn wait_for_multiple_of(seconds: u64) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let next = Duration::from_secs((now.as_secs() / seconds + 1) * seconds);
+    thread::sleep(next.saturating_sub(now) + FILE_CLOCK_LAG);
 }
 
 /// A process that writes what it says to a file, and does not outlive this value. Nor do its descendants.
@@ -214,7 +226,8 @@ impl Meter {
             used += family_ticks(*agent)?.saturating_sub(*before);
         }
         let cpu_seconds = used as f64 / TICKS_PER_SECOND;
-        Ok(Cost { seconds, cpu_seconds, peak_bytes: self.peaks.values().sum(), wire_bytes })
+        let peak_bytes = self.peaks.values().copied().max().unwrap_or(0);
+        Ok(Cost { seconds, cpu_seconds, peak_bytes, wire_bytes })
     }
 
     /// Finds new descendants and notes the peaks of all.

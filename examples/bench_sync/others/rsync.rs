@@ -11,6 +11,9 @@ use rustix::process::{getgid, getuid};
 use super::process::{self, Meter, Process};
 use super::{Cost, WORK_BOUND};
 
+/// How closely modification times are compared.
+const TIME_STEP_SECONDS: u64 = 1;
+
 pub struct Link {
     daemon: Process,
     port: u16,
@@ -33,7 +36,8 @@ impl Link {
 
     /// Default options besides `-a --delete`: where source and target are on two sides of a socket, rsync sends deltas.
     ///
-    /// By default it takes a file of the same length and the same modification time, in whole seconds, as unchanged.
+    /// It does not see a change that keeps length and modification time in whole seconds, so this returns only when
+    /// the next second has begun. That is not counted.
     pub fn bring_over(&mut self) -> anyhow::Result<Cost> {
         self.daemon.ensure_running()?;
         let log = self.places.join("client.log");
@@ -58,7 +62,9 @@ impl Link {
         // The last process of the connection may end after the client, when all has been written.
         meter.wait_for_connections()?;
         let wire_bytes = wire_bytes(&fs::read_to_string(&log)?).context("rsync's statistics are not as expected")?;
-        meter.finish((ended - began).as_secs_f64(), Some(wire_bytes))
+        let cost = meter.finish((ended - began).as_secs_f64(), Some(wire_bytes))?;
+        process::wait_for_multiple_of(TIME_STEP_SECONDS);
+        Ok(cost)
     }
 }
 

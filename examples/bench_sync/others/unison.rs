@@ -10,6 +10,9 @@ use anyhow::{Context, ensure};
 use super::process::{self, Meter, Process};
 use super::{Cost, WORK_BOUND};
 
+/// How closely modification times are compared.
+const TIME_STEP_SECONDS: u64 = 2;
+
 pub struct Link {
     server: Process,
     port: u16,
@@ -34,7 +37,9 @@ impl Link {
 
     /// Unison works in both directions; nothing is forced, since only `from` has changed.
     ///
-    /// It does not count its bytes, and keeps the modification times of files only, not those of directories.
+    /// It does not count its bytes, and keeps the modification times of files only, not those of directories. It does
+    /// not see a change that keeps length and modification time in steps of two seconds, so this returns only when the
+    /// next such step has begun. That is not counted.
     pub fn bring_over(&mut self) -> anyhow::Result<Cost> {
         self.server.ensure_running()?;
         let mut target = OsString::from(format!("socket://127.0.0.1:{}/", self.port));
@@ -52,6 +57,8 @@ impl Link {
         // The status also tells of a single file that was left out.
         ensure!(status.success(), "unison ended with {status}: {}", client.said());
         self.server.ensure_running()?;
-        meter.finish((ended - began).as_secs_f64(), None)
+        let cost = meter.finish((ended - began).as_secs_f64(), None)?;
+        process::wait_for_multiple_of(TIME_STEP_SECONDS);
+        Ok(cost)
     }
 }
