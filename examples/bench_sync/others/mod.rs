@@ -83,7 +83,8 @@ impl Link {
     /// time: the clock starts with a request for a scan, so the delay of its watcher (10 s by default) is not counted,
     /// and stops when the scan has ended and the agents agree that the receiver needs nothing more.
     ///
-    /// For rsync and unison this returns up to two seconds later than what is counted, as they'd miss changes otherwise.
+    /// The watcher is on, so call this soon after a change: 10 s later Syncthing has begun without the clock. For rsync
+    /// and unison this returns up to two seconds later than what is counted, as they'd miss changes otherwise.
     pub fn bring_over(&mut self) -> anyhow::Result<Cost> {
         match &mut self.way {
             Way::Rsync(link) => link.bring_over(),
