@@ -8,6 +8,7 @@ mod data;
 mod limits;
 mod links;
 mod measure;
+mod others;
 mod pair;
 mod relay;
 mod report;
@@ -22,7 +23,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use measure::Watch;
+use measure::{Cost, Watch};
+use others::Other;
 use pair::{BOUND, Pair};
 use report::Line;
 use work::Work;
@@ -49,6 +51,9 @@ struct Arguments {
     /// Where all files go; needs some room
     #[arg(long = "in")]
     dir: Option<PathBuf>,
+    /// Compare only with these of rsync, unison and syncthing; "none" for none. Otherwise with all that are installed
+    #[arg(long)]
+    beside: Vec<String>,
     /// Leave out what the machine can do at best
     #[arg(long)]
     no_limits: bool,
@@ -123,7 +128,40 @@ impl Bench {
     fn work(&self, work: Work) -> anyhow::Result<Line> {
         let mut line = Line::new(work.name(), work.what());
         self.ours(work, &mut line)?;
+        for other in Other::ALL.into_iter().filter(|o| self.is_compared(*o)) {
+            line.others.insert(other.name().to_owned(), self.other(work, other)?);
+        }
         Ok(line)
+    }
+
+    fn is_compared(&self, other: Other) -> bool {
+        let is_named = self.arguments.beside.iter().any(|name| name == other.name());
+        (self.arguments.beside.is_empty() || is_named) && other.version().is_some()
+    }
+
+    /// The same work done by another tool, which is set up before the clock starts.
+    fn other(&self, work: Work, other: Other) -> anyhow::Result<Cost> {
+        let places = tempfile::Builder::new().prefix("bench-other-").tempdir_in(&self.dir)?;
+        let at = |name: &str| made(&places.path().join(name));
+        let (own, aside, from, to) = (at("own")?, at("aside")?, at("from")?, at("to")?);
+        work.make(&from, self.arguments.scale)?;
+        work.prepare(&from, &aside)?;
+        limits::flush(places.path())?;
+        let mut link = other.set_up(&own, &from, &to)?;
+        let mut cost = link.bring_over()?;
+        if !work.is_first_sync() {
+            work.change(&from, &aside)?;
+            cost = link.bring_over()?;
+        }
+        let start = std::time::Instant::now();
+        limits::flush(&to)?;
+        // rsync and Unison leave what they wrote to the system, which may lose it yet.
+        if other != Other::Syncthing {
+            cost.flush_seconds = Some(start.elapsed().as_secs_f64());
+        }
+        drop(link);
+        data::is_same(&from, &to)?;
+        Ok(cost)
     }
 
     fn ours(&self, work: Work, line: &mut Line) -> anyhow::Result<()> {
@@ -146,7 +184,7 @@ impl Bench {
         Ok(())
     }
 
-    fn change(&self, work: Work, pair: &Pair, aside: &Path) -> anyhow::Result<measure::Cost> {
+    fn change(&self, work: Work, pair: &Pair, aside: &Path) -> anyhow::Result<Cost> {
         let watch = Watch::begin(&pair.devices())?;
         work.change(&pair.a.folder, aside)?;
         let files = data::list(&pair.a.folder)?.len() as u64;

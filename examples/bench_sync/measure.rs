@@ -18,6 +18,8 @@ pub struct Cost {
     pub peak_bytes: u64,
     /// At the sockets, both directions once.
     pub wire_bytes: Option<u64>,
+    /// How long it took after that until all was on the disk, where the work does not see to that itself.
+    pub flush_seconds: Option<f64>,
 }
 
 /// Where some devices stood when the work began.
@@ -51,6 +53,7 @@ impl Watch {
             cpu_seconds: cpu_seconds(devices)? - self.cpu_seconds,
             peak_bytes: peaks.collect::<anyhow::Result<Vec<u64>>>()?.into_iter().max().unwrap_or(0),
             wire_bytes: Some(wire_bytes(devices)? - self.wire_bytes),
+            flush_seconds: None,
         })
     }
 }

@@ -53,6 +53,7 @@ impl Line {
                 .iter()
                 .find_map(|l| get(l)?.wire_bytes)
                 .map(|_| pick(&|l| get(l).and_then(|c| c.wire_bytes).map(|bytes| bytes as f64)) as u64),
+            flush_seconds: runs.iter().find_map(|l| get(l)?.flush_seconds).map(|_| pick(&|l| get(l)?.flush_seconds)),
         };
         line.runs = runs.len();
         line.ours = cost(&|l| Some(l.ours));
@@ -94,6 +95,15 @@ impl Line {
 fn print_cost(name: &str, cost: &Cost, ours: Option<f64>) {
     let wire = cost.wire_bytes.map_or_else(|| "?".to_owned(), size);
     let ratio = ours.map_or_else(String::new, |ours| format!("   p2psync takes {:.2} x", ours / cost.seconds));
+    let ratio = match (ours, cost.flush_seconds) {
+        (Some(ours), Some(flush)) => {
+            format!(
+                "{ratio} ({flush:.2} s more until it is on the disk; with that {:.2} x)",
+                ours / (cost.seconds + flush)
+            )
+        }
+        _ => ratio,
+    };
     println!(
         "  {name:<14} {:>8.3} s  wire {wire:>10}  cpu {:>6.2} s  peak {:>10}{ratio}",
         cost.seconds,

@@ -9,6 +9,7 @@ mod rsync;
 mod syncthing;
 mod unison;
 
+use crate::measure::Cost;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -92,16 +93,4 @@ impl Link {
             Way::Syncthing(link) => link.bring_over(),
         }
     }
-}
-
-/// What it took to bring one change over, both sides together.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Cost {
-    pub seconds: f64,
-    /// User and system time of all processes. The kernel counts it in hundredths of a second.
-    pub cpu_seconds: f64,
-    /// Largest resident memory of one process.
-    pub peak_bytes: u64,
-    /// What went over the connection in both directions by the tool's own count, without the headers of TCP and TLS.
-    pub wire_bytes: Option<u64>,
 }

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
-use super::{Cost, START_BOUND};
+use super::START_BOUND;
+use crate::measure::Cost;
 
 /// Longest time between the polite signal and the other one.
 const END_BOUND: Duration = Duration::from_secs(10);
@@ -227,7 +228,7 @@ impl Meter {
         }
         let cpu_seconds = used as f64 / TICKS_PER_SECOND;
         let peak_bytes = self.peaks.values().copied().max().unwrap_or(0);
-        Ok(Cost { seconds, cpu_seconds, peak_bytes, wire_bytes })
+        Ok(Cost { seconds, cpu_seconds, peak_bytes, wire_bytes, flush_seconds: None })
     }
 
     /// Finds new descendants and notes the peaks of all.

@@ -8,8 +8,9 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use rustix::process::{getgid, getuid};
 
+use super::WORK_BOUND;
 use super::process::{self, Meter, Process};
-use super::{Cost, WORK_BOUND};
+use crate::measure::Cost;
 
 /// How closely modification times are compared.
 const TIME_STEP_SECONDS: u64 = 1;

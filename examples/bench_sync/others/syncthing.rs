@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::http::Api;
 use super::process::{self, Meter, Process};
-use super::{Cost, START_BOUND, WORK_BOUND};
+use super::{START_BOUND, WORK_BOUND};
+use crate::measure::Cost;
 
 const FOLDER: &str = "bench";
 /// Seconds between scans that nobody asked for: longer than any measurement, so that none gets in the way.

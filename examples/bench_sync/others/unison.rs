@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 
+use super::WORK_BOUND;
 use super::process::{self, Meter, Process};
-use super::{Cost, WORK_BOUND};
+use crate::measure::Cost;
 
 /// How closely modification times are compared.
 const TIME_STEP_SECONDS: u64 = 2;
