@@ -23,6 +23,8 @@ const QUIET_MS: i64 = 90_000;
 const LATER_MS: i64 = 2 * 3600 * 1000;
 /// Steps for which a user waits at most until a device shows what he left at another.
 const WALK_STEPS_MAX: usize = 400;
+/// How often held deletions are confirmed in the end: what is confirmed at one device may be held at the next.
+const CONFIRMS: usize = 3;
 const MS_NS: i64 = 1_000_000;
 
 impl World {
@@ -41,7 +43,16 @@ impl World {
         self.check_left()?;
         self.heal();
         self.settle(QUIET_MS)?;
+        for _ in 0..CONFIRMS {
+            if self.plan.aim.is_guarded {
+                self.confirm_all();
+                self.settle(QUIET_MS)?;
+            }
+        }
         let Err(first) = self.verdict() else { return Ok(()) };
+        if self.plan.aim.is_prompt {
+            return Err(first);
+        }
         self.let_pass(LATER_MS);
         self.settle(QUIET_MS).and_then(|()| self.verdict()).map_err(|later| format!("{first}; and later: {later}"))
     }
@@ -104,7 +115,12 @@ impl World {
         let has_left = |at: usize| self.left.as_ref().is_some_and(|(last, _)| *last != at);
         if let Some(file) = open.filter(|file| self.plan.mode == Mode::Crowd || !has_left(file.device)) {
             let at = file.device;
-            self.let_users(at, random, |user| user.write_now(&file));
+            let mut displaced = None;
+            self.let_users(at, random, |user| displaced = user.write_now(&file));
+            if let Some(bytes) = displaced.filter(|bytes| !self.owes(at, file.inode, bytes.clone())) {
+                // It is in history for long, or nowhere: nobody can say that it has to be in the tree.
+                self.users().ledger.excuse(&bytes);
+            }
             self.note_left(at);
         }
     }
@@ -154,10 +170,16 @@ impl World {
             disk.set_capacity_bytes(1 << 40);
             drop(disk);
             self.devices[at].loses_events = false;
+            if self.devices[at].is_damaged {
+                self.devices[at].set_index_aside();
+                self.network.leave(at, &mut self.random);
+            }
             self.start(at);
         }
         self.connect_all();
-        (0..self.devices.len()).for_each(|at| self.request_scan(at));
+        if !self.plan.aim.is_prompt {
+            (0..self.devices.len()).for_each(|at| self.request_scan(at));
+        }
     }
 
     /// Lets everything happen that can, until nothing has for a while.
