@@ -29,6 +29,9 @@ struct Arguments {
     /// How many seeds
     #[arg(long, default_value_t = 1000)]
     seeds: u64,
+    /// Only every so many of them, as all aimed runs of one kind are
+    #[arg(long, default_value_t = 1)]
+    every: u64,
     /// How many at a time
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -95,14 +98,14 @@ struct Sums {
 /// Runs the seeds on several threads. Returns how many failed.
 fn simulate(arguments: &Arguments, bug: Option<Bug>) -> usize {
     let next = AtomicU64::new(arguments.first);
-    let (end, begun) = (arguments.first + arguments.seeds, Instant::now());
+    let (end, begun) = (arguments.first + arguments.seeds * arguments.every, Instant::now());
     let sums = Mutex::new(Sums::default());
     let told = Mutex::new(Instant::now());
     std::thread::scope(|scope| {
         for _ in 0..arguments.threads.max(1) {
             scope.spawn(|| {
                 loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    let seed = next.fetch_add(arguments.every, Ordering::Relaxed);
                     if seed >= end || sums.lock().expect("no panic").failures.len() >= arguments.failures {
                         return;
                     }
@@ -122,7 +125,7 @@ fn simulate(arguments: &Arguments, bug: Option<Bug>) -> usize {
         }
     });
     let sums = sums.into_inner().expect("no panic");
-    let count = next.load(Ordering::Relaxed).min(end) - arguments.first;
+    let count = (next.load(Ordering::Relaxed).min(end) - arguments.first) / arguments.every;
     println!(
         "{count} runs in {:.1?}: {} steps, {} frames, {} versions; slowest seed {} with {:.1?}; {} failures",
         begun.elapsed(),

@@ -18,6 +18,8 @@ const STEPS_FIRST: usize = 120;
 /// What is special in an aimed run.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Aim {
+    /// It is one of these runs.
+    pub is_aimed: bool,
     /// Users who come in between act on what the agent is about to touch.
     pub is_close: bool,
     /// Of a hundred contents from peers, how many are not what they should be.
@@ -28,12 +30,18 @@ pub struct Aim {
     pub is_prompt: bool,
     /// A few deletions are held until somebody confirms them.
     pub is_guarded: bool,
+    /// Rules are on trial.
+    pub has_rules: bool,
+    /// It is looked at whether the winner of a conflict has a copy too.
+    pub has_conflicts: bool,
     /// It is looked at closely what becomes of files that programs still write to when they are displaced.
     pub has_late_writers: bool,
 }
 
 /// Kinds of acts, as `plan::act_of` numbers them.
 struct Theme {
+    /// What happens once all have the first files.
+    begins: Event,
     acts: &'static [usize],
     events: &'static [Event],
     /// Of a hundred operations, how many are events.
@@ -63,17 +71,21 @@ const WRITE_LATER: usize = 23;
 const IGNORE: usize = 24;
 
 const NO_AIM: Aim = Aim {
+    is_aimed: true,
     is_close: false,
     lies: 0,
     loses_unsynced: false,
     is_prompt: false,
     is_guarded: false,
     has_late_writers: false,
+    has_rules: false,
+    has_conflicts: false,
 };
 
 const THEMES: [Theme; 8] = [
     // Races on one name, cut off in the middle.
     Theme {
+        begins: Event::Nothing,
         acts: &[SAVE, SAVE, IN_PLACE, APPEND, DELETE, RENAME, SWAP, DIRECTORY_OVER, FILE_OVER, WRITE_LATER, WRITE_LATER],
         events: &[Event::Kill, Event::KillAtWork, Event::KillAtWork, Event::CleanRestart],
         event_percent: 25,
@@ -82,6 +94,7 @@ const THEMES: [Theme; 8] = [
     },
     // Indexes that are lost, damaged or old.
     Theme {
+        begins: Event::Nothing,
         acts: &[SAVE, SAVE, IN_PLACE, APPEND, DELETE, TOUCH, RENAME],
         events: &[
             Event::IndexSaved,
@@ -101,22 +114,25 @@ const THEMES: [Theme; 8] = [
     },
     // Rules that come and go.
     Theme {
+        begins: Event::Nothing,
         acts: &[IGNORE, IGNORE, SAVE, APPEND, DELETE, DIRECTORY, CHMOD],
         events: &[Event::CutInPieces, Event::ConnectAll, Event::Stop, Event::Start, Event::Kill],
         event_percent: 20,
         meddling: &[0],
-        aim: NO_AIM,
+        aim: Aim { has_rules: true, ..NO_AIM },
     },
     // Work on the same files at devices that do not hear of each other.
     Theme {
+        begins: Event::CutInPieces,
         acts: &[SAVE, SAVE, IN_PLACE, APPEND, DELETE, DELETE, TOUCH, LINK, DIRECTORY_OVER, EDIT_COPY],
         events: &[Event::CutInPieces, Event::CutInPieces, Event::ConnectAll, Event::Partition, Event::Stop, Event::Start],
-        event_percent: 35,
+        event_percent: 15,
         meddling: &[0],
-        aim: NO_AIM,
+        aim: Aim { has_conflicts: true, ..NO_AIM },
     },
     // No trouble at all, but busy users: nothing that the watch tells may be forgotten.
     Theme {
+        begins: Event::Nothing,
         acts: &[SAVE, IN_PLACE, APPEND, DELETE, RENAME, SWAP, COPY, DIRECTORY, DIRECTORY_OVER, FILE_OVER, CHMOD],
         events: &[Event::Nothing],
         event_percent: 5,
@@ -125,6 +141,7 @@ const THEMES: [Theme; 8] = [
     },
     // Power cuts that take with them what users had not synced.
     Theme {
+        begins: Event::Nothing,
         acts: &[SAVE, SAVE, IN_PLACE, APPEND, DELETE, RENAME, SWAP, DIRECTORY],
         events: &[Event::PowerCut, Event::PowerCutAtWork, Event::PowerCutAtWork, Event::Disconnect, Event::KillAtWork],
         event_percent: 35,
@@ -133,6 +150,7 @@ const THEMES: [Theme; 8] = [
     },
     // Peers that give wrong bytes, and questions to the user.
     Theme {
+        begins: Event::Nothing,
         acts: &[SAVE, SAVE, APPEND, DELETE, DELETE_TREE, CHECKOUT, RENAME, DIRECTORY],
         events: &[Event::Confirm, Event::Reject, Event::Disconnect, Event::Stop, Event::Start, Event::Kill],
         event_percent: 35,
@@ -141,6 +159,7 @@ const THEMES: [Theme; 8] = [
     },
     // Names that one disk takes for the same.
     Theme {
+        begins: Event::Nothing,
         acts: &[SAVE, SAVE, APPEND, DELETE, RENAME, CHANGE_CASE, CHANGE_CASE, DIRECTORY, DIRECTORY_OVER],
         events: &[Event::Disconnect, Event::ConnectAll, Event::Kill, Event::CleanRestart, Event::IndexLost],
         event_percent: 20,
@@ -168,6 +187,7 @@ pub fn plan(seed: u64) -> Plan {
             operations.push((0, Event::User(act_of(SAVE, name, name)), 0));
         }
         operations.push((0, Event::Nothing, STEPS_FIRST));
+        operations.push((0, theme.begins, 0));
     }
     let (few, many) = OPERATIONS;
     for _ in 0..few + random.below(many - few) {

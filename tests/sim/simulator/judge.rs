@@ -16,6 +16,8 @@ use super::world::World;
 
 /// Steps after which a world that has not come to rest is said to be restless.
 const SETTLE_STEPS_MAX: usize = 40_000;
+/// The same for aimed runs, of which some hundred steps are usual.
+const SETTLE_STEPS_AIMED_MAX: usize = 5_000;
 /// Nothing has to have happened for this long, in ms, before the world counts as at rest.
 const QUIET_MS: i64 = 90_000;
 /// Where the first verdict is against it, it is judged again so much later, in ms: what failed for a while is tried
@@ -38,6 +40,7 @@ impl World {
                 self.step();
             }
             self.check_visible()?;
+            self.note_shown();
             self.finish_writing(&mut random);
         }
         self.check_left()?;
@@ -186,7 +189,8 @@ impl World {
     pub fn settle(&mut self, quiet_ms: i64) -> Result<(), String> {
         let mut quiet_since = self.now_ns;
         let mut seen = (0, 0);
-        for _ in 0..SETTLE_STEPS_MAX {
+        let steps_max = if self.plan.aim.is_aimed { SETTLE_STEPS_AIMED_MAX } else { SETTLE_STEPS_MAX };
+        for _ in 0..steps_max {
             let is_active = self.step();
             if !is_active {
                 // Nothing but time stands between devices that are not connected yet.
@@ -235,6 +239,8 @@ impl World {
     pub fn verdict(&mut self) -> Result<(), String> {
         self.check_visible()?;
         let trees: Vec<Tree> = (0..self.devices.len()).map(|at| self.tree(at)).collect();
+        let torn = self.torn(&trees);
+        let trees: Vec<Tree> = trees.iter().map(|tree| without(tree, &torn)).collect();
         let rules = trees.iter().map(rules_of).collect::<Vec<_>>();
         let synced: Vec<Tree> = trees.iter().zip(&rules).map(|(tree, rules)| without_ignored(tree, rules)).collect();
         let declined = self.declined();
@@ -251,6 +257,7 @@ impl World {
                 .map_err(|why| format!("it did not end as the user left it: {why}"))?;
         }
         self.check_copies(&trees[0])?;
+        self.check_ignored(&trees, &rules)?;
         for at in 0..self.devices.len() {
             self.check_index(at)?;
         }
@@ -269,6 +276,40 @@ impl World {
         // What is below such a name is declined with it.
         let paths = declined.map(|record| record.entry.path.to_string());
         paths.filter(|path| names.contains(&path.to_lowercase())).collect()
+    }
+
+    /// Paths at which a power cut has left a part of what a user had not synced. Where size and time are as they were,
+    /// the agent cannot know without reading all files again, so they may differ.
+    fn torn(&self, trees: &[Tree]) -> BTreeSet<String> {
+        let users = self.users();
+        let items = trees.iter().flatten().filter(|(_, item)| users.ledger.is_torn(&item.bytes));
+        items.map(|(path, _)| path.clone()).collect()
+    }
+
+    /// Notes what each device shows, where rules are on trial.
+    fn note_shown(&mut self) {
+        if !self.plan.aim.has_rules {
+            return;
+        }
+        for at in 0..self.devices.len() {
+            let files = self.tree(at).into_iter().filter(|(_, item)| item.kind == DiskKind::File);
+            self.shown.extend(files.map(|(path, item)| (at, path, item.bytes)));
+        }
+    }
+
+    /// A rule takes nothing away: what a device has shown of what is ignored now is still there, if no user has given it
+    /// up or another name.
+    fn check_ignored(&self, trees: &[Tree], rules: &[Rules]) -> Result<(), String> {
+        let users = self.users();
+        for (at, path, bytes) in &self.shown {
+            let parsed = RelPath::parse(path.as_bytes()).map_err(|e| e.to_string())?;
+            let is_gone = !trees[*at].values().any(|item| item.bytes == *bytes);
+            let may_go = users.ledger.may_go(bytes) || users.ledger.was_moved(bytes);
+            if is_gone && !may_go && rules[*at].is_ignored(&parsed, false).is_some() {
+                return Err(format!("{path} at {at} went though it is ignored: {:?}", String::from_utf8_lossy(bytes)));
+            }
+        }
+        Ok(())
     }
 
     fn check_ledger(&self, trees: &[Tree]) -> Result<(), String> {
@@ -298,8 +339,15 @@ impl World {
                 copies.entry((original, &item.bytes)).or_default().push(path);
             }
         }
-        match copies.values().find(|paths| paths.len() > 1) {
-            Some(paths) => Err(format!("one version has several copies: {paths:?}")),
+        if let Some(paths) = copies.values().find(|paths| paths.len() > 1) {
+            return Err(format!("one version has several copies: {paths:?}"));
+        }
+        // Only the loser of a conflict gets a copy. (Who moves versions about can bring a loser back to its name.)
+        let is_winner = |path: &str, bytes: &Vec<u8>| tree.get(path).is_some_and(|item| item.bytes == *bytes);
+        let users = self.users();
+        let needless = copies.keys().find(|(path, bytes)| is_winner(path, bytes) && !users.ledger.was_moved(bytes));
+        match needless.filter(|_| self.plan.aim.has_conflicts) {
+            Some((path, bytes)) => Err(format!("the winner has a copy too: {path} {:?}", String::from_utf8_lossy(bytes))),
             None => Ok(()),
         }
     }

@@ -30,6 +30,8 @@ pub struct Ledger {
     unsynced: BTreeSet<(usize, Vec<u8>)>,
     /// A user has moved or copied this, so it may rightly be in several places, or where it is not synced.
     moved: BTreeSet<Vec<u8>>,
+    /// Left by a power cut in a file that its user had not synced.
+    torn: BTreeSet<Vec<u8>>,
     next: u64,
     /// For the trace.
     pub noted: Vec<String>,
@@ -90,6 +92,16 @@ impl Ledger {
     /// It was lost where nobody could have kept it.
     pub fn excuse(&mut self, bytes: &[u8]) {
         self.excused.insert(bytes.to_vec());
+    }
+
+    /// A power cut has left this of what a user had not synced.
+    pub fn tore(&mut self, bytes: &[u8]) {
+        self.excuse(bytes);
+        self.torn.insert(bytes.to_vec());
+    }
+
+    pub fn is_torn(&self, bytes: &[u8]) -> bool {
+        self.torn.contains(bytes)
     }
 
     /// True for bytes that several users have written alike.

@@ -84,7 +84,9 @@ fn explain(plan: &Plan, why: &str) -> String {
 
 /// Tells one kind of failure from another.
 fn kind(why: &str) -> Option<&str> {
-    const KINDS: [&str; 12] = [
+    const KINDS: [&str; 14] = [
+        "though it is ignored",
+        "the winner has a copy",
         "is in no tree",
         "destroyed",
         "several copies",

@@ -85,6 +85,8 @@ pub struct World {
     lies: usize,
     /// Files that came out of a tree lately: device, inode, when, and in which life of the agent.
     displaced: Vec<(usize, u64, i64, u64)>,
+    /// What each device has shown at which path, where rules are on trial.
+    pub shown: BTreeSet<(usize, String, Vec<u8>)>,
     /// What was written to such files: it has to come back as long as that life goes on.
     owed: Vec<(usize, u64, Vec<u8>)>,
     pub trace: Option<Vec<String>>,
@@ -135,13 +137,20 @@ impl World {
             guard: if plan.aim.is_guarded { GUARD_LOW } else { GuardLimits::default() },
             lies: plan.aim.lies,
             displaced: Vec::new(),
+            shown: BTreeSet::new(),
             owed: Vec::new(),
             trace: is_traced.then(Vec::new),
             digest: plan.seed,
         };
         for at in 0..plan.devices {
             world.set_clock(at);
-            world.devices[at].disk.lock().user_mkdir(FOLDER).expect("an empty disk");
+            let mut disk = world.devices[at].disk.lock();
+            disk.user_mkdir(FOLDER).expect("an empty disk");
+            if plan.aim.loses_unsynced {
+                // A folder that goes with the power is one that is not there.
+                disk.sync_users();
+            }
+            drop(disk);
             world.install_hook(at);
             world.start(at);
         }
@@ -908,7 +917,7 @@ impl World {
         for (path, item) in tree.iter().filter(|(_, item)| item.kind == DiskKind::File) {
             if !users.ledger.is_known(&item.bytes) {
                 users.ledger.wrote(&item.bytes, at, path);
-                users.ledger.excuse(&item.bytes);
+                users.ledger.tore(&item.bytes);
             }
         }
         users.ledger.synced(at);
