@@ -259,7 +259,7 @@ impl World {
         self.check_copies(&trees[0])?;
         self.check_ignored(&trees, &rules)?;
         for at in 0..self.devices.len() {
-            self.check_index(at)?;
+            self.check_index(at, &torn)?;
         }
         Ok(())
     }
@@ -283,7 +283,14 @@ impl World {
     fn torn(&self, trees: &[Tree]) -> BTreeSet<String> {
         let users = self.users();
         let items = trees.iter().flatten().filter(|(_, item)| users.ledger.is_torn(&item.bytes));
-        items.map(|(path, _)| path.clone()).collect()
+        let mut torn: BTreeSet<String> = items.map(|(path, _)| path.clone()).collect();
+        // What is suddenly empty or old again is not told as an edit: it is for the user to say which he wants.
+        for agent in self.devices.iter().filter_map(|d| d.agent.as_ref().filter(|_| self.plan.aim.loses_unsynced)) {
+            let records = agent.folder.index().records_from(None, None, 10_000).unwrap_or_default().into_iter();
+            let suspect = records.filter(|record| record.mark == Mark::Suspect);
+            torn.extend(suspect.map(|record| record.entry.path.to_string()));
+        }
+        torn
     }
 
     /// Notes what each device shows, where rules are on trial.
@@ -353,11 +360,11 @@ impl World {
     }
 
     /// The index says what is on the disk.
-    fn check_index(&self, at: usize) -> Result<(), String> {
+    fn check_index(&self, at: usize, torn: &BTreeSet<String>) -> Result<(), String> {
         let device = &self.devices[at];
         let Some(agent) = &device.agent else { return Err(format!("the agent of {at} does not run")) };
         let index = agent.folder.index();
-        let tree = self.tree(at);
+        let tree = without(&self.tree(at), torn);
         let rules = rules_of(&tree);
         for (name, item) in without_ignored(&tree, &rules) {
             let Ok(path) = RelPath::parse(name.as_bytes()) else { continue };
@@ -374,7 +381,8 @@ impl World {
         }
         let records = index.records_from(None, None, 10_000).map_err(|e| e.to_string())?;
         for record in records {
-            let is_there = tree.contains_key(&record.entry.path.to_string());
+            let name = record.entry.path.to_string();
+            let is_there = tree.contains_key(&name) || is_within(&name, torn);
             if record.entry.is_live() && record.mark == Mark::Here && !is_there {
                 return Err(format!("at {at} the index has {record:?}, and nothing is there"));
             }
@@ -382,7 +390,7 @@ impl World {
         // That a name can't be had beside another is for the user to settle.
         let declined = if at == 0 { self.declined() } else { BTreeSet::new() };
         let problems = index.problems(100).map_err(|e| e.to_string())?;
-        if let Some(row) = problems.iter().find(|row| !is_within(&row.path.to_string(), &declined)) {
+        if let Some(row) = problems.iter().find(|row| !is_within(&row.path.to_string(), &declined) && !is_within(&row.path.to_string(), torn)) {
             return Err(format!("at {at} there is still a problem with {}: {:?}", row.path, row.problem));
         }
         Ok(())

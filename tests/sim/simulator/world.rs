@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use p2psync::core::disk::DiskKind;
 use p2psync::core::guard::GuardLimits;
 use p2psync::core::id::DeviceId;
 use p2psync::core::path::RelPath;
@@ -32,10 +31,14 @@ const WAIT_MS_MAX: u64 = 20_000;
 const TICK_NS: i64 = 4_000_000;
 /// Grain of torn writes: small, because the files are.
 const BLOCK_BYTES: usize = 16;
+/// Of a hundred displaced files, how many are still written to.
+const LATE_PERCENT: usize = 30;
 /// Where a few deletions are held.
 const GUARD_LOW: GuardLimits = GuardLimits { entries_min: 2, percent: 40 };
 /// A displaced file that is written to within this time, in ms, comes back: it is looked at again after two seconds.
 const LATE_MS: i64 = 1500;
+/// Calls after which an agent is cut off at most, if it is to be, once a user has come in between.
+const CUT_SOON_CALLS: usize = 8;
 /// What a trace shows of one input or message.
 const TRACED_CHARS: usize = 1500;
 
@@ -259,6 +262,10 @@ impl World {
             }
             let Users { ledger, open } = &mut *users;
             User { device: at, disk, ledger, random: &mut random, open }.act(act);
+            if is_close && left < u64::MAX {
+                // What is cut off soon after somebody came in between is the hardest to put right.
+                cut_in.store(left.min(random.below(CUT_SOON_CALLS) as u64), Ordering::Relaxed);
+            }
         });
         self.devices[at].disk.lock().set_hook(Some(hook));
     }
@@ -877,7 +884,20 @@ impl World {
         if matches!(step, Step::Apply(_)) {
             let (now_ns, life) = (self.now_ns, self.devices[at].lives);
             let new: Vec<u64> = self.slots(at).difference(known).copied().collect();
-            self.displaced.extend(new.into_iter().map(|inode| (at, inode, now_ns, life)));
+            self.displaced.extend(new.iter().map(|inode| (at, *inode, now_ns, life)));
+            let is_over = self.meddling.load(Ordering::Relaxed) == 0 || self.devices[at].disk.lock().is_cut_off();
+            if let Some(inode) = new.first().filter(|_| !is_over && self.random.chance(LATE_PERCENT)) {
+                self.write_late(at, *inode);
+            }
+        }
+    }
+
+    /// A program has had the file open all the time.
+    fn write_late(&mut self, at: usize, inode: u64) {
+        let (mut random, mut displaced) = (Random(self.random.next()), None);
+        self.let_users(at, &mut random, |user| displaced = user.write_now(&OpenFile { device: at, inode }));
+        if let Some(bytes) = displaced.filter(|bytes| !self.owes(at, inode, bytes.clone())) {
+            self.users().ledger.excuse(&bytes);
         }
     }
 
@@ -911,16 +931,24 @@ impl World {
         if !self.plan.aim.loses_unsynced {
             return;
         }
-        let (after, tree) = (self.contents(at), self.tree(at));
+        let (after, tree, now_ns) = (self.contents(at), self.tree(at), self.now_ns);
         let mut users = self.users();
         before.difference(&after).for_each(|bytes| users.ledger.lost_unsynced(bytes, at));
-        for (path, item) in tree.iter().filter(|(_, item)| item.kind == DiskKind::File) {
-            if !users.ledger.is_known(&item.bytes) {
-                users.ledger.wrote(&item.bytes, at, path);
-                users.ledger.tore(&item.bytes);
+        for bytes in &after {
+            if !users.ledger.is_known(bytes) {
+                users.ledger.wrote(bytes, at, "what the power cut left");
+                users.ledger.tore(bytes);
             }
         }
         users.ledger.synced(at);
+        let torn: Vec<&String> =
+            tree.iter().filter(|(_, item)| users.ledger.is_torn(&item.bytes)).map(|(path, _)| path).collect();
+        let mut disk = self.devices[at].disk.lock();
+        for path in torn {
+            // Where even size and time are as they were, only reading all files again could tell; here the time shows it.
+            let _ = disk.user_set_mtime(&format!("{FOLDER}/{path}"), now_ns);
+        }
+        disk.sync_users();
     }
 
     /// All contents on a disk, in the tree and in history.
