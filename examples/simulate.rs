@@ -38,7 +38,7 @@ struct Arguments {
     /// A deliberate mistake by its name: says how many seeds it takes to catch it
     #[arg(long)]
     bug: Option<String>,
-    /// Try all deliberate mistakes, each with as many seeds at most
+    /// Try all deliberate mistakes, or those of `--bug` (with commas), each with as many seeds at most
     #[arg(long)]
     all_bugs: bool,
     /// Print all that happens in the first seed
@@ -163,11 +163,17 @@ fn one(arguments: &Arguments, bug: Option<Bug>, seed: u64, sums: &Mutex<Sums>) {
 /// For each mistake, how many seeds it takes until it is caught.
 fn all_bugs(arguments: &Arguments) -> ExitCode {
     let mut is_all = true;
-    for bug in Bug::ALL {
-        match run::first_catch(arguments.first, arguments.seeds, *bug) {
+    let is_wanted =
+        |bug: &&Bug| arguments.bug.as_ref().is_none_or(|names| names.split(',').any(|name| name == format!("{bug:?}")));
+    for bug in Bug::ALL.iter().filter(is_wanted) {
+        let seeds = (0..arguments.seeds).map(|count| arguments.first + count * arguments.every);
+        match run::first_catch(seeds, *bug) {
             Some((seed, why)) => {
                 let why: String = why.chars().take(100).collect();
-                println!("{bug:?}: caught after {} seeds: {why}", seed - arguments.first + 1);
+                println!(
+                    "{bug:?}: caught after {} seeds, by {seed}: {why}",
+                    (seed - arguments.first) / arguments.every + 1
+                );
             }
             None => {
                 println!("{bug:?}: not caught in {} seeds", arguments.seeds);

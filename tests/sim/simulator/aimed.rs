@@ -86,7 +86,19 @@ const THEMES: [Theme; 8] = [
     // Races on one name, cut off in the middle.
     Theme {
         begins: Event::Nothing,
-        acts: &[SAVE, SAVE, IN_PLACE, APPEND, DELETE, RENAME, SWAP, DIRECTORY_OVER, FILE_OVER, WRITE_LATER, WRITE_LATER],
+        acts: &[
+            SAVE,
+            SAVE,
+            IN_PLACE,
+            APPEND,
+            DELETE,
+            RENAME,
+            SWAP,
+            DIRECTORY_OVER,
+            FILE_OVER,
+            WRITE_LATER,
+            WRITE_LATER,
+        ],
         events: &[Event::Kill, Event::KillAtWork, Event::KillAtWork, Event::CleanRestart],
         event_percent: 25,
         meddling: &[2, 5, 10, 20],
@@ -125,7 +137,14 @@ const THEMES: [Theme; 8] = [
     Theme {
         begins: Event::CutInPieces,
         acts: &[SAVE, SAVE, IN_PLACE, APPEND, DELETE, DELETE, TOUCH, LINK, DIRECTORY_OVER, EDIT_COPY],
-        events: &[Event::CutInPieces, Event::CutInPieces, Event::ConnectAll, Event::Partition, Event::Stop, Event::Start],
+        events: &[
+            Event::CutInPieces,
+            Event::CutInPieces,
+            Event::ConnectAll,
+            Event::Partition,
+            Event::Stop,
+            Event::Start,
+        ],
         event_percent: 15,
         meddling: &[0],
         aim: Aim { has_conflicts: true, ..NO_AIM },

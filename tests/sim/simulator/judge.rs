@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use p2psync::core::disk::{DiskKind, DiskState};
 use p2psync::core::ignore::Rules;
 use p2psync::core::path::RelPath;
+use p2psync::core::problem::ProblemKind;
 use p2psync::index::Mark;
 use p2psync::sync::Input;
 
+use super::device::Device;
 use super::disk::Item;
 use super::plan::{Mode, OddDisk, Plan};
 use super::random::Random;
@@ -45,7 +47,9 @@ impl World {
         }
         self.check_left()?;
         self.heal();
-        self.settle(QUIET_MS)?;
+        if let Err(why) = self.settle(QUIET_MS) {
+            return if self.misses_what_is_lost() { self.check_kept() } else { Err(why) };
+        }
         for _ in 0..CONFIRMS {
             if self.plan.aim.is_guarded {
                 self.confirm_all();
@@ -58,6 +62,24 @@ impl World {
         }
         self.let_pass(LATER_MS);
         self.settle(QUIET_MS).and_then(|()| self.verdict()).map_err(|later| format!("{first}; and later: {later}"))
+    }
+
+    /// True where something that its user had not synced went with the power after it was told: somebody wants it and no
+    /// device has it, until a user says what is to be there instead.
+    fn misses_what_is_lost(&self) -> bool {
+        let misses = |device: &Device| {
+            let Some(agent) = &device.agent else { return false };
+            let problems = agent.folder.index().problems(100).unwrap_or_default();
+            problems.iter().any(|row| row.problem.kind == ProblemKind::NoSource)
+        };
+        self.plan.aim.loses_unsynced && self.devices.iter().any(misses)
+    }
+
+    /// What holds also where not all can be had.
+    fn check_kept(&self) -> Result<(), String> {
+        let trees: Vec<Tree> = (0..self.devices.len()).map(|at| self.tree(at)).collect();
+        self.check_visible()?;
+        self.check_ledger(&trees)
     }
 
     /// Where one user is at work alone, nothing but his work may change his device.
@@ -354,7 +376,9 @@ impl World {
         let users = self.users();
         let needless = copies.keys().find(|(path, bytes)| is_winner(path, bytes) && !users.ledger.was_moved(bytes));
         match needless.filter(|_| self.plan.aim.has_conflicts) {
-            Some((path, bytes)) => Err(format!("the winner has a copy too: {path} {:?}", String::from_utf8_lossy(bytes))),
+            Some((path, bytes)) => {
+                Err(format!("the winner has a copy too: {path} {:?}", String::from_utf8_lossy(bytes)))
+            }
             None => Ok(()),
         }
     }
@@ -390,7 +414,10 @@ impl World {
         // That a name can't be had beside another is for the user to settle.
         let declined = if at == 0 { self.declined() } else { BTreeSet::new() };
         let problems = index.problems(100).map_err(|e| e.to_string())?;
-        if let Some(row) = problems.iter().find(|row| !is_within(&row.path.to_string(), &declined) && !is_within(&row.path.to_string(), torn)) {
+        if let Some(row) = problems
+            .iter()
+            .find(|row| !is_within(&row.path.to_string(), &declined) && !is_within(&row.path.to_string(), torn))
+        {
             return Err(format!("at {at} there is still a problem with {}: {:?}", row.path, row.problem));
         }
         Ok(())

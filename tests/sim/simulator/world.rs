@@ -403,7 +403,9 @@ impl World {
     /// The agent does something on its disk, where it can be cut off at any call.
     fn work(&mut self, at: usize, step: Step) {
         let (before, known) = (self.contents(at), self.slots(at));
-        if let Some(cut) = self.pending_cut[at] {
+        // Aimed ones are cut off where something is changed.
+        let may_cut = !self.plan.aim.is_close || matches!(step, Step::Apply(_) | Step::Restore(_));
+        if let Some(cut) = self.pending_cut[at].filter(|_| may_cut) {
             let calls = self.random.below(60) as u64;
             self.cut_in[at].store(calls, Ordering::Relaxed);
             self.note(|| format!("device {at} is to be cut off after {calls} calls: {cut:?}"), &[calls]);
