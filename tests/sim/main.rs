@@ -20,7 +20,7 @@ fn number(name: &str, usual: u64) -> u64 {
 }
 
 /// The usual seeds: the first one and how many, of long, short and aimed runs.
-const USUAL: [(u64, u64); 3] = [(0, 600), (SHORT_FROM, 3000), (AIMED_FROM, 390)];
+const USUAL: [(u64, u64); 3] = [(0, 600), (SHORT_FROM, 2000), (AIMED_FROM, 390)];
 
 #[test]
 fn random_runs_keep_all_promises() {
