@@ -29,13 +29,16 @@ struct Arguments {
     /// How many seeds
     #[arg(long, default_value_t = 1000)]
     seeds: u64,
+    /// Only every so many of them, as all aimed runs of one kind are
+    #[arg(long, default_value_t = 1)]
+    every: u64,
     /// How many at a time
     #[arg(long, default_value_t = 2)]
     threads: usize,
     /// A deliberate mistake by its name: says how many seeds it takes to catch it
     #[arg(long)]
     bug: Option<String>,
-    /// Try all deliberate mistakes, each with as many seeds at most
+    /// Try all deliberate mistakes, or those of `--bug` (with commas), each with as many seeds at most
     #[arg(long)]
     all_bugs: bool,
     /// Print all that happens in the first seed
@@ -95,14 +98,14 @@ struct Sums {
 /// Runs the seeds on several threads. Returns how many failed.
 fn simulate(arguments: &Arguments, bug: Option<Bug>) -> usize {
     let next = AtomicU64::new(arguments.first);
-    let (end, begun) = (arguments.first + arguments.seeds, Instant::now());
+    let (end, begun) = (arguments.first + arguments.seeds * arguments.every, Instant::now());
     let sums = Mutex::new(Sums::default());
     let told = Mutex::new(Instant::now());
     std::thread::scope(|scope| {
         for _ in 0..arguments.threads.max(1) {
             scope.spawn(|| {
                 loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    let seed = next.fetch_add(arguments.every, Ordering::Relaxed);
                     if seed >= end || sums.lock().expect("no panic").failures.len() >= arguments.failures {
                         return;
                     }
@@ -122,7 +125,7 @@ fn simulate(arguments: &Arguments, bug: Option<Bug>) -> usize {
         }
     });
     let sums = sums.into_inner().expect("no panic");
-    let count = next.load(Ordering::Relaxed).min(end) - arguments.first;
+    let count = (next.load(Ordering::Relaxed).min(end) - arguments.first) / arguments.every;
     println!(
         "{count} runs in {:.1?}: {} steps, {} frames, {} versions; slowest seed {} with {:.1?}; {} failures",
         begun.elapsed(),
@@ -160,11 +163,17 @@ fn one(arguments: &Arguments, bug: Option<Bug>, seed: u64, sums: &Mutex<Sums>) {
 /// For each mistake, how many seeds it takes until it is caught.
 fn all_bugs(arguments: &Arguments) -> ExitCode {
     let mut is_all = true;
-    for bug in Bug::ALL {
-        match run::first_catch(arguments.first, arguments.seeds, *bug) {
+    let is_wanted =
+        |bug: &&Bug| arguments.bug.as_ref().is_none_or(|names| names.split(',').any(|name| name == format!("{bug:?}")));
+    for bug in Bug::ALL.iter().filter(is_wanted) {
+        let seeds = (0..arguments.seeds).map(|count| arguments.first + count * arguments.every);
+        match run::first_catch(seeds, *bug) {
             Some((seed, why)) => {
                 let why: String = why.chars().take(100).collect();
-                println!("{bug:?}: caught after {} seeds: {why}", seed - arguments.first + 1);
+                println!(
+                    "{bug:?}: caught after {} seeds, by {seed}: {why}",
+                    (seed - arguments.first) / arguments.every + 1
+                );
             }
             None => {
                 println!("{bug:?}: not caught in {} seeds", arguments.seeds);

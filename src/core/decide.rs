@@ -93,10 +93,16 @@ pub fn decide(ours: &Entry, rival: &Entry, found: &Found) -> Decision {
     match (ours.is_live(), rival.is_live()) {
         (true, false) if sabotage::is(Bug::EditLosesToDelete) => Decision::Take,
         (true, false) => Decision::Keep,
+        (false, true) if sabotage::is(Bug::EditLosesToDelete) => Decision::Wait,
         (false, _) => Decision::Resolve { copy: false },
-        (true, true) if order(rival) <= order(ours) && !sabotage::is(Bug::WinnerByArrival) => Decision::Wait,
+        (true, true) if order(rival) <= order(ours) && !arrival_wins(ours) => Decision::Wait,
         (true, true) => Decision::Resolve { copy: rival.kind.content_id() != ours.kind.content_id() },
     }
+}
+
+/// A mistake made on purpose, among files.
+fn arrival_wins(ours: &Entry) -> bool {
+    sabotage::is(Bug::WinnerByArrival) && !ours.kind.is_directory()
 }
 
 /// The total order of concurrent live entries: the greater stays under the name.

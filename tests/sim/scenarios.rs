@@ -425,7 +425,7 @@ fn what_a_program_writes_after_its_file_was_moved_to_history_comes_back() {
     }
     let file = OpenFile { device: 1, inode };
     let before: BTreeSet<Vec<u8>> = world.contents(1);
-    world.let_users(1, &mut Random(9), |user| user.write_now(&file));
+    world.let_users(1, &mut Random(9), |user| drop(user.write_now(&file)));
     let written: Vec<Vec<u8>> = world.contents(1).difference(&before).cloned().collect();
     assert_eq!(written.len(), 1);
     rest(&mut world);

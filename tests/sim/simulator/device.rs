@@ -33,6 +33,14 @@ const COPY_PERCENT: usize = 3;
 /// Time between full scans.
 const RESCAN_EVERY: Duration = Duration::from_secs(3600);
 
+/// What a bad disk does to an index: each spoils one row.
+const DAMAGES: [&str; 4] = [
+    "UPDATE entries SET version = x'00' WHERE seq = (SELECT min(seq) FROM entries)",
+    "UPDATE entries SET version = x'00' WHERE seq = (SELECT max(seq) FROM entries)",
+    "UPDATE entries SET kind = 99 WHERE seq = (SELECT max(seq) FROM entries)",
+    "UPDATE entries SET path = x'2f2f' WHERE seq = (SELECT min(seq) FROM entries)",
+];
+
 thread_local! {
     /// What every new index begins as: to copy it is cheaper than to make it.
     static EMPTY: Snapshot = Snapshot::empty().expect("memory");
@@ -48,6 +56,8 @@ pub struct Device {
     pub index: Option<Index>,
     /// What a power cut may throw the index back to: copies since it was last made durable.
     copies: Vec<Snapshot>,
+    /// Some row of the index is not what was written.
+    pub is_damaged: bool,
     /// A backup.
     pub saved: Option<Snapshot>,
     /// What the kernel is about to tell the agent.
@@ -86,6 +96,7 @@ impl Device {
             agent: None,
             index: None,
             copies: Vec::new(),
+            is_damaged: false,
             saved: None,
             watch_events: VecDeque::new(),
             loses_events: false,
@@ -122,7 +133,7 @@ impl Device {
             }
         };
         let spare = index.snapshot().expect("memory");
-        let boot = format!("boot {}", self.boot);
+        let (boot, again) = (format!("boot {}", self.boot), settings.clone());
         let place = stepping::Place {
             root,
             id: folder_id(),
@@ -145,6 +156,11 @@ impl Device {
                 self.plan_tick();
                 self.collect();
             }
+            Err(_) if self.is_damaged => {
+                // It is set aside, and the next start makes a new one.
+                self.is_damaged = false;
+                return self.start(again, random);
+            }
             Err(_) => self.index = Some(spare.open().expect("memory")),
         }
         self.watch_events.clear();
@@ -158,6 +174,20 @@ impl Device {
         }
     }
 
+    /// Damages a row of the index while no agent runs.
+    pub fn damage_index(&mut self, random: &mut Random) {
+        let Some(index) = &mut self.index else { return };
+        let sql = DAMAGES[random.below(DAMAGES.len())];
+        self.is_damaged |= index.damage(sql, &[]).is_ok_and(|is_done| is_done);
+    }
+
+    /// The index turns out to be damaged: the agent ends, and the next start makes a new one.
+    pub fn set_index_aside(&mut self) {
+        self.kill();
+        self.index = None;
+        self.is_damaged = false;
+    }
+
     /// The agent ends as it should.
     pub fn stop(&mut self) {
         let Some(mut agent) = self.agent.take() else { return };
@@ -165,10 +195,11 @@ impl Device {
         // As in the agent: what was done on the disk is in the index before that is said to be complete.
         let now = self.clock.now();
         while let Some(input) = agent.inputs.pop_front().or_else(|| agent.stepper.next_input()) {
-            agent.stepper.handle(&mut agent.folder, input, now).expect("the index works");
+            let done = agent.stepper.handle(&mut agent.folder, input, now);
+            assert!(done.is_ok() || self.is_damaged, "the index does not work: {done:?}");
         }
         let mut index = agent.folder.into_index();
-        index.set_clean().expect("memory");
+        assert!(index.set_clean().is_ok() || self.is_damaged, "the index does not work");
         self.index = Some(index);
         self.disk.lock().kill();
     }
@@ -201,7 +232,14 @@ impl Device {
             agent.staged.retain(|_, work| !over.contains(work));
         }
         let now = self.clock.now();
-        let outputs = agent.stepper.handle(&mut agent.folder, input, now).expect("the index works");
+        let outputs = match agent.stepper.handle(&mut agent.folder, input, now) {
+            Ok(outputs) => outputs,
+            Err(_) if self.is_damaged => {
+                self.set_index_aside();
+                return Vec::new();
+            }
+            Err(error) => panic!("the index does not work: {error}"),
+        };
         let mut sent = Vec::new();
         for output in outputs {
             match output {
@@ -221,7 +259,7 @@ impl Device {
                 other => panic!("not for the simulator: {other:?}"),
             }
         }
-        if random.chance(COPY_PERCENT) {
+        if random.chance(COPY_PERCENT) && !self.is_damaged {
             if self.copies.len() >= COPIES_MAX {
                 self.copies.remove(0);
             }
@@ -267,8 +305,12 @@ impl Device {
     }
 
     fn plan_tick(&mut self) {
-        if let Some(agent) = &mut self.agent {
-            agent.tick_ms = agent.folder.next_tick_ms(self.clock.now()).expect("the index works");
+        let now = self.clock.now();
+        let Some(agent) = &mut self.agent else { return };
+        match agent.folder.next_tick_ms(now) {
+            Ok(tick_ms) => agent.tick_ms = tick_ms,
+            Err(_) if self.is_damaged => self.set_index_aside(),
+            Err(error) => panic!("the index does not work: {error}"),
         }
     }
 

@@ -26,6 +26,12 @@ pub struct Ledger {
     /// Lost where nobody could have kept it: in a power cut before it was durable, or with a device thrown away.
     excused: BTreeSet<Vec<u8>>,
     common: BTreeSet<Vec<u8>>,
+    /// Written or renamed, and not made durable by the user since.
+    unsynced: BTreeSet<(usize, Vec<u8>)>,
+    /// A user has moved or copied this, so it may rightly be in several places, or where it is not synced.
+    moved: BTreeSet<Vec<u8>>,
+    /// Left by a power cut in a file that its user had not synced.
+    torn: BTreeSet<Vec<u8>>,
     next: u64,
     /// For the trace.
     pub noted: Vec<String>,
@@ -44,10 +50,33 @@ impl Ledger {
         if bytes.is_empty() || self.common.contains(bytes) {
             return;
         }
+        self.unsynced.insert((device, bytes.to_vec()));
         // Whoever writes an old version again wants it to be there.
         self.given_up.remove(bytes);
         self.excused.remove(bytes);
         self.versions.entry(bytes.to_vec()).or_insert_with(|| Origin { device, path: path.to_owned() });
+    }
+
+    /// A user has given other names to this.
+    pub fn moved(&mut self, bytes: &[u8], device: usize) {
+        self.moved.insert(bytes.to_vec());
+        self.unsynced.insert((device, bytes.to_vec()));
+    }
+
+    pub fn was_moved(&self, bytes: &[u8]) -> bool {
+        self.moved.contains(bytes)
+    }
+
+    /// All that was done at a device is durable.
+    pub fn synced(&mut self, device: usize) {
+        self.unsynced.retain(|(at, _)| *at != device);
+    }
+
+    /// Bytes went with the power. That is nobody's fault where nobody had waited for the disk.
+    pub fn lost_unsynced(&mut self, bytes: &[u8], device: usize) {
+        if self.unsynced.contains(&(device, bytes.to_vec())) {
+            self.excuse(bytes);
+        }
     }
 
     /// A user has written bytes that are not one version's alone, so nothing can be said of where they have to be.
@@ -63,6 +92,16 @@ impl Ledger {
     /// It was lost where nobody could have kept it.
     pub fn excuse(&mut self, bytes: &[u8]) {
         self.excused.insert(bytes.to_vec());
+    }
+
+    /// A power cut has left this of what a user had not synced.
+    pub fn tore(&mut self, bytes: &[u8]) {
+        self.excuse(bytes);
+        self.torn.insert(bytes.to_vec());
+    }
+
+    pub fn is_torn(&self, bytes: &[u8]) -> bool {
+        self.torn.contains(bytes)
     }
 
     /// True for bytes that several users have written alike.

@@ -7,6 +7,7 @@
 //! | file | is about |
 //! | --- | --- |
 //! | `plan` | what happens in a run, made from its seed; cutting a failing one short |
+//! | `aimed` | runs that are about one kind of trouble each |
 //! | `user` | what users do on their disks |
 //! | `ledger` | what users wrote and gave up: what has to be there in the end |
 //! | `disk` | a disk with a page cache, faults and users that come in between |
@@ -16,6 +17,7 @@
 //! | `judge` | the promises, checked all the time and in the end |
 //! | `run` | one run from its seed, twice the same |
 
+pub mod aimed;
 pub mod device;
 pub mod disk;
 pub mod judge;

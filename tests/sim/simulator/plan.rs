@@ -2,6 +2,7 @@
 
 use p2psync::sabotage::Bug;
 
+use super::aimed::{self, AIMED_FROM, Aim};
 use super::random::Random;
 
 /// Operations of a run at most and at least.
@@ -43,6 +44,8 @@ pub struct Plan {
     pub meddling: usize,
     /// A device whose disk folds case or has coarse times.
     pub odd_disk: Option<OddDisk>,
+    /// What is special in it.
+    pub aim: Aim,
     /// A mistake that is made on purpose.
     pub bug: Option<Bug>,
 }
@@ -89,6 +92,8 @@ pub enum Event {
     IndexLost,
     IndexSaved,
     IndexRestored,
+    /// A row of the index is damaged while the agent does not run.
+    IndexDamaged,
     ClockForward,
     ClockBack,
     AYear,
@@ -156,6 +161,9 @@ pub enum Act {
 impl Plan {
     /// The run of a seed.
     pub fn of(seed: u64) -> Self {
+        if seed >= AIMED_FROM {
+            return aimed::plan(seed);
+        }
         let mut random = Random(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x5eed);
         let mode = match random.below(10) {
             0..=1 => Mode::OneUser,
@@ -192,17 +200,18 @@ impl Plan {
             2 if mode == Mode::Crowd => Some(OddDisk::FoldsCase),
             _ => None,
         };
-        Self { seed, mode, devices, operations, meddling, odd_disk, bug: None }
+        Self { seed, mode, devices, operations, meddling, odd_disk, aim: Aim::default(), bug: None }
     }
 
     /// Nothing but devices, for a test that says itself what happens.
     pub fn empty(devices: usize, odd_disk: Option<OddDisk>) -> Self {
-        Self { seed: 7, mode: Mode::Crowd, devices, operations: Vec::new(), meddling: 0, odd_disk, bug: None }
+        let (operations, aim) = (Vec::new(), Aim::default());
+        Self { seed: 7, mode: Mode::Crowd, devices, operations, meddling: 0, odd_disk, aim, bug: None }
     }
 }
 
 /// Where nothing is concurrent, what a device alone has seen must not be taken from it.
-fn is_fair(mode: Mode, event: Event) -> bool {
+pub fn is_fair(mode: Mode, event: Event) -> bool {
     let loses =
         matches!(event, Event::Replaced | Event::Reject | Event::IndexRestored | Event::User(Act::IgnoreRule(_)));
     mode == Mode::Crowd || !loses
@@ -252,7 +261,12 @@ fn any_act(random: &mut Random, weights: &[u32]) -> Act {
         is_it
     });
     let (name, other) = (*random.pick(&NAMES), *random.pick(&NAMES));
-    match kind.unwrap_or(0) {
+    act_of(kind.unwrap_or(0), name, other)
+}
+
+/// The act of a kind, as the kinds are numbered.
+pub fn act_of(kind: usize, name: &'static str, other: &'static str) -> Act {
+    match kind {
         0 => Act::Save(name),
         1 => Act::SaveInPlace(name),
         2 => Act::SaveWithBackup(name),
@@ -284,6 +298,11 @@ fn any_act(random: &mut Random, weights: &[u32]) -> Act {
 /// What a user does between two calls of an agent.
 pub fn any_meddling(random: &mut Random) -> Act {
     let (name, other) = (*random.pick(&NAMES), *random.pick(&NAMES));
+    meddling_with(random, name, other)
+}
+
+/// The same with names that are chosen already.
+pub fn meddling_with(random: &mut Random, name: &'static str, other: &'static str) -> Act {
     match random.below(12) {
         0..=2 => Act::Save(name),
         3 | 4 => Act::SaveInPlace(name),

@@ -50,8 +50,8 @@ pub fn check_seed(seed: u64, bug: Option<Bug>) -> Result<Report, String> {
 }
 
 /// The first of so many seeds that catches a mistake: it fails with it, and not without.
-pub fn first_catch(first: u64, count: u64, bug: Bug) -> Option<(u64, String)> {
-    (first..first + count).find_map(|seed| {
+pub fn first_catch(mut seeds: impl Iterator<Item = u64>, bug: Bug) -> Option<(u64, String)> {
+    seeds.find_map(|seed| {
         let why = run(&Plan { bug: Some(bug), ..Plan::of(seed) }).err()?;
         run(&Plan::of(seed)).is_ok().then_some((seed, why))
     })
@@ -84,7 +84,9 @@ fn explain(plan: &Plan, why: &str) -> String {
 
 /// Tells one kind of failure from another.
 fn kind(why: &str) -> Option<&str> {
-    const KINDS: [&str; 12] = [
+    const KINDS: [&str; 14] = [
+        "though it is ignored",
+        "the winner has a copy",
         "is in no tree",
         "destroyed",
         "several copies",

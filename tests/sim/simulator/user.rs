@@ -212,6 +212,7 @@ impl User<'_> {
             }
             self.gave_up(&older);
         }
+        self.moves(path);
         if self.disk.user_rename(&at(path), &at(&backup)).is_ok() {
             let bytes = self.fresh();
             if self.disk.user_write_new(&at(path), &bytes).is_ok() {
@@ -241,6 +242,7 @@ impl User<'_> {
             return;
         }
         let replaced = self.node(to);
+        self.moves(from);
         if self.disk.user_rename(&at(from), &at(to)).is_ok()
             && let Some(replaced) = replaced
         {
@@ -251,6 +253,8 @@ impl User<'_> {
     fn swap(&mut self, a: &str, b: &str) {
         let nested = a.starts_with(&format!("{b}/")) || b.starts_with(&format!("{a}/"));
         if a != b && !nested {
+            self.moves(a);
+            self.moves(b);
             let _ = self.disk.user_exchange(&at(a), &at(b));
         }
     }
@@ -261,7 +265,17 @@ impl User<'_> {
             && self.directories_to(to)
             && self.file(to).as_ref() != Some(&bytes)
         {
+            self.ledger.moved(&bytes, self.device);
             self.put(to, &bytes);
+        }
+    }
+
+    /// All that is at a path or below gets another name.
+    fn moves(&mut self, path: &str) {
+        let below = format!("{path}/");
+        let items = tree(self.disk).into_iter().filter(|(p, _)| p == path || p.starts_with(&below));
+        for (_, item) in items.filter(|(_, item)| item.kind != DiskKind::Directory) {
+            self.ledger.moved(&item.bytes, self.device);
         }
     }
 
@@ -365,19 +379,20 @@ impl User<'_> {
     }
 
     /// Writes once more to a file that was opened before, wherever it is by now.
-    pub fn write_now(&mut self, file: &OpenFile) {
+    /// Returns what the file holds then, where it lies in history.
+    pub fn write_now(&mut self, file: &OpenFile) -> Option<Vec<u8>> {
         let everything = self.disk.items(FOLDER);
-        let Some((path, item)) = everything.into_iter().find(|(_, item)| item.inode == file.inode) else { return };
+        let (path, item) = everything.into_iter().find(|(_, item)| item.inode == file.inode)?;
         let (path, more) = (String::from_utf8_lossy(&path).into_owned(), self.fresh());
         let bytes = [item.bytes.clone(), more.clone()].concat();
         if item.kind == DiskKind::File && self.disk.user_append(&at(&path), &more).is_ok() {
             self.ledger.wrote(&bytes, self.device, &path);
             self.ledger.gave_up(&item.bytes);
             if path.starts_with(OWN) {
-                // It is in history already, or nowhere: nobody can say that it has to be in the tree.
-                self.ledger.excuse(&bytes);
+                return Some(bytes);
             }
         }
+        None
     }
 
     fn ignore_rule(&mut self, path: &str) {

@@ -11,10 +11,10 @@ use p2psync::fs::watch::WatchEvent;
 use p2psync::sync::{Input, Settings};
 
 use super::device::{Device, folder_id};
-use super::disk::{Call, CutMode, Fault, Hook, Inner, Options, SimDisk, Unmounted};
+use super::disk::{Call, CutMode, Fault, Hook, Inner, Item, Options, SimDisk, Unmounted};
 use super::ledger::Ledger;
 use super::network::{Arrival, Network};
-use super::plan::{Act, Event, Mode, OddDisk, Plan};
+use super::plan::{Act, Event, Mode, NAMES, OddDisk, Plan};
 use super::random::Random;
 use super::run::Report;
 use super::user::{FOLDER, OWN, OpenFile, Tree, User, tree};
@@ -31,6 +31,14 @@ const WAIT_MS_MAX: u64 = 20_000;
 const TICK_NS: i64 = 4_000_000;
 /// Grain of torn writes: small, because the files are.
 const BLOCK_BYTES: usize = 16;
+/// Of a hundred displaced files, how many are still written to.
+const LATE_PERCENT: usize = 30;
+/// Where a few deletions are held.
+const GUARD_LOW: GuardLimits = GuardLimits { entries_min: 2, percent: 40 };
+/// A displaced file that is written to within this time, in ms, comes back: it is looked at again after two seconds.
+const LATE_MS: i64 = 1500;
+/// Calls after which an agent is cut off at most, if it is to be, once a user has come in between.
+const CUT_SOON_CALLS: usize = 8;
 /// What a trace shows of one input or message.
 const TRACED_CHARS: usize = 1500;
 
@@ -76,6 +84,14 @@ pub struct World {
     pub telling_frames: u64,
     /// From when on deletions are held, at devices that start from now on.
     pub guard: GuardLimits,
+    /// Of a hundred contents from peers, how many are not what they should be.
+    lies: usize,
+    /// Files that came out of a tree lately: device, inode, when, and in which life of the agent.
+    displaced: Vec<(usize, u64, i64, u64)>,
+    /// What each device has shown at which path, where rules are on trial.
+    pub shown: BTreeSet<(usize, String, Vec<u8>)>,
+    /// What was written to such files: it has to come back as long as that life goes on.
+    owed: Vec<(usize, u64, Vec<u8>)>,
     pub trace: Option<Vec<String>>,
     digest: u64,
 }
@@ -121,13 +137,23 @@ impl World {
             cut_in: (0..plan.devices).map(|_| Arc::new(AtomicU64::new(u64::MAX))).collect(),
             steps: 0,
             telling_frames: 0,
-            guard: GuardLimits::default(),
+            guard: if plan.aim.is_guarded { GUARD_LOW } else { GuardLimits::default() },
+            lies: plan.aim.lies,
+            displaced: Vec::new(),
+            shown: BTreeSet::new(),
+            owed: Vec::new(),
             trace: is_traced.then(Vec::new),
             digest: plan.seed,
         };
         for at in 0..plan.devices {
             world.set_clock(at);
-            world.devices[at].disk.lock().user_mkdir(FOLDER).expect("an empty disk");
+            let mut disk = world.devices[at].disk.lock();
+            disk.user_mkdir(FOLDER).expect("an empty disk");
+            if plan.aim.loses_unsynced {
+                // A folder that goes with the power is one that is not there.
+                disk.sync_users();
+            }
+            drop(disk);
             world.install_hook(at);
             world.start(at);
         }
@@ -177,6 +203,7 @@ impl World {
     pub fn kill(&mut self, at: usize) {
         self.network.leave(at, &mut self.random);
         self.devices[at].kill();
+        self.forgive_late_writes(at);
     }
 
     pub fn stop(&mut self, at: usize) {
@@ -187,14 +214,21 @@ impl World {
     pub fn power_cut(&mut self, at: usize) {
         self.network.leave(at, &mut self.random);
         self.devices[at].lose_power(&mut self.random);
+        self.forgive_late_writes(at);
+        let before = self.contents(at);
+        // Whoever has told nobody to wait for the disk may find his work gone.
+        let loses_unsynced = self.plan.aim.loses_unsynced && self.random.chance(70);
         let mode = if self.random.chance(50) { CutMode::Ordered } else { CutMode::Any };
         let mut random = self.random.clone();
         let mut disk = self.devices[at].disk.lock();
         // What users wrote a while ago is on the disk: the system sees to that, and only the agent is on trial here.
-        disk.sync_users();
+        if !loses_unsynced {
+            disk.sync_users();
+        }
         let lost = disk.power_cut(mode, &mut |n| random.below(n));
         drop(disk);
         self.random = random;
+        self.excuse_unsynced(at, &before);
         self.note(|| format!("device {at} loses power ({mode:?}), with it {lost:?}"), &[at as u64, lost.len() as u64]);
     }
 
@@ -203,7 +237,8 @@ impl World {
         let mut random = Random(self.random.next());
         let (meddling, is_traced) = (Arc::clone(&self.meddling), self.trace.is_some());
         let cut_in = Arc::clone(&self.cut_in[at]);
-        let hook: Hook = Box::new(move |disk: &mut Inner, _op| {
+        let (is_close, mut near) = (self.plan.aim.is_close, None);
+        let hook: Hook = Box::new(move |disk: &mut Inner, op| {
             let left = cut_in.load(Ordering::Relaxed);
             if left < u64::MAX {
                 cut_in.store(left.saturating_sub(1), Ordering::Relaxed);
@@ -211,16 +246,26 @@ impl World {
                     return disk.cut_agent_off();
                 }
             }
+            if is_close {
+                near = name_of(&disk.op_path(op)).or(near);
+            }
             if !random.chance(meddling.load(Ordering::Relaxed)) || disk.is_unmounted() {
                 return;
             }
-            let act = super::plan::any_meddling(&mut random);
+            let act = match near.filter(|_| is_close && random.chance(80)) {
+                Some(name) => super::plan::meddling_with(&mut random, name, name),
+                None => super::plan::any_meddling(&mut random),
+            };
             let mut users = users.lock().unwrap_or_else(PoisonError::into_inner);
             if is_traced {
                 users.ledger.noted.push(format!("a user at {at} comes in between: {act:?}"));
             }
             let Users { ledger, open } = &mut *users;
             User { device: at, disk, ledger, random: &mut random, open }.act(act);
+            if is_close && left < u64::MAX {
+                // What is cut off soon after somebody came in between is the hardest to put right.
+                cut_in.store(left.min(random.below(CUT_SOON_CALLS) as u64), Ordering::Relaxed);
+            }
         });
         self.devices[at].disk.lock().set_hook(Some(hook));
     }
@@ -228,6 +273,7 @@ impl World {
     /// Users leave the agents alone from now on.
     pub fn end_meddling(&mut self) {
         self.meddling.store(0, Ordering::Relaxed);
+        self.lies = 0;
         self.pending_cut.fill(None);
     }
 
@@ -356,8 +402,10 @@ impl World {
 
     /// The agent does something on its disk, where it can be cut off at any call.
     fn work(&mut self, at: usize, step: Step) {
-        let before = self.contents(at);
-        if let Some(cut) = self.pending_cut[at] {
+        let (before, known) = (self.contents(at), self.slots(at));
+        // Aimed ones are cut off where something is changed.
+        let may_cut = !self.plan.aim.is_close || matches!(step, Step::Apply(_) | Step::Restore(_));
+        if let Some(cut) = self.pending_cut[at].filter(|_| may_cut) {
             let calls = self.random.below(60) as u64;
             self.cut_in[at].store(calls, Ordering::Relaxed);
             self.note(|| format!("device {at} is to be cut off after {calls} calls: {cut:?}"), &[calls]);
@@ -378,6 +426,7 @@ impl World {
         }
         self.cut_in[at].store(u64::MAX, Ordering::Relaxed);
         self.take_notes();
+        self.note_displaced(at, step, &known);
         self.check_contents(at, &before);
         if self.devices[at].disk.lock().is_cut_off()
             && let Some(cut) = self.pending_cut[at].take()
@@ -404,8 +453,14 @@ impl World {
             let text = format!("{input:?}");
             self.note(|| format!("  {at} hears {}", text.chars().take(TRACED_CHARS).collect::<String>()), &[]);
         }
-        let events = self.devices[at].events.len();
+        let (events, was_damaged) = (self.devices[at].events.len(), self.devices[at].is_damaged);
         let sent = self.devices[at].feed(input, &mut self.random);
+        if was_damaged && self.devices[at].agent.is_none() {
+            self.network.leave(at, &mut self.random);
+            self.forgive_late_writes(at);
+            self.note(|| format!("  {at} sets a damaged index aside"), &[]);
+            self.start(at);
+        }
         for (peer, message) in sent {
             let to = self.devices[at]
                 .agent
@@ -489,7 +544,7 @@ impl World {
         let bytes = here.or_else(|| {
             let sources = order.sources.iter().filter_map(|id| connected.iter().find(|n| self.devices[**n].id == *id));
             let mut open = sources.filter(|n| self.network.is_open(**n, at));
-            open.find_map(|n| self.devices[*n].serve(order.content, &order.path))
+            open.find_map(|n| self.devices[*n].serve(order.content, &order.path)).map(|bytes| self.maybe_wrong(bytes))
         });
         let staged = self.devices[at].fetched(&order, bytes);
         self.take_notes();
@@ -594,6 +649,7 @@ impl World {
                 self.devices[at].saved = saved;
             }
             Event::IndexRestored => self.restore_index(at),
+            Event::IndexDamaged => self.damage_index(at, random),
             Event::ClockForward => self.skew_ns[at] += (random.below(90) as i64) * DAY_MS as i64 * MS_NS,
             Event::ClockBack => self.skew_ns[at] -= (random.below(90) as i64) * DAY_MS as i64 * MS_NS,
             Event::AYear => self.pass(400 * DAY_MS, 0),
@@ -670,18 +726,34 @@ impl World {
     /// where all has to end as the user left it, it is lost only where others know as much, and he goes on only where
     /// they have told it.
     fn lose_index(&mut self, at: usize) {
+        if self.may_lose_index(at) {
+            self.kill(at);
+            self.devices[at].index = None;
+            self.start(at);
+        }
+    }
+
+    /// See [`Self::lose_index`].
+    fn may_lose_index(&mut self, at: usize) -> bool {
         if self.plan.mode != Mode::Crowd {
             let is_known = |(last, left): &(usize, Tree)| *last != at || self.all_know(left);
             if !self.left.as_ref().is_none_or(is_known) {
-                return;
+                return false;
             }
             if self.left.is_some() {
                 self.forgetful.insert(at);
             }
         }
-        self.kill(at);
-        self.devices[at].index = None;
-        self.start(at);
+        true
+    }
+
+    /// A bad disk: whoever reads that row finds out, and an index that is known to be damaged is made anew.
+    fn damage_index(&mut self, at: usize, random: &mut Random) {
+        if self.may_lose_index(at) {
+            self.kill(at);
+            self.devices[at].damage_index(random);
+            self.start(at);
+        }
     }
 
     /// True where all devices show what was left, and none is about to tell or do anything.
@@ -789,6 +861,98 @@ impl World {
         number
     }
 
+    /// What a peer gives may be something else than what was asked for.
+    fn maybe_wrong(&self, mut bytes: Vec<u8>) -> Vec<u8> {
+        let dice = (self.now_ns / 1000 % 100) as usize;
+        if dice < self.lies {
+            match bytes.last_mut() {
+                Some(last) => *last ^= 1,
+                None => bytes.push(1),
+            }
+        }
+        bytes
+    }
+
+    /// What lies in history, by inode. Looked at only where it matters.
+    fn slots(&self, at: usize) -> BTreeSet<u64> {
+        if !self.plan.aim.has_late_writers {
+            return BTreeSet::new();
+        }
+        let items = self.devices[at].disk.lock().items(&format!("{FOLDER}/{OWN}/history"));
+        items.into_values().filter(Item::is_file_or_link).map(|item| item.inode).collect()
+    }
+
+    fn note_displaced(&mut self, at: usize, step: Step, known: &BTreeSet<u64>) {
+        if matches!(step, Step::Apply(_)) {
+            let (now_ns, life) = (self.now_ns, self.devices[at].lives);
+            let new: Vec<u64> = self.slots(at).difference(known).copied().collect();
+            self.displaced.extend(new.iter().map(|inode| (at, *inode, now_ns, life)));
+            let is_over = self.meddling.load(Ordering::Relaxed) == 0 || self.devices[at].disk.lock().is_cut_off();
+            if let Some(inode) = new.first().filter(|_| !is_over && self.random.chance(LATE_PERCENT)) {
+                self.write_late(at, *inode);
+            }
+        }
+    }
+
+    /// A program has had the file open all the time.
+    fn write_late(&mut self, at: usize, inode: u64) {
+        let (mut random, mut displaced) = (Random(self.random.next()), None);
+        self.let_users(at, &mut random, |user| displaced = user.write_now(&OpenFile { device: at, inode }));
+        if let Some(bytes) = displaced.filter(|bytes| !self.owes(at, inode, bytes.clone())) {
+            self.users().ledger.excuse(&bytes);
+        }
+    }
+
+    /// Something was written to a file that lies in history by now. True where it has to come back.
+    pub fn owes(&mut self, at: usize, inode: u64, bytes: Vec<u8>) -> bool {
+        let life = self.devices[at].lives;
+        let is_late = |(device, number, then_ns, then_life): &(usize, u64, i64, u64)| {
+            (*device, *number, *then_life) == (at, inode, life) && self.now_ns - then_ns < LATE_MS * MS_NS
+        };
+        let is_owed = self.devices[at].agent.is_some() && self.displaced.iter().any(is_late);
+        if is_owed {
+            self.owed.push((at, life, bytes));
+        }
+        is_owed
+    }
+
+    /// The agent that was to look once more is gone.
+    fn forgive_late_writes(&mut self, at: usize) {
+        let tree = self.tree(at);
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        for (device, _, bytes) in &self.owed {
+            if *device == at && !tree.values().any(|item| item.bytes == *bytes) {
+                users.ledger.excuse(bytes);
+            }
+        }
+        self.owed.retain(|(device, ..)| *device != at);
+    }
+
+    /// What a user had not synced may be gone with the power, and of what was there a part may be left.
+    fn excuse_unsynced(&mut self, at: usize, before: &BTreeSet<Vec<u8>>) {
+        if !self.plan.aim.loses_unsynced {
+            return;
+        }
+        let (after, tree, now_ns) = (self.contents(at), self.tree(at), self.now_ns);
+        let mut users = self.users();
+        before.difference(&after).for_each(|bytes| users.ledger.lost_unsynced(bytes, at));
+        for bytes in &after {
+            if !users.ledger.is_known(bytes) {
+                users.ledger.wrote(bytes, at, "what the power cut left");
+                users.ledger.tore(bytes);
+            }
+        }
+        users.ledger.synced(at);
+        let torn: Vec<&String> =
+            tree.iter().filter(|(_, item)| users.ledger.is_torn(&item.bytes)).map(|(path, _)| path).collect();
+        let mut disk = self.devices[at].disk.lock();
+        for path in torn {
+            // Where even size and time are as they were, only reading all files again could tell; here the time shows it.
+            let _ = disk.user_set_mtime(&format!("{FOLDER}/{path}"), now_ns);
+        }
+        disk.sync_users();
+    }
+
     /// All contents on a disk, in the tree and in history.
     pub fn contents(&self, at: usize) -> BTreeSet<Vec<u8>> {
         let items = self.devices[at].disk.lock().items(FOLDER);
@@ -796,6 +960,12 @@ impl World {
         let of_users = items.into_iter().filter(|(path, item)| is_kept(path) && item.is_file_or_link());
         of_users.map(|(_, item)| item.bytes).filter(|bytes| !bytes.is_empty()).collect()
     }
+}
+
+/// The name that a user works with at a path on a disk.
+fn name_of(path: &[u8]) -> Option<&'static str> {
+    let below = path.strip_prefix(FOLDER.as_bytes())?.strip_prefix(b"/")?;
+    NAMES.into_iter().find(|name| name.as_bytes() == below)
 }
 
 const HISTORY: &[u8] = b".p2psync/history";
