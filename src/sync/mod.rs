@@ -15,6 +15,7 @@
 //! | `plan` | the work that follows from a decision |
 //! | `above` | directories above and below what is wanted |
 //! | `outcome` | what came of a piece of work: the commit of an applied entry |
+//! | `lost` | contents that no connected device has, or none at all |
 //! | `hold` | mass deletions held back until the user confirms |
 //! | `declined` | names that the disk could not hold beside others |
 //! | `rules` | paths that an ignore rule begins or ceases to cover |
@@ -26,6 +27,7 @@ mod above;
 mod declined;
 mod hold;
 mod io;
+mod lost;
 mod observe;
 mod outcome;
 mod peers;

@@ -1,0 +1,104 @@
+//! Contents that no connected device has, or none at all any more.
+//!
+//! While devices are away, one of them may have it: that is no trouble of this device's, and what is wanted waits for
+//! them. Once every device of the folder is connected, has told all that it has, and could not give the bytes several
+//! times, the content counts as lost: the user is told, and it is asked for seldom. Whoever announces something at the
+//! path, or connects, has it tried again at once. An older version that a device has is taken meanwhile.
+//!
+//! What this device alone says of such a path, because it was ignored here and no longer is, was deleted by the user
+//! while nobody minded it: that is forgotten.
+
+use crate::core::action::WorkId;
+use crate::core::decide::Decision;
+use crate::core::path::RelPath;
+use crate::core::problem::{Problem, ProblemKind};
+use crate::index::{IndexError, Rival};
+
+use super::plan::SOURCES_MAX;
+use super::want::{Goal, retry_delay_ms};
+use super::{Folder, Now};
+
+/// So often nobody has to have had a content before it counts as lost: a device may be about to scan what its rules
+/// covered so far.
+const LOST_ATTEMPTS: u32 = 4;
+
+impl Folder {
+    /// True where whoever could have a content can be asked for it: all devices of the folder are connected and have
+    /// told all that they have.
+    pub(super) fn is_everybody_here(&self) -> bool {
+        let peers = &self.settings.peers;
+        let is_here = |peer| self.peers.get(peer).is_some_and(|p| p.hello.is_some() && p.caught_up);
+        peers.len() <= SOURCES_MAX && peers.iter().all(is_here)
+    }
+
+    /// Ends a work whose bytes nobody that was asked has.
+    pub(super) fn nobody_has_it(&mut self, id: WorkId, now: Now) -> Result<(), IndexError> {
+        let Some(work) = self.end_undone(id)? else { return Ok(()) };
+        let path = &work.path;
+        let row = self.index.problem(path)?;
+        let attempts = row.as_ref().filter(|r| r.problem.kind == ProblemKind::NoSource).map_or(0, |r| r.attempts);
+        let was_lost = row.as_ref().is_some_and(|row| row.problem.kind == ProblemKind::Lost);
+        let is_everybody_here = self.is_everybody_here();
+        if !work.asks_all || !is_everybody_here || !was_lost && attempts < LOST_ATTEMPTS {
+            let text = "no connected device has the content at the moment";
+            // Without a peer there is nothing to try: its coming wakes what waits for it.
+            let is_of_use = !self.peers.is_empty() || is_everybody_here;
+            let retry = is_of_use.then(|| now.wall_ms() + retry_delay_ms(ProblemKind::NoSource, attempts));
+            return self.index.set_problem(path, &Problem::new(ProblemKind::NoSource, text), now.wall_ms(), retry);
+        }
+        if let Goal::Adopt { rival, .. } = &work.goal
+            && self.forget_own(rival)?
+        {
+            return Ok(());
+        }
+        let text = if self.ours(path)?.is_held() {
+            "a newer version of it is known, which no device of the folder has any more; save it again to keep what is here"
+        } else {
+            "no device of the folder has its content any more; it comes as soon as one has it again, and is no longer \
+             waited for once something is saved under this name"
+        };
+        if !was_lost {
+            self.report("problem", Some(path), text.into(), now)?;
+        }
+        let retry = now.wall_ms() + retry_delay_ms(ProblemKind::Lost, 0);
+        self.index.set_problem(path, &Problem::new(ProblemKind::Lost, text), now.wall_ms(), Some(retry))
+    }
+
+    /// Forgets what only this device says of a lost content. True where nothing is left to want.
+    fn forget_own(&mut self, lost: &Rival) -> Result<bool, IndexError> {
+        let (path, own) = (&lost.entry.path, self.settings.device);
+        let is_own = |rival: &Rival| rival.peer == own && rival.entry.kind == lost.entry.kind;
+        if !self.index.rivals(path)?.iter().any(is_own) {
+            return Ok(false);
+        }
+        self.index.drop_rival(own, path)?;
+        self.index.set_todo(path, true)?;
+        let is_all = self.index.rivals(path)?.is_empty();
+        if is_all {
+            self.index.clear_problem(path)?;
+        }
+        Ok(is_all)
+    }
+
+    /// Of several candidates one that no other includes; else one that somebody has, else the first. Where nobody had
+    /// what was wanted, first of all one that somebody has.
+    pub(super) fn best_of(
+        &self,
+        path: &RelPath,
+        mut candidates: Vec<(Rival, Decision)>,
+    ) -> Result<Option<(Rival, Decision)>, IndexError> {
+        if candidates.len() < 2 {
+            return Ok(candidates.pop());
+        }
+        let kind = self.index.problem(path)?.map(|row| row.problem.kind);
+        let is_in_want = matches!(kind, Some(ProblemKind::NoSource | ProblemKind::Lost));
+        let is_better = |new: &Rival, old: &Rival| {
+            if is_in_want && new.held != old.held {
+                return new.held;
+            }
+            let (is_newer, is_older) = (old.entry.version < new.entry.version, new.entry.version < old.entry.version);
+            is_newer || !is_older && new.held && !old.held
+        };
+        Ok(candidates.into_iter().reduce(|old, new| if is_better(&new.0, &old.0) { new } else { old }))
+    }
+}
