@@ -5,8 +5,8 @@
 //! times, the content counts as lost: the user is told, and it is asked for seldom. Whoever announces something at the
 //! path, or connects, has it tried again at once. An older version that a device has is taken meanwhile.
 //!
-//! What this device alone says of such a path, because it was ignored here and no longer is, was deleted by the user
-//! while nobody minded it: that is forgotten.
+//! Before that it is let go of, once: mostly no device stands by it any more. It was ignored, its user deleted it
+//! meanwhile, and then it was no longer ignored. Where a device does stand by it, comparing the digests brings it back.
 
 use crate::core::action::WorkId;
 use crate::core::decide::Decision;
@@ -21,6 +21,8 @@ use super::{Folder, Now};
 /// So often nobody has to have had a content before it counts as lost: a device may be about to scan what its rules
 /// covered so far.
 const LOST_ATTEMPTS: u32 = 4;
+/// Paths remembered as let go of; what is beyond stays a problem.
+const LET_GO_MAX: usize = 10_000;
 
 impl Folder {
     /// True where whoever could have a content can be asked for it: all devices of the folder are connected and have
@@ -47,7 +49,7 @@ impl Folder {
             return self.index.set_problem(path, &Problem::new(ProblemKind::NoSource, text), now.wall_ms(), retry);
         }
         if let Goal::Adopt { rival, .. } = &work.goal
-            && self.forget_own(rival)?
+            && self.let_go(rival)?
         {
             return Ok(());
         }
@@ -64,14 +66,17 @@ impl Folder {
         self.index.set_problem(path, &Problem::new(ProblemKind::Lost, text), now.wall_ms(), Some(retry))
     }
 
-    /// Forgets what only this device says of a lost content. True where nothing is left to want.
-    fn forget_own(&mut self, lost: &Rival) -> Result<bool, IndexError> {
-        let (path, own) = (&lost.entry.path, self.settings.device);
-        let is_own = |rival: &Rival| rival.peer == own && rival.entry.kind == lost.entry.kind;
-        if !self.index.rivals(path)?.iter().any(is_own) {
+    /// Lets go of what nobody has and nobody says to have, once. True where nothing is left to want.
+    fn let_go(&mut self, lost: &Rival) -> Result<bool, IndexError> {
+        let path = &lost.entry.path;
+        if self.let_go.len() >= LET_GO_MAX || !self.let_go.insert(path.clone()) {
             return Ok(false);
         }
-        self.index.drop_rival(own, path)?;
+        for rival in self.index.rivals(path)? {
+            if !rival.held && rival.entry.kind == lost.entry.kind {
+                self.index.drop_rival(rival.peer, path)?;
+            }
+        }
         self.index.set_todo(path, true)?;
         let is_all = self.index.rivals(path)?.is_empty();
         if is_all {

@@ -113,6 +113,8 @@ pub struct Folder {
     vanished: BTreeMap<u64, RelPath>,
     /// Until then deletions are not held: the user has confirmed them.
     confirmed_until_ms: u64,
+    /// Paths at which something that nobody has was let go of in this run; see `lost`.
+    let_go: BTreeSet<RelPath>,
     /// Paths whose last observation seemed older than what was known.
     doubted: BTreeSet<RelPath>,
     changed_mono_ms: u64,
@@ -162,6 +164,7 @@ impl Folder {
             vanished: BTreeMap::new(),
             confirmed_until_ms: 0,
             doubted: BTreeSet::new(),
+            let_go: BTreeSet::new(),
             changed_mono_ms: 0,
             housekeeping_ms: 0,
             outputs: Vec::new(),
