@@ -107,3 +107,87 @@ impl Folder {
         Ok(candidates.into_iter().reduce(|old, new| if is_better(&new.0, &old.0) { new } else { old }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Fixture, PEER, PEERS_EPOCH, path};
+    use super::*;
+    use crate::core::content::Content;
+    use crate::core::entry::{Entry, Kind};
+    use crate::core::id::{DeviceId, RunId};
+    use crate::core::message::{Announced, Batch, Message};
+    use crate::core::version::VersionVector;
+    use crate::sync::{FetchError, Input};
+
+    fn entry(count: u64) -> Entry {
+        let kind = Kind::File(Content::of_chunk(b"nobody's"));
+        Entry { kind, version: VersionVector::new().with(PEERS_EPOCH, count), ..Entry::nothing(path(0)) }
+    }
+
+    fn announced(held: bool) -> Vec<Announced> {
+        vec![Announced { entry: entry(5), seq: 100, held }]
+    }
+
+    fn batch(held: bool) -> Message {
+        let entries = announced(held);
+        Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 100, more: false })
+    }
+
+    /// Nobody has what is being fetched, as often as it is tried within ten minutes.
+    fn nobody_has_it(fixture: &mut Fixture) {
+        for _ in 0..10 {
+            let works: Vec<WorkId> = fixture.folder.works.keys().copied().collect();
+            fixture.feed(Input::Fetched(works.into_iter().map(|id| (id, Err(FetchError::NoSource))).collect()));
+            fixture.wait(60_000);
+        }
+    }
+
+    fn problem(fixture: &Fixture) -> Option<ProblemKind> {
+        fixture.folder.index().problem(&path(0)).unwrap().map(|row| row.problem.kind)
+    }
+
+    #[test]
+    fn what_no_device_has_is_let_go_of_and_a_problem_where_one_stands_by_it() {
+        let mut fixture = Fixture::new(0);
+        fixture.hear(batch(false));
+        nobody_has_it(&mut fixture);
+        assert!(problem(&fixture).is_none() && fixture.folder.index().rivals(&path(0)).unwrap().is_empty());
+        fixture.hear(Message::Repair { bucket: 0, entries: announced(false) });
+        nobody_has_it(&mut fixture);
+        assert_eq!(problem(&fixture), Some(ProblemKind::Lost));
+        assert!(fixture.folder.is_idle());
+        // It is tried again at once when somebody has it.
+        fixture.hear(Message::Repair { bucket: 0, entries: announced(true) });
+        assert!(!fixture.folder.works.is_empty());
+    }
+
+    #[test]
+    fn what_a_device_that_is_away_may_have_is_waited_for() {
+        let mut fixture = Fixture::new(0);
+        fixture.folder.settings.peers.insert(DeviceId([3; 32]));
+        fixture.hear(batch(false));
+        nobody_has_it(&mut fixture);
+        assert_eq!(problem(&fixture), Some(ProblemKind::NoSource));
+    }
+
+    #[test]
+    fn what_a_device_says_to_have_is_not_let_go_of() {
+        let mut fixture = Fixture::new(0);
+        fixture.hear(batch(true));
+        nobody_has_it(&mut fixture);
+        assert_eq!(problem(&fixture), Some(ProblemKind::Lost));
+        assert_eq!(fixture.folder.index().rivals(&path(0)).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_older_version_that_somebody_has_is_taken_where_nobody_has_the_newer_one() {
+        let mut fixture = Fixture::new(0);
+        let rival = |count, held| Rival { peer: PEER, seq: count, held, entry: entry(count) };
+        let both = || vec![(rival(1, true), Decision::Take), (rival(2, false), Decision::Take)];
+        let best = |fixture: &Fixture| fixture.folder.best_of(&path(0), both()).unwrap().map(|(best, _)| best.seq);
+        assert_eq!(best(&fixture), Some(2));
+        let lost = Problem::new(ProblemKind::Lost, "nobody has it");
+        fixture.folder.index.set_problem(&path(0), &lost, 0, None).unwrap();
+        assert_eq!(best(&fixture), Some(1));
+    }
+}

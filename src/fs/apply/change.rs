@@ -28,6 +28,7 @@ impl Batch<'_> {
         }
         self.touch(Area::Tree, path);
         self.adjusted.insert(path.clone());
+        (self.at)(Step::Swapped, path);
         failpoint::hit("apply.directory_made");
         target.chmod(mode & MODE_MASK | OWNER_BITS).map_err(|e| failed(problem("set the mode of the directory", e)))?;
         match target.state() {

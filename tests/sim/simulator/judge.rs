@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use p2psync::core::disk::{DiskKind, DiskState};
 use p2psync::core::ignore::Rules;
 use p2psync::core::path::RelPath;
+use p2psync::core::problem::ProblemKind;
 use p2psync::index::Mark;
 use p2psync::sync::Input;
 
@@ -40,7 +41,13 @@ impl World {
         }
         self.check_left()?;
         self.heal();
-        self.settle(QUIET_MS)?;
+        if let Err(why) = self.settle(QUIET_MS) {
+            // What only users can cure is tried again and again, so that it goes on soon after they have.
+            if !self.move_away_ignored() {
+                return Err(why);
+            }
+            self.settle(QUIET_MS)?;
+        }
         let Err(first) = self.verdict() else { return Ok(()) };
         self.let_pass(LATER_MS);
         self.settle(QUIET_MS).and_then(|()| self.verdict()).map_err(|later| format!("{first}; and later: {later}"))
@@ -184,6 +191,27 @@ impl World {
         }
         let busy: Vec<_> = self.devices.iter().filter(|d| d.has_work()).map(|d| d.number).collect();
         Err(format!("the devices do not come to rest; busy: {busy:?}, {} frames wait", self.network.waiting_frames()))
+    }
+
+    /// Users do as they are told: what is ignored in a directory that a file is to replace, they move away. True where
+    /// there was something.
+    fn move_away_ignored(&mut self) -> bool {
+        let mut is_any = false;
+        for at in 0..self.devices.len() {
+            let Some(agent) = &self.devices[at].agent else { continue };
+            let rows = agent.folder.index().problems(100).unwrap_or_default().into_iter();
+            let tops: BTreeSet<String> =
+                rows.filter(|row| row.problem.kind == ProblemKind::InTheWay).map(|row| row.path.to_string()).collect();
+            let tree = self.tree(at);
+            let synced = without_ignored(&tree, &rules_of(&tree));
+            let is_in_the_way = |path: &&String| !synced.contains_key(*path) && is_within(path, &tops);
+            let ignored: Vec<String> = tree.keys().filter(is_in_the_way).cloned().collect();
+            is_any |= !ignored.is_empty();
+            let mut random = Random(self.random.next());
+            // What is in a directory goes before it.
+            self.let_users(at, &mut random, |user| ignored.iter().rev().for_each(|path| user.delete(path)));
+        }
+        is_any
     }
 
     fn is_all_connected(&self) -> bool {
