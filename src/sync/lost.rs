@@ -180,6 +180,19 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_back_does_not_put_off_what_waits_to_be_tried_again() {
+        let mut fixture = Fixture::new(0);
+        fixture.folder.settings.peers.insert(DeviceId([3; 32]));
+        fixture.hear(batch(false));
+        nobody_has_it(&mut fixture);
+        let attempts = |fixture: &Fixture| fixture.folder.index().problem(&path(0)).unwrap().unwrap().attempts;
+        let before = attempts(&fixture);
+        fixture.now.wall_ns -= 90 * 24 * 3600 * 1_000_000_000;
+        fixture.wait(60_000);
+        assert_eq!(attempts(&fixture), before + 1);
+    }
+
+    #[test]
     fn an_older_version_that_somebody_has_is_taken_where_nobody_has_the_newer_one() {
         let mut fixture = Fixture::new(0);
         let rival = |count, held| Rival { peer: PEER, seq: count, held, entry: entry(count) };

@@ -283,7 +283,7 @@ impl Folder {
 
     fn tick(&mut self, now: Now) -> Result<(), IndexError> {
         self.settle_missing(now)?;
-        for path in self.index.problems_due(now.wall_ms(), WORKS_MAX)? {
+        for path in self.index.problems_due(now.wall_ms(), now.wall_ms() + want::RETRY_MS_MAX, WORKS_MAX)? {
             self.retry(&path, now)?;
         }
         if now.mono_ms >= self.housekeeping_ms {

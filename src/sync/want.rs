@@ -30,8 +30,10 @@ const FRESH_PATHS_MAX: usize = 256;
 /// Works for such paths of one peer under way at once, beside [`WORKS_MAX`].
 const FRESH_WORKS_MAX: usize = 32;
 
-/// How long until devices that all had not got a content are asked again.
+/// How long until devices that all had not got a content are asked again, in ms.
 const LOST_RETRY_MS: i64 = 3600 * 1000;
+/// No problem waits longer than so many ms.
+pub(super) const RETRY_MS_MAX: i64 = LOST_RETRY_MS;
 
 /// What each peer has just changed: it need not wait for all that the others, or it, still have to give.
 #[derive(Default)]
