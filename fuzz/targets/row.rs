@@ -353,7 +353,7 @@ fn read_around(index: &Index) {
     }
     got(index.problems(LIMIT));
     got(index.problems_below(None, ProblemKind::Permission, LIMIT));
-    paths(index.problems_due(i64::MAX, LIMIT));
+    paths(index.problems_due(i64::MAX, i64::MAX, LIMIT));
     got(index.next_problem_ms());
     got(index.count_problems());
     got(index.problem_counts());

@@ -19,6 +19,8 @@ pub enum ProblemKind {
     BadBytes,
     /// No connected device has the content.
     NoSource,
+    /// All devices of the folder are connected, and none of them has the content.
+    Lost,
     /// Something of the user's is in the way and has not been taken into the index yet.
     InTheWay,
     /// Suddenly empty or old after an unclean shutdown; not announced as an edit.
@@ -35,7 +37,7 @@ pub struct Problem {
 }
 
 impl ProblemKind {
-    pub const ALL: [ProblemKind; 10] = [
+    pub const ALL: [ProblemKind; 11] = [
         ProblemKind::NoSpace,
         ProblemKind::Permission,
         ProblemKind::Io,
@@ -43,6 +45,7 @@ impl ProblemKind {
         ProblemKind::SpecialFile,
         ProblemKind::BadBytes,
         ProblemKind::NoSource,
+        ProblemKind::Lost,
         ProblemKind::InTheWay,
         ProblemKind::Suspect,
         ProblemKind::Busy,
@@ -58,6 +61,7 @@ impl ProblemKind {
             ProblemKind::SpecialFile => "special_file",
             ProblemKind::BadBytes => "bad_bytes",
             ProblemKind::NoSource => "no_source",
+            ProblemKind::Lost => "lost",
             ProblemKind::InTheWay => "in_the_way",
             ProblemKind::Suspect => "suspect",
             ProblemKind::Busy => "busy",

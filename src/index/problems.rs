@@ -55,11 +55,12 @@ impl Reader {
         self.rows(sql, [rows_max(limit)], problem_at)
     }
 
-    /// Paths that are to be tried again by now, longest due first.
-    pub fn problems_due(&self, now_ms: i64, limit: usize) -> Result<Vec<RelPath>, IndexError> {
-        let sql = "SELECT path FROM problems WHERE retry_ms IS NOT NULL AND retry_ms <= ?1
-                   ORDER BY retry_ms, path LIMIT ?2";
-        self.rows(sql, [now_ms, rows_max(limit)], |_, row| path_at(row, 0))
+    /// Paths that are to be tried again by now, longest due first. What is due later than `latest_ms` was noted before
+    /// the clock was set back, and is due too.
+    pub fn problems_due(&self, now_ms: i64, latest_ms: i64, limit: usize) -> Result<Vec<RelPath>, IndexError> {
+        let sql = "SELECT path FROM problems WHERE retry_ms IS NOT NULL AND (retry_ms <= ?1 OR retry_ms > ?2)
+                   ORDER BY retry_ms, path LIMIT ?3";
+        self.rows(sql, [now_ms, latest_ms, rows_max(limit)], |_, row| path_at(row, 0))
     }
 
     /// When the next problem is to be tried again.
@@ -116,7 +117,8 @@ mod tests {
         for (at, retry_ms) in [("never", None), ("late", Some(30)), ("soon", Some(-10)), ("now", Some(20))] {
             index.set_problem(&path(at), &io, 0, retry_ms).unwrap();
         }
-        assert_eq!(index.problems_due(20, 9).unwrap(), paths(&["soon", "now"]));
+        assert_eq!(index.problems_due(20, 100, 9).unwrap(), paths(&["soon", "now"]));
+        assert_eq!(index.problems_due(20, 29, 9).unwrap(), paths(&["soon", "now", "late"]));
         assert_eq!(index.next_problem_ms().unwrap(), Some(-10));
         let all: Vec<RelPath> = index.problems(3).unwrap().into_iter().map(|p| p.path).collect();
         assert_eq!(all, paths(&["late", "never", "now"]));

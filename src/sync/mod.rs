@@ -15,6 +15,7 @@
 //! | `plan` | the work that follows from a decision |
 //! | `above` | directories above and below what is wanted |
 //! | `outcome` | what came of a piece of work: the commit of an applied entry |
+//! | `lost` | contents that no connected device has, or none at all |
 //! | `hold` | mass deletions held back until the user confirms |
 //! | `declined` | names that the disk could not hold beside others |
 //! | `rules` | paths that an ignore rule begins or ceases to cover |
@@ -26,6 +27,7 @@ mod above;
 mod declined;
 mod hold;
 mod io;
+mod lost;
 mod observe;
 mod outcome;
 mod peers;
@@ -111,6 +113,8 @@ pub struct Folder {
     vanished: BTreeMap<u64, RelPath>,
     /// Until then deletions are not held: the user has confirmed them.
     confirmed_until_ms: u64,
+    /// Paths at which something that nobody has was let go of in this run; see `lost`.
+    let_go: BTreeSet<RelPath>,
     /// Paths whose last observation seemed older than what was known.
     doubted: BTreeSet<RelPath>,
     changed_mono_ms: u64,
@@ -160,6 +164,7 @@ impl Folder {
             vanished: BTreeMap::new(),
             confirmed_until_ms: 0,
             doubted: BTreeSet::new(),
+            let_go: BTreeSet::new(),
             changed_mono_ms: 0,
             housekeeping_ms: 0,
             outputs: Vec::new(),
@@ -278,7 +283,7 @@ impl Folder {
 
     fn tick(&mut self, now: Now) -> Result<(), IndexError> {
         self.settle_missing(now)?;
-        for path in self.index.problems_due(now.wall_ms(), WORKS_MAX)? {
+        for path in self.index.problems_due(now.wall_ms(), now.wall_ms() + want::RETRY_MS_MAX, WORKS_MAX)? {
             self.retry(&path, now)?;
         }
         if now.mono_ms >= self.housekeeping_ms {

@@ -47,11 +47,7 @@ impl Folder {
                         self.order(id, place(&ours, &entry, copy.as_ref(), staged.copy));
                     }
                 }
-                Err(FetchError::NoSource) => {
-                    // Not trouble of this device's: it waits until a device that has it is connected.
-                    let text = "no connected device has the content at the moment";
-                    self.give_up(id, Some(Problem::new(ProblemKind::NoSource, text)), now)?;
-                }
+                Err(FetchError::NoSource) => self.nobody_has_it(id, now)?,
                 Err(FetchError::Problem(problem)) => self.give_up(id, Some(problem), now)?,
             }
         }
@@ -131,20 +127,17 @@ impl Folder {
         let Some(work) = self.end_undone(id)? else { return Ok(()) };
         if let Some(problem) = problem {
             let attempts = self.index.problem(&work.path)?.map_or(0, |row| row.attempts);
-            let is_waiting = problem.kind == ProblemKind::NoSource;
-            // Without a peer there is nothing to try: its coming wakes what waits for it.
-            let retry =
-                (!is_waiting || !self.peers.is_empty()).then(|| now.wall_ms() + retry_delay_ms(problem.kind, attempts));
-            if attempts == 0 && !is_waiting {
+            if attempts == 0 {
                 self.report("problem", Some(&work.path), problem.text.clone(), now)?;
             }
-            self.index.set_problem(&work.path, &problem, now.wall_ms(), retry)?;
+            let retry = now.wall_ms() + retry_delay_ms(problem.kind, attempts);
+            self.index.set_problem(&work.path, &problem, now.wall_ms(), Some(retry))?;
         }
         Ok(())
     }
 
     /// Takes a work off the list that came to nothing. A file that it was to move is still where it was.
-    fn end_undone(&mut self, id: WorkId) -> Result<Option<Work>, IndexError> {
+    pub(super) fn end_undone(&mut self, id: WorkId) -> Result<Option<Work>, IndexError> {
         let is_source = |work: &&Work| matches!(work.goal, Goal::MovedAway { to, .. } if to == id);
         let moved_from = self.works.values().find(is_source).map(|work| work.path.clone());
         let ended = self.end(id);

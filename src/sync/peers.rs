@@ -68,6 +68,8 @@ impl Folder {
 
     pub(super) fn lost(&mut self, peer: DeviceId, now: Now) -> Result<(), IndexError> {
         self.fresh.forget(&peer);
+        // It may not have come to answer what it was asked for.
+        self.works.values_mut().for_each(|work| work.asks_all = false);
         if self.peers.remove(&peer).is_some() {
             let mut row = self.peer_row(peer)?;
             row.last_seen_ms = Some(now.wall_ms());

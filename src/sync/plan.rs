@@ -15,7 +15,7 @@ use super::want::{Goal, Looked};
 use super::{FetchOrder, Folder, Now, Output};
 
 /// Devices asked for one content, and places looked at for a move, at most.
-const SOURCES_MAX: usize = 8;
+pub(super) const SOURCES_MAX: usize = 8;
 
 impl Folder {
     pub(super) fn plan(

@@ -30,6 +30,11 @@ const FRESH_PATHS_MAX: usize = 256;
 /// Works for such paths of one peer under way at once, beside [`WORKS_MAX`].
 const FRESH_WORKS_MAX: usize = 32;
 
+/// How long until devices that all had not got a content are asked again, in ms.
+const LOST_RETRY_MS: i64 = 3600 * 1000;
+/// No problem waits longer than so many ms.
+pub(super) const RETRY_MS_MAX: i64 = LOST_RETRY_MS;
+
 /// What each peer has just changed: it need not wait for all that the others, or it, still have to give.
 #[derive(Default)]
 pub(super) struct Fresh {
@@ -63,6 +68,8 @@ pub(super) struct Work {
     pub look_again: bool,
     /// The peer that has just changed it, where it did not wait for its turn.
     pub fresh_of: Option<DeviceId>,
+    /// All devices of the folder were there to be asked for its bytes when it began, and have been since.
+    pub asks_all: bool,
 }
 
 /// What a work is to lead to.
@@ -125,6 +132,8 @@ pub(super) fn retry_delay_ms(kind: ProblemKind, attempts: u32) -> i64 {
     let most = match kind {
         // Cured from outside at any moment, and cheap to try.
         ProblemKind::NoSpace | ProblemKind::Permission | ProblemKind::Busy | ProblemKind::InTheWay => 4_000,
+        // Whoever says or brings something new wakes it at once.
+        ProblemKind::Lost => return LOST_RETRY_MS,
         _ => 60_000,
     };
     (500i64 << attempts.min(10)).min(most)
@@ -229,7 +238,7 @@ impl Folder {
         }
         loop {
             let ours = self.ours(path)?;
-            let mut best: Option<(Rival, Decision)> = None;
+            let mut candidates: Vec<(Rival, Decision)> = Vec::new();
             let mut changed = false;
             for rival in self.index.rivals(path)? {
                 match decide::decide(&ours.entry, &rival.entry, &self.found) {
@@ -251,11 +260,13 @@ impl Folder {
                         self.put_decided(&entry, &ours, now)?;
                         changed = true;
                     }
-                    Decision::Take => prefer(&mut best, rival, Decision::Take),
+                    Decision::Take => candidates.push((rival, Decision::Take)),
                     // Only who holds the losing bytes resolves a conflict.
                     decision @ Decision::Resolve { .. } if ours.is_held() || !ours.entry.is_live() => {
-                        prefer(&mut best, rival, decision)
+                        candidates.push((rival, decision));
                     }
+                    // What was only known here, of a path that was not minded: whoever has it will say so.
+                    Decision::Wait if rival.peer == self.settings.device => self.index.drop_rival(rival.peer, path)?,
                     Decision::Keep | Decision::Resolve { .. } | Decision::Wait => {}
                 }
                 if changed {
@@ -268,7 +279,7 @@ impl Folder {
             if changed {
                 continue;
             }
-            return match best {
+            return match self.best_of(path, candidates)? {
                 Some((rival, decision)) => self.plan(ours, rival, decision, now),
                 None => {
                     let is_settled = self.index.rivals(path)?.is_empty();
@@ -293,9 +304,12 @@ impl Folder {
 
     /// Where nothing is to be applied there is no trouble with applying; of what else there may be a scan knows more.
     pub(super) fn drop_moot_problem(&mut self, path: &RelPath) -> Result<(), IndexError> {
-        let applying = [ProblemKind::NoSource, ProblemKind::InTheWay, ProblemKind::NoSpace, ProblemKind::BadBytes];
+        let sources = [ProblemKind::NoSource, ProblemKind::Lost, ProblemKind::BadBytes];
+        let applying = [ProblemKind::InTheWay, ProblemKind::NoSpace];
         match self.index.problem(path)? {
-            Some(row) if applying.contains(&row.problem.kind) => self.index.clear_problem(path),
+            Some(row) if sources.contains(&row.problem.kind) || applying.contains(&row.problem.kind) => {
+                self.index.clear_problem(path)
+            }
             _ => Ok(()),
         }
     }
@@ -327,8 +341,9 @@ impl Folder {
         let path = ours.entry.path.clone();
         self.busy.insert(path.clone(), id);
         self.index.set_todo(&path, false)?;
-        let fresh_of = self.fresh.turn;
-        self.works.insert(id, Work { path, goal, ours, action: None, lists: Vec::new(), look_again: false, fresh_of });
+        let (fresh_of, asks_all) = (self.fresh.turn, self.is_everybody_here());
+        let work = Work { path, goal, ours, action: None, lists: Vec::new(), look_again: false, fresh_of, asks_all };
+        self.works.insert(id, work);
         Ok(id)
     }
 
@@ -340,20 +355,6 @@ impl Folder {
             Some(parent) => self.parked.entry(parent).or_default().push(id),
             None => self.outputs.push(Output::Apply(id, action)),
         }
-    }
-}
-
-/// Of several candidates one that no other includes; else the first.
-fn prefer(best: &mut Option<(Rival, Decision)>, rival: Rival, decision: Decision) {
-    let better = match best {
-        None => true,
-        Some((old, _)) => {
-            old.entry.version < rival.entry.version
-                || (old.entry.version == rival.entry.version && rival.held && !old.held)
-        }
-    };
-    if better {
-        *best = Some((rival, decision));
     }
 }
 

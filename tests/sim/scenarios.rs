@@ -432,3 +432,19 @@ fn what_a_program_writes_after_its_file_was_moved_to_history_comes_back() {
     let tree = world.tree(0);
     assert!(tree.values().any(|item| item.bytes == written[0]), "it is only in history");
 }
+
+#[test]
+fn what_is_in_a_directory_is_not_found_under_another_spelling_of_its_name() {
+    let mut world = rested(World::new(&Plan::empty(2, Some(OddDisk::FoldsCase)), false));
+    act(&mut world, 0, Act::MakeDirectory("d"));
+    act(&mut world, 0, Act::ChangeCase("d"));
+    rest(&mut world);
+    // The first device cannot have this beside the other one.
+    save(&mut world, 1, "d/y");
+    rest(&mut world);
+    // Its watch tells of the name that the program has used.
+    act(&mut world, 0, Act::Save("d/x"));
+    rest(&mut world);
+    let names: Vec<String> = world.tree(1).into_keys().filter(|name| name.ends_with("/x")).collect();
+    assert_eq!(names, ["D/x"]);
+}

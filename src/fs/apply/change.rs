@@ -28,10 +28,14 @@ impl Batch<'_> {
         }
         self.touch(Area::Tree, path);
         self.adjusted.insert(path.clone());
+        (self.at)(Step::Swapped, path);
         failpoint::hit("apply.directory_made");
         target.chmod(mode & MODE_MASK | OWNER_BITS).map_err(|e| failed(problem("set the mode of the directory", e)))?;
-        let disk = target.state().map_err(|_| Stop::Changed)?;
-        Ok(done(disk, None))
+        match target.state() {
+            Ok(Some(disk)) if disk.kind == DiskKind::Directory => Ok(done(Some(disk), None)),
+            // Gone again, or replaced by the user: what stands there now is for a look to tell.
+            _ => Err(Stop::Changed),
+        }
     }
 
     /// Takes a file or link away into history.

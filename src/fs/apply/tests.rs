@@ -190,6 +190,25 @@ fn a_file_that_is_not_as_expected_is_left_alone() {
 }
 
 #[test]
+fn what_a_user_put_in_the_place_of_a_directory_just_made_is_not_taken_for_it() {
+    for is_replaced in [true, false] {
+        let folder = Folder::new();
+        let action = Action::CreateDirectory { path: path("a"), mode: 0o755, expect: None };
+        let outcome = run_with(&folder, action, |step| {
+            if step == Step::Swapped {
+                std::fs::remove_dir(folder.at("a")).unwrap();
+            }
+            if step == Step::Swapped && is_replaced {
+                folder.write("a", b"a file");
+            }
+        });
+        let is_left_alone = matches!(outcome, Outcome::Changed | Outcome::Failed(_));
+        assert!(is_left_alone, "{outcome:?}");
+        assert_eq!(folder.at("a").exists(), is_replaced);
+    }
+}
+
+#[test]
 fn an_edit_between_the_check_and_the_swap_is_kept_beside_the_new_file() {
     for at in [Step::Checked, Step::InSlot] {
         for replaced in [true, false] {

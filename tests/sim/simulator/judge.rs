@@ -48,7 +48,14 @@ impl World {
         self.check_left()?;
         self.heal();
         if let Err(why) = self.settle(QUIET_MS) {
-            return if self.misses_what_is_lost() { self.check_kept() } else { Err(why) };
+            if self.misses_what_is_lost() {
+                return self.check_kept();
+            }
+            // What only users can cure is tried again and again, so that it goes on soon after they have.
+            if !self.move_away_ignored() {
+                return Err(why);
+            }
+            self.settle(QUIET_MS)?;
         }
         for _ in 0..CONFIRMS {
             if self.plan.aim.is_guarded {
@@ -232,6 +239,27 @@ impl World {
         }
         let busy: Vec<_> = self.devices.iter().filter(|d| d.has_work()).map(|d| d.number).collect();
         Err(format!("the devices do not come to rest; busy: {busy:?}, {} frames wait", self.network.waiting_frames()))
+    }
+
+    /// Users do as they are told: what is ignored in a directory that a file is to replace, they move away. True where
+    /// there was something.
+    fn move_away_ignored(&mut self) -> bool {
+        let mut is_any = false;
+        for at in 0..self.devices.len() {
+            let Some(agent) = &self.devices[at].agent else { continue };
+            let rows = agent.folder.index().problems(100).unwrap_or_default().into_iter();
+            let tops: BTreeSet<String> =
+                rows.filter(|row| row.problem.kind == ProblemKind::InTheWay).map(|row| row.path.to_string()).collect();
+            let tree = self.tree(at);
+            let synced = without_ignored(&tree, &rules_of(&tree));
+            let is_in_the_way = |path: &&String| !synced.contains_key(*path) && is_within(path, &tops);
+            let ignored: Vec<String> = tree.keys().filter(is_in_the_way).cloned().collect();
+            is_any |= !ignored.is_empty();
+            let mut random = Random(self.random.next());
+            // What is in a directory goes before it.
+            self.let_users(at, &mut random, |user| ignored.iter().rev().for_each(|path| user.delete(path)));
+        }
+        is_any
     }
 
     fn is_all_connected(&self) -> bool {

@@ -221,7 +221,7 @@ impl User<'_> {
         }
     }
 
-    fn delete(&mut self, path: &str) {
+    pub fn delete(&mut self, path: &str) {
         match self.node(path) {
             Some(node) if node.kind == DiskKind::Directory => drop(self.disk.user_rmdir(&at(path))),
             Some(node) if self.disk.user_unlink(&at(path)).is_ok() => self.gave_up(&node),
