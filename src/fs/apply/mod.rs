@@ -188,9 +188,10 @@ impl Batch<'_> {
 
     /// The outcome where a name turned out to be taken.
     fn taken(&self, path: &RelPath) -> Stop {
+        let is_any = || self.root.place(Area::Tree, path).and_then(|place| place.stat()).is_ok();
         match self.root.look(path) {
-            // By the exact bytes nothing is there, so another spelling of the name is.
-            Ok(None) if self.root.folds() => failed(Problem::new(
+            // By the exact bytes nothing is there, so another spelling of the name is; unless what was there has gone.
+            Ok(None) if self.root.folds() && is_any() => failed(Problem::new(
                 ProblemKind::Name,
                 "this disk takes its name for that of another file beside it; rename one of the two",
             )),
