@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use p2psync::api::FolderState;
 
 #[path = "support/mod.rs"]
+#[allow(dead_code, reason = "the benchmark uses more of it")]
 mod support;
 
 use support::{Device, noise, path_text, program, wait};

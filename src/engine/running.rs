@@ -59,9 +59,11 @@ impl Running {
     pub fn start(order: StartFolder) -> anyhow::Result<Self> {
         let path = order.folder.path.clone();
         let root = Root::new(path.clone(), order.folder.id.clone());
-        if order.index_path.exists() && start::is_of_another_place(&order.index_path, &root) {
-            let aside = start::set_aside(&order.index_path, "elsewhere").context("cannot set the old index aside")?;
-            tracing::info!(folder = %order.folder.label, aside = %aside.display(), "the folder is in another place now and starts anew there");
+        if order.index_path.exists()
+            && let Some(why) = start::why_aside(&order.index_path, &root)
+        {
+            let aside = start::set_aside(&order.index_path, why).context("cannot set the old index aside")?;
+            tracing::info!(folder = %order.folder.label, aside = %aside.display(), "another directory is in the folder's place now; it is taken as found");
         }
         // An index without its folder means that a disk is missing: then nothing is made in its place.
         if !order.index_path.exists() {

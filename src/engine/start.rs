@@ -14,16 +14,37 @@ use crate::failpoint;
 use crate::fs::error::FsError;
 use crate::fs::root::Root;
 use crate::fs::stage;
-use crate::index::{Index, IndexError, Reader};
+use crate::index::{Index, IndexError, Reader, Record};
 use crate::net::random_bytes;
 use crate::sync::{Folder, Input, Settings};
 
 /// Index note with the directory that the index is about.
 const NOTE_ROOT: &str = "root";
 
+/// Index note with the token of the marker of the directory that the index is about.
+const NOTE_TOKEN: &str = "token";
+/// Records looked at to see whether an index of old belongs to a directory.
+const SAMPLE: usize = 200;
+
+/// Why an index cannot go on with the directory that is there now: one word, where that is so. It is to be set aside
+/// then, and what is there is taken as found: nothing of what is not there counts as deleted.
+pub fn why_aside(index: &Path, root: &Root) -> Option<&'static str> {
+    if is_of_another_place(index, root) {
+        return Some("elsewhere");
+    }
+    Reader::open(index).is_ok_and(|reader| is_of_another_disk(&reader, root)).then_some("other-disk")
+}
+
+/// True where the folder's directory is there, but is not the one that this index is about: a disk lies in the place
+/// of another, or a mount point without its disk was once made a folder of its own.
+pub fn is_of_another_disk(reader: &Reader, root: &Root) -> bool {
+    let known = reader.note(NOTE_TOKEN).ok().flatten();
+    known.is_some_and(|known| root.token().is_ok_and(|found| found.as_ref() != Some(&known)))
+}
+
 /// True where this index is about another directory than the folder's, which has no marker yet: the folder was added
 /// anew in another place, and starts there with an index of its own.
-pub fn is_of_another_place(index: &Path, root: &Root) -> bool {
+fn is_of_another_place(index: &Path, root: &Root) -> bool {
     let known = Reader::open(index).and_then(|reader| reader.note(NOTE_ROOT)).ok().flatten();
     let is_marked = matches!(root.open(), Ok(_) | Err(FsError::OtherFolder { .. }));
     known.is_some_and(|known| known != place_of(root.path())) && !is_marked
@@ -76,6 +97,7 @@ pub fn begin(
     run: RunId,
     boot: &str,
 ) -> Result<(FolderHandle, Folder, Desk), LookError> {
+    settle_token(&mut index, &shared.root, run)?;
     let opened = note_run(&mut index, &shared.root, boot)?;
     shared.suspicious_boot.store(opened.is_suspicious, Ordering::Relaxed);
     let handle = FolderHandle(Arc::new(shared));
@@ -90,6 +112,41 @@ pub fn begin(
     }
     let desk = Desk::new(handle.clone(), opened.is_suspicious.then(|| boot.to_owned()));
     Ok((handle, folder, desk))
+}
+
+/// Binds the index to the directory that it is about, by the token of its marker. A marker of old gets one as soon as
+/// the index is seen to be about what is there.
+fn settle_token(index: &mut Index, root: &Root, run: RunId) -> Result<(), IndexError> {
+    let known = match (index.note(NOTE_TOKEN)?, root.token()) {
+        (Some(known), _) => known,
+        (None, Ok(Some(found))) => found,
+        (None, Ok(None)) if belongs(index, root)? => {
+            // As random as is needed, and no secret.
+            let fresh = format!("{:016x}", run.0);
+            if let Err(error) = root.add_token(&fresh) {
+                tracing::warn!(%error, "this folder cannot be told from a copy of it or an empty mount point");
+                return Ok(());
+            }
+            fresh
+        }
+        (None, _) => return Ok(()),
+    };
+    index.set_note(NOTE_TOKEN, Some(&known))?;
+    root.expect_token(&known);
+    Ok(())
+}
+
+/// True where the index knows nothing yet, or some of what it knows is there just so.
+fn belongs(index: &Index, root: &Root) -> Result<bool, IndexError> {
+    let Ok(root) = root.open() else { return Ok(false) };
+    let mut on_disk =
+        index.records_from(None, None, SAMPLE)?.into_iter().filter(|record| record.disk.is_some()).peekable();
+    let is_empty = on_disk.peek().is_none();
+    let is_there = |record: Record| {
+        let seen = root.look(&record.entry.path).ok().flatten();
+        seen.is_some_and(|seen| record.disk.is_some_and(|known| known.inode == seen.inode))
+    };
+    Ok(is_empty || on_disk.any(is_there))
 }
 
 /// Says how the last run ended, and notes that there is a new one.
@@ -124,4 +181,46 @@ pub fn put_right(shared: &Shared, reader: &Reader) -> Result<Option<Input>, Look
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing;
+
+    #[test]
+    fn an_index_goes_on_only_with_the_directory_that_it_is_about() {
+        let (_dir, handle, _events) = testing::folder("");
+        let (root, at) = (&handle.root, handle.index_path.as_path());
+        let mut index = Index::open(at, EpochId(1)).unwrap();
+        assert_eq!(why_aside(at, root), None);
+        settle_token(&mut index, root, RunId(7)).unwrap();
+        let token = root.token().unwrap().unwrap();
+        assert_eq!((index.note(NOTE_TOKEN).unwrap(), why_aside(at, root)), (Some(token), None));
+        root.open().unwrap();
+        // Neither another one, nor one from before there were tokens, nor a missing one is that directory; the last
+        // may come back.
+        for (text, why) in [("test\nother\n", Some("other-disk")), ("test\n", Some("other-disk")), ("", None)] {
+            fs::write(root.path().join(".p2psync/marker"), text).unwrap();
+            assert_eq!(why_aside(at, root), why, "{text}");
+            assert!(root.open().is_err());
+        }
+    }
+
+    #[test]
+    fn a_marker_of_old_gets_a_token_only_where_the_index_knows_what_is_there() {
+        let (_dir, handle, _events) = testing::folder("");
+        let mut index = Index::in_memory(EpochId(1)).unwrap();
+        let path = testing::path("a");
+        fs::write(handle.root.path().join("a"), "a").unwrap();
+        let disk = handle.root.open().unwrap().look(&path).unwrap().unwrap();
+        let entry = crate::core::entry::Entry::nothing(path);
+        for (inode, has_token) in [(disk.inode + 1, false), (disk.inode, true)] {
+            let disk = crate::core::disk::DiskState { inode, ..disk };
+            index.put(&entry, Some(disk), crate::index::Mark::Here, 0).unwrap();
+            settle_token(&mut index, &handle.root, RunId(7)).unwrap();
+            assert_eq!(handle.root.token().unwrap().is_some(), has_token);
+            assert_eq!(index.note(NOTE_TOKEN).unwrap().is_some(), has_token);
+        }
+    }
 }

@@ -31,6 +31,7 @@ use crate::sync::{FetchOrder, Folder, Input, Now, Output, Settings};
 
 pub use super::hints::HintCounts;
 pub use super::shared::LookError;
+pub use super::start::is_of_another_disk;
 
 /// Where and when a folder runs.
 pub struct Place<'a> {
@@ -444,6 +445,33 @@ mod tests {
             let queued = self.0.each_ref().map(|device| device.agent.as_ref().unwrap().0.queued());
             panic!("they do not come to rest: {queued:?}");
         }
+    }
+
+    #[test]
+    fn another_disk_in_the_folders_place_halts_it_and_nothing_counts_as_deleted() {
+        let mut device = Device::new(1, 2);
+        device.write("a", b"one");
+        device.step();
+        let marker = device.at(".p2psync/marker");
+        let own = std::fs::read_to_string(&marker).unwrap();
+        std::fs::write(&marker, "test\n0\n").unwrap();
+        std::fs::rename(device.at("a"), device.dir.path().join("aside")).unwrap();
+        let is_other = |device: &Device| {
+            let (stepper, folder) = device.agent.as_ref().unwrap();
+            stepper.request_scan();
+            is_of_another_disk(folder.index(), &device.root())
+        };
+        assert!(is_other(&device));
+        device.step();
+        let (_, folder) = device.agent.as_ref().unwrap();
+        assert!(folder.index().note(crate::sync::NOTE_HALTED).unwrap().unwrap().contains("another directory"));
+        std::fs::write(&marker, own).unwrap();
+        std::fs::rename(device.dir.path().join("aside"), device.at("a")).unwrap();
+        assert!(!is_other(&device));
+        device.step();
+        assert!(device.record("a").unwrap().is_held());
+        let (_, folder) = device.agent.as_ref().unwrap();
+        assert_eq!(folder.index().note(crate::sync::NOTE_HALTED).unwrap(), None);
     }
 
     #[test]

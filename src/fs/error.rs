@@ -15,6 +15,8 @@ pub enum FsError {
     MarkerGone { path: PathBuf },
     #[error("{} belongs to the shared folder '{found}', not to '{wanted}'", .path.display())]
     OtherFolder { path: PathBuf, found: String, wanted: String },
+    #[error("{} is another directory of this folder than the one before: mount the right disk, or restart the agent to have it take what is there as found", .path.display())]
+    OtherDisk { path: PathBuf },
     #[error("could not {doing} {}", .path.display())]
     Io { path: PathBuf, doing: &'static str, source: std::io::Error },
 }

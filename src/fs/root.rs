@@ -1,7 +1,7 @@
 //! A folder's directory: its marker, and the handles through which all else in it is reached.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::io::Errno;
 
@@ -19,7 +19,7 @@ const STAGE: &str = "stage";
 const HISTORY: &str = "history";
 /// The agent's own directories are nobody else's business.
 const OWN_MODE: u32 = 0o700;
-/// Longest marker read, in bytes: a folder id has at most 64.
+/// Longest marker read, in bytes: a folder id has at most 64, a token a few more.
 const MARKER_BYTES_MAX: usize = 256;
 
 /// Where a shared folder lies. Holds nothing open.
@@ -28,6 +28,15 @@ pub struct Root {
     system: Arc<dyn System>,
     path: PathBuf,
     id: FolderId,
+    /// The token of the marker that the index is about, once it is known; shared by all clones.
+    token: Arc<OnceLock<String>>,
+}
+
+/// What a marker says: its folder, and a random token that tells one directory of that folder from another, so that
+/// a mount point without its disk is not taken for what is on the disk. Markers of old have no token.
+struct Marker {
+    id: String,
+    token: Option<String>,
 }
 
 /// A folder opened for a short piece of work. Keep it no longer: it keeps the disk from being unmounted.
@@ -55,7 +64,26 @@ impl Root {
 
     /// A folder on a system other than the one that this program runs on.
     pub fn on(system: Arc<dyn System>, path: PathBuf, id: FolderId) -> Root {
-        Root { system, path, id }
+        Root { system, path, id, token: Arc::default() }
+    }
+
+    /// From now on only a directory whose marker has this token is the folder. The first call counts.
+    pub fn expect_token(&self, token: &str) {
+        let _ = self.token.set(token.to_owned());
+    }
+
+    /// The token of the marker that is there now, expected or not; `None` for one without.
+    pub fn token(&self) -> Result<Option<String>, FsError> {
+        self.marked_token(&*self.open_own()?)
+    }
+
+    /// Gives the marker a token. It has to have none yet.
+    pub fn add_token(&self, token: &str) -> Result<(), FsError> {
+        let own = self.open_own()?;
+        self.check_marker(&*own)?;
+        // Its first line stays as it is, so a crash leaves a marker with no token or with a part of this one, and
+        // either is good as long as no index has noted it.
+        self.write_marker(&*own, &format!("{}\n{token}\n", self.id))
     }
 
     pub fn path(&self) -> &Path {
@@ -71,7 +99,7 @@ impl Root {
             .map_err(|e| FsError::io(&self.path, "create .p2psync in", e))?;
         failpoint::hit("folder.owned");
         match self.check_marker(&*own) {
-            Err(FsError::MarkerGone { .. }) => self.write_marker(&*own)?,
+            Err(FsError::MarkerGone { .. }) => self.write_marker(&*own, &format!("{}\n", self.id))?,
             checked => checked?,
         }
         self.open_own_dirs(&*own)?;
@@ -104,28 +132,49 @@ impl Root {
         Ok((open(STAGE).map_err(io)?, open(HISTORY).map_err(io)?))
     }
 
+    fn open_own(&self) -> Result<BoxedHandle, FsError> {
+        self.open_tree()?.open_dir_at(OWN_DIR.as_bytes()).map_err(|e| self.marker_error(e))
+    }
+
     fn check_marker(&self, own: &dyn Handle) -> Result<(), FsError> {
+        let found = self.marked_token(own)?;
+        match self.token.get() {
+            Some(token) if found.as_ref() != Some(token) => Err(FsError::OtherDisk { path: self.path.clone() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The token of a marker of this very folder.
+    fn marked_token(&self, own: &dyn Handle) -> Result<Option<String>, FsError> {
+        let marker = self.read_marker(own)?;
+        if marker.id == self.id.as_str() {
+            return Ok(marker.token);
+        }
+        Err(FsError::OtherFolder {
+            path: self.path.clone(),
+            found: marker.id.escape_default().to_string(),
+            wanted: self.id.to_string(),
+        })
+    }
+
+    fn read_marker(&self, own: &dyn Handle) -> Result<Marker, FsError> {
         let marker = own.open_to_read(MARKER.as_bytes()).map_err(|e| self.marker_error(e))?;
         let mut text = [0; MARKER_BYTES_MAX];
         let read = marker.read_at(&mut text, 0).map_err(|e| self.marker_error(e))?;
         let found = String::from_utf8_lossy(text.get(..read).unwrap_or_default());
-        match found.trim() {
+        let mut lines = found.trim().lines().map(|line| line.trim().to_owned());
+        match lines.next() {
+            Some(id) => Ok(Marker { id, token: lines.next().filter(|token| !token.is_empty()) }),
             // A crash can leave an empty marker.
-            "" => Err(FsError::MarkerGone { path: self.path.clone() }),
-            id if id == self.id.as_str() => Ok(()),
-            other => Err(FsError::OtherFolder {
-                path: self.path.clone(),
-                found: other.escape_default().to_string(),
-                wanted: self.id.to_string(),
-            }),
+            None => Err(FsError::MarkerGone { path: self.path.clone() }),
         }
     }
 
-    fn write_marker(&self, own: &dyn Handle) -> Result<(), FsError> {
+    fn write_marker(&self, own: &dyn Handle, text: &str) -> Result<(), FsError> {
         let io = |errno| FsError::io(&self.path, "write .p2psync/marker in", errno);
         let file = own.open_own(MARKER.as_bytes(), false).map_err(io)?;
         failpoint::hit("folder.marker_created");
-        sys::write_all_at(&*file, format!("{}\n", self.id).as_bytes(), 0).map_err(io)?;
+        sys::write_all_at(&*file, text.as_bytes(), 0).map_err(io)?;
         failpoint::hit("folder.marker_written");
         file.fsync().map_err(io)
     }
@@ -195,6 +244,12 @@ impl OpenRoot {
     /// True on a file system that takes names in other case for the same.
     pub fn folds(&self) -> bool {
         self.folds
+    }
+
+    /// True on a file system that keeps the modes it is given, to judge by the agent's own directory.
+    pub(super) fn keeps_modes(&self) -> bool {
+        let state = self.own.stat().ok().and_then(|stat| stat.state);
+        state.is_some_and(|state| state.mode & 0o777 == OWN_MODE)
     }
 
     /// Looks once more whether the marker is there: an absence seen before is worth nothing otherwise.
@@ -286,6 +341,32 @@ mod tests {
         let other = Root::new(folder.root.path().into(), "other".parse().unwrap());
         assert!(matches!(other.create(), Err(FsError::OtherFolder { found, .. }) if found == "test"));
         assert!(matches!(other.open(), Err(FsError::OtherFolder { .. })));
+    }
+
+    #[test]
+    fn a_directory_with_another_token_is_another_folder() {
+        let folder = Folder::new();
+        let marker = folder.at(".p2psync/marker");
+        assert_eq!(folder.root.token().unwrap(), None);
+        folder.root.expect_token("one");
+        assert!(matches!(folder.root.open(), Err(FsError::OtherDisk { .. })));
+        std::fs::write(&marker, "test\none\n").unwrap();
+        folder.root.open().unwrap();
+        folder.root.create().unwrap();
+        std::fs::write(&marker, "test\ntwo\n").unwrap();
+        assert!(matches!(folder.root.clone().open(), Err(FsError::OtherDisk { .. })));
+        assert_eq!(folder.root.token().unwrap().as_deref(), Some("two"));
+    }
+
+    #[test]
+    fn a_marker_without_a_token_is_given_one() {
+        let folder = Folder::new();
+        std::fs::write(folder.at(".p2psync/marker"), "test").unwrap();
+        folder.root.open().unwrap();
+        folder.root.add_token("one").unwrap();
+        assert_eq!(std::fs::read_to_string(folder.at(".p2psync/marker")).unwrap(), "test\none\n");
+        folder.root.expect_token("one");
+        folder.root.open().unwrap();
     }
 
     #[test]

@@ -98,6 +98,7 @@ impl Folder {
             rival.entry.superseded.contains(&id)
                 && decide::decide(&ours.entry, &rival.entry, &self.found) == Decision::Take
         });
+        let is_outdated = is_outdated && (ours.entry.is_live() || !self.was_ours_in_this_run(ours)?);
         if is_outdated {
             let mtime_ns = if kind.is_directory() { 0 } else { disk.mtime_ns };
             let entry = Entry {
@@ -121,6 +122,9 @@ impl Folder {
         if !self.after_crash || ours.entry.is_live() || !was_replaced || !is_older {
             return Ok(false);
         }
+        if self.was_ours_in_this_run(ours)? {
+            return Ok(false);
+        }
         let tombstone = Announced { entry: ours.entry.clone(), seq: ours.seq, held: true };
         self.index.put_rival(self.settings.device, &tombstone)?;
         let version = VersionVector::new();
@@ -128,6 +132,14 @@ impl Folder {
         let entry = Entry { kind: kind.clone(), mtime_ns, version, ..ours.entry.clone() };
         self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
         Ok(true)
+    }
+
+    /// True where something happened at a path since the start: what was seen to go, in a directory that was moved away,
+    /// and is here again was not left by a crash.
+    fn was_ours_in_this_run(&self, ours: &Record) -> Result<bool, IndexError> {
+        let epoch = self.epoch()?;
+        let begun = self.index.runs(epoch)?.last().map_or(1, |(_, first)| (*first).max(1));
+        Ok(ours.entry.version.get(epoch) >= begun)
     }
 
     /// Directories that were kept for what was left in them are the user's again when something new is in them.
@@ -385,6 +397,7 @@ fn is_suspect(ours: &Entry, kind: &Kind) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Fixture, PEER, PEERS_EPOCH, path, seen};
+    use crate::core::action::{Action, Outcome};
     use crate::core::content::Content;
     use crate::core::id::RunId;
     use crate::core::message::{Batch, Message};
@@ -396,6 +409,40 @@ mod tests {
     fn hear(fixture: &mut Fixture, entry: Entry) {
         let entries = vec![Announced { entry, seq: 100, held: true }];
         fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 100, more: false }));
+    }
+
+    #[test]
+    fn metadata_that_comes_with_a_join_is_ours_once_the_disk_shows_it() {
+        let mut fixture = Fixture::new(1);
+        let ours = fixture.folder.ours(&path(0)).unwrap();
+        let stamp = Stamp { count: 9, epoch: PEERS_EPOCH };
+        let mut entry = Entry { version: VersionVector::new().with(PEERS_EPOCH, 1), ..ours.entry.clone() };
+        entry.meta.stamp = stamp;
+        entry.meta.mode = Some((DiskKind::File, 0o600));
+        hear(&mut fixture, entry);
+        let joined = fixture.folder.ours(&path(0)).unwrap();
+        assert_eq!((joined.entry.version.get(PEERS_EPOCH), &joined.entry.meta), (1, &ours.entry.meta));
+        let (work, action) = fixture.orders.pop().unwrap();
+        assert!(matches!(action, Action::SetMetadata { mode: 0o600, .. }), "{action:?}");
+        // A crash now would forget the work, not the rival.
+        assert_eq!(fixture.folder.index().rivals(&path(0)).unwrap().len(), 1);
+        let disk = ours.disk.map(|disk| DiskState { mode: 0o600, ..disk });
+        let done = Outcome::Done { disk, displaced: None, conflict: None, rescued: None };
+        fixture.feed(Input::Applied(vec![(work, done)]));
+        assert_eq!(fixture.folder.ours(&path(0)).unwrap().entry.meta.stamp, stamp);
+        assert_eq!(fixture.folder.index().rivals(&path(0)).unwrap(), []);
+    }
+
+    #[test]
+    fn what_was_seen_to_go_after_a_crash_and_comes_back_is_no_leftover_of_it() {
+        let mut fixture = Fixture::new(1);
+        fixture.folder.after_crash = true;
+        fixture.feed(Input::Observed(vec![Observation { path: path(0), seen: Seen::Absent }]));
+        fixture.wait(60_000);
+        assert!(!fixture.folder.ours(&path(0)).unwrap().entry.is_live());
+        fixture.feed(Input::Observed(vec![seen(0, 0)]));
+        let ours = fixture.folder.ours(&path(0)).unwrap();
+        assert!(ours.is_held() && ours.entry.version.get(fixture.folder.epoch().unwrap()) == ours.seq);
     }
 
     #[test]

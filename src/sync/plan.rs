@@ -206,7 +206,7 @@ impl Folder {
     pub(super) fn plan_metadata(&mut self, ours: Record, rival: &Rival, now: Now) -> Result<Looked, IndexError> {
         let mut entry = ours.entry.clone();
         decide::merge_meta(&mut entry, &rival.entry);
-        match ours.disk.filter(|_| ours.mark == Mark::Here && ours.entry.is_live()) {
+        match on_disk(&ours) {
             Some(expect) => {
                 let action = set_metadata(&entry, expect);
                 let work = self.begin(ours, Goal::Metadata { entry })?;
@@ -218,6 +218,20 @@ impl Folder {
             }
         }
         Ok(Looked::Settled)
+    }
+
+    /// What is on the disk stays, under another version. Newer metadata is taken in a step of its own.
+    pub(super) fn put_decided(&mut self, entry: &Entry, ours: &Record, now: Now) -> Result<(), IndexError> {
+        let mut entry = entry.clone();
+        if on_disk(ours).is_some_and(|disk| !shows(disk, &entry)) {
+            // Metadata is ours only once the disk shows it; until then the rival that has it stays.
+            entry.meta = ours.entry.meta.clone();
+        }
+        self.index.put(&entry, ours.disk, ours.mark, now.wall_ms())?;
+        self.drop_settled_rivals(&entry.path, &entry)?;
+        self.touch(now);
+        self.acks_are_due(now);
+        Ok(())
     }
 
     /// Sets mode and mtime on disk where they are not what the entry says.
@@ -261,8 +275,13 @@ pub(super) fn copy_for(ours: &Record, decision: Decision) -> Option<RelPath> {
     wants.then(|| crate::core::conflict::conflict_name(&entry.path, entry.mtime_ns, entry.author, id).ok()).flatten()
 }
 
+/// What metadata is to be set on.
+pub(super) fn on_disk(ours: &Record) -> Option<DiskState> {
+    ours.disk.filter(|_| ours.mark == Mark::Here && ours.entry.is_live())
+}
+
 /// True where the disk shows the mode and mtime that the entry asks for.
-fn shows(disk: DiskState, entry: &Entry) -> bool {
+pub(super) fn shows(disk: DiskState, entry: &Entry) -> bool {
     let visible = |mode| super::observe::visible_mode(disk.kind, mode);
     let mode_fits = disk.kind == DiskKind::Symlink || visible(disk.mode) == visible(entry.mode());
     mode_fits && (disk.kind == DiskKind::Directory || disk.mtime_ns == entry.disk_mtime_ns())

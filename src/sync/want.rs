@@ -314,18 +314,6 @@ impl Folder {
         }
     }
 
-    /// What is on the disk stays, under another version; its mode and mtime are set where the register has changed.
-    pub(super) fn put_decided(&mut self, entry: &Entry, ours: &Record, now: Now) -> Result<(), IndexError> {
-        self.index.put(entry, ours.disk, ours.mark, now.wall_ms())?;
-        self.drop_settled_rivals(&entry.path, entry)?;
-        self.touch(now);
-        self.acks_are_due(now);
-        match ours.disk.filter(|_| entry.meta != ours.entry.meta) {
-            Some(disk) => self.fix_metadata(entry, disk),
-            None => Ok(()),
-        }
-    }
-
     pub(super) fn drop_settled_rivals(&mut self, path: &RelPath, entry: &Entry) -> Result<(), IndexError> {
         for rival in self.index.rivals(path)? {
             if decide::is_settled(entry, &rival.entry, &self.found) {

@@ -21,7 +21,9 @@ impl Batch<'_> {
     /// Makes a directory where nothing stands. Its owner can always work in it, whatever mode is asked for.
     pub fn create_directory(&mut self, path: &RelPath, mode: u32) -> Result<Outcome, Stop> {
         let target = self.target(path)?;
-        match target.mkdir(OWNER_BITS) {
+        let mode = mode & MODE_MASK | OWNER_BITS;
+        // With the mode at once: cut off before the next step, it is found as it should be.
+        match target.mkdir(mode) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(self.taken(path)),
             Err(errno) => return Err(failed(name_problem("make the directory", errno))),
@@ -30,12 +32,17 @@ impl Batch<'_> {
         self.adjusted.insert(path.clone());
         (self.at)(Step::Swapped, path);
         failpoint::hit("apply.directory_made");
-        target.chmod(mode & MODE_MASK | OWNER_BITS).map_err(|e| failed(problem("set the mode of the directory", e)))?;
-        match target.state() {
-            Ok(Some(disk)) if disk.kind == DiskKind::Directory => Ok(done(Some(disk), None)),
+        target.chmod(mode).map_err(|e| failed(problem("set the mode of the directory", e)))?;
+        let mut disk = match target.state() {
+            Ok(Some(disk)) if disk.kind == DiskKind::Directory => disk,
             // Gone again, or replaced by the user: what stands there now is for a look to tell.
-            _ => Err(Stop::Changed),
+            _ => return Err(Stop::Changed),
+        };
+        // Another mode already is what a user has set since. Said to be as made, it is news at the next look.
+        if self.root.keeps_modes() && disk.mode & MODE_MASK != mode {
+            disk.mode = mode;
         }
+        Ok(done(Some(disk), None))
     }
 
     /// Takes a file or link away into history.
@@ -162,6 +169,10 @@ impl Batch<'_> {
         let as_asked = DiskState { mtime_ns: state.mtime_ns, ..found };
         if state.is_same_file_as(&as_asked) {
             return Ok(done(Some(state), None));
+        }
+        // Of a directory nothing but its mode tells one from another, so this one has to be looked at anew.
+        if found.kind == DiskKind::Directory {
+            return Err(Stop::Changed);
         }
         Ok(done(Some(DiskState { ctime_ns: 0, ..found }), Some(path.clone())))
     }

@@ -118,11 +118,9 @@ impl Device {
         self.lives += 1;
         let root = self.root();
         let (fresh, run) = (EpochId(random.next()), RunId(random.next()));
-        let index = match self.index.take() {
+        // As the agent sets an index aside that is about another disk.
+        let index = match self.index.take().filter(|index| !stepping::is_of_another_disk(index, &root)) {
             Some(index) => index,
-            // On an empty mount point a fresh agent would take the directory for a new folder, and later the disk's own
-            // state for edits of what it fetched there: it has no way to know that a disk is missing.
-            None if self.disk.lock().is_unmounted() => return,
             None => {
                 // What the agent does where there is no index.
                 if root.create().is_err() {
@@ -164,6 +162,13 @@ impl Device {
             Err(_) => self.index = Some(spare.open().expect("memory")),
         }
         self.watch_events.clear();
+    }
+
+    /// True where the agent does nothing because it finds another disk than the one that its index is about. A user has
+    /// to start it anew.
+    pub fn is_on_another_disk(&self) -> bool {
+        let agent = self.agent.as_ref();
+        agent.is_some_and(|agent| stepping::is_of_another_disk(agent.folder.index(), &self.root()))
     }
 
     /// The agent dies. What is committed stays.

@@ -77,7 +77,7 @@ impl World {
         let misses = |device: &Device| {
             let Some(agent) = &device.agent else { return false };
             let problems = agent.folder.index().problems(100).unwrap_or_default();
-            problems.iter().any(|row| row.problem.kind == ProblemKind::NoSource)
+            problems.iter().any(|row| matches!(row.problem.kind, ProblemKind::NoSource | ProblemKind::Lost))
         };
         self.plan.aim.loses_unsynced && self.devices.iter().any(misses)
     }
@@ -205,6 +205,9 @@ impl World {
             if self.devices[at].is_damaged {
                 self.devices[at].set_index_aside();
                 self.network.leave(at, &mut self.random);
+            }
+            if self.devices[at].is_on_another_disk() {
+                self.stop(at);
             }
             self.start(at);
         }
@@ -396,7 +399,9 @@ impl World {
                 copies.entry((original, &item.bytes)).or_default().push(path);
             }
         }
-        if let Some(paths) = copies.values().find(|paths| paths.len() > 1) {
+        let is_one =
+            |paths: &Vec<&String>| paths.iter().filter_map(|path| maker(path)).collect::<BTreeSet<_>>().len() < 2;
+        if let Some(paths) = copies.values().find(|paths| !is_one(paths)) {
             return Err(format!("one version has several copies: {paths:?}"));
         }
         // Only the loser of a conflict gets a copy. (Who moves versions about can bring a loser back to its name.)
@@ -497,6 +502,16 @@ impl World {
 }
 
 const CONFLICT: &str = ".conflict-";
+
+/// The time and author in a copy's name. Two names that tell the same ones are no mistake: of two versions that an author
+/// wrote within a second, each device gives the plain name to the one that it met first, and the other gets a part of
+/// its content id. Nor is a name without an author beside one with: the same bytes, found in a first scan here and
+/// moved or written by a user there, are two events.
+fn maker(path: &str) -> Option<Vec<&str>> {
+    let stamp = path.rsplit(CONFLICT).next()?.split('.').next()?;
+    let parts: Vec<&str> = stamp.split('-').take(3).collect();
+    (parts.last() != Some(&"FOUND")).then_some(parts)
+}
 
 fn is_mounted_away(world: &World, at: usize) -> bool {
     world.devices[at].disk.lock().is_unmounted()

@@ -766,6 +766,7 @@ impl World {
             });
             is_met
                 && !device.has_work()
+                && !device.is_on_another_disk()
                 && !device.disk.lock().is_unmounted()
                 && self.is_as_left(left, &self.tree(at)).is_ok()
         };
@@ -815,8 +816,10 @@ impl World {
         let lost = self.contents(at);
         let kept: BTreeSet<Vec<u8>> =
             (0..self.devices.len()).filter(|b| *b != at).flat_map(|b| self.contents(b)).collect();
+        let moved = self.moved_only_at(at);
         let mut users = self.users();
         lost.iter().filter(|bytes| !kept.contains(*bytes)).for_each(|bytes| users.ledger.excuse(bytes));
+        moved.iter().for_each(|bytes| users.ledger.excuse(bytes));
         users.open.retain(|file| file.device != at);
         drop(users);
         let old = self.devices[at].id;
@@ -837,6 +840,23 @@ impl World {
             self.feed_if_running(other, Input::Settings(settings));
         }
         self.start(at);
+    }
+
+    /// What a user has moved at a device, and the others still have under old names: they may have heard of the deletion
+    /// there and not of the new name. Carried out, it leaves the version in their histories, which is all that is left
+    /// once this device is thrown away.
+    fn moved_only_at(&self, at: usize) -> Vec<Vec<u8>> {
+        let Some(index) = &self.devices[at].index else { return Vec::new() };
+        let others: Vec<Tree> = (0..self.devices.len()).filter(|b| *b != at).map(|b| self.tree(b)).collect();
+        let is_deleted_here = |name: &String| {
+            let record = RelPath::parse(name.as_bytes()).ok().and_then(|path| index.record(&path).ok().flatten());
+            record.is_some_and(|record| !record.entry.is_live())
+        };
+        let own: BTreeSet<Vec<u8>> = self.tree(at).into_values().map(|item| item.bytes).collect();
+        let has = |bytes: &Vec<u8>| others.iter().flatten().any(|(_, item)| item.bytes == *bytes);
+        let is_lost =
+            |bytes: &Vec<u8>| others.iter().flatten().all(|(name, item)| item.bytes != *bytes || is_deleted_here(name));
+        own.into_iter().filter(|bytes| has(bytes) && is_lost(bytes)).collect()
     }
 
     /// A second machine with a copy of the home and of the folder of a device, as a restored disk image makes one.
