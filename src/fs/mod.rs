@@ -11,6 +11,7 @@
 
 pub mod apply;
 pub mod error;
+mod hash;
 pub mod history;
 pub mod read;
 pub mod root;

@@ -1,21 +1,19 @@
 //! Reading what the user has: hashing whole files, and ranges of files for serving and for local copies.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use rustix::io::Errno;
 
 use super::error::{is_absence, is_name_error, problem};
+use super::hash::{self, BUFFER_BYTES};
 use super::root::{Area, OpenRoot, special_file};
-use super::sys::{self, Handle, Place, Stat};
-use crate::core::chunker::{ChunkSizes, ListBuilder};
+use super::sys::{self, Place, Stat};
 use crate::core::content::{ChunkList, Content};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::path::RelPath;
 use crate::core::problem::Problem;
 use crate::sabotage::{self, Bug};
 
-/// Size of the reused buffer in bytes: twice the largest chunk, so that a cut never waits for a tiny read.
-const BUFFER_BYTES: usize = 2 * 1024 * 1024;
 /// A file written less than this long ago may be written again within the same tick of the file system's clock.
 /// Kernel ticks are at most 10 ms.
 const RACY_NS: i64 = 20_000_000;
@@ -186,52 +184,12 @@ pub(super) fn hash_place(
     if before.size > BUFFER_BYTES as u64 {
         file.expect_whole_read();
     }
-    let Some((content, lists)) = hash_bytes(&*file, before.size, buffer, stop)? else { return Ok(ReadOutcome::Busy) };
+    let Some((content, lists)) = hash::hash(&*file, before.size, buffer, stop)? else { return Ok(ReadOutcome::Busy) };
     let is_same = file.stat()?.state == Some(before) && place.state()? == Some(before);
     if !is_same && !sabotage::is(Bug::ReadWhileWritten) {
         return Ok(ReadOutcome::Busy);
     }
     Ok(ReadOutcome::Hashed(HashedFile { disk: with_reliability(before, now_ns), content, lists }))
-}
-
-/// `None` where the file holds fewer bytes than it should, or where the reading was stopped.
-fn hash_bytes(
-    file: &dyn Handle,
-    size: u64,
-    buffer: &mut Vec<u8>,
-    stop: &AtomicBool,
-) -> Result<Option<(Content, Vec<ChunkList>)>, Errno> {
-    let sizes = ChunkSizes::for_file(size);
-    let mut builder = ListBuilder::default();
-    // For a small file, and most are, the memory would take longer than the reading.
-    let room = usize::try_from(size).unwrap_or(usize::MAX).min(BUFFER_BYTES);
-    if buffer.len() < room {
-        buffer.resize(room, 0);
-    }
-    // Bytes `held` at the front of the buffer are read but not yet cut; `offset` is where the next read begins.
-    let (mut offset, mut held) = (0u64, 0usize);
-    while offset < size || held > 0 {
-        if stop.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let want = usize::try_from(size - offset).unwrap_or(usize::MAX).min(room - held);
-        let Some(free) = buffer.get_mut(held..held + want) else { return Ok(None) };
-        if !sys::read_exact_at(file, free, offset)? {
-            return Ok(None);
-        }
-        offset += want as u64;
-        let filled = held + want;
-        let mut start = 0;
-        while start < filled
-            && let Some(len) = sizes.first_cut(&buffer[start..filled], offset == size)
-        {
-            builder.push(Content::of_chunk(&buffer[start..start + len])).map_err(|_| Errno::FBIG)?;
-            start += len;
-        }
-        buffer.copy_within(start..filled, 0);
-        held = filled - start;
-    }
-    builder.finish().map(Some).map_err(|_| Errno::FBIG)
 }
 
 /// The state with its ctime set to 0 where it is too young, at `now_ns`, to tell a later write from.
@@ -316,8 +274,8 @@ mod tests {
         let outcome = hash_place(&place, &seen, LATER_NS, &mut Vec::new(), &never());
         assert_eq!(outcome, Ok(ReadOutcome::Busy));
         let file = place.open_to_read().unwrap();
-        assert_eq!(hash_bytes(&*file, 100, &mut Vec::new(), &never()), Ok(None), "shorter than it was");
-        let stopped = hash_bytes(&*file, 10, &mut Vec::new(), &AtomicBool::new(true));
+        assert_eq!(hash::hash(&*file, 100, &mut Vec::new(), &never()), Ok(None), "shorter than it was");
+        let stopped = hash::hash(&*file, 10, &mut Vec::new(), &AtomicBool::new(true));
         assert_eq!(stopped, Ok(None));
     }
 
