@@ -16,6 +16,9 @@ use crate::core::problem::{Problem, ProblemKind};
 /// The marker below the root, whose removal means that the folder is not to be trusted any more.
 const MARKER: &str = ".p2psync/marker";
 
+/// Directories of the agent's own in which it works all the time, and nobody else.
+const AGENTS_OWN: [&str; 2] = ["stage", "history"];
+
 /// Something that the system reported about a folder.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum WatchEvent {
@@ -62,6 +65,12 @@ impl Watch {
                 send(WatchEvent::Failed(problem_of(&error)));
             }
             Err(error) => return Err(problem_of(&error)),
+        }
+        for busy in AGENTS_OWN {
+            // Where it stays watched, what is heard there is only dropped a little later.
+            if let Err(error) = watcher.unwatch(&path.join(OWN_DIR).join(busy)) {
+                tracing::debug!(busy, %error, "the agent's own directory stays watched");
+            }
         }
         Ok(Watch { _watcher: watcher })
     }

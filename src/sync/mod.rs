@@ -60,7 +60,7 @@ use peers::Peer;
 use want::Work;
 
 /// Pieces of work under way at once: enough to keep disk and wire busy, few enough to plan anew after a crash.
-pub const WORKS_MAX: usize = 4096;
+pub const WORKS_MAX: usize = 2048;
 /// How long a vanished path may come back under its name, or turn up under another, before it counts as deleted.
 pub const DELETE_SETTLE_MS: u64 = 250;
 /// How long tombstones are kept at least.
@@ -89,6 +89,8 @@ pub struct Folder {
     found: Found,
     peers: BTreeMap<DeviceId, Peer>,
     works: BTreeMap<WorkId, Work>,
+    /// Of a move the work for the new path, and the one for the path that the file leaves.
+    moved_away: BTreeMap<WorkId, WorkId>,
     busy: BTreeMap<RelPath, WorkId>,
     next_work: WorkId,
     /// Contents that are being brought into the stage, each with how many works want it.
@@ -148,6 +150,7 @@ impl Folder {
             found,
             peers: BTreeMap::new(),
             works: BTreeMap::new(),
+            moved_away: BTreeMap::new(),
             busy: BTreeMap::new(),
             next_work: 1,
             fetching: BTreeMap::new(),

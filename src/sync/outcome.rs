@@ -90,19 +90,11 @@ impl Folder {
     fn end(&mut self, id: WorkId) -> Option<Work> {
         let work = self.works.remove(&id)?;
         self.busy.remove(&work.path);
-        let others: Vec<WorkId> = self
-            .works
-            .iter()
-            .filter(|(_, w)| matches!(w.goal, Goal::MovedAway { to, .. } if to == id))
-            .map(|(i, _)| *i)
-            .collect();
-        for other in others {
-            if let Some(away) = self.works.remove(&other) {
-                self.busy.remove(&away.path);
-                self.release(&away.path);
-                if away.look_again {
-                    self.rescans.insert(away.path);
-                }
+        if let Some(away) = self.moved_away.remove(&id).and_then(|other| self.works.remove(&other)) {
+            self.busy.remove(&away.path);
+            self.release(&away.path);
+            if away.look_again {
+                self.rescans.insert(away.path);
             }
         }
         self.release(&work.path);
@@ -138,8 +130,8 @@ impl Folder {
 
     /// Takes a work off the list that came to nothing. A file that it was to move is still where it was.
     pub(super) fn end_undone(&mut self, id: WorkId) -> Result<Option<Work>, IndexError> {
-        let is_source = |work: &&Work| matches!(work.goal, Goal::MovedAway { to, .. } if to == id);
-        let moved_from = self.works.values().find(is_source).map(|work| work.path.clone());
+        let other = self.moved_away.get(&id).and_then(|other| self.works.get(other));
+        let moved_from = other.map(|work| work.path.clone());
         let ended = self.end(id);
         if let Some(from) = moved_from {
             self.index.set_todo(&from, true)?;
@@ -189,7 +181,7 @@ impl Folder {
                 self.index.put(entry, disk, Mark::Here, now.wall_ms())?;
                 self.finish_path(entry)?;
             }
-            Goal::MovedAway { .. } => {}
+            Goal::MovedAway => {}
         }
         self.touch(now);
         Ok(())

@@ -128,7 +128,8 @@ impl Folder {
             let to = entry.path.clone();
             let action = Action::Move { from, to, expect, mtime_ns: entry.disk_mtime_ns(), mode: entry.mode() };
             let work = self.begin(ours.clone(), Goal::Adopt { rival: rival.clone(), decision, copy: None })?;
-            self.begin(source, Goal::MovedAway { to: work })?;
+            let other = self.begin(source, Goal::MovedAway)?;
+            self.moved_away.insert(work, other);
             self.order(work, action);
             return Ok(Some(Looked::Settled));
         }

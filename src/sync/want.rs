@@ -82,7 +82,7 @@ pub(super) enum Goal {
     /// Mode or mtime are set to what the register says.
     Metadata { entry: Entry },
     /// The other half of a move: the path that the file leaves.
-    MovedAway { to: WorkId },
+    MovedAway,
 }
 
 /// Progress through what is to be decided.
