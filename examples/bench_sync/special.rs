@@ -24,10 +24,13 @@ pub fn latency(pair: &mut Pair, bytes: usize, edits: usize) -> anyhow::Result<Li
     pair.first_sync(1)?;
     let watch = Watch::begin(&pair.devices())?;
     let (mut there, mut back) = (Vec::new(), Vec::new());
-    for edit in 0..edits {
+    // No edit is to leave what the one before has left.
+    let mut seed = 0;
+    for _ in 0..edits {
         for (from, to, times) in [(&pair.a, &pair.b, &mut there), (&pair.b, &pair.a, &mut back)] {
-            std::thread::sleep(Duration::from_millis(20 + noise(edit as u64 * 2 + times.len() as u64, 1)[0] as u64));
-            times.push(one_edit(from, to, edit as u64 * 1000 + from.name.len() as u64, bytes)?);
+            std::thread::sleep(Duration::from_millis(20 + noise(seed + 99, 1)[0] as u64));
+            seed += 1;
+            times.push(one_edit(from, to, seed, bytes)?);
         }
     }
     let mut line = Line::new(&format!("latency-{}", size_text(bytes)), "edits of one file, each way, milliseconds");

@@ -12,14 +12,14 @@ use rustix::io::Errno;
 
 use super::sys::{self, Handle};
 use crate::core::chunker::{ChunkSizes, ListBuilder};
-use crate::core::content::{ChunkList, Content};
+use crate::core::content::{CHUNK_BYTES_MAX, ChunkList, Content};
 
 /// Size of the reused buffer in bytes: twice the largest chunk, so that a cut never waits for a tiny read.
 pub(super) const BUFFER_BYTES: usize = 2 * 1024 * 1024;
 /// From this size on, in bytes, a file is worth starting threads for.
 const SHARED_FROM_BYTES: u64 = 16 * 1024 * 1024;
 /// Bytes read at a time where threads hash: several of the largest chunks.
-const BLOCK_BYTES: usize = 4 * 1024 * 1024;
+const BLOCK_BYTES: usize = 2 * 1024 * 1024;
 /// Threads that hash beside the one that reads and cuts; one hashes about as fast as the other cuts.
 const HASHERS_MAX: usize = 3;
 
@@ -140,7 +140,8 @@ impl Cutter<'_> {
             while self.under_way >= blocks_max {
                 self.take_back()?;
             }
-            let mut bytes = self.free.pop().unwrap_or_default();
+            let room = BLOCK_BYTES + CHUNK_BYTES_MAX as usize;
+            let mut bytes = self.free.pop().unwrap_or_else(|| Vec::with_capacity(room));
             let want = usize::try_from(self.size - offset).unwrap_or(usize::MAX).min(BLOCK_BYTES);
             bytes.resize(rest.len() + want, 0);
             let (held, fresh) = bytes.split_at_mut(rest.len());
