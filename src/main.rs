@@ -5,10 +5,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use p2psync::cli;
 
-/// Files of all sizes pass through many threads, and the usual allocator keeps what each of them once had.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
     cli::start_logging(&arguments);

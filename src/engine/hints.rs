@@ -16,7 +16,7 @@ pub const QUIET: Duration = Duration::from_millis(200);
 /// A file that is written without a pause is looked at this long after the first sign all the same.
 pub const CAP: Duration = Duration::from_secs(3);
 /// What is complete waits only for what belongs to it, such as the other half of a rename.
-const AT_ONCE: Duration = Duration::from_millis(1);
+const AT_ONCE: Duration = Duration::from_micros(500);
 /// Hinted paths that wait; with more of them one scan of the whole folder is cheaper.
 pub const HINTS_MAX: usize = 20_000;
 /// Requested paths that wait. Only a folder with as many pieces of work at once has more.

@@ -23,6 +23,9 @@ const BLOCK_BYTES: usize = 2 * 1024 * 1024;
 /// Threads that hash beside the one that reads and cuts; one hashes about as fast as the other cuts.
 const HASHERS_MAX: usize = 3;
 
+/// Buffers that are kept for the next file: those of one file on a machine with few cores.
+const BUFFERS_KEPT_MAX: usize = 4;
+
 /// What a file comes to, with all its chunk lists.
 pub(super) type Hashed = (Content, Vec<ChunkList>);
 
@@ -80,6 +83,22 @@ fn cut(sizes: &ChunkSizes, bytes: &[u8], is_last: bool) -> (Vec<Range<usize>>, u
     (chunks, start)
 }
 
+/// Buffers for the next file. Allocated anew by each thread that cuts, they would stay with all of these threads' shares
+/// of the memory.
+static BUFFERS: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+fn take_buffer() -> Vec<u8> {
+    let kept = BUFFERS.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    kept.unwrap_or_else(|| Vec::with_capacity(BLOCK_BYTES + CHUNK_BYTES_MAX as usize))
+}
+
+fn give_back(buffer: Vec<u8>) {
+    let mut kept = BUFFERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if kept.len() < BUFFERS_KEPT_MAX {
+        kept.push(buffer);
+    }
+}
+
 /// Bytes on their way to a thread that hashes, or back with what they came to.
 struct Block {
     number: u64,
@@ -100,7 +119,7 @@ fn hash_shared(file: &dyn Handle, size: u64, stop: &AtomicBool) -> Result<Option
             scope.spawn(move || hash_blocks(receiver, &hashed));
         }
         drop(hashed_sender);
-        let cutter = Cutter { file, size, stop, free: Vec::new(), under_way: 0, hashed, in_order: InOrder::default() };
+        let cutter = Cutter { file, size, stop, under_way: 0, hashed, in_order: InOrder::default() };
         // Dropped at its end, which ends the threads.
         cutter.run(sender, hashers + 2)
     })
@@ -122,7 +141,6 @@ struct Cutter<'a> {
     file: &'a dyn Handle,
     size: u64,
     stop: &'a AtomicBool,
-    free: Vec<Vec<u8>>,
     under_way: usize,
     hashed: Receiver<Block>,
     in_order: InOrder,
@@ -140,8 +158,7 @@ impl Cutter<'_> {
             while self.under_way >= blocks_max {
                 self.take_back()?;
             }
-            let room = BLOCK_BYTES + CHUNK_BYTES_MAX as usize;
-            let mut bytes = self.free.pop().unwrap_or_else(|| Vec::with_capacity(room));
+            let mut bytes = take_buffer();
             let want = usize::try_from(self.size - offset).unwrap_or(usize::MAX).min(BLOCK_BYTES);
             bytes.resize(rest.len() + want, 0);
             let (held, fresh) = bytes.split_at_mut(rest.len());
@@ -171,7 +188,7 @@ impl Cutter<'_> {
         let block = self.hashed.recv().map_err(|_| Errno::IO)?;
         self.under_way -= 1;
         self.in_order.take(block.number, block.contents)?;
-        self.free.push(block.bytes);
+        give_back(block.bytes);
         Ok(())
     }
 }
