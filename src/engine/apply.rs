@@ -27,7 +27,7 @@ use crate::sabotage::{self, Bug};
 use crate::sync::Input;
 
 /// Actions carried out at a time: enough to share the cost of durability, few enough that outcomes come soon.
-pub(super) const BATCH_MAX: usize = 512;
+pub(super) const BATCH_MAX: usize = 1024;
 /// When a displaced file is looked at again: a program that was just writing it has written more by then.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
 /// Displaced files that wait for their second look; with more of them the oldest get it early.

@@ -54,16 +54,18 @@ impl Desk {
         now: Now,
         errands: &mut dyn Errands,
     ) -> Result<(), IndexError> {
-        if let Input::Applied(outcomes) = &input {
-            let ended: Vec<WorkId> = outcomes.iter().map(|(work, _)| *work).collect();
-            self.ended(&ended, errands);
-        }
+        let ended: Vec<WorkId> = match &input {
+            Input::Applied(outcomes) => outcomes.iter().map(|(work, _)| *work).collect(),
+            _ => Vec::new(),
+        };
         let looked_at: Vec<RelPath> = match &input {
             Input::Observed(observations) => observations.iter().map(|o| o.path.clone()).collect(),
             _ => Vec::new(),
         };
         let is_scanned = matches!(input, Input::ScanFinished { complete: true });
         let outputs = folder.handle(input, now)?;
+        // Not before the index knows what is there now: what was just put into place would be read as if it were news.
+        self.ended(&ended, errands);
         self.handle.hints.release(&looked_at);
         if let Some(boot) = self.boot.take_if(|_| is_scanned) {
             folder.set_note(NOTE_BOOT, Some(&boot))?;

@@ -35,6 +35,8 @@ const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
 const ITEM_BYTES: usize = 96;
 /// Answers read from disk at the same time, for all peers.
 const READS_MAX: usize = 4;
+/// Frames that one reader reads before others get its turn, where the link takes them as fast as that.
+const FRAMES_AT_ONCE_MAX: usize = 16;
 /// Connections to one folder's index that are kept for the next answer.
 const READERS_KEPT_MAX: usize = 2;
 /// Chunk lists that one answer keeps at hand: the way from the root of a file to its leaves, and a neighbour's.
@@ -155,47 +157,46 @@ impl Server {
 
 impl Inner {
     async fn answer(self: &Arc<Self>, waiting: Waiting) -> Result<(), NetError> {
-        let Waiting { folder, link, request, left, .. } = waiting;
-        let mut lists = Lists::default();
-        let (id, items) = (request.id, Arc::new(request.items));
-        let mut from = 0;
-        while from < items.len() {
-            let is_current = link_to(&folder, link.peer).is_some_and(|current| current.is_same_link(&link));
-            if !is_current || left.load(Ordering::Relaxed) {
+        let mut turn = Turn::new(waiting);
+        while turn.from < turn.items.len() {
+            if !turn.is_wanted() {
                 return Ok(());
             }
-            let Ok(turn) = self.disk.acquire().await else { return Err(NetError::Closed) };
-            let (inner, folder, wanted) = (self.clone(), folder.clone(), items.clone());
+            let Ok(permit) = self.disk.acquire().await else { return Err(NetError::Closed) };
+            let inner = self.clone();
             let read = tokio::task::spawn_blocking(move || {
-                let answer = inner.read(&folder, &wanted, from, &mut lists);
-                (answer, lists)
+                let unsent = inner.read(&mut turn);
+                (unsent, turn)
             });
             // A reader that panicked has told so; its peer finds the link closed.
-            let (answer, kept) = read.await.map_err(|_| NetError::Closed)?;
-            (lists, from) = (kept, answer.upto);
-            drop(turn);
-            if !answer.chunks.is_empty() {
-                link.outbox.bulk(&Frame::Chunks(Chunks { request: id, items: answer.chunks })).await?;
-            }
-            if !answer.not_here.is_empty() {
-                link.outbox.bulk(&Frame::NotHere { request: id, items: answer.not_here }).await?;
+            let (unsent, back) = read.await.map_err(|_| NetError::Closed)?;
+            turn = back;
+            drop(permit);
+            for frame in unsent? {
+                turn.link.outbox.bulk(&frame).await?;
             }
         }
         Ok(())
     }
 
-    /// Reads one frame full of what was asked for.
-    fn read(&self, folder: &FolderHandle, items: &[WantedContent], from: usize, lists: &mut Lists) -> Answer {
+    /// Reads what was asked for and queues it, frame by frame, as long as the link takes more. Gives back what it
+    /// did not take.
+    fn read(&self, turn: &mut Turn) -> Result<Vec<Frame>, NetError> {
+        let folder = turn.folder.clone();
         let reader = lock(&self.readers).get_mut(&folder.id).and_then(Vec::pop);
         let reader = reader.filter(|reader| reader.path() == folder.index_path);
         let reader = reader.map_or_else(|| Reader::open(&folder.index_path), Ok);
-        let answer = match (&reader, folder.root.open()) {
-            (Ok(reader), Ok(root)) => fill(&Local { folder, root: &root, reader }, items, from, lists),
+        let unsent = match (&reader, folder.root.open()) {
+            (Ok(reader), Ok(root)) => {
+                let local = Local { folder: &folder, root: &root, reader };
+                reader.in_one_view(|| turn.fill(&local))
+            }
             (reader, root) => {
                 let (index, disk) = (reader.as_ref().err(), root.err());
                 tracing::debug!(folder = %folder.label, ?index, ?disk, "nothing can be served");
-                let rest = from..items.len();
-                Answer { not_here: rest.map(|at| at as u16).collect(), upto: items.len(), ..Answer::default() }
+                let items = (turn.from..turn.items.len()).map(|at| at as u16).collect();
+                turn.from = turn.items.len();
+                Ok(vec![Frame::NotHere { request: turn.id, items }])
             }
         };
         if let Ok(reader) = reader {
@@ -205,7 +206,56 @@ impl Inner {
                 kept.push(reader);
             }
         }
-        answer
+        unsent
+    }
+}
+
+/// A request while it is answered.
+struct Turn {
+    folder: FolderHandle,
+    link: LinkHandle,
+    left: Arc<AtomicBool>,
+    id: u32,
+    items: Vec<WantedContent>,
+    /// The first item that is not answered yet.
+    from: usize,
+    lists: Lists,
+}
+
+impl Turn {
+    fn new(waiting: Waiting) -> Self {
+        let Waiting { folder, link, request, left, .. } = waiting;
+        Self { folder, link, left, id: request.id, items: request.items, from: 0, lists: Lists::default() }
+    }
+
+    /// True where the peer can still have what it asked for.
+    fn is_wanted(&self) -> bool {
+        let is_current = link_to(&self.folder, self.link.peer).is_some_and(|current| current.is_same_link(&self.link));
+        is_current && !self.left.load(Ordering::Relaxed)
+    }
+
+    fn fill(&mut self, local: &Local) -> Result<Vec<Frame>, NetError> {
+        for _ in 0..FRAMES_AT_ONCE_MAX {
+            if self.from >= self.items.len() || !self.is_wanted() {
+                break;
+            }
+            let answer = fill(local, &self.items, self.from, &mut self.lists);
+            self.from = answer.upto;
+            let mut frames = Vec::new();
+            if !answer.chunks.is_empty() {
+                frames.push(Frame::Chunks(Chunks { request: self.id, items: answer.chunks }));
+            }
+            if !answer.not_here.is_empty() {
+                frames.push(Frame::NotHere { request: self.id, items: answer.not_here });
+            }
+            while let Some(frame) = frames.first() {
+                if !self.link.outbox.bulk_now(frame)? {
+                    return Ok(frames);
+                }
+                frames.remove(0);
+            }
+        }
+        Ok(Vec::new())
     }
 }
 

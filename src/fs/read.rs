@@ -205,6 +205,7 @@ fn with_reliability(disk: DiskState, now_ns: i64) -> DiskState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::chunker::{ChunkSizes, ListBuilder};
     use crate::core::problem::ProblemKind;
     use crate::fs::testing::{Folder, LATER_NS, noise, path};
 

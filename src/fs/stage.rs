@@ -3,6 +3,7 @@
 //! Nothing in here is a user's: it was made by the agent, and only under names that it gave itself.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
@@ -17,6 +18,8 @@ use crate::failpoint;
 
 /// Space in bytes that a download leaves free: a desktop with a full disk cannot even save its settings.
 const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes of one file written between two times that the disk is told to keep them.
+const FLUSH_BYTES: u64 = 64 * 1024 * 1024;
 /// Grain of holes in bytes: the block size of the common file systems.
 const HOLE_BYTES: usize = 4096;
 /// Names begun with this are things being made that a crash makes worthless.
@@ -29,6 +32,8 @@ pub struct StagedFile {
     file: BoxedHandle,
     content: Content,
     has_data: bool,
+    /// Bytes written since all before was handed to the disk.
+    unflushed: AtomicU64,
 }
 
 impl StagedFile {
@@ -52,7 +57,7 @@ impl StagedFile {
         }
         file.set_len(content.size).map_err(|e| problem("reserve its length in the stage", e))?;
         failpoint::hit("stage.reserved");
-        Ok(Self { file, content, has_data: allocated > 0 })
+        Ok(Self { file, content, has_data: allocated > 0, unflushed: AtomicU64::new(0) })
     }
 
     pub fn content(&self) -> Content {
@@ -81,7 +86,17 @@ impl StagedFile {
                 .map_err(|e| problem("write to the stage", e))?;
             failpoint::hit("stage.written");
         }
-        Ok(())
+        self.flush_some(bytes.len() as u64)
+    }
+
+    /// What is written goes to the disk while more arrives: at the end all of a large file would have to be waited for.
+    fn flush_some(&self, written: u64) -> Result<(), Problem> {
+        let before = self.unflushed.fetch_add(written, Ordering::Relaxed);
+        if before + written < FLUSH_BYTES {
+            return Ok(());
+        }
+        self.unflushed.store(0, Ordering::Relaxed);
+        self.file.fsync().map_err(|e| problem("write to the stage", e))
     }
 
     /// Reads back what is there: to verify it, or to serve it once verified.

@@ -100,6 +100,16 @@ impl Reader {
         &self.path
     }
 
+    /// Has all queries of `work` see one state. It is to be short: what is written meanwhile can't be tidied away. Where
+    /// there can be no such view each query has its own.
+    pub fn in_one_view<T>(&self, work: impl FnOnce() -> T) -> T {
+        let view = self.conn.unchecked_transaction().ok();
+        let done = work();
+        // It has written nothing, so there is nothing that could be lost.
+        drop(view);
+        done
+    }
+
     fn new(conn: Connection, path: &Path) -> Self {
         conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         Self { conn, path: path.into(), devices: RefCell::default(), counters: None }

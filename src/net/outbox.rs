@@ -86,6 +86,16 @@ impl Outbox {
         self.bulk.send(Queued { frame, _room: room }).map_err(|_| NetError::Closed)
     }
 
+    /// Queues a bulk frame if there is room for it now; false where there is none.
+    pub fn bulk_now(&self, frame: &Frame) -> Result<bool, NetError> {
+        let frame = encode(frame)?;
+        match self.bulk_room.clone().try_acquire_many_owned(cost(&frame)) {
+            Ok(room) => self.bulk.send(Queued { frame, _room: room }).map(|()| true).map_err(|_| NetError::Closed),
+            Err(TryAcquireError::NoPermits) => Ok(false),
+            Err(TryAcquireError::Closed) => Err(NetError::Closed),
+        }
+    }
+
     /// Says goodbye: what is queued before as control is still sent, then the connection ends.
     pub fn close(&self, reason: &str) -> Result<(), NetError> {
         self.control(&Frame::Close(reason.into()))

@@ -20,7 +20,7 @@ use rustls::{
     AlertDescription, CertificateError, ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName,
     OtherError, ServerConfig, SignatureScheme,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector, TlsStream};
 
@@ -61,11 +61,17 @@ pub enum Purpose {
     Pair,
 }
 
+/// What is encrypted. The TLS library reads a few KiB at a time; the buffer makes one call to the system of many.
+pub type Wire = BufReader<TcpStream>;
+
+/// Bytes read from the system at once.
+const WIRE_BUFFER_BYTES: usize = 128 * 1024;
+
 /// A connection whose other end has proved to be `peer`.
 pub struct Secured {
     pub peer: DeviceId,
     pub purpose: Purpose,
-    pub stream: TlsStream<TcpStream>,
+    pub stream: TlsStream<Wire>,
     /// Secret of this very connection: what is bound to it can't be relayed to another.
     pub(super) exporter: [u8; 32],
 }
@@ -97,6 +103,7 @@ impl Tls {
 
 /// The server's side of a handshake on a connection that was accepted.
 pub async fn accept(stream: TcpStream, tls: &Tls) -> Result<Secured, NetError> {
+    let stream = BufReader::with_capacity(WIRE_BUFFER_BYTES, stream);
     in_time(async {
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(handshake_error)?;
         let wants_pairing = start.client_hello().alpn().is_some_and(|mut names| names.any(|n| n == ALPN_PAIR));
@@ -115,6 +122,7 @@ pub async fn accept(stream: TcpStream, tls: &Tls) -> Result<Secured, NetError> {
 
 /// The dialling side of a handshake: `expect` is who must answer, `None` to pair with whoever does.
 pub async fn connect(stream: TcpStream, expect: Option<DeviceId>, tls: &Tls) -> Result<Secured, NetError> {
+    let stream = BufReader::with_capacity(WIRE_BUFFER_BYTES, stream);
     let (rule, alpn) = match expect {
         Some(device) => (Rule::Only(device, tls.trusted.clone()), ALPN_SYNC),
         None => (Rule::Anyone, ALPN_PAIR),
@@ -138,7 +146,7 @@ async fn in_time(handshake: impl Future<Output = Result<Secured, NetError>>) -> 
     tokio::time::timeout(limit, handshake).await.unwrap_or(Err(timed_out))
 }
 
-fn secured(stream: TlsStream<TcpStream>) -> Result<Secured, NetError> {
+fn secured(stream: TlsStream<Wire>) -> Result<Secured, NetError> {
     let failed = |what: &str| NetError::Handshake(what.into());
     let state: &CommonState = match &stream {
         TlsStream::Client(s) => s.get_ref().1,

@@ -60,7 +60,7 @@ use peers::Peer;
 use want::Work;
 
 /// Pieces of work under way at once: enough to keep disk and wire busy, few enough to plan anew after a crash.
-pub const WORKS_MAX: usize = 1024;
+pub const WORKS_MAX: usize = 4096;
 /// How long a vanished path may come back under its name, or turn up under another, before it counts as deleted.
 pub const DELETE_SETTLE_MS: u64 = 250;
 /// How long tombstones are kept at least.

@@ -14,7 +14,7 @@ use crate::fs::stage::StagedFile;
 /// Chunks that are looked for on this disk at once.
 const SLICE_CHUNKS: usize = 256;
 /// Bytes that a job wants at most before it looks further ahead: as much as the peers' windows take.
-const LOOKAHEAD_BYTES: u64 = 16 * 1024 * 1024;
+const LOOKAHEAD_BYTES: u64 = 32 * 1024 * 1024;
 /// No list of a real file has more children than one for so many bytes; bounds the memory that lists take to a
 /// fraction of what the file takes on the disk.
 const BYTES_PER_CHILD_MIN: u64 = 1024;

@@ -9,8 +9,8 @@ use crate::core::content::{Content, LIST_BYTES_MAX};
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 
-/// Bytes asked of one peer that have not been written yet: keeps a link of 100 MB/s with 80 ms full.
-pub(super) const WINDOW_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes asked of one peer that have not been written yet: keeps a link of 100 MB/s with 160 ms full.
+pub(super) const WINDOW_BYTES: u64 = 16 * 1024 * 1024;
 /// Bytes and items of one request.
 const REQUEST_BYTES: u64 = 1024 * 1024;
 const REQUEST_ITEMS: usize = 256;
@@ -318,9 +318,9 @@ mod tests {
         let all: Vec<Content> = (0..40).map(|n| chunk(n, 1024 * 1024)).collect();
         all.iter().for_each(|content| want(&mut wants, *content, 1, &sources(&[A, B])));
         let (asked, hopeless) = wants.assign(|peer| (peer == A).then_some(0));
-        assert_eq!((items(&asked, A), asked.len(), hopeless.len()), (8, 8, 0));
+        assert_eq!((items(&asked, A), asked.len(), hopeless.len()), (16, 16, 0));
         let (asked, _) = wants.assign(|_| Some(0));
-        assert_eq!((items(&asked, A), items(&asked, B)), (0, 8));
+        assert_eq!((items(&asked, A), items(&asked, B)), (0, 16));
         assert!(wants.arrived(all[0], B, Bytes::new()).is_none(), "not asked of B");
         assert!(wants.arrived(all[0], A, Bytes::new()).is_some());
         assert!(wants.assign(|_| Some(0)).0.is_empty(), "it has not been written yet");

@@ -10,7 +10,6 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::io::{ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsStream;
@@ -25,7 +24,7 @@ use crate::net::NetError;
 use crate::net::connection::{FrameReader, FrameWriter, PING_EVERY, Traffic};
 use crate::net::frame::{Chunks, DeviceHello, Frame, Request};
 use crate::net::outbox::{OutboxReader, write_loop};
-use crate::net::tls::Secured;
+use crate::net::tls::{Secured, Wire};
 use crate::sync::Input;
 
 /// How long the exchange of hellos may take.
@@ -59,8 +58,8 @@ pub struct Established {
     hello: DeviceHello,
     /// What the peer has been told.
     told: Offers,
-    reader: FrameReader<ReadHalf<TlsStream<TcpStream>>>,
-    writer: FrameWriter<WriteHalf<TlsStream<TcpStream>>>,
+    reader: FrameReader<ReadHalf<TlsStream<Wire>>>,
+    writer: FrameWriter<WriteHalf<TlsStream<Wire>>>,
     traffic: Arc<Traffic>,
 }
 
@@ -185,7 +184,7 @@ impl Session {
     /// Takes in frames until the link ends. May be dropped at any await: `active` is right at each of them.
     async fn read(
         &mut self,
-        reader: &mut FrameReader<ReadHalf<TlsStream<TcpStream>>>,
+        reader: &mut FrameReader<ReadHalf<TlsStream<Wire>>>,
         hello: DeviceHello,
     ) -> Result<(), LinkError> {
         let mut changed = self.common.changed.subscribe();

@@ -32,7 +32,11 @@ pub fn run(shared: &Shared) {
 }
 
 /// Looks at each of the paths; what could not be looked at waits for a better moment.
-pub fn do_job(shared: &Shared, reader: &Reader, looks: Vec<Look>) {
+pub fn do_job(shared: &Shared, reader: &Reader, mut looks: Vec<Look>) {
+    // Much of what the watch hears is what the agent itself is doing.
+    for look in looks.extract_if(.., |look| !look.requested && is_applying(shared, &look.path)) {
+        put_off(shared, look);
+    }
     if let Err(error) = look_at_all(shared, reader, &looks) {
         tracing::debug!(folder = %shared.label, error = &error as &dyn Error, "could not look at some paths");
         if matches!(error, LookError::Fs(_)) {
