@@ -263,6 +263,8 @@ pub(super) fn copy_for(ours: &Record, decision: Decision) -> Option<RelPath> {
     let wants = decision == Decision::Resolve { copy: true }
         && !sabotage::is(Bug::NoConflictCopy)
         && ours.is_held()
+        // There the entry's bytes are not what is on the disk: that goes to history.
+        && ours.mark != Mark::Suspect
         && !ours.entry.kind.is_directory();
     let entry = &ours.entry;
     // Found versions have no author to tell them apart, so those of one second would take each other's names, on some
@@ -332,13 +334,22 @@ mod tests {
     use crate::index::Mark;
 
     fn copy_of(bytes: &[u8], author: DeviceId) -> RelPath {
+        copy_for(&record(bytes, author), Decision::Resolve { copy: true }).unwrap()
+    }
+
+    fn record(bytes: &[u8], author: DeviceId) -> Record {
         let path = RelPath::parse(b"a").unwrap();
         let version = VersionVector::new().with(EpochId(1), 1);
         let entry = Entry { kind: Kind::File(Content::of_chunk(bytes)), version, author, ..Entry::nothing(path) };
         let (kind, inode) = (crate::core::disk::DiskKind::File, 1);
         let disk = DiskState { kind, size: 3, mtime_ns: 0, ctime_ns: 0, inode, mode: 0o644 };
-        let ours = Record { entry, seq: 1, mark: Mark::Here, disk: Some(disk), changed_ms: 0 };
-        copy_for(&ours, Decision::Resolve { copy: true }).unwrap()
+        Record { entry, seq: 1, mark: Mark::Here, disk: Some(disk), changed_ms: 0 }
+    }
+
+    #[test]
+    fn a_suspect_file_is_not_kept_as_a_copy_with_the_content_that_it_has_lost() {
+        let suspect = Record { mark: Mark::Suspect, ..record(b"good", DeviceId([1; 32])) };
+        assert_eq!(copy_for(&suspect, Decision::Resolve { copy: true }), None);
     }
 
     #[test]

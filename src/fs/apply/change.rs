@@ -142,9 +142,8 @@ impl Batch<'_> {
                 if adjusted != Ok(state) {
                     self.adjusted.insert(to.clone());
                 }
-                let state = adjusted
-                    .map(|state| self.as_set(state, mode))
-                    .unwrap_or(DiskState { ctime_ns: 0, ..state });
+                let state =
+                    adjusted.map(|state| self.as_set(state, mode)).unwrap_or(DiskState { ctime_ns: 0, ..state });
                 let ctime_ns = if expect.ctime_ns == 0 { 0 } else { state.ctime_ns };
                 Ok(done(Some(DiskState { ctime_ns, ..state }), None))
             }
