@@ -96,6 +96,29 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_was_declined_is_no_trouble_once_it_is_deleted() {
+        let mut fixture = Fixture::new(5);
+        let mut entry = fixture.folder.ours(&path(3)).unwrap().entry;
+        (entry.path, entry.kind) = (RelPath::parse(b"F00003").unwrap(), Kind::Directory);
+        (entry.mtime_ns, entry.weight_ns) = (0, 0);
+        entry.version = VersionVector::default().with(PEERS_EPOCH, 1);
+        let gone = crate::core::decide::deleted(&entry, PEERS_EPOCH, 2);
+        let wanted = entry.path.clone();
+        let hear = |fixture: &mut Fixture, entry, seq| {
+            let entries = vec![Announced { entry, seq, held: true }];
+            fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: seq, more: false }));
+        };
+        hear(&mut fixture, entry, 1);
+        let (work, _) = fixture.orders.pop().unwrap();
+        let problem = Problem::new(ProblemKind::Name, "beside another");
+        fixture.feed(Input::Applied(vec![(work, Outcome::Failed(problem))]));
+        assert!(fixture.folder.index().problem(&wanted).unwrap().is_some());
+        hear(&mut fixture, gone, 2);
+        assert!(!fixture.folder.ours(&wanted).unwrap().entry.is_live());
+        assert_eq!(fixture.folder.index().problem(&wanted).unwrap(), None);
+    }
+
+    #[test]
     fn a_move_to_a_name_that_is_declined_still_leaves_the_old_name() {
         let mut fixture = Fixture::new(5);
         let ours = fixture.folder.ours(&path(3)).unwrap().entry;

@@ -12,6 +12,7 @@ use crate::core::problem::{Problem, ProblemKind};
 use crate::core::version::{COUNT_MAX, VersionVector};
 use crate::index::{IndexError, Mark, Record};
 
+use super::plan::{until_looked_at, until_shown};
 use super::{Folder, Now, Observation, Output, Seen};
 
 /// Paths remembered as looked at twice; more are simply believed.
@@ -234,7 +235,7 @@ impl Folder {
         }
         // Peers that were told it is not here learn that it is again.
         if ours.disk.is_none() || ours.mark != Mark::Here {
-            self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
+            self.index.put(&entry, Some(until_looked_at(disk, &entry)), Mark::Here, now.wall_ms())?;
             self.touch(now);
             return self.fix_metadata(&entry, disk);
         }
@@ -293,11 +294,13 @@ impl Folder {
                 }
                 _ => continue,
             };
-            self.index.put(&entry, disk, Mark::Here, now.wall_ms())?;
+            let shown = until_shown(&entry, &ours.entry, disk);
+            let known = disk.map(|disk| until_looked_at(disk, &shown));
+            self.index.put(&shown, known, Mark::Here, now.wall_ms())?;
             if let Some(disk) = disk {
                 self.fix_metadata(&entry, disk)?;
             }
-            self.drop_settled_rivals(path, &entry)?;
+            self.drop_settled_rivals(path, &shown)?;
             self.touch(now);
             self.acks_are_due(now);
             self.note_ignore_file(path);
@@ -430,6 +433,30 @@ mod tests {
         let done = Outcome::Done { disk, displaced: None, conflict: None, rescued: None };
         fixture.feed(Input::Applied(vec![(work, done)]));
         assert_eq!(fixture.folder.ours(&path(0)).unwrap().entry.meta.stamp, stamp);
+        assert_eq!(fixture.folder.index().rivals(&path(0)).unwrap(), []);
+    }
+
+    #[test]
+    fn metadata_of_what_a_crash_left_is_ours_once_the_disk_shows_it() {
+        let mut fixture = Fixture::new(1);
+        let ours = fixture.folder.ours(&path(0)).unwrap();
+        let Observation { seen: Seen::File { disk, content, .. }, .. } = seen(0, 10) else { unreachable!() };
+        let mut entry = Entry { kind: Kind::File(content), ..ours.entry.clone() };
+        entry.version = ours.entry.version.with(PEERS_EPOCH, 1);
+        entry.meta.stamp = Stamp { count: 9, epoch: PEERS_EPOCH };
+        entry.meta.mode = Some((DiskKind::File, 0o600));
+        fixture.feed(Input::Halted(Some("gone for a moment".into())));
+        hear(&mut fixture, entry.clone());
+        fixture.feed(Input::Observed(vec![seen(0, 10)]));
+        let adopted = fixture.folder.ours(&path(0)).unwrap();
+        assert_eq!((&adopted.entry.version, &adopted.entry.meta), (&entry.version, &ours.entry.meta));
+        assert_eq!(fixture.folder.index().rivals(&path(0)).unwrap().len(), 1);
+        let (work, action) = fixture.orders.pop().unwrap();
+        assert!(matches!(action, Action::SetMetadata { mode: 0o600, .. }), "{action:?}");
+        let disk = Some(DiskState { mode: 0o600, ..disk });
+        let done = Outcome::Done { disk, displaced: None, conflict: None, rescued: None };
+        fixture.feed(Input::Applied(vec![(work, done)]));
+        assert_eq!(fixture.folder.ours(&path(0)).unwrap().entry.meta, entry.meta);
         assert_eq!(fixture.folder.index().rivals(&path(0)).unwrap(), []);
     }
 

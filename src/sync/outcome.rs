@@ -150,7 +150,7 @@ impl Folder {
     ) -> Result<(), IndexError> {
         let ours = &work.ours;
         if let Some(slot) = displaced {
-            self.note_displaced(&ours.entry, slot, now)?;
+            self.note_displaced(ours, slot, now)?;
         }
         match &work.goal {
             Goal::Adopt { rival, decision, copy } => {
@@ -242,13 +242,14 @@ impl Folder {
         self.report(kind, Some(&after.path), text, now)
     }
 
-    fn note_displaced(&mut self, ours: &Entry, slot: Slot, now: Now) -> Result<(), IndexError> {
+    fn note_displaced(&mut self, ours: &Record, slot: Slot, now: Now) -> Result<(), IndexError> {
         let row = HistoryRow {
             slot: slot.name,
-            path: ours.path.clone(),
-            content: ours.kind.content(),
+            path: ours.entry.path.clone(),
+            // What is in a suspect file is not what its entry says.
+            content: ours.entry.kind.content().filter(|_| ours.mark != Mark::Suspect),
             disk: slot.disk,
-            author: ours.author,
+            author: ours.entry.author,
             displaced_ms: now.wall_ms(),
             by_remote: true,
         };

@@ -192,8 +192,8 @@ impl Folder {
         let entry = decide::taken(&ours.entry, &rival.entry);
         let mark = if entry.is_live() { mark } else { Mark::Here };
         self.index.put(&entry, None, mark, now.wall_ms())?;
-        if mark == Mark::Ignored {
-            // What does not sync has no trouble with syncing.
+        if mark == Mark::Ignored || !entry.is_live() {
+            // What does not sync has no trouble with syncing, and what is gone has no name to be declined.
             self.index.clear_problem(&entry.path)?;
         }
         self.drop_settled_rivals(&entry.path, &entry)?;
@@ -223,11 +223,7 @@ impl Folder {
 
     /// What is on the disk stays, under another version. Newer metadata is taken in a step of its own.
     pub(super) fn put_decided(&mut self, entry: &Entry, ours: &Record, now: Now) -> Result<(), IndexError> {
-        let mut entry = entry.clone();
-        if on_disk(ours).is_some_and(|disk| !shows(disk, &entry)) {
-            // Metadata is ours only once the disk shows it; until then the rival that has it stays.
-            entry.meta = ours.entry.meta.clone();
-        }
+        let entry = until_shown(entry, &ours.entry, on_disk(ours));
         self.index.put(&entry, ours.disk, ours.mark, now.wall_ms())?;
         self.drop_settled_rivals(&entry.path, &entry)?;
         self.touch(now);
@@ -268,6 +264,8 @@ pub(super) fn copy_for(ours: &Record, decision: Decision) -> Option<RelPath> {
     let wants = decision == Decision::Resolve { copy: true }
         && !sabotage::is(Bug::NoConflictCopy)
         && ours.is_held()
+        // There the entry's bytes are not what is on the disk: that goes to history.
+        && ours.mark != Mark::Suspect
         && !ours.entry.kind.is_directory();
     let entry = &ours.entry;
     // Found versions have no author to tell them apart, so those of one second would take each other's names, on some
@@ -279,6 +277,25 @@ pub(super) fn copy_for(ours: &Record, decision: Decision) -> Option<RelPath> {
 /// What metadata is to be set on.
 pub(super) fn on_disk(ours: &Record) -> Option<DiskState> {
     ours.disk.filter(|_| ours.mark == Mark::Here && ours.entry.is_live())
+}
+
+/// Metadata is ours only once the disk shows it: until then the entry has ours, and the rival that has it stays.
+pub(super) fn until_shown(entry: &Entry, ours: &Entry, disk: Option<DiskState>) -> Entry {
+    match disk.filter(|disk| !shows(*disk, entry)) {
+        Some(_) => Entry { meta: ours.meta.clone(), ..entry.clone() },
+        None => entry.clone(),
+    }
+}
+
+/// What is written down of a disk that does not show what the entry says, yet: should the work on it be cut off, that is
+/// news at the next look.
+pub(super) fn until_looked_at(disk: DiskState, entry: &Entry) -> DiskState {
+    match disk.kind {
+        _ if shows(disk, entry) => disk,
+        // Nothing but its mode tells one from another.
+        DiskKind::Directory => DiskState { mode: super::observe::visible_mode(disk.kind, entry.mode()), ..disk },
+        _ => DiskState { ctime_ns: 0, ..disk },
+    }
 }
 
 /// True where the disk shows the mode and mtime that the entry asks for.
@@ -318,13 +335,22 @@ mod tests {
     use crate::index::Mark;
 
     fn copy_of(bytes: &[u8], author: DeviceId) -> RelPath {
+        copy_for(&record(bytes, author), Decision::Resolve { copy: true }).unwrap()
+    }
+
+    fn record(bytes: &[u8], author: DeviceId) -> Record {
         let path = RelPath::parse(b"a").unwrap();
         let version = VersionVector::new().with(EpochId(1), 1);
         let entry = Entry { kind: Kind::File(Content::of_chunk(bytes)), version, author, ..Entry::nothing(path) };
         let (kind, inode) = (crate::core::disk::DiskKind::File, 1);
         let disk = DiskState { kind, size: 3, mtime_ns: 0, ctime_ns: 0, inode, mode: 0o644 };
-        let ours = Record { entry, seq: 1, mark: Mark::Here, disk: Some(disk), changed_ms: 0 };
-        copy_for(&ours, Decision::Resolve { copy: true }).unwrap()
+        Record { entry, seq: 1, mark: Mark::Here, disk: Some(disk), changed_ms: 0 }
+    }
+
+    #[test]
+    fn a_suspect_file_is_not_kept_as_a_copy_with_the_content_that_it_has_lost() {
+        let suspect = Record { mark: Mark::Suspect, ..record(b"good", DeviceId([1; 32])) };
+        assert_eq!(copy_for(&suspect, Decision::Resolve { copy: true }), None);
     }
 
     #[test]

@@ -307,6 +307,9 @@ impl Folder {
         let sources = [ProblemKind::NoSource, ProblemKind::Lost, ProblemKind::BadBytes];
         let applying = [ProblemKind::InTheWay, ProblemKind::NoSpace];
         match self.index.problem(path)? {
+            Some(row) if row.problem.kind == ProblemKind::Name && self.ours(path)?.mark != Mark::Declined => {
+                self.index.clear_problem(path)
+            }
             Some(row) if sources.contains(&row.problem.kind) || applying.contains(&row.problem.kind) => {
                 self.index.clear_problem(path)
             }

@@ -53,44 +53,34 @@ fn a_seed_gives_the_same_run_twice() {
 /// Each mistake is still caught, so that a simulator that has become blind is noticed.
 #[test]
 fn mistakes_made_on_purpose_are_caught() {
-    let mut blind = Vec::new();
-    for (bug, seed) in CAUGHT {
-        let plan = Plan { bug: Some(bug), ..Plan::of(seed) };
-        if run::run(&plan).is_ok() {
-            blind.push(format!("{bug:?} is not caught by seed {seed} any more; which does?"));
-        }
-        if let Err(why) = run::run(&Plan::of(seed)) {
-            blind.push(format!("seed {seed} fails without {bug:?} too: {why}"));
-        }
-    }
+    let blind: Vec<String> = CAUGHT.into_iter().filter_map(|(bug, seed)| run::catches(seed, bug).err()).collect();
     assert!(blind.is_empty(), "{}", blind.join("\n"));
 }
 
 /// Mistakes, each with a seed that catches it and costs little.
-const CAUGHT: [(Bug, u64); 24] = [
-    (Bug::WinnerByArrival, 2_000_000_059),
-    (Bug::NoConflictCopy, 11),
+const CAUGHT: [(Bug, u64); 23] = [
+    (Bug::WinnerByArrival, 2_000_000_115),
+    (Bug::NoConflictCopy, 4),
     (Bug::EditLosesToDelete, 2_000_000_059),
-    (Bug::FoundIsWritten, 2_000_001_169),
+    (Bug::FoundIsWritten, 2_000_000_201),
     (Bug::TombstonesForgottenEarly, 2_000_000_243),
     (Bug::EpochUsedAgain, 14),
-    (Bug::AppliedBeforeScan, 2_000_006_765),
-    (Bug::CursorAhead, 10),
-    (Bug::RequeueForgotten, 2_000_000_038),
-    (Bug::SightingForgotten, 2_000_001_060),
-    (Bug::SurpriseForgotten, 2_000_000_013),
-    (Bug::IgnoredIsDeleted, 2_000_000_050),
+    (Bug::AppliedBeforeScan, 2_000_008_597),
+    (Bug::CursorAhead, 4),
+    (Bug::RequeueForgotten, 2_000_000_013),
+    (Bug::SightingForgotten, 2_000_009_012),
+    (Bug::SurpriseForgotten, 2_000_000_452),
+    (Bug::IgnoredIsDeleted, 2_000_000_042),
     (Bug::NoCheckAroundSwap, 2_000_000_005),
-    (Bug::NoCheckAfterSwap, 73),
-    (Bug::RenameReplaces, 2_000_001_096),
-    (Bug::RemoveUnlinks, 43),
-    (Bug::NoFileSync, 322),
-    (Bug::NoDirectorySync, 13),
-    (Bug::ReadWhileWritten, 153),
-    (Bug::RacyTimesTrusted, 20),
-    (Bug::MissingRootIsDeletion, 95),
-    (Bug::NothingRecovered, 2_000_002_600),
-    (Bug::NoSecondLook, 2_000_000_256),
+    (Bug::NoCheckAfterSwap, 2_000_000_063),
+    (Bug::RenameReplaces, 2_000_000_184),
+    (Bug::RemoveUnlinks, 2_000_000_060),
+    (Bug::NoFileSync, 23),
+    (Bug::NoDirectorySync, 2_000_000_029),
+    (Bug::RacyTimesTrusted, 2_000_000_201),
+    (Bug::MissingRootIsDeletion, 46),
+    (Bug::NothingRecovered, 2_000_002_832),
+    (Bug::NoSecondLook, 2_000_000_032),
     (Bug::NothingVerified, 2_000_000_006),
 ];
 

@@ -33,16 +33,21 @@ impl Batch<'_> {
         (self.at)(Step::Swapped, path);
         failpoint::hit("apply.directory_made");
         target.chmod(mode).map_err(|e| failed(problem("set the mode of the directory", e)))?;
-        let mut disk = match target.state() {
-            Ok(Some(disk)) if disk.kind == DiskKind::Directory => disk,
+        match target.state() {
+            Ok(Some(disk)) if disk.kind == DiskKind::Directory => Ok(done(Some(self.as_set(disk, mode)), None)),
             // Gone again, or replaced by the user: what stands there now is for a look to tell.
-            _ => return Err(Stop::Changed),
-        };
-        // Another mode already is what a user has set since. Said to be as made, it is news at the next look.
-        if self.root.keeps_modes() && disk.mode & MODE_MASK != mode {
-            disk.mode = mode;
+            _ => Err(Stop::Changed),
         }
-        Ok(done(Some(disk), None))
+    }
+
+    /// Another mode than the one just set is what a user has set since. Said to be as it was set, it is news at the next
+    /// look.
+    fn as_set(&self, disk: DiskState, mode: u32) -> DiskState {
+        let mode = full_mode(disk.kind, mode);
+        if disk.kind == DiskKind::Symlink || disk.mode & MODE_MASK == mode || !self.root.keeps_modes() {
+            return disk;
+        }
+        DiskState { mode, ctime_ns: 0, ..disk }
     }
 
     /// Takes a file or link away into history.
@@ -137,7 +142,8 @@ impl Batch<'_> {
                 if adjusted != Ok(state) {
                     self.adjusted.insert(to.clone());
                 }
-                let state = adjusted.unwrap_or(DiskState { ctime_ns: 0, ..state });
+                let state =
+                    adjusted.map(|state| self.as_set(state, mode)).unwrap_or(DiskState { ctime_ns: 0, ..state });
                 let ctime_ns = if expect.ctime_ns == 0 { 0 } else { state.ctime_ns };
                 Ok(done(Some(DiskState { ctime_ns, ..state }), None))
             }
@@ -168,7 +174,7 @@ impl Batch<'_> {
         self.adjust(path, &found, &state);
         let as_asked = DiskState { mtime_ns: state.mtime_ns, ..found };
         if state.is_same_file_as(&as_asked) {
-            return Ok(done(Some(state), None));
+            return Ok(done(Some(self.as_set(state, mode)), None));
         }
         // Of a directory nothing but its mode tells one from another, so this one has to be looked at anew.
         if found.kind == DiskKind::Directory {
@@ -220,7 +226,7 @@ impl Batch<'_> {
 /// Sets what differs, and says what stands there afterwards.
 fn change_metadata(place: &Place, found: &DiskState, mtime_ns: i64, mode: u32) -> Result<DiskState, Errno> {
     let is_directory = found.kind == DiskKind::Directory;
-    let mode = if is_directory { mode & MODE_MASK | OWNER_BITS } else { mode & MODE_MASK };
+    let mode = full_mode(found.kind, mode);
     if found.kind != DiskKind::Symlink && found.mode & MODE_MASK != mode {
         place.chmod(mode)?;
         failpoint::hit("apply.mode_set");
@@ -233,6 +239,11 @@ fn change_metadata(place: &Place, found: &DiskState, mtime_ns: i64, mode: u32) -
     let now = place.state()?.ok_or(Errno::NOENT)?;
     // A write between the look and this would have lost its only trace, so the next scan reads the file.
     Ok(DiskState { ctime_ns: 0, ..now })
+}
+
+/// The mode that is set where this one is asked for.
+fn full_mode(kind: DiskKind, mode: u32) -> u32 {
+    if kind == DiskKind::Directory { mode & MODE_MASK | OWNER_BITS } else { mode & MODE_MASK }
 }
 
 fn done(disk: Option<DiskState>, rescued: Option<RelPath>) -> Outcome {

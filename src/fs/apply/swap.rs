@@ -253,8 +253,8 @@ impl Batch<'_> {
     fn placed(&self, path: &RelPath, target: &Place, fresh: &DiskState, settled: Settled) -> Outcome {
         let now = target.state().ok().flatten();
         let (disk, edited) = match now {
-            Some(state) if state.is_same_file_as(fresh) => (state, None),
-            // Already edited again: what was put there is reported as not to be relied on.
+            Some(state) if state.is_same_file_as(fresh) && state.mode == fresh.mode => (state, None),
+            // Already edited again, or its mode set: what was put there is reported as not to be relied on.
             _ => (DiskState { ctime_ns: 0, ..*fresh }, Some(path.clone())),
         };
         let Settled { displaced, conflict, rescued } = settled;

@@ -209,6 +209,26 @@ fn what_a_user_put_in_the_place_of_a_directory_just_made_is_not_taken_for_it() {
 }
 
 #[test]
+fn a_mode_that_a_user_sets_on_what_was_just_put_there_is_news_at_the_next_look() {
+    for is_directory in [true, false] {
+        let folder = Folder::new();
+        let expect = Some(old(&folder, "a", b"old"));
+        let action = match is_directory {
+            true => Action::CreateDirectory { path: path("a"), mode: 0o755, expect },
+            false => place("a", staged(&folder, b"new"), expect),
+        };
+        let outcome = run_with(&folder, action, |step| {
+            if step == Step::Swapped {
+                std::fs::set_permissions(folder.at("a"), std::fs::Permissions::from_mode(0o750)).unwrap();
+            }
+        });
+        let Outcome::Done { disk: Some(disk), .. } = outcome else { panic!("{outcome:?}") };
+        let seen = folder.look("a").unwrap();
+        assert!(seen.mode & 0o777 == 0o750 && !seen.is_unchanged_since(&disk), "{disk:?}");
+    }
+}
+
+#[test]
 fn an_edit_between_the_check_and_the_swap_is_kept_beside_the_new_file() {
     for at in [Step::Checked, Step::InSlot] {
         for replaced in [true, false] {

@@ -49,12 +49,52 @@ pub fn check_seed(seed: u64, bug: Option<Bug>) -> Result<Report, String> {
     run(&plan).map_err(|why| explain(&plan, &why))
 }
 
-/// The first of so many seeds that catches a mistake: it fails with it, and not without.
+/// The first of so many seeds that catches a mistake.
 pub fn first_catch(mut seeds: impl Iterator<Item = u64>, bug: Bug) -> Option<(u64, String)> {
-    seeds.find_map(|seed| {
-        let why = run(&Plan { bug: Some(bug), ..Plan::of(seed) }).err()?;
-        run(&Plan::of(seed)).is_ok().then_some((seed, why))
-    })
+    seeds.find_map(|seed| catches(seed, bug).ok().map(|why| (seed, why)))
+}
+
+/// What a seed says of a mistake. It is caught where the run fails with it as it fits the mistake, and not without it.
+///
+/// # Errors
+///
+/// Says why it is not caught.
+pub fn catches(seed: u64, bug: Bug) -> Result<String, String> {
+    let Err(why) = run(&Plan { bug: Some(bug), ..Plan::of(seed) }) else {
+        return Err(format!("{bug:?} is not caught by seed {seed}; which does?"));
+    };
+    if !brought_about(bug).iter().any(|part| why.contains(part)) {
+        return Err(format!("seed {seed} fails with {bug:?}, but not by what it brings about: {why}"));
+    }
+    match run(&Plan::of(seed)) {
+        Ok(_) => Ok(why),
+        Err(why) => Err(format!("seed {seed} fails without {bug:?} too: {why}")),
+    }
+}
+
+/// What is said of a run in which a mistake does its harm. A run may also fail by another trouble, into which it came
+/// only because it went another way.
+fn brought_about(bug: Bug) -> &'static [&'static str] {
+    const LOST: &[&str] = &["is in no tree", "destroyed"];
+    const APART: &[&str] = &["differs from device", "do not come to rest"];
+    const UNSEEN: &[&str] = &["differs from device", "as the user left it", "in the index", "the index has"];
+    match bug {
+        Bug::NoConflictCopy | Bug::EditLosesToDelete | Bug::NoCheckAroundSwap | Bug::NoCheckAfterSwap => LOST,
+        Bug::RenameReplaces | Bug::RemoveUnlinks | Bug::NothingRecovered | Bug::NoSecondLook => LOST,
+        Bug::NoDirectorySync => LOST,
+        Bug::NoFileSync | Bug::NothingVerified => &["is torn"],
+        Bug::IgnoredIsDeleted => &["though it is ignored"],
+        Bug::FoundIsWritten => &[".conflict-"],
+        Bug::WinnerByArrival | Bug::EpochUsedAgain | Bug::RequeueForgotten => APART,
+        Bug::CursorAhead => &["is only in the"],
+        Bug::SightingForgotten | Bug::SurpriseForgotten | Bug::RacyTimesTrusted | Bug::ReadWhileWritten => UNSEEN,
+        // What a crash has left is displaced, or copied once more.
+        Bug::AppliedBeforeScan => &["is in no tree", "destroyed", "several copies"],
+        Bug::MissingRootIsDeletion => &["is in no tree", "as the user left it", "the user left at"],
+        // What was deleted is back.
+        Bug::TombstonesForgottenEarly => &["as the user left it", "the user left at", "differs from device"],
+        Bug::RollbackUnnoticed => &["differs from device", "is in no tree", "as the user left it"],
+    }
 }
 
 fn explain(plan: &Plan, why: &str) -> String {
