@@ -17,11 +17,14 @@ mod special;
 mod support;
 mod work;
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use tempfile::TempDir;
 
 use measure::{Cost, Watch};
 use others::Other;
@@ -66,13 +69,16 @@ struct Bench {
     arguments: Arguments,
     program: PathBuf,
     dir: PathBuf,
+    /// All that was made stays until the end: on ext4 files are created at a fraction of the usual speed where many were
+    /// deleted just before, and whoever is measured second would pay for it.
+    kept: RefCell<Vec<Arc<TempDir>>>,
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let program = arguments.program.clone().map_or_else(support::program, Ok)?;
     let dir = arguments.dir.clone().unwrap_or_else(std::env::temp_dir);
-    let bench = Bench { arguments, program, dir };
+    let bench = Bench { arguments, program, dir, kept: RefCell::default() };
     for work in Work::ALL {
         if bench.is_wanted(work.name()) {
             bench.repeat(|| bench.work(work))?;
@@ -114,7 +120,9 @@ impl Bench {
     }
 
     fn pair(&self) -> anyhow::Result<Pair> {
-        Pair::new(&self.program, &self.dir)
+        let pair = Pair::new(&self.program, &self.dir)?;
+        self.kept.borrow_mut().push(pair.places.clone());
+        Ok(pair)
     }
 
     fn repeat(&self, mut run: impl FnMut() -> anyhow::Result<Line>) -> anyhow::Result<()> {
@@ -142,6 +150,8 @@ impl Bench {
     /// The same work done by another tool, which is set up before the clock starts.
     fn other(&self, work: Work, other: Other) -> anyhow::Result<Cost> {
         let places = tempfile::Builder::new().prefix("bench-other-").tempdir_in(&self.dir)?;
+        let places = Arc::new(places);
+        self.kept.borrow_mut().push(places.clone());
         let at = |name: &str| made(&places.path().join(name));
         let (own, aside, from, to) = (at("own")?, at("aside")?, at("from")?, at("to")?);
         work.make(&from, self.arguments.scale)?;

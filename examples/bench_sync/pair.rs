@@ -1,6 +1,7 @@
 //! Two devices that share a folder.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use p2psync::api::FolderState;
@@ -20,8 +21,8 @@ const CONFIG: &str = "[sync]\nhold_deletes_above = 1000000000\n";
 pub struct Pair {
     pub a: Device,
     pub b: Device,
-    /// On the same file system as the folders; removed at the end.
-    pub places: TempDir,
+    /// On the same file system as the folders; removed once nobody holds it any more.
+    pub places: Arc<TempDir>,
 }
 
 impl Pair {
@@ -32,7 +33,7 @@ impl Pair {
         let b = Device::new(program, places.path(), "b", CONFIG)?;
         std::fs::create_dir_all(&a.folder)?;
         Device::pair(&a, &b)?;
-        Ok(Self { a, b, places })
+        Ok(Self { a, b, places: Arc::new(places) })
     }
 
     pub fn devices(&self) -> [&Device; 2] {
