@@ -21,6 +21,16 @@ fn a_third_of(size: usize, world: &World, from: &Agent, to: &Agent) -> Option<u6
     (!to.at("large").exists()).then_some(arrived)
 }
 
+/// True where the file is not there. If it is, the kill came too late, and then all of it has to be there.
+fn is_interrupted(agent: &Agent, size: usize) -> bool {
+    let is_there = agent.at("large").exists();
+    assert!(
+        !is_there || agent.read("large") == tree::noise(size as u64, size),
+        "a file that is not complete is visible"
+    );
+    !is_there
+}
+
 #[test]
 fn a_transfer_goes_on_where_it_was_after_the_receiver_was_killed() {
     let world = World::new();
@@ -28,13 +38,15 @@ fn a_transfer_goes_on_where_it_was_after_the_receiver_was_killed() {
     for size in SIZES {
         if let Some(arrived) = a_third_of(size, &world, &a, &b) {
             b.kill();
-            assert!(!b.at("large").exists(), "a file that is not complete is visible");
+            let is_interrupted = is_interrupted(&b, size);
             b.start();
             wait_settled(&[&a, &b]);
             let rest = b.bytes_in();
             assert!(rest < size as u64 - arrived * 3 / 4, "{rest} more bytes, after {arrived} of {size} had come");
             assert_eq!(tree::conflict_copies(&b.root), Vec::<String>::new());
-            return;
+            if is_interrupted {
+                return;
+            }
         }
         wait_settled(&[&a, &b]);
         fs::remove_file(a.at("large")).unwrap();
@@ -51,12 +63,14 @@ fn a_transfer_goes_on_after_the_sender_was_killed() {
         if let Some(arrived) = a_third_of(size, &world, &a, &b) {
             a.kill();
             let before = b.bytes_in();
-            assert!(!b.at("large").exists(), "a file that is not complete is visible");
+            let is_interrupted = is_interrupted(&b, size);
             a.start();
             wait_settled(&[&a, &b]);
             let rest = b.bytes_in() - before;
             assert!(rest < size as u64 - arrived * 3 / 4, "{rest} more bytes, after {arrived} of {size} had come");
-            return;
+            if is_interrupted {
+                return;
+            }
         }
         wait_settled(&[&a, &b]);
         fs::remove_file(a.at("large")).unwrap();
