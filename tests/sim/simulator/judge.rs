@@ -374,9 +374,10 @@ impl World {
 
     fn check_ledger(&self, trees: &[Tree]) -> Result<(), String> {
         let live: BTreeSet<&Vec<u8>> = trees.iter().flat_map(|tree| tree.values()).map(|item| &item.bytes).collect();
-        let users = self.users();
-        for (bytes, origin) in users.ledger.wanted() {
-            if !live.contains(bytes) {
+        let wanted: Vec<_> =
+            self.users().ledger.wanted().map(|(bytes, origin)| (bytes.clone(), origin.clone())).collect();
+        for (bytes, origin) in &wanted {
+            if !live.contains(bytes) && !self.was_brought_back(bytes) {
                 let kept: Vec<usize> =
                     (0..self.devices.len()).filter(|at| self.contents(*at).contains(bytes)).collect();
                 return Err(format!(
