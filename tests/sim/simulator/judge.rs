@@ -505,6 +505,16 @@ impl World {
                     ));
                 }
             }
+            let peers = self.devices.iter().map(|d| d.id);
+            for rival in peers.flat_map(|id| index.rivals_of(id, 1000).unwrap_or_default()) {
+                if index.record(&rival.entry.path).ok().flatten().is_none() {
+                    let entry = &rival.entry;
+                    lines.push(format!(
+                        "  nothing at {}; rival of {:?}: {:?} {:?} held {}",
+                        entry.path, rival.peer, entry.kind, entry.version, rival.held
+                    ));
+                }
+            }
             for row in index.problems(100).unwrap_or_default() {
                 lines.push(format!("  problem {} {:?}", row.path, row.problem));
             }
