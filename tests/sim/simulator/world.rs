@@ -111,6 +111,8 @@ pub struct World {
     owed: Vec<(usize, u64, Vec<u8>)>,
     /// What lost indexes said to be gone from a path: device, path, content.
     forgotten: BTreeSet<(usize, String, ContentId)>,
+    /// Devices whose index was replaced by an older one, by their short names.
+    pub thrown_back: BTreeSet<String>,
     pub trace: Option<Vec<String>>,
     digest: u64,
 }
@@ -162,6 +164,7 @@ impl World {
             shown: BTreeSet::new(),
             owed: Vec::new(),
             forgotten: BTreeSet::new(),
+            thrown_back: BTreeSet::new(),
             trace: is_traced.then(Vec::new),
             digest: plan.seed,
         };
@@ -841,6 +844,7 @@ impl World {
         if let Some(saved) = self.devices[at].saved.take() {
             self.kill(at);
             self.note_forgotten(at);
+            self.thrown_back.insert(self.devices[at].id.short());
             self.devices[at].index = Some(saved.open().expect("memory"));
             self.start(at);
         }
