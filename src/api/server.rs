@@ -152,7 +152,12 @@ mod tests {
                 match request {
                     Request::PairShow => {
                         let _guard = SetOnDrop(Arc::clone(&self));
-                        let code = Reply::PairCode { code: "AB".into(), valid_seconds: 300 };
+                        let code = Reply::PairCode {
+                            code: "AB".into(),
+                            valid_seconds: 300,
+                            words: "a-b".into(),
+                            link: String::new(),
+                        };
                         replies.send(code).await.unwrap();
                         self.waits.store(true, Ordering::SeqCst);
                         std::future::pending().await
@@ -263,7 +268,10 @@ mod tests {
     fn a_client_that_goes_away_cancels_its_request() {
         let server = Running::start();
         let text = server.raw(b"POST /v1/pairing HTTP/1.1\r\nhost: x\r\n\r\n", "AB");
-        assert!(text.contains(r#"{"last":false,"reply":"pair_code","value":{"code":"AB","valid_seconds":300}}"#), "{text}");
+        assert!(
+            text.contains(r#"{"last":false,"reply":"pair_code","value":{"code":"AB","valid_seconds":300}}"#),
+            "{text}"
+        );
         wait_for(&server.handler.waits);
         wait_for(&server.handler.cancelled);
     }
@@ -291,7 +299,8 @@ mod tests {
             ("POST", "/v1/folders/x/confirm-changes", "", 409, "refused"),
         ] {
             let (found, answer) = server.http(method, target, body);
-            let error: serde_json::Value = serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{target} {answer}"));
+            let error: serde_json::Value =
+                serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{target} {answer}"));
             assert_eq!((found, error["error"]["code"].as_str()), (status, Some(code)), "{method} {target} {answer}");
             assert!(error["error"]["text"].as_str().is_some_and(|text| !text.is_empty()), "{answer}");
         }

@@ -6,6 +6,7 @@ use anyhow::{Context as _, anyhow, bail};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 
+use super::accept;
 use super::arguments::{FolderCommand, OneFolder, Peers};
 use super::context::{Context, absolute, find_folder, find_peer};
 use super::output::{self, Table, clean};
@@ -27,6 +28,7 @@ pub fn run(context: &Context, command: FolderCommand) -> anyhow::Result<()> {
         FolderCommand::Share { folder, peers } => share(context, &folder, &peers),
         FolderCommand::Pause(folder) => set_paused(context, &folder, true),
         FolderCommand::Resume(folder) => set_paused(context, &folder, false),
+        FolderCommand::Accept(arguments) => accept::run(context, &arguments),
         FolderCommand::Rescan(folder) => rescan(context, &folder),
         FolderCommand::ConfirmChanges(folder) => {
             decide(context, &folder, "confirm-changes", |folder| Request::Confirm { folder })

@@ -13,8 +13,8 @@ use super::bounds::{
 };
 use super::frame::{Chunks, DeviceHello, Frame, Request, WantedContent};
 use super::wire::{
-    self, FieldError, List, WireAck, WireBatch, WireDeviceHello, WireDigest, WireFound, WireHello, WireHelloMore, WireNotHere,
-    WireRepair, WireRequest, WireWanted, found, raw_counts,
+    self, FieldError, List, WireAck, WireBatch, WireDeviceHello, WireDigest, WireFound, WireHello, WireHelloMore,
+    WireNotHere, WireRepair, WireRequest, WireWanted, found, raw_counts,
 };
 use super::wire_entry::{WireAnnounced, entries};
 use crate::core::content::CHUNK_BYTES_MAX;

@@ -336,7 +336,13 @@ fn what_a_later_version_appends_to_a_frame_is_ignored() {
 #[test]
 fn names_from_a_peer_are_cut_and_cleaned() {
     let name = format!("ev\u{1b}[31mil\u{202e}{}", "x".repeat(100));
-    let hello = DeviceHello { protocol: 1, name, agent: String::new(), folders: vec![(folder(), "a\nb".into())], sent_ms: None };
+    let hello = DeviceHello {
+        protocol: 1,
+        name,
+        agent: String::new(),
+        folders: vec![(folder(), "a\nb".into())],
+        sent_ms: None,
+    };
     let Frame::Hello(heard) = read_back(&Frame::Hello(hello)) else { panic!("not a hello") };
     assert!(heard.name.starts_with("ev[31milxxx") && heard.name.chars().count() == NAME_CHARS_MAX);
     assert_eq!(heard.folders[0].1, "ab");

@@ -69,7 +69,8 @@ impl PairingCode {
     /// The code as four words with dashes between them: easier to tell someone, and to type.
     pub fn words(&self) -> String {
         let words = self.0.chunks(2).map(|pair| {
-            let number = pair.iter().fold(0, |number, c| number << 5 | u16::from(value_of(char::from(*c)).unwrap_or(0)));
+            let number =
+                pair.iter().fold(0, |number, c| number << 5 | u16::from(value_of(char::from(*c)).unwrap_or(0)));
             pairing_words::word(number)
         });
         words.collect::<Vec<_>>().join("-")
@@ -272,10 +273,7 @@ mod tests {
     #[test]
     fn a_word_that_is_none_is_named_with_those_that_come_close() {
         let error = |text: &str| text.parse::<PairingCode>().unwrap_err().to_string();
-        assert_eq!(
-            error("apple xylophone guitar zebra"),
-            "\"xylophone\" is not a word of pairing codes"
-        );
+        assert_eq!(error("apple xylophone guitar zebra"), "\"xylophone\" is not a word of pairing codes");
         assert_eq!(
             error("apple bric guitar cra"),
             "\"cra\" is not a word of pairing codes; did you mean crab or craft or crane?"

@@ -53,7 +53,9 @@ impl fmt::Display for PairingLink {
         write!(f, "&id={}&name=", plain(self.device.to_string()))?;
         for byte in clean_text(&self.name, NAME_CHARS_MAX).bytes() {
             match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => write!(f, "{}", char::from(byte))?,
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                    write!(f, "{}", char::from(byte))?
+                }
                 byte => write!(f, "%{byte:02X}")?,
             }
         }
@@ -152,7 +154,9 @@ mod tests {
     #[test]
     fn a_broken_link_says_what_is_wrong_with_it() {
         let whole = link("desk", &["192.168.1.5:7724"]).to_string();
-        assert!(PairingLink::is_meant(&whole) && PairingLink::is_meant(" P2PSYNC://x") && !PairingLink::is_meant("p2ps"));
+        assert!(
+            PairingLink::is_meant(&whole) && PairingLink::is_meant(" P2PSYNC://x") && !PairingLink::is_meant("p2ps")
+        );
         let code = PairingCode::generate([1, 2, 3, 4, 5]).to_string();
         let cases = [
             ("p2psync://open?x=1".to_owned(), "does not begin"),

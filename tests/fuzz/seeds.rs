@@ -264,7 +264,13 @@ fn frames() -> Vec<(&'static str, Frame)> {
     let items = vec![wanted(None), wanted(Some((path("a/b"), 1 << 33)))];
     let chunks = vec![(0, Bytes::from_static(b"seed")), (9, Bytes::new())];
     let folders = vec![(folder(), "P2PSync".into()), ("x".parse().unwrap(), "Räume".into())];
-    let device_hello = DeviceHello { protocol: 1, name: "desk".into(), agent: "p2psync 0.1.0".into(), folders, sent_ms: Some(1_764_000_000_000) };
+    let device_hello = DeviceHello {
+        protocol: 1,
+        name: "desk".into(),
+        agent: "p2psync 0.1.0".into(),
+        folders,
+        sent_ms: Some(1_764_000_000_000),
+    };
     vec![
         ("hello", Frame::Hello(device_hello)),
         ("folder-hello", about(Message::Hello(hello(Some(cursor))))),

@@ -68,6 +68,11 @@ impl Showing {
         self.shown.code().to_string()
     }
 
+    /// The code as four words.
+    pub fn words(&self) -> String {
+        self.shown.code().words()
+    }
+
     /// The code with this device and its addresses.
     pub fn link(&self) -> String {
         let common = &self.common;
