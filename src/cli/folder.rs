@@ -73,7 +73,7 @@ fn add(
     }
     let with = sharing_text(&config, &new.peers);
     output::print(&format!(
-        "Added the folder {} at {place}, shared with {with}.\nOn each other device: p2psync folder add PATH --id {id}\n",
+        "Added the folder {} at {place}, shared with {with}.\nOn each other device: p2psync folder accept (or: p2psync folder add PATH --id {id})\n",
         clean(&new.label)
     ))
 }

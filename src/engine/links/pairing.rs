@@ -167,7 +167,12 @@ impl Attempt {
                     let _ = pairing.outcome.send(Ok(paired));
                 }
             }
-            Err(PairError::WrongCode) => pairing.failure = Some(PairError::WrongCode),
+            // This very attempt has used up the code, so the others, which may go on for a while, come to nothing.
+            Err(PairError::WrongCode) => {
+                if let Some(pairing) = close(&self.common, &mut slot) {
+                    let _ = pairing.outcome.send(Err(PairError::WrongCode));
+                }
+            }
             Err(PairError::Network(error)) => drop(pairing.failure.get_or_insert(PairError::Network(error))),
             // Says that another attempt was faster.
             Err(PairError::Refused | PairError::Expired) => {}
