@@ -269,7 +269,7 @@ mod tests {
         let server = Running::start();
         let text = server.raw(b"POST /v1/pairing HTTP/1.1\r\nhost: x\r\n\r\n", "AB");
         assert!(
-            text.contains(r#"{"last":false,"reply":"pair_code","value":{"code":"AB","valid_seconds":300}}"#),
+            text.contains(r#"{"last":false,"reply":"pair_code","value":{"code":"AB","link":"","valid_seconds":300,"words":"a-b"}}"#),
             "{text}"
         );
         wait_for(&server.handler.waits);

@@ -316,7 +316,8 @@ mod tests {
     fn another_place_may_be_given_and_one_that_cannot_be_is_asked_for_again() {
         let (_dir, context) = context();
         std::fs::write(context.home.user_dir().join("file"), "x").unwrap();
-        let (accepted, said) = talk(&context, &[offer("p", "Photos")], "~/file\n~/home/x\n~/elsewhere/p\n");
+        talk(&context, &[offer("m", "Music")], "\n");
+        let (accepted, said) = talk(&context, &[offer("p", "Photos")], "~/file\n~/Music/x\n~/elsewhere/p\n");
         assert!(said.contains("is not a directory") && said.contains("That did not work"), "{said}");
         assert_eq!(accepted[0].path, context.home.user_dir().join("elsewhere/p"));
     }
