@@ -13,6 +13,7 @@ use super::browser_port::BrowserPort;
 use super::control::Control;
 use super::feed::Feed;
 use super::links::{LinkConfig, LinkFolder, LinkPeer, LinkTable, Links};
+use super::manager;
 use super::running::{Running, StartFolder};
 use super::serve::Server;
 use super::shared::Order;
@@ -74,6 +75,7 @@ async fn main(home: Home) -> anyhow::Result<()> {
         worked = agent.work(&mut inbox, &mut hang_up) => worked,
     };
     tracing::info!("stopping");
+    manager::stopping();
     agent.stop().await;
     // Only now, so that whoever asked for the stop has been answered.
     serving.shutdown().await;
@@ -123,6 +125,7 @@ impl Agent {
         }
         // It may have changed since it was read, before the watch began.
         self.obey(Order::ConfigChanged).await;
+        let _heartbeat = manager::ready();
         loop {
             tokio::select! {
                 _ = hang_up.recv() => self.obey(Order::ConfigChanged).await,

@@ -11,6 +11,7 @@ use super::clock::Clock;
 use super::feed::Feed;
 use super::hints::Hints;
 use super::link::LinkTable;
+use super::scan::Departed;
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::ignore::Rules;
 use crate::core::message::Message;
@@ -70,6 +71,8 @@ pub struct Shared {
     pub suspicious_boot: AtomicBool,
     /// Whoever looks also reads, instead of having it read by threads beside it.
     pub reads_inline: bool,
+    /// What a scan has just seen to leave its place.
+    pub departed: Departed,
     pub stop: AtomicBool,
     pub live: Live,
     pub links: LinkTable,
@@ -132,6 +135,7 @@ impl Shared {
             left_behind: Mutex::default(),
             suspicious_boot: AtomicBool::new(false),
             reads_inline: false,
+            departed: Departed::default(),
             stop: AtomicBool::new(false),
             live: Live::default(),
             links: LinkTable::default(),
