@@ -117,13 +117,17 @@ fn frame() -> impl Strategy<Value = Frame> {
         .prop_map(|(request, items)| Frame::Chunks(Chunks { request, items }));
     let not_here =
         (any::<u32>(), vec(any::<u16>(), 0..20)).prop_map(|(request, items)| Frame::NotHere { request, items });
+    let range = |size: u64| (0..size, 1..=size).prop_map(move |(start, length)| (start, length.min(size - start)));
+    let have = content().prop_filter("not empty", |content| content.size > 0).prop_flat_map(move |content| {
+        vec(range(content.size), 0..10).prop_map(move |ranges| Frame::Have(Have { folder: folder(), content, ranges }))
+    });
     let folder_message = message().prop_map(|m| Frame::Folder(folder(), m));
     let small = prop_oneof![
         any::<u64>().prop_map(Frame::Ping),
         any::<u64>().prop_map(Frame::Pong),
-        (14u8..).prop_map(Frame::Unknown)
+        (15u8..).prop_map(Frame::Unknown)
     ];
-    prop_oneof![hello, folder_message, request, chunks, not_here, small, "[a-z]{0,9}".prop_map(Frame::Close)]
+    prop_oneof![hello, folder_message, request, chunks, not_here, have, small, "[a-z]{0,9}".prop_map(Frame::Close)]
 }
 
 proptest! {

@@ -66,7 +66,9 @@ impl Folder {
                 }
                 Outcome::Changed => {
                     let path = self.works.get(&id).map(|w| w.path.clone());
-                    self.rescans.extend(path.filter(|_| !sabotage::is(Bug::SurpriseForgotten)));
+                    let path = path.filter(|_| !sabotage::is(Bug::SurpriseForgotten));
+                    self.awaited.extend(path.clone());
+                    self.rescans.extend(path);
                     self.give_up(id, None, now)?;
                 }
                 Outcome::NotEmpty => self.not_empty(id, now)?,
@@ -136,6 +138,7 @@ impl Folder {
         let ended = self.end(id);
         if let Some(from) = moved_from {
             self.index.set_todo(&from, true)?;
+            self.awaited.insert(from.clone());
             self.rescans.insert(from);
         }
         Ok(ended)

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 
+use super::swarm::Swarm;
 use super::worker::{JobId, Target};
 use crate::core::content::{Content, LIST_BYTES_MAX};
 use crate::core::id::DeviceId;
@@ -11,6 +12,10 @@ use crate::core::path::RelPath;
 
 /// Bytes asked of one peer that have not been written yet: keeps a link of 100 MB/s with 160 ms full.
 pub(super) const WINDOW_BYTES: u64 = 16 * 1024 * 1024;
+/// The same at first, where several devices may have the same.
+const WINDOW_BYTES_FIRST: u64 = 1024 * 1024;
+/// Bytes asked at a time of a device that fetches the same content: the end of a file waits for no more than that.
+const PARTNER_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
 /// Bytes and items of one request.
 const REQUEST_BYTES: u64 = 1024 * 1024;
 const REQUEST_ITEMS: usize = 256;
@@ -29,14 +34,16 @@ pub(super) struct Source {
 }
 
 /// One chunk or list, and all who wait for it.
-struct Want {
+pub(super) struct Want {
     targets: Vec<Target>,
-    sources: Vec<Source>,
+    pub sources: Vec<Source>,
     hint: (RelPath, u64),
-    failed: BTreeSet<DeviceId>,
+    /// Which large content it is a chunk of, and where in it.
+    pub place: Option<(JobId, u64)>,
+    pub failed: BTreeSet<DeviceId>,
     /// Who sent something else.
-    liar: Option<DeviceId>,
-    state: State,
+    pub liar: Option<DeviceId>,
+    pub state: State,
 }
 
 impl Want {
@@ -49,8 +56,10 @@ impl Want {
     }
 }
 
-enum State {
+pub(super) enum State {
     Queued,
+    /// Waits until another device that fetches the same content has it.
+    Parked,
     Asked(DeviceId),
     /// The bytes are being verified and written to the first `targets`.
     Writing {
@@ -66,25 +75,77 @@ pub(super) struct Hopeless {
     pub liar: Option<DeviceId>,
 }
 
+/// What becomes of a want for now.
+enum Choice {
+    Ask(DeviceId),
+    /// Whoever could be asked has enough to do.
+    Wait {
+        for_source: bool,
+    },
+    Park(JobId, u64),
+    Nobody,
+}
+
+/// The best of some peers: not a poor source, with the least to give.
+#[derive(Default)]
+struct Best {
+    is_any: bool,
+    found: Option<(bool, u64, DeviceId)>,
+}
+
+impl Best {
+    /// One more that can be asked; `None` where it has enough to do. Of equals the first is the best.
+    fn take(&mut self, offer: Option<(bool, u64, DeviceId)>) {
+        self.is_any = true;
+        if let Some(offer) = offer
+            && self.found.is_none_or(|found| (offer.0, offer.1) < (found.0, found.1))
+        {
+            self.found = Some(offer);
+        }
+    }
+
+    fn choice(&self, for_source: bool) -> Choice {
+        match self.found {
+            Some((_, _, peer)) => Choice::Ask(peer),
+            None if self.is_any => Choice::Wait { for_source },
+            None => Choice::Nobody,
+        }
+    }
+}
+
 /// What one peer is to be asked for.
 pub(super) type Asked = (DeviceId, Vec<Content>);
 
 /// All wants of a folder.
 #[derive(Default)]
 pub(super) struct Wants {
-    wants: HashMap<Content, Want>,
-    queue: VecDeque<Content>,
+    pub(super) wants: HashMap<Content, Want>,
+    pub(super) queue: VecDeque<Content>,
     /// Bytes asked for or being written, by the peer they come from.
-    in_flight: BTreeMap<DeviceId, u64>,
+    pub(super) in_flight: BTreeMap<DeviceId, u64>,
+    /// Bytes that came from each peer since nothing was wanted.
+    came: BTreeMap<DeviceId, u64>,
+    /// This device.
+    pub(super) own: DeviceId,
+    pub(super) swarms: BTreeMap<JobId, Swarm>,
 }
 
 impl Wants {
+    pub fn new(own: DeviceId) -> Self {
+        Self { own, ..Self::default() }
+    }
+
     /// Wants something for a target, with the path and offset where it lies in the file that it is for.
     pub fn add(&mut self, content: Content, target: Target, sources: &[Source], hint: (RelPath, u64)) {
         let queue = &mut self.queue;
+        let place = match &target {
+            Target::At { job, offset, .. } => Some((*job, *offset)),
+            _ => None,
+        };
         let want = self.wants.entry(content).or_insert_with(|| {
             queue.push_back(content);
             Want {
+                place,
                 targets: Vec::new(),
                 sources: Vec::new(),
                 hint,
@@ -109,11 +170,12 @@ impl Wants {
 
     /// A job has ended: nothing is wanted for it any more.
     pub fn forget(&mut self, job: JobId) {
+        self.end_swarm(job);
         self.wants.retain(|_, want| {
             if !matches!(want.state, State::Writing { .. }) {
                 want.targets.retain(|target| target.job() != job);
             }
-            !want.targets.is_empty() || !matches!(want.state, State::Queued)
+            !want.targets.is_empty() || !matches!(want.state, State::Queued | State::Parked)
         });
         self.queue.retain(|content| self.wants.contains_key(content));
     }
@@ -128,31 +190,73 @@ impl Wants {
         let mut rooms = Rooms { open, known: BTreeMap::new(), asked: Vec::new() };
         let mut hopeless = Vec::new();
         let mut waiting = VecDeque::new();
+        let mut busy = BTreeSet::new();
         while let Some(content) = self.queue.pop_front() {
-            let Some(want) = self.wants.get_mut(&content) else { continue };
-            let able = |s: &&Source| !want.failed.contains(&s.peer);
-            let able: Vec<Source> = want.sources.iter().filter(able).copied().collect();
-            let able: Vec<Source> = able.into_iter().filter(|s| rooms.room(s.peer).is_some()).collect();
-            if able.is_empty() {
-                let want = self.wants.remove(&content);
-                hopeless.extend(want.map(|w| Hopeless { jobs: jobs_of(&w.targets), liar: w.liar }));
-                continue;
-            }
-            let cost = cost(content);
-            let in_flight = |peer: DeviceId| self.in_flight.get(&peer).copied().unwrap_or_default();
-            let fits = |s: &&Source| in_flight(s.peer) == 0 || in_flight(s.peer) + cost <= WINDOW_BYTES;
-            let free = able.iter().filter(fits).filter(|s| rooms.takes(s.peer, cost));
-            match free.min_by_key(|s| (s.poor, in_flight(s.peer))).map(|s| s.peer) {
-                Some(peer) => {
-                    want.state = State::Asked(peer);
-                    *self.in_flight.entry(peer).or_default() += cost;
-                    rooms.ask(peer, content, cost);
+            let Some(want) = self.wants.get(&content) else { continue };
+            match self.choose(want, content, &mut rooms) {
+                Choice::Ask(peer) => self.note_asked(content, peer, &mut rooms),
+                Choice::Wait { for_source } => {
+                    busy.extend(want.place.filter(|_| for_source).map(|(job, _)| job));
+                    waiting.push_back(content);
                 }
-                None => waiting.push_back(content),
+                Choice::Park(job, offset) => self.park(job, offset, content),
+                Choice::Nobody => {
+                    let want = self.wants.remove(&content);
+                    hopeless.extend(want.map(|w| Hopeless { jobs: jobs_of(&w.targets), liar: w.liar }));
+                }
             }
         }
         self.queue = waiting;
+        self.take_over(&busy, &mut rooms);
         (rooms.asked.into_iter().map(|(peer, _, items)| (peer, items)).collect(), hopeless)
+    }
+
+    fn choose<F: Fn(DeviceId) -> Option<usize>>(&self, want: &Want, content: Content, rooms: &mut Rooms<F>) -> Choice {
+        let cost = cost(content);
+        let swarm = want.place.and_then(|place| Some((place, self.swarms.get(&place.0)?)));
+        let swarm = swarm.filter(|(_, swarm)| !swarm.is_empty());
+        // Of those that can be asked: any, devices that have all of the content as far as is known, partners with this.
+        let (mut any, mut whole, mut partner) = (Best::default(), Best::default(), Best::default());
+        for source in want.sources.iter().filter(|s| !want.failed.contains(&s.peer)) {
+            if rooms.room(source.peer).is_none() {
+                continue;
+            }
+            let in_flight = self.in_flight.get(&source.peer).copied().unwrap_or_default();
+            let fits = |most: u64| (in_flight == 0 || in_flight + cost <= most) && rooms.takes(source.peer, cost);
+            let offer = (fits(self.window(want, source.peer))).then_some((source.poor, in_flight, source.peer));
+            any.take(offer);
+            match swarm {
+                Some(((_, offset), swarm)) if swarm.is_partner(source.peer) => {
+                    if swarm.holds(source.peer, offset, content) {
+                        partner.take(offer.filter(|_| fits(PARTNER_WINDOW_BYTES)).map(|(_, bytes, p)| (false, bytes, p)));
+                    }
+                }
+                Some(_) if !source.poor => whole.take(offer),
+                _ => {}
+            }
+        }
+        match swarm {
+            Some(_) if partner.is_any => partner.choice(false),
+            Some((_, swarm)) if whole.is_any && swarm.owns(self.own, content) => whole.choice(true),
+            Some(((job, offset), _)) if whole.is_any => Choice::Park(job, offset),
+            _ => any.choice(true),
+        }
+    }
+
+    /// Bytes that a peer may have to give at a time. Where several may have the same, little at first: who else fetches
+    /// it turns out soon, and what is asked for by then comes from its source to each of them.
+    fn window(&self, want: &Want, peer: DeviceId) -> u64 {
+        let came = || self.came.get(&peer).copied().unwrap_or_default();
+        let is_shared = want.place.is_some() && want.sources.len() > 1;
+        if is_shared { WINDOW_BYTES.min(WINDOW_BYTES_FIRST + 2 * came()) } else { WINDOW_BYTES }
+    }
+
+    pub(super) fn note_asked<F: Fn(DeviceId) -> Option<usize>>(&mut self, content: Content, peer: DeviceId, rooms: &mut Rooms<F>) {
+        let Some(want) = self.wants.get_mut(&content) else { return };
+        want.state = State::Asked(peer);
+        let cost = cost(content);
+        *self.in_flight.entry(peer).or_default() += cost;
+        rooms.ask(peer, content, cost);
     }
 
     /// Bytes have come: to whom they are to be brought. `None` where nobody wants them any more.
@@ -165,6 +269,7 @@ impl Wants {
             self.drop_want(content);
             return None;
         }
+        *self.came.entry(peer).or_default() += bytes.len() as u64;
         want.state = State::Writing { peer, bytes, targets: want.targets.len() };
         Some(want.targets.clone())
     }
@@ -224,6 +329,9 @@ impl Wants {
     fn drop_want(&mut self, content: Content) {
         self.release(content);
         self.wants.remove(&content);
+        if self.wants.is_empty() {
+            self.came.clear();
+        }
     }
 
     fn release(&mut self, content: Content) {
@@ -236,7 +344,7 @@ impl Wants {
 }
 
 /// The requests of one round.
-struct Rooms<F> {
+pub(super) struct Rooms<F> {
     open: F,
     /// How many more requests each peer takes; `None` where it is not connected.
     known: BTreeMap<DeviceId, Option<usize>>,
@@ -245,13 +353,13 @@ struct Rooms<F> {
 }
 
 impl<F: Fn(DeviceId) -> Option<usize>> Rooms<F> {
-    fn room(&mut self, peer: DeviceId) -> Option<usize> {
+    pub fn room(&mut self, peer: DeviceId) -> Option<usize> {
         let room = || (self.open)(peer).map(|open| REQUESTS_OPEN_MAX.saturating_sub(open));
         *self.known.entry(peer).or_insert_with(room)
     }
 
     /// True where the peer's last request of this round, or a further one, can take it.
-    fn takes(&self, peer: DeviceId, cost: u64) -> bool {
+    pub fn takes(&self, peer: DeviceId, cost: u64) -> bool {
         let room = self.known.get(&peer).copied().flatten().unwrap_or_default();
         room > 0 || self.asked.iter().any(|request| has_room(request, peer, cost))
     }
@@ -274,7 +382,7 @@ fn has_room((to, bytes, items): &(DeviceId, u64, Vec<Content>), peer: DeviceId, 
 }
 
 /// Bytes that will come; for a list, whose length is not known, a guess.
-fn cost(content: Content) -> u64 {
+pub(super) fn cost(content: Content) -> u64 {
     if content.depth == 0 {
         return content.size;
     }
