@@ -106,17 +106,27 @@ pub(super) fn run(folder: &FolderHandle, tasks: &Mutex<Receiver<Task>>, done: &S
                 .ok();
         }
         let root = folder.root.open().map_err(|e| Problem::new(ProblemKind::Io, e.to_string()));
-        for task in batch {
-            let result = match &root {
-                Ok(root) => {
-                    let local = reader.as_ref().map(|reader| Local { folder, root, reader });
-                    carry_out(&Context { folder, root, local }, task)
-                }
-                Err(problem) => failed(task, problem),
-            };
-            if done.send(Event::Done(result)).is_err() {
-                return;
-            }
+        // Copying a large file takes long, and asks the index for nothing.
+        let takes_long = batch.iter().any(|task| matches!(task, Task::Duplicate { .. }));
+        let carry_out_all = || {
+            batch.into_iter().all(|task| {
+                let result = match &root {
+                    Ok(root) => {
+                        let local = reader.as_ref().map(|reader| Local { folder, root, reader });
+                        carry_out(&Context { folder, root, local }, task)
+                    }
+                    Err(problem) => failed(task, problem),
+                };
+                done.send(Event::Done(result)).is_ok()
+            })
+        };
+        // A view of its own for each question to the index would cost more than the answers.
+        let is_heard = match &reader {
+            Some(reader) if !takes_long => reader.in_one_view(carry_out_all),
+            _ => carry_out_all(),
+        };
+        if !is_heard {
+            return;
         }
     }
 }
