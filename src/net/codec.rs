@@ -8,13 +8,13 @@ use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
 
 use super::bounds::{
-    BODY_BYTES_MAX, FILL_BYTES_MAX, FOLDERS_MAX, FRAME_BYTES_MAX, HAVE_RANGES_MAX, HELLO_FRAME_BYTES_MAX, NAME_CHARS_MAX,
-    REASON_CHARS_MAX, REQUEST_ITEMS_MAX, clean_text,
+    BODY_BYTES_MAX, FILL_BYTES_MAX, FOLDERS_MAX, FRAME_BYTES_MAX, HAVE_RANGES_MAX, HELLO_FRAME_BYTES_MAX,
+    NAME_CHARS_MAX, REASON_CHARS_MAX, REQUEST_ITEMS_MAX, clean_text,
 };
 use super::frame::{Chunks, DeviceHello, Frame, Request, WantedContent};
 use super::wire::{
-    self, FieldError, List, WireAck, WireBatch, WireDeviceHello, WireDigest, WireFound, WireHave, WireHello, WireNotHere,
-    WireRepair, WireRequest, WireWanted, found, raw_counts,
+    self, FieldError, List, WireAck, WireBatch, WireDeviceHello, WireDigest, WireFound, WireHave, WireHello,
+    WireNotHere, WireRepair, WireRequest, WireWanted, found, raw_counts,
 };
 use super::wire_entry::{WireAnnounced, entries};
 use crate::core::content::CHUNK_BYTES_MAX;

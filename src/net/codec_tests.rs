@@ -13,6 +13,7 @@ use crate::core::message::{Ack, Announced, BUCKETS, Batch, Cursor, DigestReport,
 use crate::core::path::{PATH_BYTES_MAX, RelPath};
 use crate::core::version::{COUNT_MAX, VersionVector};
 use crate::net::bounds::{encoded_entry_bytes_bound, fit};
+use crate::net::frame::Have;
 
 fn bytes_of(encoded: &Encoded) -> Bytes {
     let all = encoded.parts().concat();

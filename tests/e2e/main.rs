@@ -14,8 +14,11 @@ mod interrupted;
 mod moves;
 mod names;
 mod pairing;
+#[path = "../../examples/bench_sync/relay.rs"]
+mod relay;
 mod safety;
 mod several;
+mod swarm;
 mod tree;
 mod trouble;
 mod trouble_busy;

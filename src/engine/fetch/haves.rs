@@ -12,6 +12,7 @@ use crate::core::action::WorkId;
 use crate::core::content::Content;
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
+use crate::core::ranges::Ranges;
 use crate::net::bounds::HAVE_RANGES_MAX;
 use crate::net::frame::{Frame, Have};
 
@@ -46,6 +47,10 @@ impl Fetching {
             self.shared.served.insert(order.work, order.path.clone());
         }
         let (content, peers) = (job.content, job.sources.iter().map(|s| s.peer).collect::<Vec<_>>());
+        if peers.len() < 2 {
+            // There is nobody else who could fetch it.
+            return;
+        }
         peers.into_iter().for_each(|peer| self.tell_have(peer, content, Vec::new()));
     }
 
@@ -62,11 +67,14 @@ impl Fetching {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| is_worth_it(job)) else { return };
         let Some(large) = job.large() else { return };
         let Some(is_news) = self.wants.join(id, peer) else { return };
+        let done = if is_news || have.ranges.is_empty() { large.file.done() } else { Ranges::default() };
         if is_news {
             large.share();
-            let done = large.file.done();
             job.add_sources(&[peer]);
             self.wants.renew(id, &[peer]);
+        }
+        // Who has begun anew has forgotten what it was told.
+        if is_news || !done.is_empty() {
             self.tell_have(peer, have.content, done.iter().collect());
         }
         self.wants.has(id, peer, &have.ranges);
@@ -78,11 +86,8 @@ impl Fetching {
         if !self.is_shared() {
             return;
         }
-        let running: Vec<(JobId, Content, Arc<Download>)> = self
-            .jobs
-            .values_mut()
-            .filter_map(|job| Some((job.id, job.content, job.large()?.file.clone())))
-            .collect();
+        let running: Vec<(JobId, Content, Arc<Download>)> =
+            self.jobs.values_mut().filter_map(|job| Some((job.id, job.content, job.large()?.file.clone()))).collect();
         for (id, content, download) in running {
             let partners = self.wants.partners(id);
             if partners.is_empty() {
@@ -124,7 +129,8 @@ impl Fetching {
         let links = self.folder.links.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let Some(link) = links.get(&peer).filter(|_| !self.broken.contains(&peer)).cloned() else { return };
         drop(links);
-        let parts: Vec<&[(u64, u64)]> = if ranges.is_empty() { vec![&[]] } else { ranges.chunks(HAVE_RANGES_MAX).collect() };
+        let parts: Vec<&[(u64, u64)]> =
+            if ranges.is_empty() { vec![&[]] } else { ranges.chunks(HAVE_RANGES_MAX).collect() };
         for part in parts {
             let have = Have { folder: self.folder.id.clone(), content, ranges: part.to_vec() };
             if let Err(error) = link.outbox.control(&Frame::Have(have)) {
@@ -139,7 +145,7 @@ fn works_of(job: &Job) -> Vec<WorkId> {
     job.orders.iter().map(|order| order.work).collect()
 }
 
-/// Only where there are several to fetch from can there be others that fetch the same.
+/// True where others that fetch the same can be of use.
 fn is_worth_it(job: &Job) -> bool {
     job.content.depth > 0 && job.content.size >= SHARED_BYTES_MIN
 }

@@ -129,7 +129,15 @@ impl Job {
 impl Large {
     pub fn new(file: Arc<Download>) -> Self {
         let steps = vec![Step::List(file.content(), 0)];
-        Self { file, steps, busy: false, missing: 0, missing_bytes: 0, lookahead_bytes: LOOKAHEAD_BYTES, lists: HashMap::new() }
+        Self {
+            file,
+            steps,
+            busy: false,
+            missing: 0,
+            missing_bytes: 0,
+            lookahead_bytes: LOOKAHEAD_BYTES,
+            lists: HashMap::new(),
+        }
     }
 
     /// What to do next; whoever gets a list or chunks says later what became of them.

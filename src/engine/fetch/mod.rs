@@ -6,6 +6,7 @@
 //! Architecture invariant: bytes from a peer reach the disk only through [`worker`], which has verified them.
 
 mod ask;
+mod choice;
 mod copies;
 mod download;
 mod haves;
@@ -19,8 +20,8 @@ mod tests;
 mod wants;
 mod worker;
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::swarm::Swarm;
-use super::wants::{Rooms, State, Wants, cost};
+use super::wants::{Rooms, Source, State, Wants, cost};
 use super::worker::JobId;
 use crate::core::content::Content;
 use crate::core::id::DeviceId;
@@ -49,6 +49,27 @@ impl Wants {
             }
             self.unpark_all(job);
         }
+    }
+
+    /// A peer does not answer: it is asked for what others have only where they have no time. True where it was a partner.
+    pub fn drop_partner(&mut self, peer: DeviceId) -> bool {
+        let is_partner = self.swarms.values().any(|swarm| swarm.is_partner(peer));
+        if is_partner {
+            self.leave(peer);
+            let sources = self.wants.values_mut().flat_map(|want| &mut want.sources);
+            sources.filter(|source| source.peer == peer).for_each(|source| source.poor = true);
+        }
+        is_partner
+    }
+
+    /// True where what a partner was asked for could come from a source that has nothing else to give.
+    pub fn has_spare_source(&self, content: Content, asked: DeviceId, can_ask: impl Fn(DeviceId) -> bool) -> bool {
+        let Some(want) = self.wants.get(&content) else { return false };
+        let swarm = want.place.and_then(|(job, _)| self.swarms.get(&job));
+        let Some(swarm) = swarm.filter(|swarm| swarm.is_partner(asked)) else { return false };
+        let is_spare = |peer| !swarm.is_partner(peer) && self.in_flight.get(&peer).is_none_or(|bytes| *bytes == 0);
+        let is_able = |source: &Source| !source.poor && !want.failed.contains(&source.peer) && can_ask(source.peer);
+        want.sources.iter().any(|source| is_able(source) && is_spare(source.peer))
     }
 
     /// The devices that fetch a job's content too.
@@ -106,7 +127,9 @@ impl Wants {
         let offset = want.place.map_or(0, |place| place.1);
         let is_whole = |swarm: &Swarm, peer| !swarm.is_partner(peer);
         let mut has_source = false;
-        for source in want.sources.iter().filter(|s| !s.poor && is_whole(swarm, s.peer) && !want.failed.contains(&s.peer)) {
+        for source in
+            want.sources.iter().filter(|s| !s.poor && is_whole(swarm, s.peer) && !want.failed.contains(&s.peer))
+        {
             if rooms.room(source.peer).is_none() {
                 continue;
             }
@@ -135,5 +158,152 @@ impl Wants {
                 self.queue.push_back(content);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet, VecDeque};
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::super::download::Download;
+    use super::super::worker::Target;
+    use super::*;
+    use crate::engine::testing;
+
+    const SOURCE: DeviceId = DeviceId([9; 32]);
+    const JOB: JobId = 1;
+    const CHUNKS: u64 = 400;
+    const CHUNK_BYTES: u64 = 20_000;
+    /// Chunks that a device gives to each other one in a round.
+    const PACE: usize = 8;
+
+    struct Receiver {
+        id: DeviceId,
+        wants: Wants,
+        here: BTreeSet<Content>,
+        /// What each peer was asked for and has not given.
+        open: BTreeMap<DeviceId, VecDeque<Content>>,
+    }
+
+    fn chunks() -> Vec<(u64, Content)> {
+        let chunk = |number: u64| Content { size: CHUNK_BYTES, ..Content::of_chunk(&number.to_be_bytes()) };
+        (0..CHUNKS).map(|number| (number * CHUNK_BYTES, chunk(number))).collect()
+    }
+
+    /// Devices that all want the same file.
+    fn receivers(count: u8, file: &Arc<Download>) -> Vec<Receiver> {
+        let ids: Vec<DeviceId> = (1..=count).map(|number| DeviceId([number; 32])).collect();
+        let receiver = |id: &DeviceId| {
+            let mut wants = Wants::new(*id);
+            let peers = std::iter::once(SOURCE).chain(ids.iter().copied().filter(|other| other != id));
+            let sources: Vec<Source> = peers.clone().map(|peer| Source { peer, poor: false }).collect();
+            for (offset, chunk) in chunks() {
+                let target = Target::At { job: JOB, file: file.clone(), offset };
+                wants.add(chunk, target, &sources, (testing::path("f"), offset));
+            }
+            peers.filter(|peer| *peer != SOURCE).for_each(|peer| assert_eq!(wants.join(JOB, peer), Some(true)));
+            Receiver { id: *id, wants, here: BTreeSet::new(), open: BTreeMap::new() }
+        };
+        ids.iter().map(receiver).collect()
+    }
+
+    /// One round: all ask, all give some of what they were asked for, all tell what has come. How many chunks came from
+    /// the source, and whether anything came at all.
+    fn round(receivers: &mut [Receiver], idle: Option<DeviceId>) -> (usize, bool) {
+        let offsets: BTreeMap<Content, u64> = chunks().into_iter().map(|(offset, chunk)| (chunk, offset)).collect();
+        let (mut from_source, mut news) = (0, Vec::new());
+        for receiver in receivers.iter_mut().filter(|r| Some(r.id) != idle) {
+            let (asked, hopeless) = receiver.wants.assign(|_| Some(0));
+            assert!(hopeless.is_empty());
+            asked.into_iter().for_each(|(peer, items)| receiver.open.entry(peer).or_default().extend(items));
+            for (peer, open) in receiver.open.iter_mut().filter(|(peer, _)| Some(**peer) != idle) {
+                for chunk in open.drain(..open.len().min(PACE)).collect::<Vec<_>>() {
+                    from_source += usize::from(*peer == SOURCE);
+                    let bytes = Bytes::from(vec![0; CHUNK_BYTES as usize]);
+                    assert!(receiver.wants.arrived(chunk, *peer, bytes).is_some());
+                    assert!(receiver.wants.written(chunk).is_none());
+                    assert!(receiver.here.insert(chunk), "it came twice");
+                    news.push((receiver.id, chunk));
+                }
+            }
+        }
+        for receiver in receivers.iter_mut() {
+            for (peer, chunk) in news.iter().filter(|(peer, _)| *peer != receiver.id) {
+                receiver.wants.has(JOB, *peer, &[(offsets[chunk], CHUNK_BYTES)]);
+            }
+        }
+        (from_source, !news.is_empty())
+    }
+
+    fn with_file(test: impl FnOnce(&Arc<Download>)) {
+        let (_dir, handle, _events) = testing::folder("");
+        let whole = Content { depth: 1, size: CHUNKS * CHUNK_BYTES, ..Content::of_chunk(b"whole") };
+        test(&Arc::new(Download::open(&handle.root.open().unwrap(), whole, 0).unwrap()));
+    }
+
+    #[test]
+    fn a_file_leaves_its_source_about_once_however_many_want_it() {
+        with_file(|file| {
+            for count in [2, 4, 8] {
+                let mut all = receivers(count, file);
+                let mut from_source = 0;
+                while all.iter().any(|r| r.here.len() < CHUNKS as usize) {
+                    let (sent, is_going_on) = round(&mut all, None);
+                    assert!(is_going_on);
+                    from_source += sent;
+                }
+                assert!(from_source < CHUNKS as usize * 5 / 4, "{from_source} of {CHUNKS} for {count}");
+                assert!(all.iter().all(|r| r.wants.is_empty()));
+            }
+        });
+    }
+
+    #[test]
+    fn a_partner_that_gets_no_further_holds_nobody_up() {
+        with_file(|file| {
+            let mut all = receivers(3, file);
+            let idle = all[2].id;
+            while all.iter().filter(|r| r.id != idle).any(|r| r.here.len() < CHUNKS as usize) {
+                assert!(round(&mut all, Some(idle)).1);
+            }
+        });
+    }
+
+    #[test]
+    fn what_only_a_peer_that_is_gone_would_have_given_is_asked_of_the_source() {
+        with_file(|file| {
+            let mut all = receivers(2, file);
+            round(&mut all, None);
+            let gone = all.pop().unwrap().id;
+            all[0].wants.leave(gone);
+            all[0].open.remove(&gone).unwrap_or_default().into_iter().for_each(|chunk| all[0].wants.requeue(chunk));
+            let mut rounds = 0;
+            while all[0].here.len() < CHUNKS as usize {
+                rounds += 1;
+                let (asked, hopeless) = all[0].wants.assign(|peer| (peer == SOURCE).then_some(0));
+                assert!(hopeless.is_empty() && asked.iter().all(|(peer, _)| *peer == SOURCE) && rounds < 1000);
+                asked.into_iter().for_each(|(_, items)| all[0].open.entry(SOURCE).or_default().extend(items));
+                let Receiver { wants, here, open, .. } = &mut all[0];
+                for chunk in open.entry(SOURCE).or_default().drain(..) {
+                    assert!(wants.arrived(chunk, SOURCE, Bytes::from_static(b"x")).is_some());
+                    assert!(wants.written(chunk).is_none() && here.insert(chunk));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_job_that_ends_leaves_nothing_behind() {
+        with_file(|file| {
+            let mut all = receivers(3, file);
+            let wants = &mut all[0].wants;
+            wants.assign(|peer| (peer != SOURCE).then_some(0));
+            wants.assign(|_| Some(0));
+            wants.forget(JOB);
+            assert!(wants.swarms.is_empty() && wants.queue.is_empty() && !wants.is_in_swarm());
+        });
     }
 }

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use super::Event;
 use super::copies::Copies;
-use super::job::{Job, Large, Next, Order, Progress};
 use super::haves::Shared;
+use super::job::{Job, Large, Next, Order, Progress};
 use super::open::OpenRequests;
 use super::wants::Wants;
 use super::worker::{Done, JobId, Target, Task, Written};

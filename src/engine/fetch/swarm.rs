@@ -155,7 +155,8 @@ mod tests {
     #[test]
     fn who_joins_takes_from_the_others_and_nothing_else_changes_hands() {
         for number in 0..1000 {
-            let (before, after) = (swarm(&[2]).owns(device(1), chunk(number)), swarm(&[2, 3]).owns(device(1), chunk(number)));
+            let (before, after) =
+                (swarm(&[2]).owns(device(1), chunk(number)), swarm(&[2, 3]).owns(device(1), chunk(number)));
             assert!(before || !after);
         }
     }
