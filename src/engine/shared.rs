@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::clock::Clock;
+use super::feed::Feed;
 use super::fetch::Downloads;
 use super::hints::Hints;
 use super::link::LinkTable;
@@ -43,7 +44,6 @@ pub enum Order {
     Failed(FolderId),
     /// Try a folder again that could not be started.
     Restart(FolderId),
-    Stop,
 }
 
 /// Cheap handle to one running folder.
@@ -79,6 +79,7 @@ pub struct Shared {
     pub stop: AtomicBool,
     pub live: Live,
     pub links: LinkTable,
+    pub feed: Feed,
 }
 
 /// How the last run ended.
@@ -142,6 +143,7 @@ impl Shared {
             stop: AtomicBool::new(false),
             live: Live::default(),
             links: LinkTable::default(),
+            feed: Feed::default(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Real processes on real disks and sockets, seen only from outside: the `p2psync` command and the files in folders.
 
 mod abuse;
+mod api;
 mod changes;
 mod commands;
 mod conflicts;
