@@ -105,6 +105,8 @@ pub struct Folder {
     fresh: want::Fresh,
     /// Paths to look at again because something at them was not as expected.
     rescans: BTreeSet<RelPath>,
+    /// Those of them that were not what an action expected: nothing more is done there before somebody has looked.
+    awaited: BTreeSet<RelPath>,
     /// Names that have become free, folded; see `declined`.
     freed: BTreeSet<String>,
     halted: bool,
@@ -165,6 +167,7 @@ impl Folder {
             pass: want::Pass::default(),
             fresh: want::Fresh::default(),
             rescans: BTreeSet::new(),
+            awaited: BTreeSet::new(),
             freed: BTreeSet::new(),
             halted: false,
             suspicious: false,
