@@ -21,6 +21,9 @@ pub struct Status {
     pub folders: Vec<FolderStatus>,
     pub peers: Vec<PeerStatus>,
     pub problems_total: u64,
+    /// True while the agent has not opened all of its folders yet.
+    #[serde(default)]
+    pub starting: bool,
 }
 
 /// What a folder is doing.
@@ -78,6 +81,20 @@ pub struct FolderStatus {
 /// Trouble with one item, which does not stop the others.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct ProblemItem {
+    pub path: String,
+    /// Stable name of the kind, such as "no_space".
+    pub kind: String,
+    /// What happened and what to do.
+    pub text: String,
+    pub since_ms: i64,
+}
+
+/// Trouble with one item, and the folder that it is in.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct FolderProblem {
+    /// Id of the folder.
+    pub folder: String,
+    pub label: String,
     pub path: String,
     /// Stable name of the kind, such as "no_space".
     pub kind: String,
@@ -211,5 +228,20 @@ pub struct EventItem {
     pub path: Option<String>,
     /// Name of the device it came from.
     pub device: Option<String>,
+    pub text: String,
+}
+
+/// Why something was not done.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Refusal {
+    pub error: RefusalText,
+}
+
+/// What went wrong, for a program and for a person.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct RefusalText {
+    /// One stable word, such as "not_found" or "refused".
+    pub code: String,
+    /// What happened and what to do.
     pub text: String,
 }

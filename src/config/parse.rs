@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use serde_spanned::Spanned;
 use super::fault::Fault;
 use super::keys::advice_for_unknown;
 use super::raw::{RawConfig, RawFolder, RawNetwork, RawPeer, RawSharing, RawSync};
-use super::{Config, ConfigError, Folder, LABEL_CHARS_MAX, NAME_CHARS_MAX, Network, Peer, Sharing, Sync};
+use super::{Api, Config, ConfigError, Folder, LABEL_CHARS_MAX, NAME_CHARS_MAX, Network, Peer, Sharing, Sync};
 use crate::core::id::{DeviceId, FolderId};
 
 const LISTEN: &str = "[::]:7724";
@@ -60,7 +61,9 @@ pub fn parse(text: &str, path: &Path, around: &Surroundings) -> Result<Config, C
     };
     let peers = reader.peers(&raw.peers)?;
     let folders = reader.folders(&raw.folders, &peers)?;
-    Ok(Config { name, network: reader.network(&raw.network)?, sync: reader.sync(&raw.sync)?, peers, folders })
+    let (network, sync) = (reader.network(&raw.network)?, reader.sync(&raw.sync)?);
+    let api = Api { browser_port: NonZeroU16::new(raw.api.browser_port) };
+    Ok(Config { name, network, sync, api, peers, folders })
 }
 
 /// The place that mistakes are reported against.

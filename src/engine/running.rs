@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::apply::Command;
 use super::clock::Clock;
+use super::feed::Feed;
 use super::fetch::Fetcher;
 use super::folder::{self, Channels, Driver};
 use super::link::LinkTable;
@@ -37,6 +38,7 @@ pub struct StartFolder {
     pub links: LinkTable,
     pub server: Server,
     pub orders: mpsc::Sender<Order>,
+    pub feed: Feed,
 }
 
 /// A folder whose threads run.
@@ -79,6 +81,7 @@ impl Running {
         shared.label = order.folder.label.clone();
         shared.index_path = order.index_path.clone();
         shared.links = order.links;
+        shared.feed = order.feed;
         let run = RunId(u64::from_le_bytes(random_bytes()));
         let (handle, machine, desk) = start::begin(shared, index, order.settings, run, &start::boot())?;
         let (applier, commands) = std_mpsc::channel();
@@ -111,12 +114,13 @@ impl Running {
         let (gone, id) = (self.server.clone(), self.handle.id.clone());
         let fetcher = || self.fetcher.clone();
         let (chunks, not_here, expects) = (fetcher(), fetcher(), fetcher());
-        let (up, down) = (fetcher(), fetcher());
+        let (up, down, have) = (fetcher(), fetcher(), fetcher());
         FolderPorts {
             inputs: self.handle.inputs.clone(),
             serve: Arc::new(move |peer, request| serve.request(&handle, peer, request)),
             chunks: Arc::new(move |peer, frame| chunks.chunks(peer, frame)),
             not_here: Arc::new(move |peer, request, items| not_here.not_here(peer, request, &items)),
+            have: Arc::new(move |peer, frame| have.have(peer, frame)),
             expects: Arc::new(move |peer, request| expects.expects(peer, request)),
             link_up: Arc::new(move |peer| up.link_up(peer)),
             link_down: Arc::new(move |peer| {
@@ -180,6 +184,7 @@ mod tests {
             links: LinkTable::default(),
             server: Server::new(Handle::current()),
             orders: mpsc::channel(1).0,
+            feed: Feed::default(),
         }
     }
 

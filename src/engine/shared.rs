@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::clock::Clock;
+use super::feed::Feed;
+use super::fetch::Downloads;
 use super::hints::Hints;
 use super::link::LinkTable;
 use super::scan::Departed;
@@ -42,7 +44,6 @@ pub enum Order {
     Failed(FolderId),
     /// Try a folder again that could not be started.
     Restart(FolderId),
-    Stop,
 }
 
 /// Cheap handle to one running folder.
@@ -73,9 +74,12 @@ pub struct Shared {
     pub reads_inline: bool,
     /// What a scan has just seen to leave its place.
     pub departed: Departed,
+    /// What of large files is here before all of it is.
+    pub downloads: Downloads,
     pub stop: AtomicBool,
     pub live: Live,
     pub links: LinkTable,
+    pub feed: Feed,
 }
 
 /// How the last run ended.
@@ -135,9 +139,11 @@ impl Shared {
             suspicious_boot: AtomicBool::new(false),
             reads_inline: false,
             departed: Departed::default(),
+            downloads: Downloads::default(),
             stop: AtomicBool::new(false),
             live: Live::default(),
             links: LinkTable::default(),
+            feed: Feed::default(),
         }
     }
 

@@ -19,6 +19,7 @@ pub mod pairing;
 pub mod pairing_code;
 pub mod pairing_link;
 pub mod pairing_words;
+pub mod probe;
 pub mod socket;
 pub mod tls;
 mod wire;
