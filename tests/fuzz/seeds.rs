@@ -81,7 +81,7 @@ fn network(all: &mut Seeds) {
     add(all, "stream", "interrupted", [&[0, 12, 1, 0, 3, 0, 0, 9, 60, 0, 200, 1, 1, 0][..], &stream].concat());
     add(all, "stream", "after-a-hello", [&[1, 3, 0, 5, 0][..], &stream[stream.len() / 2..]].concat());
     add(all, "stream", "too-long", [&[1, 0][..], &u32::MAX.to_be_bytes()].concat());
-    for kind in 0u8..10 {
+    for kind in 0u8..11 {
         for message in 0u8..if kind == 1 { 6 } else { 1 } {
             let drawn: Vec<u8> = (0u8..120).map(|n| n.wrapping_mul(37).wrapping_add(kind)).collect();
             let seed = [&[kind, 7][..], b"default", &[message], &drawn].concat();
