@@ -13,6 +13,7 @@ mod settings;
 mod version;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ pub struct Config {
     pub name: String,
     pub network: Network,
     pub sync: Sync,
+    pub api: Api,
     pub peers: Vec<Peer>,
     pub folders: Vec<Folder>,
 }
@@ -73,6 +75,13 @@ pub struct Sync {
     /// This many deletions, and more than the percentage of the folder, wait for the user.
     pub hold_deletes_above: u64,
     pub hold_deletes_percent: u8,
+}
+
+/// How programs on this device reach the agent, besides its socket.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Api {
+    /// Port of this machine for a browser; `None` where there is none.
+    pub browser_port: Option<NonZeroU16>,
 }
 
 /// Another device that we share with.

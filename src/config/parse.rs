@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use serde_spanned::Spanned;
 use super::fault::Fault;
 use super::keys::advice_for_unknown;
 use super::raw::{RawConfig, RawFolder, RawNetwork, RawPeer, RawSharing, RawSync};
-use super::{Config, ConfigError, Folder, LABEL_CHARS_MAX, NAME_CHARS_MAX, Network, Peer, Sharing, Sync};
+use super::{Api, Config, ConfigError, Folder, LABEL_CHARS_MAX, NAME_CHARS_MAX, Network, Peer, Sharing, Sync};
 use crate::core::id::{DeviceId, FolderId};
 
 const LISTEN: &str = "[::]:7724";
@@ -51,7 +52,7 @@ pub fn parse(text: &str, path: &Path, around: &Surroundings) -> Result<Config, C
     let raw: RawConfig = toml_edit::de::from_str(text).map_err(|e| {
         let what = e.message().lines().next().unwrap_or("not a config").trim().to_owned();
         let advice = advice_for(&what);
-        Fault::at(path, text, e.span().unwrap_or(0..0), what, advice)
+        Fault::at(path, text, e.span().unwrap_or(0..0), in_plain_words(what), advice)
     })?;
     let reader = Reader { text, path, around };
     let name = match &raw.name {
@@ -60,7 +61,9 @@ pub fn parse(text: &str, path: &Path, around: &Surroundings) -> Result<Config, C
     };
     let peers = reader.peers(&raw.peers)?;
     let folders = reader.folders(&raw.folders, &peers)?;
-    Ok(Config { name, network: reader.network(&raw.network)?, sync: reader.sync(&raw.sync)?, peers, folders })
+    let (network, sync) = (reader.network(&raw.network)?, reader.sync(&raw.sync)?);
+    let api = Api { browser_port: NonZeroU16::new(raw.api.browser_port) };
+    Ok(Config { name, network, sync, api, peers, folders })
 }
 
 /// The place that mistakes are reported against.
@@ -341,6 +344,18 @@ pub(super) fn expand(text: &str, user_dir: &Path) -> Result<PathBuf, String> {
         return Err("the whole disk can't be a folder".to_owned());
     }
     Ok(path.components().collect())
+}
+
+/// The reader's words for what people meet often.
+fn in_plain_words(what: String) -> String {
+    let word = what.split('`').nth(1).unwrap_or_default();
+    if what.starts_with("unknown field") {
+        format!("there is no setting '{word}' here")
+    } else if what.starts_with("missing field") {
+        format!("the setting '{word}' is missing here")
+    } else {
+        what
+    }
 }
 
 fn advice_for(what: &str) -> String {

@@ -16,10 +16,12 @@
 
 pub mod agent;
 mod apply;
+mod browser_port;
 pub mod clock;
 mod config_watch;
 mod control;
 mod desk;
+mod feed;
 mod fetch;
 mod folder;
 mod hints;

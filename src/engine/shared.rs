@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::clock::Clock;
+use super::feed::Feed;
 use super::hints::Hints;
 use super::link::LinkTable;
+use super::scan::Departed;
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::ignore::Rules;
 use crate::core::message::Message;
@@ -41,7 +43,6 @@ pub enum Order {
     Failed(FolderId),
     /// Try a folder again that could not be started.
     Restart(FolderId),
-    Stop,
 }
 
 /// Cheap handle to one running folder.
@@ -70,9 +71,12 @@ pub struct Shared {
     pub suspicious_boot: AtomicBool,
     /// Whoever looks also reads, instead of having it read by threads beside it.
     pub reads_inline: bool,
+    /// What a scan has just seen to leave its place.
+    pub departed: Departed,
     pub stop: AtomicBool,
     pub live: Live,
     pub links: LinkTable,
+    pub feed: Feed,
 }
 
 /// How the last run ended.
@@ -131,9 +135,11 @@ impl Shared {
             left_behind: Mutex::default(),
             suspicious_boot: AtomicBool::new(false),
             reads_inline: false,
+            departed: Departed::default(),
             stop: AtomicBool::new(false),
             live: Live::default(),
             links: LinkTable::default(),
+            feed: Feed::default(),
         }
     }
 

@@ -28,14 +28,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::api::{ConflictItem, EventItem, FolderOffer, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status};
+use crate::api::{
+    ConflictItem, EventItem, FolderOffer, FolderProblem, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status,
+};
 use crate::config::{Config, Folder, Peer};
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::path::RelPath;
 use crate::home::Home;
 use crate::index::{IndexError, Reader};
 
-pub use past::{version_at, version_id};
+pub use past::{event, version_at, version_id};
 
 /// What only a running agent knows, at one moment.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -109,6 +111,11 @@ pub fn path_status(home: &Home, config: &Config, path: &Path, live: Option<&Live
     Ok(path::status(asker(home, config, live), path))
 }
 
+/// Trouble with single items in all folders.
+pub fn problems(home: &Home, config: &Config) -> anyhow::Result<Vec<FolderProblem>> {
+    past::problems(asker(home, config, None))
+}
+
 /// Conflict copies in all folders.
 pub fn conflicts(home: &Home, config: &Config) -> anyhow::Result<Vec<ConflictItem>> {
     past::conflicts(asker(home, config, None))
@@ -150,6 +157,7 @@ fn status_of(asker: Asker) -> Status {
         problems_total: folders.iter().map(|folder| folder.problems_total).sum(),
         folders,
         peers,
+        starting: false,
     }
 }
 
