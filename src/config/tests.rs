@@ -84,7 +84,7 @@ fn every_mistake_is_shown_with_line_column_and_remedy() {
         (format!("{peer}[[peer]]\nid = \"{two}\"\nname = \"a\""), 6, 8, "two peers"),
         (format!("{peer}addresses = [\"h:0\"]"), 4, 14, "not a port"),
         ("[[folder]]\nid = \"a b\"\npath = \"/x\"".into(), 2, 6, "folder id"),
-        ("[[folder]]\nid = \"a\"".into(), 1, 1, "missing field"),
+        ("[[folder]]\nid = \"a\"".into(), 1, 1, "is missing"),
         ("[[folder]]\nid = \"a\"\npath = \"x/y\"".into(), 3, 8, "not absolute"),
         ("[[folder]]\nid = \"a\"\npath = \"/x/../y\"".into(), 3, 8, "'..'"),
         ("[[folder]]\nid = \"a\"\npath = \"~you/x\"".into(), 3, 8, "your own home"),
