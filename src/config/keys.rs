@@ -25,7 +25,7 @@ pub const SECTIONS: [(&str, &str); 6] = [
     ("", "At the top of the file, before the first section."),
     ("network", "How this device finds and reaches others."),
     ("sync", "How folders are kept in sync."),
-    ("api", "How programs and browsers of this machine talk to the agent."),
+    ("api", "How programs on this device reach the agent, besides its socket."),
     ("peer", "Another device; one `[[peer]]` for each. `p2psync pair` writes them on both sides."),
     ("folder", "A folder; one `[[folder]]` for each. `p2psync folder add` writes them."),
 ];
@@ -115,9 +115,9 @@ pub const KEYS: &[Key] = &[
     key(
         "api",
         "browser_port",
-        "number",
+        "number, 0 to 65535",
         "0",
-        "A port of this machine for a browser or your own programs, such as 7726; 0 means none.",
+        "A port of this machine for a browser or your own programs; docs/api.md says how to use it. 0: none.",
     ),
     key("peer", "id", "device id", "(required)", "What `p2psync id` prints on that device."),
     key("peer", "name", "text, 1 to 64 characters", "(the short id)", "What to call it on this device."),

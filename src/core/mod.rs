@@ -18,4 +18,5 @@ pub mod message;
 pub mod nearest;
 pub mod path;
 pub mod problem;
+pub mod ranges;
 pub mod version;

@@ -16,9 +16,12 @@ mod manners;
 mod moves;
 mod names;
 mod pairing;
+#[path = "../../examples/bench_sync/relay.rs"]
+mod relay;
 mod safety;
 mod service;
 mod several;
+mod swarm;
 mod tree;
 mod trouble;
 mod trouble_busy;
