@@ -1,4 +1,4 @@
-//! The `p2psync` command: parse, start logging, dispatch, exit code (0 fine, 1 error, 2 wrong usage).
+//! The `p2psync` command: parse, start logging, dispatch, exit code (0 fine, 1 error, 2 wrong usage, 3 not so).
 
 use std::process::ExitCode;
 
@@ -11,8 +11,11 @@ fn main() -> ExitCode {
     match cli::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("p2psync: {}", cli::output::error_text(&error));
-            ExitCode::FAILURE
+            let (code, text) = cli::exit::of(&error);
+            if let Some(text) = text {
+                eprintln!("p2psync: {text}");
+            }
+            ExitCode::from(code)
         }
     }
 }

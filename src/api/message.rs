@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::past::{RewindReport, WaitReport};
 use super::types::{ConflictItem, EventItem, HistoryItem, PathStatus, Status};
 
 /// Longest request in bytes: a path and a few words.
@@ -53,8 +54,53 @@ pub enum Request {
     Events {
         count: usize,
     },
+    /// Settles a conflict; what is not kept goes into history.
+    Resolve {
+        /// The conflict copy.
+        copy: WirePath,
+        keep: Keep,
+    },
+    /// Takes back what has happened at or below a path.
+    Rewind {
+        path: WirePath,
+        to: RewindTo,
+        /// Only says what would be done.
+        dry_run: bool,
+    },
+    /// Answers once as many peers (`None`: all) hold what is at or below the path, or the time is over.
+    Wait {
+        path: WirePath,
+        peers: Option<u32>,
+        /// From an earlier answer: the moment up to which changes matter.
+        upto: Option<u64>,
+        for_ms: u64,
+    },
     /// Stop the agent.
     Stop,
+}
+
+/// How far to go back.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RewindTo {
+    /// To what was there at this time, in milliseconds since 1970 UTC.
+    AtMs(i64),
+    /// To before the last changes that one other device made in one go. With a time, only if those ended then.
+    BeforePeer { ended_ms: Option<i64> },
+    /// To before the last request of this kind that was carried out.
+    BeforeRewind,
+}
+
+/// What is kept of a file and its conflict copy.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    Original,
+    Copy,
+    /// Both, the copy under an ordinary name.
+    Both,
+    /// Neither: this file of this device takes the original's place.
+    File(WirePath),
 }
 
 /// Which version to restore.
@@ -78,6 +124,8 @@ pub enum Reply {
     Conflicts(Vec<ConflictItem>),
     History(Vec<HistoryItem>),
     Events(Vec<EventItem>),
+    Waited(WaitReport),
+    Rewound(RewindReport),
     /// Done, in words.
     Done {
         text: String,

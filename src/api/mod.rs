@@ -5,12 +5,14 @@
 
 pub mod client;
 pub mod message;
+mod past;
 pub mod server;
 pub mod types;
 
-pub use message::{Reply, Request, When, WirePath};
+pub use message::{Keep, Reply, Request, RewindTo, When, WirePath};
+pub use past::{RewindItem, RewindReport, WaitItem, WaitPeer, WaitReport};
 pub use server::{Handler, Replies, bind, serve};
 pub use types::{
-    ConflictItem, EventItem, FolderOffer, FolderPeerStatus, FolderState, FolderStatus, HeldDeletions, HistoryItem,
-    PathPeerStatus, PathStatus, PeerStatus, ProblemItem, Status,
+    ConflictBase, ConflictItem, ConflictSide, EventItem, FolderOffer, FolderPeerStatus, FolderState, FolderStatus,
+    HeldDeletions, HistoryItem, PathPeerStatus, PathStatus, PeerStatus, ProblemItem, Status,
 };

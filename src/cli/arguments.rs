@@ -73,8 +73,11 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// List conflict copies
+    /// List conflict copies, or settle a conflict
+    #[command(args_conflicts_with_subcommands = true, after_help = CONFLICTS_HELP)]
     Conflicts {
+        #[command(subcommand)]
+        command: Option<ConflictCommand>,
         /// Print JSON, for programs
         #[arg(long)]
         json: bool,
@@ -88,6 +91,7 @@ pub enum Command {
         json: bool,
     },
     /// Bring back an earlier version of a file or directory; what lies there now goes into the history
+    #[command(after_help = RESTORE_HELP)]
     Restore {
         /// PATH or PATH@WHEN; WHEN is an id from 'history', '2h' or '3d' ago, or a time like 2026-11-20T14:03
         #[arg(value_name = "PATH[@WHEN]")]
@@ -95,12 +99,127 @@ pub enum Command {
         /// WHEN, for paths that contain an @
         #[arg(long, value_name = "WHEN")]
         at: Option<String>,
+        #[command(flatten)]
+        going: GoingBack,
     },
+    /// Take back what another device did last to a folder, all that it did in one go
+    #[command(after_help = UNDO_HELP)]
+    Undo {
+        #[command(flatten)]
+        folder: OneFolder,
+        /// Take back the last 'undo' or 'restore' of a directory instead
+        #[arg(long)]
+        revert: bool,
+        #[command(flatten)]
+        going: GoingBack,
+    },
+    /// Wait until other devices have what is here
+    #[command(after_help = WAIT_HELP)]
+    Wait(Waiting),
     /// Print this device's id (and make its key if there is none)
     Id,
     /// The config file
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+const CONFLICTS_HELP: &str = "\
+Two devices changed a file at once: the later version has its name, the other lies beside it as a conflict copy.
+
+Examples:
+  p2psync conflicts                                lists them
+  p2psync conflicts resolve report.odt --diff      shows how the copy differs
+  p2psync conflicts resolve report.odt --keep mine keeps what was written on this device";
+
+const RESOLVE_HELP: &str = "\
+Settled on one device it is settled on all. What is not kept goes into the history.
+
+Examples:
+  p2psync conflicts resolve report.odt --keep both         keeps the copy under an ordinary name
+  p2psync conflicts resolve notes.txt --keep merged.txt    takes this file in place of both
+  p2psync conflicts resolve notes.txt --tool 'meld \"$LOCAL\" \"$OUTPUT\" \"$REMOTE\"'";
+
+#[derive(Subcommand, Debug)]
+pub enum ConflictCommand {
+    /// Settle a conflict
+    #[command(after_help = RESOLVE_HELP)]
+    Resolve(Resolving),
+}
+
+/// How to settle a conflict.
+#[derive(Args, Debug)]
+#[group(id = "how", required = true, multiple = false, args = ["keep", "diff", "tool"])]
+pub struct Resolving {
+    /// The conflict copy, or the file it is a copy of
+    pub path: PathBuf,
+    /// Keep what was written on this device, what was written elsewhere, both, or the content of a file
+    #[arg(long, value_name = "mine|theirs|both|FILE")]
+    pub keep: Option<PathBuf>,
+    /// Show how the two differ, and do nothing
+    #[arg(long)]
+    pub diff: bool,
+    /// Run a program that merges: BASE, LOCAL and REMOTE are files to read, OUTPUT is the file that it writes. BASE is
+    /// empty where the common version is not known. Where it ends well, OUTPUT is kept
+    #[arg(long, value_name = "COMMAND")]
+    pub tool: Option<String>,
+}
+
+const RESTORE_HELP: &str = "\
+A directory with a time goes back to what it was then: what was there comes back, and what has come since goes into the
+history. You are told first how much that is.
+
+Examples:
+  p2psync restore report.odt        the version before the last change that another device made
+  p2psync restore report.odt@2d     as it was two days ago
+  p2psync restore photos@3h         the directory as it was three hours ago";
+
+const UNDO_HELP: &str = "\
+What the other device replaced or deleted comes back, what it added goes into the history. What you changed since stays.
+You are told first how much that is.
+
+Examples:
+  p2psync undo --dry-run     shows what would be undone
+  p2psync undo               undoes it
+  p2psync undo --revert      takes that back";
+
+/// How to go about taking many things back.
+#[derive(Args, Debug)]
+pub struct GoingBack {
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do it without asking
+    #[arg(short = 'y', long)]
+    pub yes: bool,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+const WAIT_HELP: &str = "\
+Waits for what is in the folders at the moment of asking; what changes later is not waited for, unless PATH is a file.
+A device counts once the files lie complete on its disk.
+
+Ends with 0 once that is so, and with 3 where the time was over before.
+
+Examples:
+  p2psync wait                                   until all other devices have everything
+  p2psync wait report.odt --peers 1 --timeout 5m until one other device has this file";
+
+/// For what to wait, and for how long.
+#[derive(Args, Debug)]
+pub struct Waiting {
+    /// A file or directory in one of the folders; all folders if left out
+    pub path: Option<PathBuf>,
+    /// How many other devices have to have it
+    #[arg(long, value_name = "N|all", default_value = "all")]
+    pub peers: String,
+    /// Give up after this long, such as 90s, 5m or 2h; waits for ever if left out
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<String>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Subcommand, Debug)]
@@ -240,6 +359,14 @@ mod tests {
             &["conflicts", "--json"],
             &["history", "a", "--json"],
             &["restore", "a@2d"],
+            &["restore", "a@2d", "--dry-run", "--json"],
+            &["undo"],
+            &["undo", "f", "--revert", "--yes"],
+            &["wait"],
+            &["conflicts", "resolve", "a", "--keep", "mine"],
+            &["conflicts", "resolve", "a", "--diff"],
+            &["conflicts", "resolve", "a", "--tool", "merge"],
+            &["wait", "a", "--peers", "2", "--timeout", "5m", "--json"],
             &["config", "check"],
             &["config", "path"],
         ];
@@ -247,7 +374,14 @@ mod tests {
             let line = std::iter::once("p2psync").chain(words.iter().copied());
             assert!(Arguments::try_parse_from(line).is_ok(), "{words:?}");
         }
-        for words in [&["peer"][..], &["restore"], &["frobnicate"], &["run", "--log-level", "loud"]] {
+        for words in [
+            &["peer"][..],
+            &["restore"],
+            &["conflicts", "resolve", "a"],
+            &["conflicts", "resolve", "--diff"],
+            &["frobnicate"],
+            &["run", "--log-level", "loud"],
+        ] {
             let line = std::iter::once("p2psync").chain(words.iter().copied());
             assert_eq!(Arguments::try_parse_from(line).unwrap_err().exit_code(), 2, "{words:?}");
         }

@@ -9,10 +9,12 @@ use anyhow::{Context as _, bail};
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
+use super::arguments::GoingBack;
 use super::context::Context;
 use super::output::{self, Table};
+use super::undo;
 use crate::api::client::ClientError;
-use crate::api::{HistoryItem, Reply, Request, When, WirePath};
+use crate::api::{HistoryItem, Reply, Request, RewindTo, When, WirePath};
 use crate::core::path::RelPath;
 use crate::engine;
 
@@ -53,7 +55,7 @@ fn text(items: &[HistoryItem], given: &Path, now_ms: i64) -> String {
 }
 
 /// Brings back an earlier version of a file, or of all that is in a directory.
-pub fn restore(context: &Context, given: &Path, at: Option<&str>) -> anyhow::Result<()> {
+pub fn restore(context: &Context, given: &Path, at: Option<&str>, going: &GoingBack) -> anyhow::Result<()> {
     let (given, when) = match at {
         Some(text) => {
             let when = parse_when(text, context.now_ms, &TimeZone::system());
@@ -75,6 +77,10 @@ pub fn restore(context: &Context, given: &Path, at: Option<&str>) -> anyhow::Res
         }
         Err(error) => return Err(error.into()),
     };
+    let is_directory = path == root || path.is_dir() || items.iter().any(|item| item.path != itself);
+    if let (When::AtMs(at_ms), true) = (&when, is_directory) {
+        return undo::go_back(context, &path, &RewindTo::AtMs(*at_ms), going);
+    }
     let place_of = |item: &HistoryItem| if item.path == itself { path.clone() } else { root.join(&item.path) };
     let chosen = choose(&items, &when, |item| item.path != itself && place_of(item).symlink_metadata().is_ok());
     let shown = output::clean(&given.to_string_lossy());
@@ -83,6 +89,13 @@ pub fn restore(context: &Context, given: &Path, at: Option<&str>) -> anyhow::Res
     }
     if chosen.is_empty() {
         bail!("there is no such version of {shown} in history; 'p2psync history PATH' lists what there is");
+    }
+    if going.dry_run {
+        for item in chosen {
+            let (size, changed) = (output::bytes(item.bytes), output::local_time(item.mtime_ms));
+            output::print(&format!("{} would come back: {size}, as of {changed}\n", output::clean(&item.path)))?;
+        }
+        return Ok(());
     }
     let mut failed = 0;
     for item in chosen {
@@ -154,7 +167,7 @@ fn parse_when(text: &str, now_ms: i64, zone: &TimeZone) -> Option<When> {
 }
 
 /// Reads an age such as `90s`, `15m`, `2h`, `3d` or `1w`, in milliseconds.
-fn parse_age(text: &str) -> Option<i64> {
+pub fn parse_age(text: &str) -> Option<i64> {
     let unit = text.chars().next_back()?;
     let seconds: i64 = match unit {
         's' => 1,

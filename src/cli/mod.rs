@@ -4,6 +4,7 @@ mod arguments;
 mod config;
 mod conflicts;
 mod context;
+pub mod exit;
 mod folder;
 mod history;
 mod id;
@@ -11,15 +12,18 @@ mod log;
 pub mod output;
 mod pair;
 mod peer;
+mod resolve;
 mod run;
 mod status;
+mod undo;
+mod wait;
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
 pub use arguments::Arguments;
-use arguments::Command;
+use arguments::{Command, ConflictCommand};
 use context::Context;
 
 /// Carries out a command.
@@ -34,9 +38,12 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Pair { code }) => pair::run(&context, code),
         Some(Command::Status { path, json }) => status::run(&context, path.as_deref(), json),
         Some(Command::Log { count, json }) => log::run(&context, count, json),
-        Some(Command::Conflicts { json }) => conflicts::run(&context, json),
+        Some(Command::Conflicts { command: None, json }) => conflicts::list(&context, json),
+        Some(Command::Conflicts { command: Some(ConflictCommand::Resolve(how)), .. }) => resolve::run(&context, &how),
         Some(Command::History { path, json }) => history::list(&context, &path, json),
-        Some(Command::Restore { path, at }) => history::restore(&context, &path, at.as_deref()),
+        Some(Command::Restore { path, at, going }) => history::restore(&context, &path, at.as_deref(), &going),
+        Some(Command::Undo { folder, revert, going }) => undo::undo(&context, folder.name.as_deref(), revert, &going),
+        Some(Command::Wait(waiting)) => wait::run(&context, &waiting),
         Some(Command::Config(command)) => config::run(&context, &command),
     }
 }

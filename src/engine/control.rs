@@ -5,14 +5,18 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::links::{Links, Paired};
+use super::receipt::Question;
 use super::report::{self, LiveFolder, LivePeer, LiveStatus};
+use super::resolve;
 use super::restore;
+use super::rewind_request;
 use super::shared::{Event, FolderHandle, Order};
-use crate::api::{FolderOffer, Handler, Replies, Reply, Request, When, WirePath};
+use crate::api::{FolderOffer, Handler, Keep, Replies, Reply, Request, RewindTo, When, WirePath};
 use crate::config::{self, Config, NewPeer};
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::path::RelPath;
@@ -120,6 +124,17 @@ impl Control {
                 let work = tokio::task::spawn_blocking(move || control.restore(&path, &when));
                 work.await.unwrap_or_else(|e| failed(e.to_string()))
             }
+            Request::Resolve { copy, keep } => {
+                let control = self.clone();
+                let work = tokio::task::spawn_blocking(move || control.resolve(&copy, &keep));
+                work.await.unwrap_or_else(|e| failed(e.to_string()))
+            }
+            Request::Rewind { path, to, dry_run } => {
+                let control = self.clone();
+                let work = tokio::task::spawn_blocking(move || control.rewind(&path, &to, dry_run));
+                work.await.unwrap_or_else(|e| failed(e.to_string()))
+            }
+            Request::Wait { path, peers, upto, for_ms } => self.wait(&path, peers, upto, for_ms).await,
             Request::Stop => match self.orders.send(Order::Stop).await {
                 Ok(()) => Reply::Done { text: "stopping".into() },
                 Err(_) => failed("the agent is stopping already".into()),
@@ -228,6 +243,43 @@ impl Control {
         Reply::Paired { device_id: paired.device.to_string(), name, folders: shared.map(|(_, label)| label).collect() }
     }
 
+    /// Settles a conflict.
+    fn resolve(&self, copy: &WirePath, keep: &Keep) -> Reply {
+        let config = self.config();
+        let Some((handle, copy)) = self.locate(&config, &copy.0) else {
+            return failed(format!("{} is not in a synced folder that is running", copy.0.display()));
+        };
+        let author = Reader::open(&handle.index_path).and_then(|reader| reader.record(&copy));
+        let author = author.ok().flatten().map(|record| record.entry.author);
+        let device = match author {
+            Some(own) if own == handle.device => config.name.clone(),
+            Some(author) => config.peer(&author).map_or("other".to_owned(), |peer| peer.name.clone()),
+            None => "other".to_owned(),
+        };
+        resolve::resolve(&handle, &copy, keep, &device).map_or_else(failed, |text| Reply::Done { text })
+    }
+
+    /// Takes back what has happened in a folder, or says what that would do.
+    fn rewind(&self, path: &WirePath, to: &RewindTo, dry_run: bool) -> Reply {
+        let config = self.config();
+        let Some((handle, below)) = self.locate_any(&config, &path.0) else {
+            return failed(format!("{} is not in a synced folder that is running", path.0.display()));
+        };
+        let asked = rewind_request::Asked { config: &config, handle: &handle, below: below.as_ref(), dry_run };
+        asked.answer(to).map_or_else(failed, Reply::Rewound)
+    }
+
+    /// Waits until peers hold what is at or below a path.
+    async fn wait(&self, path: &WirePath, peers: Option<u32>, upto: Option<u64>, for_ms: u64) -> Reply {
+        let config = self.config();
+        let Some((handle, relative)) = self.locate_any(&config, &path.0) else {
+            return failed(format!("{} is not in a synced folder that is running", path.0.display()));
+        };
+        let (home, time) = (self.home.clone(), Duration::from_millis(for_ms));
+        let question = Question { home, config, handle, path: relative, peers, upto, time };
+        question.wait(|| self.live()).await.map_or_else(failed, Reply::Waited)
+    }
+
     /// Brings a version back to its place; what lies there goes into history first.
     fn restore(&self, path: &WirePath, when: &When) -> Reply {
         let config = self.config();
@@ -241,11 +293,21 @@ impl Control {
     }
 
     fn locate(&self, config: &Config, path: &Path) -> Option<(FolderHandle, RelPath)> {
+        self.locate_any(config, path).and_then(|(handle, relative)| Some((handle, relative?)))
+    }
+
+    /// The running folder that holds a path, and the path in it; `None` for the folder itself.
+    fn locate_any(&self, config: &Config, path: &Path) -> Option<(FolderHandle, Option<RelPath>)> {
         use std::os::unix::ffi::OsStrExt;
-        let path = config::resolve(path);
-        let folder = config.folders.iter().find(|f| path.starts_with(&f.path))?;
-        let below = path.strip_prefix(&folder.path).ok()?;
-        Some((self.folder(folder.id.as_str())?, RelPath::parse(below.as_os_str().as_bytes()).ok()?))
+        // The path itself may be a link that is synced.
+        let path = match (config.folder_at(path), path.parent(), path.file_name()) {
+            (None, Some(parent), Some(name)) => config::resolve(parent).join(name),
+            _ => path.to_owned(),
+        };
+        let folder = config.folder_at(&path)?;
+        let below = path.strip_prefix(&folder.path).ok()?.as_os_str().as_bytes();
+        let relative = if below.is_empty() { None } else { Some(RelPath::parse(below).ok()?) };
+        Some((self.folder(folder.id.as_str())?, relative))
     }
 }
 

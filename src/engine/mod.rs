@@ -26,10 +26,14 @@ mod link;
 pub mod links;
 mod lived;
 mod local;
+mod receipt;
 mod recover;
 pub mod report;
+mod resolve;
 mod restore;
 mod retention;
+mod rewind;
+mod rewind_request;
 mod rules;
 mod running;
 mod scan;
@@ -38,6 +42,7 @@ mod shared;
 mod start;
 #[cfg(feature = "testing")]
 pub mod stepping;
+mod undo;
 
 #[cfg(test)]
 mod testing;

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use super::clock::Clock;
 use super::hints::Hints;
 use super::link::LinkTable;
+use super::receipt::Progress;
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::ignore::Rules;
 use crate::core::message::Message;
@@ -73,6 +74,10 @@ pub struct Shared {
     pub stop: AtomicBool,
     pub live: Live,
     pub links: LinkTable,
+    /// What happens, for whoever waits for it.
+    pub progress: Progress,
+    /// Held while something is taken back.
+    pub rewinding: Mutex<()>,
 }
 
 /// How the last run ended.
@@ -134,6 +139,8 @@ impl Shared {
             stop: AtomicBool::new(false),
             live: Live::default(),
             links: LinkTable::default(),
+            progress: Progress::default(),
+            rewinding: Mutex::default(),
         }
     }
 

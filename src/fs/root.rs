@@ -16,7 +16,7 @@ use crate::failpoint;
 
 const MARKER: &str = "marker";
 const STAGE: &str = "stage";
-const HISTORY: &str = "history";
+pub(super) const HISTORY: &str = "history";
 /// The agent's own directories are nobody else's business.
 const OWN_MODE: u32 = 0o700;
 /// Longest marker read, in bytes: a folder id has at most 64, a token a few more.

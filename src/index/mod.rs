@@ -22,6 +22,7 @@ mod log;
 mod open;
 mod peers;
 mod problems;
+mod receipts;
 mod reports;
 mod rivals;
 mod row;

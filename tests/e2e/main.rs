@@ -13,6 +13,8 @@ mod harness;
 mod interrupted;
 mod names;
 mod pairing;
+mod past;
+mod receipts;
 mod safety;
 mod several;
 mod tree;

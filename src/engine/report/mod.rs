@@ -7,6 +7,7 @@
 //! | `peer` | one path at the peers: who has it, who does not yet and why |
 //! | `below` | a directory: what of all that is in it is not in sync |
 //! | `disk` | what lies there now, compared with what was seen last |
+//! | `receipt` | which peers have what is here |
 //! | `waits` | why a path is not as another device has it |
 //! | `past` | history, conflict copies, the log |
 //! | `words` | times, sizes and lists in words |
@@ -19,6 +20,7 @@ mod folder;
 mod past;
 mod path;
 mod peer;
+mod receipt;
 #[cfg(test)]
 mod testing;
 mod waits;
@@ -28,7 +30,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::api::{ConflictItem, EventItem, FolderOffer, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status};
+use crate::api::{
+    ConflictItem, EventItem, FolderOffer, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status, WaitReport,
+};
 use crate::config::{Config, Folder, Peer};
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::path::RelPath;
@@ -36,6 +40,7 @@ use crate::home::Home;
 use crate::index::{IndexError, Reader};
 
 pub use past::{version_at, version_id};
+pub use receipt::Awaited;
 
 /// What only a running agent knows, at one moment.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -107,6 +112,17 @@ pub fn status(home: &Home, config: &Config, live: Option<&LiveStatus>) -> anyhow
 /// One absolute path: what state it is in, and why.
 pub fn path_status(home: &Home, config: &Config, path: &Path, live: Option<&LiveStatus>) -> anyhow::Result<PathStatus> {
     Ok(path::status(asker(home, config, live), path))
+}
+
+/// Which peers hold what is waited for.
+pub fn receipt(
+    home: &Home,
+    config: &Config,
+    folder: &Folder,
+    awaited: &Awaited,
+    live: Option<&LiveStatus>,
+) -> Result<WaitReport, IndexError> {
+    receipt::read(asker(home, config, live), folder, awaited)
 }
 
 /// Conflict copies in all folders.

@@ -8,11 +8,13 @@ use sha2::{Digest, Sha256};
 
 use super::folder::{CONFLICTS_MAX, unreadable};
 use super::{Asker, View};
-use crate::api::{ConflictItem, EventItem, HistoryItem, When};
+use crate::api::{ConflictBase, ConflictItem, ConflictSide, EventItem, HistoryItem, When};
 use crate::config::Folder;
 use crate::core::conflict;
+use crate::core::entry::Entry;
 use crate::core::id::hex;
 use crate::core::path::RelPath;
+use crate::fs::history;
 use crate::index::{EVENTS_MAX, EventRow, HistoryRow, IndexError, Reader};
 
 /// Versions that are listed at once.
@@ -46,20 +48,63 @@ pub fn version_at(reader: &Reader, path: &RelPath, when: &When) -> Result<Option
 pub fn conflicts(asker: Asker) -> anyhow::Result<Vec<ConflictItem>> {
     let of_folder = |view: &View| -> Result<Vec<ConflictItem>, IndexError> {
         let records = view.reader.conflict_copies(CONFLICTS_MAX)?;
-        let item = |record: crate::index::Record| {
-            let entry = record.entry;
-            Some(ConflictItem {
-                folder: view.folder.label.clone(),
-                original: conflict::original_of(&entry.path)?.to_string(),
-                path: entry.path.to_string(),
-                mtime_ms: entry.mtime_ns / 1_000_000,
-                bytes: entry.kind.content().map_or(0, |content| content.size),
-                device: asker.author(&entry.author),
-            })
-        };
-        Ok(records.into_iter().filter_map(item).collect())
+        let mut items = Vec::with_capacity(records.len());
+        for record in records {
+            if let Some(original) = conflict::original_of(&record.entry.path) {
+                items.push(conflict_item(view, record.entry, original)?);
+            }
+        }
+        Ok(items)
     };
     all_folders(asker, of_folder)
+}
+
+fn conflict_item(view: &View, copy: Entry, original: RelPath) -> Result<ConflictItem, IndexError> {
+    let asker = view.asker;
+    let there = view.reader.record(&original)?.map(|record| record.entry);
+    let live = there.as_ref().filter(|entry| entry.is_live());
+    let size = |entry: &Entry| entry.kind.content().map_or(0, |content| content.size);
+    let is_mine = |entry: &Entry| entry.author == asker.device;
+    let mine = match live.map(is_mine) {
+        Some(true) if !is_mine(&copy) => Some("original"),
+        None | Some(false) if is_mine(&copy) => Some("copy"),
+        _ => None,
+    };
+    let base = match &there {
+        Some(entry) => base_of(view, &copy, entry)?,
+        None => None,
+    };
+    Ok(ConflictItem {
+        folder: view.folder.label.clone(),
+        original: original.to_string(),
+        path: copy.path.to_string(),
+        mtime_ms: copy.mtime_ns / 1_000_000,
+        bytes: size(&copy),
+        device: asker.author(&copy.author),
+        live: live.map(|entry| ConflictSide {
+            mtime_ms: entry.mtime_ns / 1_000_000,
+            bytes: size(entry),
+            device: asker.author(&entry.author),
+        }),
+        mine: mine.map(str::to_owned),
+        base,
+    })
+}
+
+/// The version that both came from. Where the file had several versions since, none is given: the wrong one would have
+/// a merge take back what was changed on one side.
+fn base_of(view: &View, copy: &Entry, there: &Entry) -> Result<Option<ConflictBase>, IndexError> {
+    let (copied, now) = (copy.kind.content_id(), there.kind.content_id());
+    let mut earlier = there.superseded.iter().filter(|id| Some(**id) != copied && Some(**id) != now);
+    let (Some(id), None) = (earlier.next(), earlier.next()) else { return Ok(None) };
+    let versions = view.reader.history_of(&there.path)?;
+    let row = versions.into_iter().find(|row| row.content.is_some_and(|content| content.id == *id));
+    Ok(row.map(|row| ConflictBase {
+        id: version_id(&row),
+        mtime_ms: row.disk.mtime_ns / 1_000_000,
+        bytes: row.disk.size,
+        place: history::place(&view.folder.path, &row.slot).to_string_lossy().into_owned(),
+    }))
 }
 
 /// The latest events of all folders, oldest first.
