@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::past::{RewindReport, WaitReport};
+use super::past::{HistoryUsage, PruneReport, RewindReport, WaitReport};
 use super::types::{ConflictItem, EventItem, HistoryItem, PathStatus, Status};
 
 /// Longest request in bytes: a path and a few words.
@@ -49,6 +49,18 @@ pub enum Request {
     Conflicts,
     History {
         path: WirePath,
+    },
+    /// How much the history of this folder holds, or of all.
+    HistoryUsage {
+        folder: Option<String>,
+    },
+    /// Removes versions from history, of this folder or of all.
+    HistoryPrune {
+        folder: Option<String>,
+        /// What was put there before this time, in milliseconds since 1970 UTC.
+        before_ms: i64,
+        /// Only says what would go.
+        dry_run: bool,
     },
     /// The latest events, oldest first.
     Events {
@@ -126,6 +138,8 @@ pub enum Reply {
     Events(Vec<EventItem>),
     Waited(WaitReport),
     Rewound(RewindReport),
+    HistoryUsage(Vec<HistoryUsage>),
+    Pruned(Vec<PruneReport>),
     /// Done, in words.
     Done {
         text: String,

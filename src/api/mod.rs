@@ -10,7 +10,7 @@ pub mod server;
 pub mod types;
 
 pub use message::{Keep, Reply, Request, RewindTo, When, WirePath};
-pub use past::{RewindItem, RewindReport, WaitItem, WaitPeer, WaitReport};
+pub use past::{HistoryUsage, PruneReport, RewindItem, RewindReport, WaitItem, WaitPeer, WaitReport};
 pub use server::{Handler, Replies, bind, serve};
 pub use types::{
     ConflictBase, ConflictItem, ConflictSide, EventItem, FolderOffer, FolderPeerStatus, FolderState, FolderStatus,

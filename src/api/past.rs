@@ -84,3 +84,31 @@ pub struct RewindItem {
     /// The name that it gets, or why it is left.
     pub text: Option<String>,
 }
+
+/// How much the history of a folder holds.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct HistoryUsage {
+    pub folder: String,
+    /// The folder's id.
+    pub id: String,
+    pub versions: u64,
+    pub bytes: u64,
+    /// When the oldest of them was put there.
+    pub oldest_ms: Option<i64>,
+    /// How long versions stay.
+    pub days: u32,
+    /// How much they may take; `None` where the disk cannot be asked for its size.
+    pub limit_bytes: Option<u64>,
+}
+
+/// What has gone, or would go, from the history of a folder.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct PruneReport {
+    pub folder: String,
+    /// What was put there before this time.
+    pub before_ms: i64,
+    /// True where it was only asked what would go.
+    pub dry_run: bool,
+    pub versions: u64,
+    pub bytes: u64,
+}

@@ -181,6 +181,9 @@ pub struct HistoryItem {
     pub reason: String,
     /// When it may be removed.
     pub expires_ms: Option<i64>,
+    /// Name of the other device that has it, where only that one has.
+    #[serde(default)]
+    pub only_on: Option<String>,
 }
 
 /// A conflict copy that lies in a folder.

@@ -82,14 +82,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// List earlier versions of a path
-    History {
-        /// A file or directory in one of the folders; it may be gone
-        path: PathBuf,
-        /// Print JSON, for programs
-        #[arg(long)]
-        json: bool,
-    },
+    /// List earlier versions of a path, or see to how much space they take
+    #[command(args_conflicts_with_subcommands = true, after_help = HISTORY_HELP)]
+    History(Past),
     /// Bring back an earlier version of a file or directory; what lies there now goes into the history
     #[command(after_help = RESTORE_HELP)]
     Restore {
@@ -194,6 +189,42 @@ pub struct GoingBack {
     /// Print JSON, for programs
     #[arg(long)]
     pub json: bool,
+}
+
+const HISTORY_HELP: &str = "\
+Examples:
+  p2psync history report.odt                 lists its earlier versions
+  p2psync history --usage                    how much space all earlier versions take
+  p2psync history prune --older-than 10d     removes what was put there more than ten days ago";
+
+/// What of the history.
+#[derive(Args, Debug)]
+pub struct Past {
+    #[command(subcommand)]
+    pub command: Option<HistoryCommand>,
+    /// A file or directory in one of the folders; it may be gone. With --usage a folder, or all if left out
+    #[arg(required_unless_present = "usage")]
+    pub path: Option<PathBuf>,
+    /// Show how much space the history takes
+    #[arg(long)]
+    pub usage: bool,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum HistoryCommand {
+    /// Remove earlier versions for good; the files in the folder stay as they are
+    Prune {
+        #[command(flatten)]
+        folder: OneFolder,
+        /// Only those that were put there longer ago than this, such as 12h, 10d or 4w; all if left out
+        #[arg(long, value_name = "AGE")]
+        older_than: Option<String>,
+        #[command(flatten)]
+        going: GoingBack,
+    },
 }
 
 const WAIT_HELP: &str = "\
@@ -358,6 +389,9 @@ mod tests {
             &["log", "-n", "5", "--json"],
             &["conflicts", "--json"],
             &["history", "a", "--json"],
+            &["history", "--usage"],
+            &["history", "--usage", "f", "--json"],
+            &["history", "prune", "f", "--older-than", "10d", "--yes"],
             &["restore", "a@2d"],
             &["restore", "a@2d", "--dry-run", "--json"],
             &["undo"],
@@ -377,6 +411,7 @@ mod tests {
         for words in [
             &["peer"][..],
             &["restore"],
+            &["history"],
             &["conflicts", "resolve", "a"],
             &["conflicts", "resolve", "--diff"],
             &["frobnicate"],

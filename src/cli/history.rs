@@ -4,25 +4,43 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
-use super::arguments::GoingBack;
+use super::arguments::{GoingBack, HistoryCommand, Past};
 use super::context::Context;
 use super::output::{self, Table};
-use super::undo;
-use crate::api::client::ClientError;
+use super::{history_space, undo};
+use crate::api::client::{self, ClientError};
 use crate::api::{HistoryItem, Reply, Request, RewindTo, When, WirePath};
 use crate::core::path::RelPath;
 use crate::engine;
 
+/// Time for a version to come back, from another device if need be.
+const FETCHING_TIME: Duration = Duration::from_secs(6 * 3600);
 /// Shortest id of a version, in characters.
 const ID_CHARS_MIN: usize = 6;
 
+/// Lists earlier versions, or sees to how much space they take.
+pub fn run(context: &Context, past: Past) -> anyhow::Result<()> {
+    match (past.command, past.path) {
+        (Some(HistoryCommand::Prune { folder, older_than, going }), _) => {
+            history_space::prune(context, folder.name.as_deref(), older_than.as_deref(), &going)
+        }
+        (None, folder) if past.usage => {
+            let folder = folder.map(|folder| folder.to_string_lossy().into_owned());
+            history_space::usage(context, folder.as_deref(), past.json)
+        }
+        (None, Some(path)) => list(context, &path, past.json),
+        (None, None) => bail!("say of which file or directory: p2psync history PATH"),
+    }
+}
+
 /// Lists the earlier versions of a path.
-pub fn list(context: &Context, given: &Path, json: bool) -> anyhow::Result<()> {
+fn list(context: &Context, given: &Path, json: bool) -> anyhow::Result<()> {
     let path = context.path_in_folder(&context.config()?, given)?;
     let items = context.ask_or_read(
         &Request::History { path: WirePath(path.clone()) },
@@ -41,11 +59,14 @@ pub fn list(context: &Context, given: &Path, json: bool) -> anyhow::Result<()> {
 fn text(items: &[HistoryItem], given: &Path, now_ms: i64) -> String {
     let shown = output::clean(&given.to_string_lossy());
     let Some(first) = items.first() else {
-        return format!("There are no earlier versions of {shown} on this device.\n");
+        return format!("There are no earlier versions of {shown}, neither here nor on a device that is connected.\n");
     };
     let mut table = Table::new(&["ID", "CHANGED", "SIZE", "WHY KEPT", "WHEN", "BY", "PATH"]);
     for item in items {
-        let by = item.displaced_by.clone().unwrap_or_default();
+        let by = match &item.only_on {
+            Some(device) => format!("(on {device})"),
+            None => item.displaced_by.clone().unwrap_or_default(),
+        };
         let when = output::ago(item.displaced_ms, now_ms);
         let size = output::bytes(item.bytes);
         let changed = output::local_time(item.mtime_ms);
@@ -101,7 +122,7 @@ pub fn restore(context: &Context, given: &Path, at: Option<&str>, going: &GoingB
     for item in chosen {
         let request = Request::Restore { path: WirePath(place_of(item)), when: When::Id(item.id.clone()) };
         let name = output::clean(&item.path);
-        match context.order(&request) {
+        match bring(context, &request) {
             Ok(_) => {
                 let (size, changed) = (output::bytes(item.bytes), output::local_time(item.mtime_ms));
                 output::print(&format!("{name} is back: {size}, as of {changed}\n"))?;
@@ -116,6 +137,11 @@ pub fn restore(context: &Context, given: &Path, at: Option<&str>, going: &GoingB
         bail!("{} could not be brought back", output::count(failed, "file", "files"));
     }
     Ok(())
+}
+
+/// What another device has may be large and far away.
+fn bring(context: &Context, request: &Request) -> anyhow::Result<()> {
+    client::ask(&context.home, request, FETCHING_TIME).map(drop).map_err(Into::into)
 }
 
 /// One version of each path: the one with this id, the one that lay there at this time, or the latest of each path

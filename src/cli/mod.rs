@@ -7,6 +7,7 @@ mod context;
 pub mod exit;
 mod folder;
 mod history;
+mod history_space;
 mod id;
 mod log;
 pub mod output;
@@ -40,7 +41,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Log { count, json }) => log::run(&context, count, json),
         Some(Command::Conflicts { command: None, json }) => conflicts::list(&context, json),
         Some(Command::Conflicts { command: Some(ConflictCommand::Resolve(how)), .. }) => resolve::run(&context, &how),
-        Some(Command::History { path, json }) => history::list(&context, &path, json),
+        Some(Command::History(past)) => history::run(&context, past),
         Some(Command::Restore { path, at, going }) => history::restore(&context, &path, at.as_deref(), &going),
         Some(Command::Undo { folder, revert, going }) => undo::undo(&context, folder.name.as_deref(), revert, &going),
         Some(Command::Wait(waiting)) => wait::run(&context, &waiting),

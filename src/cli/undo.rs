@@ -36,12 +36,8 @@ pub fn go_back(context: &Context, path: &Path, to: &RewindTo, going: &GoingBack)
         if !io::stdin().is_terminal() {
             bail!("{}say --yes to do this, or --dry-run to see more", text(&plan, context.now_ms));
         }
-        eprint!("{}Go on? [y/N] ", text(&plan, context.now_ms));
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer)?;
-        if !matches!(answer.trim(), "y" | "Y" | "yes") {
-            bail!("nothing was done");
-        }
+        eprint!("{}", text(&plan, context.now_ms));
+        ask_whether()?;
     }
     let to = match to {
         // What was not told is not done.
@@ -54,6 +50,17 @@ pub fn go_back(context: &Context, path: &Path, to: &RewindTo, going: &GoingBack)
         0 => Ok(()),
         failed => bail!("{} could not be taken back", count(failed, "file", "files")),
     }
+}
+
+/// Asks the person at the terminal whether to go on; an error where not.
+pub fn ask_whether() -> anyhow::Result<()> {
+    eprint!("Go on? [y/N] ");
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    if !matches!(answer.trim(), "y" | "Y" | "yes") {
+        bail!("nothing was done");
+    }
+    Ok(())
 }
 
 fn ask(context: &Context, path: &Path, to: &RewindTo, dry_run: bool) -> anyhow::Result<RewindReport> {

@@ -17,4 +17,5 @@ pub mod ignore;
 pub mod message;
 pub mod path;
 pub mod problem;
+pub mod thinning;
 pub mod version;

@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::links::{Links, Paired};
+use super::elsewhere::{self, Elsewheres};
+use super::links::{LinkStatus, Links, Paired};
+use super::prune;
 use super::receipt::Question;
 use super::report::{self, LiveFolder, LivePeer, LiveStatus};
 use super::resolve;
 use super::restore;
 use super::rewind_request;
 use super::shared::{Event, FolderHandle, Order};
-use crate::api::{FolderOffer, Handler, Keep, Replies, Reply, Request, RewindTo, When, WirePath};
+use crate::api::{FolderOffer, Handler, HistoryItem, Keep, Replies, Reply, Request, RewindTo, When, WirePath};
 use crate::config::{self, Config, NewPeer};
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::path::RelPath;
@@ -106,7 +108,7 @@ impl Control {
             Request::Status
             | Request::StatusPath { .. }
             | Request::Conflicts
-            | Request::History { .. }
+            | Request::HistoryUsage { .. }
             | Request::Events { .. } => {
                 let control = self.clone();
                 tokio::task::spawn_blocking(move || control.read(request))
@@ -119,11 +121,8 @@ impl Control {
             Request::Reject { folder } => self.tell(&folder, Input::Reject, "the held deletions are undone").await,
             Request::PairShow => self.pair_show(replies).await,
             Request::PairJoin { code } => self.pair_join(&code).await,
-            Request::Restore { path, when } => {
-                let control = self.clone();
-                let work = tokio::task::spawn_blocking(move || control.restore(&path, &when));
-                work.await.unwrap_or_else(|e| failed(e.to_string()))
-            }
+            Request::History { path } => self.history(path).await,
+            Request::Restore { path, when } => self.restore(path, when).await,
             Request::Resolve { copy, keep } => {
                 let control = self.clone();
                 let work = tokio::task::spawn_blocking(move || control.resolve(&copy, &keep));
@@ -133,6 +132,11 @@ impl Control {
                 let control = self.clone();
                 let work = tokio::task::spawn_blocking(move || control.rewind(&path, &to, dry_run));
                 work.await.unwrap_or_else(|e| failed(e.to_string()))
+            }
+            Request::HistoryPrune { folder, before_ms, dry_run } => {
+                let handles = self.chosen(folder.as_deref());
+                let work = tokio::task::spawn_blocking(move || prune::all(&handles, before_ms, dry_run));
+                work.await.map_or_else(|e| failed(e.to_string()), |done| done.map_or_else(failed, Reply::Pruned))
             }
             Request::Wait { path, peers, upto, for_ms } => self.wait(&path, peers, upto, for_ms).await,
             Request::Stop => match self.orders.send(Order::Stop).await {
@@ -152,6 +156,9 @@ impl Control {
             }
             Request::Conflicts => report::conflicts(home, &config).map(Reply::Conflicts),
             Request::History { path } => report::history(home, &config, &path.0).map(Reply::History),
+            Request::HistoryUsage { folder } => {
+                report::history_usage(home, &config, folder.as_deref()).map(Reply::HistoryUsage)
+            }
             Request::Events { count } => report::events(home, &config, count).map(Reply::Events),
             _ => report::status(home, &config, Some(&self.live())).map(Reply::Status),
         };
@@ -170,11 +177,16 @@ impl Control {
         }
     }
 
-    fn rescan(&self, folder: Option<&str>) -> Reply {
-        let handles: Vec<FolderHandle> = match folder {
+    /// The running folder with this id, or all.
+    fn chosen(&self, folder: Option<&str>) -> Vec<FolderHandle> {
+        match folder {
             Some(id) => self.folder(id).into_iter().collect(),
             None => self.folders(),
-        };
+        }
+    }
+
+    fn rescan(&self, folder: Option<&str>) -> Reply {
+        let handles = self.chosen(folder);
         if handles.is_empty() {
             return failed("no such folder is running".into());
         }
@@ -280,16 +292,63 @@ impl Control {
         question.wait(|| self.live()).await.map_or_else(failed, Reply::Waited)
     }
 
+    /// The peers that share a folder and are connected now.
+    fn connected(&self, config: &Config, id: &FolderId) -> Vec<DeviceId> {
+        let Some(folder) = config.folder(id) else { return Vec::new() };
+        let links = self.links.status().into_iter();
+        let is_sharing =
+            |link: &LinkStatus| link.connected && link.shares.contains(id) && config.shares(folder, &link.peer);
+        links.filter(is_sharing).map(|link| link.peer).collect()
+    }
+
+    /// Versions that only connected peers have.
+    async fn elsewhere(&self, config: &Config, handle: &FolderHandle, path: Option<&RelPath>) -> Vec<Elsewheres> {
+        let found = elsewhere::ask(handle, &self.connected(config, &handle.id), path).await;
+        let index_path = handle.index_path.clone();
+        let left = tokio::task::spawn_blocking(move || elsewhere::not_here(&Reader::open(&index_path)?, found));
+        left.await.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// Earlier versions of a path, here and at the peers that are connected.
+    async fn history(self: Arc<Self>, path: WirePath) -> Reply {
+        let config = self.config();
+        let (control, asked) = (self.clone(), path.clone());
+        let local = tokio::task::spawn_blocking(move || control.read(Request::History { path: asked })).await;
+        let mut items = match local {
+            Ok(Reply::History(items)) => items,
+            Ok(other) => return other,
+            Err(error) => return failed(error.to_string()),
+        };
+        if let Some((handle, relative)) = self.locate_any(&config, &path.0) {
+            let there = self.elsewhere(&config, &handle, relative.as_ref()).await;
+            items.extend(there.iter().map(|there| elsewhere_item(&config, &handle, there)));
+            items.sort_by_key(|item| std::cmp::Reverse(item.displaced_ms));
+        }
+        Reply::History(items)
+    }
+
     /// Brings a version back to its place; what lies there goes into history first.
-    fn restore(&self, path: &WirePath, when: &When) -> Reply {
+    async fn restore(self: Arc<Self>, path: WirePath, when: When) -> Reply {
         let config = self.config();
         let Some((handle, relative)) = self.locate(&config, &path.0) else {
             return failed(format!("{} is not in a synced folder that is running", path.0.display()));
         };
-        match bring_back(&handle, &relative, when) {
-            Ok(text) => Reply::Done { text },
-            Err(text) => failed(text),
+        let (shared, at, wanted) = (handle.clone(), relative.clone(), when.clone());
+        let here = tokio::task::spawn_blocking(move || bring_back(&shared, &at, &wanted)).await;
+        match here {
+            Ok(Ok(Some(text))) => return Reply::Done { text },
+            Ok(Ok(None)) => {}
+            Ok(Err(text)) => return failed(text),
+            Err(error) => return failed(error.to_string()),
         }
+        if let When::Id(id) = &when {
+            let there = self.elsewhere(&config, &handle, Some(&relative)).await;
+            let mut fitting = there.iter().filter(|there| there.id().starts_with(&id.to_ascii_lowercase()));
+            if let (Some(there), None) = (fitting.next(), fitting.next()) {
+                return elsewhere::bring_back(&handle, there).await.map_or_else(failed, |text| Reply::Done { text });
+            }
+        }
+        failed(format!("there is no such version of {relative} in history"))
     }
 
     fn locate(&self, config: &Config, path: &Path) -> Option<(FolderHandle, RelPath)> {
@@ -335,10 +394,26 @@ fn live_folder(id: &FolderId, handle: &FolderHandle, shares: &BTreeMap<DeviceId,
     }
 }
 
-/// Puts a version from history under its old name.
-fn bring_back(handle: &FolderHandle, path: &RelPath, when: &When) -> Result<String, String> {
+/// Puts a version from history under its old name; `None` where history has no such version.
+fn bring_back(handle: &FolderHandle, path: &RelPath, when: &When) -> Result<Option<String>, String> {
     let reader = Reader::open(&handle.index_path).map_err(|e| e.to_string())?;
     let row = report::version_at(&reader, path, when).map_err(|e| e.to_string())?;
-    let row = row.ok_or_else(|| format!("there is no such version of {path} in history"))?;
-    restore::bring_back(handle, &row)
+    row.map(|row| restore::bring_back(handle, &row)).transpose()
+}
+
+/// A version that another device has, as it is listed.
+fn elsewhere_item(config: &Config, handle: &FolderHandle, there: &Elsewheres) -> HistoryItem {
+    let name = config.peer(&there.peer).map_or_else(|| there.peer.short(), |peer| peer.name.clone());
+    HistoryItem {
+        id: there.id(),
+        path: there.version.path.to_string(),
+        folder: handle.label.clone(),
+        displaced_ms: there.version.displaced_ms,
+        mtime_ms: there.version.mtime_ns / 1_000_000,
+        bytes: there.version.content.size,
+        displaced_by: None,
+        reason: "replaced".to_owned(),
+        expires_ms: None,
+        only_on: Some(name),
+    }
 }

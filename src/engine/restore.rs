@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use super::shared::Shared;
-use crate::core::action::{Action, Displace, Expected, Outcome};
+use crate::core::action::{Action, Displace, Expected, Outcome, Slot};
 use crate::core::content::{Content, ContentId};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::id::DeviceId;
@@ -18,6 +18,7 @@ use crate::fs::history::{self, RestoreError};
 use crate::fs::read::{self, ReadOutcome};
 use crate::fs::root::OpenRoot;
 use crate::index::{HistoryRow, Reader};
+use crate::net::frame::PastVersion;
 use crate::sync::Input;
 
 /// Copies a version back as the folder has decided. Where something stands at the path it stays; the path is looked at
@@ -47,7 +48,8 @@ pub fn bring_back(shared: &Shared, version: &HistoryRow) -> Result<String, Strin
 pub struct Change<'a> {
     shared: &'a Shared,
     root: OpenRoot,
-    reader: Reader,
+    /// `None` where the index can't be read now: then what lies there is read instead.
+    reader: Option<Reader>,
     /// All that this change displaces is displaced at one time, ms since 1970.
     pub now_ms: i64,
 }
@@ -55,7 +57,7 @@ pub struct Change<'a> {
 impl<'a> Change<'a> {
     pub fn begin(shared: &'a Shared) -> Result<Self, String> {
         let root = shared.root.open().map_err(|e| e.to_string())?;
-        let reader = Reader::open(&shared.index_path).map_err(|e| e.to_string())?;
+        let reader = Reader::open(&shared.index_path).ok();
         Ok(Self { shared, root, reader, now_ms: shared.clock.wall_ms() })
     }
 
@@ -89,6 +91,51 @@ impl<'a> Change<'a> {
         incoming.place(&self.root, path).map_err(failed)
     }
 
+    /// Puts a file that was fetched into the stage at its path, in one step with what lies there, which goes into history.
+    pub fn place_fetched(&self, version: &PastVersion, copy: u32) -> Result<(), String> {
+        let path = &version.path;
+        let (disk, known) = match self.look(path)? {
+            Some(disk) if disk.kind == DiskKind::Directory => {
+                return Err(format!("a directory lies at {path}; move it away first"));
+            }
+            Some(disk) => (Some(disk), self.known(path, &disk)?),
+            None => (None, Known { id: None, content: None, author: self.shared.device }),
+        };
+        let expect = disk.map(|disk| Expected { disk, content: known.id, displace: Displace::History });
+        history::make_above(&self.root, path).map_err(|e| format!("{path} could not be brought back: {e}"))?;
+        let action = Action::PlaceFile {
+            path: path.clone(),
+            content: version.content,
+            copy,
+            mtime_ns: version.mtime_ns,
+            mode: version.mode,
+            expect,
+        };
+        match self.apply(action)? {
+            Outcome::Done { displaced, .. } => {
+                if let Some(slot) = displaced {
+                    self.tell_displaced(path, slot, known);
+                }
+                Ok(())
+            }
+            Outcome::Failed(problem) => Err(format!("{path}: {}", problem.text)),
+            _ => Err(format!("{path} is changing right now; try again")),
+        }
+    }
+
+    fn tell_displaced(&self, path: &RelPath, slot: Slot, known: Known) {
+        let row = HistoryRow {
+            slot: slot.name,
+            path: path.clone(),
+            content: known.content,
+            disk: slot.disk,
+            author: known.author,
+            displaced_ms: self.now_ms,
+            by_remote: false,
+        };
+        self.shared.send(Input::History { found: vec![row], expired: Vec::new() });
+    }
+
     /// Moves what lies at a path into history, as a deletion does. Says where it is there.
     pub fn set_aside(&self, path: &RelPath) -> Result<RelPath, String> {
         let disk = self.root.look(path).map_err(|p| p.text)?.ok_or_else(|| format!("{path} has just gone"))?;
@@ -99,17 +146,9 @@ impl<'a> Change<'a> {
         let expect = Expected { disk, content: known.id, displace: Displace::History };
         match self.apply(Action::Remove { path: path.clone(), expect })? {
             Outcome::Done { displaced: Some(slot), .. } => {
-                let row = HistoryRow {
-                    slot: slot.name.clone(),
-                    path: path.clone(),
-                    content: known.content,
-                    disk: slot.disk,
-                    author: known.author,
-                    displaced_ms: self.now_ms,
-                    by_remote: false,
-                };
-                self.shared.send(Input::History { found: vec![row], expired: Vec::new() });
-                Ok(slot.name)
+                let name = slot.name.clone();
+                self.tell_displaced(path, slot, known);
+                Ok(name)
             }
             Outcome::Failed(problem) => Err(format!("{path}: {}", problem.text)),
             _ => Err(format!("{path} is changing right now; try again")),
@@ -154,7 +193,7 @@ impl<'a> Change<'a> {
         if disk.kind != DiskKind::File {
             return Ok(Known { id: None, content: None, author: own });
         }
-        let record = self.reader.record(path).map_err(|e| e.to_string())?;
+        let record = self.reader.as_ref().and_then(|reader| reader.record(path).ok().flatten());
         let record = record.filter(|record| record.disk.is_some_and(|seen| disk.is_unchanged_since(&seen)));
         if let Some((content, author)) = record.and_then(|r| Some((r.entry.kind.content()?, r.entry.author))) {
             return Ok(Known { id: Some(content.id), content: Some(content), author });

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::clock::Clock;
+use super::elsewhere::Elsewhere;
 use super::hints::Hints;
 use super::link::LinkTable;
 use super::receipt::Progress;
@@ -76,6 +77,8 @@ pub struct Shared {
     pub links: LinkTable,
     /// What happens, for whoever waits for it.
     pub progress: Progress,
+    /// What peers have that is not here any more.
+    pub elsewhere: Elsewhere,
     /// Held while something is taken back.
     pub rewinding: Mutex<()>,
 }
@@ -140,6 +143,7 @@ impl Shared {
             live: Live::default(),
             links: LinkTable::default(),
             progress: Progress::default(),
+            elsewhere: Elsewhere::default(),
             rewinding: Mutex::default(),
         }
     }

@@ -307,6 +307,16 @@ fn place_from(root: &OpenRoot, from: &Place, to: &RelPath) -> Result<DiskState, 
     Ok(state)
 }
 
+/// Makes the directories above a path, durably.
+pub fn make_above(root: &OpenRoot, path: &RelPath) -> Result<(), RestoreError> {
+    let failed = |errno: Errno| match errno {
+        Errno::NOTDIR | Errno::LOOP => RestoreError::Taken,
+        other => RestoreError::Failed(name_problem("make the directory for it", other)),
+    };
+    root.make_place(Area::Tree, path).map_err(failed)?;
+    sync_up(root, path).map_err(failed)
+}
+
 /// Makes the directory of a path durable, and those above it, which may be new.
 fn sync_up(root: &OpenRoot, path: &RelPath) -> Result<(), Errno> {
     root.base(Area::Tree).open_dir_beneath(parent_bytes(path))?.fsync()?;

@@ -236,6 +236,11 @@ impl OpenRoot {
         self.tree.free_bytes().map_err(|e| problem("ask for the free space of the disk", e))
     }
 
+    /// Size of the disk in bytes.
+    pub fn disk_bytes(&self) -> Result<u64, Problem> {
+        self.tree.disk_bytes().map_err(|e| problem("ask for the size of the disk", e))
+    }
+
     /// The kind of network file system that the folder lies on, where changes are found by scanning only.
     pub fn is_network_fs(&self) -> Option<&'static str> {
         self.tree.network_fs()

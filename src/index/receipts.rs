@@ -61,6 +61,44 @@ impl Reader {
         self.rows(sql, params![from, to, after_ms, rows_max(limit)], history_at)
     }
 
+    /// What was put into history after a moment and the slot there, the oldest first.
+    pub fn history_by_age(
+        &self,
+        after: Option<(i64, &RelPath)>,
+        before_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<HistoryRow>, IndexError> {
+        let (ms, slot) = after.map_or((i64::MIN, Vec::new()), |(ms, slot)| (ms, slot.key()));
+        let sql = concat!(
+            "SELECT ",
+            history_columns!(),
+            " FROM history WHERE displaced_ms >= ?1 AND (displaced_ms > ?1 OR slot > ?2) AND displaced_ms < ?3",
+            " ORDER BY displaced_ms, slot LIMIT ?4"
+        );
+        self.rows(sql, params![ms, slot, before_ms, rows_max(limit)], history_at)
+    }
+
+    /// Paths with more than one version in history, ascending after `after`, among the next `limit` paths; and the last
+    /// path that was looked at, where more follow.
+    pub fn paths_with_versions(
+        &self,
+        after: Option<&RelPath>,
+        limit: usize,
+    ) -> Result<(Vec<RelPath>, Option<RelPath>), IndexError> {
+        let sql = "SELECT path, count(*) FROM history WHERE path > ?1 GROUP BY path ORDER BY path LIMIT ?2";
+        let after = after.map(RelPath::key).unwrap_or_default();
+        let rows =
+            self.rows(sql, params![after, rows_max(limit)], |_, row| Ok((path_at(row, 0)?, count_at(row, 1)?)))?;
+        let next = rows.last().filter(|_| rows.len() == limit).map(|(path, _)| path.clone());
+        Ok((rows.into_iter().filter(|(_, count)| *count > 1).map(|(path, _)| path).collect(), next))
+    }
+
+    /// How many versions history has, and when the oldest of them was put there, ms since 1970.
+    pub fn history_extent(&self) -> Result<(u64, Option<i64>), IndexError> {
+        let sql = "SELECT count(*), min(displaced_ms) FROM history";
+        Ok(self.first(sql, [], |_, row| Ok((count_at(row, 0)?, row.get(1)?)))?.unwrap_or((0, None)))
+    }
+
     /// How many files lie on this disk whose last change comes after a sequence number. Looks at `limit` rows at most.
     pub fn files_after(&self, after_seq: u64, limit: usize) -> Result<u64, IndexError> {
         let (after, _) = range(after_seq, 0);

@@ -17,6 +17,7 @@ use super::wire::{
     WireRepair, WireRequest, WireWanted, found, raw_counts,
 };
 use super::wire_entry::{WireAnnounced, entries};
+use super::wire_past::{WireAskPast, WirePast};
 use crate::core::content::CHUNK_BYTES_MAX;
 use crate::core::id::FolderId;
 use crate::core::message::{BATCH_ENTRIES_MAX, EXCEPTIONS_MAX, FOUND_MAX, Message, RUNS_MAX};
@@ -49,6 +50,8 @@ const NOT_HERE: u8 = 10;
 const PING: u8 = 11;
 const PONG: u8 = 12;
 const CLOSE: u8 = 13;
+const ASK_PAST: u8 = 16;
+const PAST: u8 = 17;
 
 /// Deepest nesting of MessagePack that is read; the deepest frame has 6.
 const NESTING_MAX: usize = 32;
@@ -99,6 +102,8 @@ pub fn encode(frame: &Frame) -> Result<Encoded, CodecError> {
             bounded("not here", "items", items.len(), REQUEST_ITEMS_MAX)?;
             (NOT_HERE, pack("not here", &WireNotHere { request: *request, items: List(items.clone()) })?)
         }
+        Frame::AskPast(ask) => (ASK_PAST, pack("question about the past", &WireAskPast::from(ask))?),
+        Frame::Past(past) => (PAST, pack("past", &WirePast::from(past))?),
         Frame::Ping(n) => (PING, n.to_be_bytes().to_vec()),
         Frame::Pong(n) => (PONG, n.to_be_bytes().to_vec()),
         Frame::Close(reason) => (CLOSE, clean_text(reason, REASON_CHARS_MAX).into_bytes()),
@@ -130,6 +135,15 @@ pub fn decode(mut frame: Bytes) -> Result<Frame, CodecError> {
         NOT_HERE => {
             let wire: WireNotHere = unpack("not here", &frame)?;
             Ok(Frame::NotHere { request: wire.request, items: wire.items.0 })
+        }
+        ASK_PAST => {
+            let frame_name = "question about the past";
+            let ask = unpack::<WireAskPast<'_>>(frame_name, &frame)?.try_into();
+            ask.map(Frame::AskPast).map_err(|e| field_error(frame_name, e))
+        }
+        PAST => {
+            let past = unpack::<WirePast<'_>>("past", &frame)?.try_into();
+            past.map(Frame::Past).map_err(|e| field_error("past", e))
         }
         PING => Ok(Frame::Ping(number("ping", frame)?)),
         PONG => Ok(Frame::Pong(number("pong", frame)?)),

@@ -166,3 +166,44 @@ fn jiff_time(seconds: u128) -> String {
         std::process::Command::new("date").arg("-d").arg(format!("@{seconds}")).arg("+%Y-%m-%dT%H:%M:%S").output();
     String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned()
 }
+
+#[test]
+fn history_is_removed_only_when_asked_and_nothing_else_is() {
+    let world = World::new();
+    let (a, b) = world.pair();
+    prepare(&a, &b);
+    change_all(&b);
+    wait_settled(&[&a, &b]);
+    let usage = a.ok(&["history", "--usage"]);
+    assert!(usage.contains("Shared") && usage.contains("30 days"), "{usage}");
+    assert!(a.fails(&["history", "prune"]).contains("--yes"));
+    assert!(a.ok(&["history", "prune", "--older-than", "1h", "--yes"]).contains("0 earlier versions"));
+    assert_eq!(history(&a).len(), 2);
+    assert!(a.ok(&["history", "prune", "--yes"]).contains("2 earlier versions have gone"));
+    assert_eq!((history(&a).len(), tree::compare(&a.root, &b.root)), (0, Ok(())));
+    assert_eq!(a.read("d/replaced"), b"by b");
+}
+
+#[test]
+fn a_version_that_only_another_device_has_is_listed_and_comes_back() {
+    let world = World::new();
+    let (a, mut b) = world.pair();
+    let long = "long ago\n".repeat(100_000);
+    a.write("notes", &long);
+    wait_settled(&[&a, &b]);
+    // Overwritten in place: what it was is in no history but that of the other device.
+    a.write("notes", "short");
+    wait_settled(&[&a, &b]);
+    assert!(history(&a).is_empty() && history(&b).len() == 1);
+    let path = a.at("notes");
+    let listed = a.ok(&["history", path.to_str().unwrap()]);
+    assert!(listed.contains("(on b)"), "{listed}");
+    let said = a.ok(&["restore", path.to_str().unwrap()]);
+    assert!(said.contains("notes is back"), "{said}");
+    wait_settled(&[&a, &b]);
+    assert_eq!((a.read("notes"), b.read("notes")), (long.clone().into_bytes(), long.into_bytes()));
+    assert_eq!(history(&a), [b"short".to_vec()]);
+    b.stop();
+    let listed = a.ok(&["history", path.to_str().unwrap()]);
+    assert!(!listed.contains("(on b)"), "{listed}");
+}

@@ -102,7 +102,10 @@ impl Fetching {
         self.give_up_overdue(now);
         self.start_jobs();
         self.ask(now);
-        let results = std::mem::take(&mut self.results);
+        let mut results = std::mem::take(&mut self.results);
+        // What the folder's machine has not ordered it need not hear of.
+        let elsewhere = &self.folder.elsewhere;
+        results.retain(|(work, result)| !elsewhere.fetched(*work, result));
         results.is_empty() || self.folder.send(Input::Fetched(results))
     }
 

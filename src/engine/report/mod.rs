@@ -31,7 +31,8 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::api::{
-    ConflictItem, EventItem, FolderOffer, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status, WaitReport,
+    ConflictItem, EventItem, FolderOffer, FolderStatus, HistoryItem, HistoryUsage, PathStatus, PeerStatus, Status,
+    WaitReport,
 };
 use crate::config::{Config, Folder, Peer};
 use crate::core::id::{DeviceId, FolderId};
@@ -133,6 +134,11 @@ pub fn conflicts(home: &Home, config: &Config) -> anyhow::Result<Vec<ConflictIte
 /// Earlier versions of an absolute path, or of all below it, the latest first.
 pub fn history(home: &Home, config: &Config, path: &Path) -> anyhow::Result<Vec<HistoryItem>> {
     past::history(asker(home, config, None), path)
+}
+
+/// How much the history of a folder holds, or of all.
+pub fn history_usage(home: &Home, config: &Config, folder: Option<&str>) -> anyhow::Result<Vec<HistoryUsage>> {
+    past::usage(asker(home, config, None), folder)
 }
 
 /// The latest events of all folders, oldest first.

@@ -8,13 +8,14 @@ use sha2::{Digest, Sha256};
 
 use super::folder::{CONFLICTS_MAX, unreadable};
 use super::{Asker, View};
-use crate::api::{ConflictBase, ConflictItem, ConflictSide, EventItem, HistoryItem, When};
+use crate::api::{ConflictBase, ConflictItem, ConflictSide, EventItem, HistoryItem, HistoryUsage, When};
 use crate::config::Folder;
 use crate::core::conflict;
 use crate::core::entry::Entry;
 use crate::core::id::hex;
 use crate::core::path::RelPath;
 use crate::fs::history;
+use crate::fs::root::Root;
 use crate::index::{EVENTS_MAX, EventRow, HistoryRow, IndexError, Reader};
 
 /// Versions that are listed at once.
@@ -107,6 +108,29 @@ fn base_of(view: &View, copy: &Entry, there: &Entry) -> Result<Option<ConflictBa
     }))
 }
 
+/// How much the history of a folder holds, or of all.
+pub fn usage(asker: Asker, folder: Option<&str>) -> anyhow::Result<Vec<HistoryUsage>> {
+    let sync = &asker.config.sync;
+    let of_folder = |view: &View| -> Result<Vec<HistoryUsage>, IndexError> {
+        if folder.is_some_and(|id| id != view.folder.id.as_str()) {
+            return Ok(Vec::new());
+        }
+        let (versions, oldest_ms) = view.reader.history_extent()?;
+        let root = Root::new(view.folder.path.clone(), view.folder.id.clone()).open().ok();
+        let disk_bytes = root.and_then(|root| root.disk_bytes().ok());
+        Ok(vec![HistoryUsage {
+            folder: view.folder.label.clone(),
+            id: view.folder.id.to_string(),
+            versions,
+            bytes: view.reader.history_bytes()?,
+            oldest_ms,
+            days: sync.history_days,
+            limit_bytes: disk_bytes.map(|bytes| sync.history_max.bytes(bytes)),
+        }])
+    };
+    all_folders(asker, of_folder)
+}
+
 /// The latest events of all folders, oldest first.
 pub fn events(asker: Asker, count: usize) -> anyhow::Result<Vec<EventItem>> {
     let of_folder = |view: &View| -> Result<Vec<EventItem>, IndexError> {
@@ -163,6 +187,7 @@ fn version(view: &View, log: &[EventRow], row: HistoryRow) -> Result<HistoryItem
         displaced_by,
         reason: if is_deleted { "deleted" } else { "replaced" }.to_owned(),
         expires_ms: Some(row.displaced_ms.saturating_add(i64::from(view.asker.config.sync.history_days) * DAY_MS)),
+        only_on: None,
     })
 }
 
@@ -285,6 +310,18 @@ mod tests {
         let item = &found[0];
         assert_eq!((item.path.as_str(), item.original.as_str()), (copy.as_str(), "d/a.txt"));
         assert_eq!((item.mtime_ms, item.bytes, item.device.as_deref()), (9, 3, Some("desk")));
+    }
+
+    #[test]
+    fn how_much_history_holds_is_told_for_each_folder() {
+        let mut world = World::alone();
+        displaced(&mut world, "1", "a", 300);
+        displaced(&mut world, "2", "b", 200);
+        let told = usage(world.asker(), None).unwrap();
+        assert_eq!((told.len(), told[0].versions, told[0].bytes, told[0].oldest_ms), (1, 2, 24, Some(200)));
+        assert!(told[0].limit_bytes.is_some_and(|bytes| bytes > 0));
+        assert_eq!(usage(world.asker(), Some("docs")).unwrap().len(), 1);
+        assert_eq!(usage(world.asker(), Some("other")).unwrap(), []);
     }
 
     #[test]
