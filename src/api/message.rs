@@ -1,59 +1,56 @@
-//! Requests and replies, one JSON object on a line each.
+//! Requests and replies: what is asked of an agent and what it answers, whatever the way they go.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::past::{HistoryUsage, PruneReport, RewindReport, WaitReport};
-use super::types::{ConflictItem, EventItem, HistoryItem, PathStatus, Status};
+use super::types::{ConflictItem, EventItem, FolderProblem, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status};
 
-/// Longest request in bytes: a path and a few words.
-pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// Longest reply in bytes: a status with many folders.
 pub const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What a command wants of the agent. Folders are named by id.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
+    /// This device, its folders and its peers.
     Status,
-    StatusPath {
-        path: WirePath,
-    },
-    /// The config file has changed.
+    /// The folders.
+    Folders,
+    /// One folder, by its id.
+    Folder { folder: String },
+    /// The peers.
+    Peers,
+    /// One peer, by its device id or name.
+    Peer { peer: String },
+    /// What state a path is in, and why.
+    StatusPath { path: WirePath },
+    /// Read the config file again.
     Reload,
     /// Scan this folder, or all of them.
-    Rescan {
-        folder: Option<String>,
-    },
-    /// The held deletions are wanted.
-    Confirm {
-        folder: String,
-    },
-    /// The held deletions are not wanted.
-    Reject {
-        folder: String,
-    },
+    Rescan { folder: Option<String> },
+    /// The held deletions are wanted: they go ahead.
+    Confirm { folder: String },
+    /// The held deletions are not wanted: the files come back.
+    Reject { folder: String },
     /// Show a pairing code and wait for another device; goes on as long as the connection.
     PairShow,
     /// Pair with the device that shows this code.
-    PairJoin {
-        code: String,
-    },
-    Restore {
-        path: WirePath,
-        when: When,
-    },
+    PairJoin { code: String },
+    /// Bring an earlier version back to its place; what lies there goes into history.
+    Restore { path: WirePath, when: When },
+    /// Trouble with single items, in all folders.
+    Problems,
+    /// Conflict copies in all folders.
     Conflicts,
-    History {
-        path: WirePath,
-    },
+    /// Earlier versions of a path, or of all below it, the latest first.
+    History { path: WirePath },
     /// How much the history of this folder holds, or of all.
-    HistoryUsage {
-        folder: Option<String>,
-    },
+    HistoryUsage { folder: Option<String> },
     /// Removes versions from history, of this folder or of all.
     HistoryPrune {
         folder: Option<String>,
@@ -64,6 +61,7 @@ pub enum Request {
     },
     /// The latest events, oldest first.
     Events {
+        #[serde(default = "events_by_default")]
         count: usize,
     },
     /// Settles a conflict; what is not kept goes into history.
@@ -87,12 +85,14 @@ pub enum Request {
         upto: Option<u64>,
         for_ms: u64,
     },
+    /// Events as they happen, until the connection ends.
+    Follow,
     /// Stop the agent.
     Stop,
 }
 
 /// How far to go back.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RewindTo {
     /// To what was there at this time, in milliseconds since 1970 UTC.
@@ -104,7 +104,7 @@ pub enum RewindTo {
 }
 
 /// What is kept of a file and its conflict copy.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
     Original,
@@ -116,7 +116,7 @@ pub enum Keep {
 }
 
 /// Which version to restore.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
     /// The one that was displaced last.
@@ -128,10 +128,15 @@ pub enum When {
 }
 
 /// What the agent answers.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "reply", content = "value", rename_all = "snake_case")]
 pub enum Reply {
     Status(Status),
+    Folders(Vec<FolderStatus>),
+    Folder(FolderStatus),
+    Peers(Vec<PeerStatus>),
+    Peer(PeerStatus),
+    Problems(Vec<FolderProblem>),
     Path(PathStatus),
     Conflicts(Vec<ConflictItem>),
     History(Vec<HistoryItem>),
@@ -140,6 +145,14 @@ pub enum Reply {
     Rewound(RewindReport),
     HistoryUsage(Vec<HistoryUsage>),
     Pruned(Vec<PruneReport>),
+    /// From now on no event is left out without a word.
+    Following {},
+    /// Something has happened just now.
+    Event(EventItem),
+    /// So many events were left out, for the reader was too slow.
+    Missed {
+        count: u64,
+    },
     /// Done, in words.
     Done {
         text: String,
@@ -163,6 +176,14 @@ pub enum Reply {
     Error {
         text: String,
     },
+    /// Not done: there is no such thing.
+    Missing {
+        text: String,
+    },
+    /// Not done: the agent is still starting.
+    Starting {
+        text: String,
+    },
 }
 
 /// A reply on the wire.
@@ -174,10 +195,16 @@ pub(super) struct Answer {
     pub reply: Reply,
 }
 
-/// A path in JSON, whatever its bytes: those that are not plain text are written as `%` and two hexadecimal digits.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// A path in JSON, whatever its bytes: `%`, and bytes that are not text, are written as `%` and two hexadecimal digits.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String)]
 pub struct WirePath(pub PathBuf);
+
+/// How many events are told where nobody says how many.
+fn events_by_default() -> usize {
+    50
+}
 
 impl From<WirePath> for String {
     fn from(path: WirePath) -> String {

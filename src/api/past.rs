@@ -1,9 +1,10 @@
 //! What is told of receipts, conflicts, undoing and history, as `--json` prints it. The rules of `types` hold here too.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Which of the other devices have what is here.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct WaitReport {
     /// The path that was asked about, or the folder's.
     pub path: String,
@@ -24,7 +25,7 @@ pub struct WaitReport {
 }
 
 /// How far one device is with what is waited for.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct WaitPeer {
     pub device_id: String,
     pub name: String,
@@ -41,7 +42,7 @@ pub struct WaitPeer {
 }
 
 /// One path that a device does not have.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct WaitItem {
     pub path: String,
     /// Why, in words.
@@ -49,7 +50,7 @@ pub struct WaitItem {
 }
 
 /// What taking something back would do, or has done.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct RewindReport {
     /// Label of the folder.
     pub folder: String,
@@ -76,7 +77,7 @@ pub struct RewindReport {
 }
 
 /// What is done with one file.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct RewindItem {
     pub path: String,
     /// One word: "bring_back", "set_aside", "rename" or "left".
@@ -86,7 +87,7 @@ pub struct RewindItem {
 }
 
 /// How much the history of a folder holds.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct HistoryUsage {
     pub folder: String,
     /// The folder's id.
@@ -102,7 +103,7 @@ pub struct HistoryUsage {
 }
 
 /// What has gone, or would go, from the history of a folder.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct PruneReport {
     pub folder: String,
     /// What was put there before this time.

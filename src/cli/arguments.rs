@@ -3,7 +3,13 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::arguments_past::{
+    CONFLICTS_HELP, ConflictCommand, GoingBack, HISTORY_HELP, Past, RESTORE_HELP, UNDO_HELP, WAIT_HELP, Waiting,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::completions::Shell;
+use super::service::System;
 
 /// Keeps folders the same on your own devices, peer to peer
 #[derive(Parser, Debug)]
@@ -44,7 +50,11 @@ impl fmt::Display for LogLevel {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Run the agent in the foreground
-    Run,
+    Run {
+        /// Log to this file instead of stderr; it is kept small by starting a new one now and then
+        #[arg(long, value_name = "FILE")]
+        log_file: Option<PathBuf>,
+    },
     /// Show how things are, or all about one path
     Status {
         /// A file or directory in one of the folders
@@ -52,6 +62,9 @@ pub enum Command {
         /// Print JSON, for programs
         #[arg(long)]
         json: bool,
+        /// End with code 3 where something is not in sync, and with 4 where no agent runs
+        #[arg(long)]
+        exit_code: bool,
     },
     /// Pair with another device: shows a code, or takes the code that the other shows
     Pair {
@@ -112,145 +125,68 @@ pub enum Command {
     #[command(after_help = WAIT_HELP)]
     Wait(Waiting),
     /// Print this device's id (and make its key if there is none)
-    Id,
+    Id {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// The config file
     #[command(subcommand)]
     Config(ConfigCommand),
-}
-
-const CONFLICTS_HELP: &str = "\
-Two devices changed a file at once: the later version has its name, the other lies beside it as a conflict copy.
-
-Examples:
-  p2psync conflicts                                lists them
-  p2psync conflicts resolve report.odt --diff      shows how the copy differs
-  p2psync conflicts resolve report.odt --keep mine keeps what was written on this device";
-
-const RESOLVE_HELP: &str = "\
-Settled on one device it is settled on all. What is not kept goes into the history.
-
-Examples:
-  p2psync conflicts resolve report.odt --keep both         keeps the copy under an ordinary name
-  p2psync conflicts resolve notes.txt --keep merged.txt    takes this file in place of both
-  p2psync conflicts resolve notes.txt --tool 'meld \"$LOCAL\" \"$OUTPUT\" \"$REMOTE\"'";
-
-#[derive(Subcommand, Debug)]
-pub enum ConflictCommand {
-    /// Settle a conflict
-    #[command(after_help = RESOLVE_HELP)]
-    Resolve(Resolving),
-}
-
-/// How to settle a conflict.
-#[derive(Args, Debug)]
-#[group(id = "how", required = true, multiple = false, args = ["keep", "diff", "tool"])]
-pub struct Resolving {
-    /// The conflict copy, or the file it is a copy of
-    pub path: PathBuf,
-    /// Keep what was written on this device, what was written elsewhere, both, or the content of a file
-    #[arg(long, value_name = "mine|theirs|both|FILE")]
-    pub keep: Option<PathBuf>,
-    /// Show how the two differ, and do nothing
-    #[arg(long)]
-    pub diff: bool,
-    /// Run a program that merges: BASE, LOCAL and REMOTE are files to read, OUTPUT is the file that it writes. BASE is
-    /// empty where the common version is not known. Where it ends well, OUTPUT is kept
-    #[arg(long, value_name = "COMMAND")]
-    pub tool: Option<String>,
-}
-
-const RESTORE_HELP: &str = "\
-A directory with a time goes back to what it was then: what was there comes back, and what has come since goes into the
-history. You are told first how much that is.
-
-Examples:
-  p2psync restore report.odt        the version before the last change that another device made
-  p2psync restore report.odt@2d     as it was two days ago
-  p2psync restore photos@3h         the directory as it was three hours ago";
-
-const UNDO_HELP: &str = "\
-What the other device replaced or deleted comes back, what it added goes into the history. What you changed since stays.
-You are told first how much that is.
-
-Examples:
-  p2psync undo --dry-run     shows what would be undone
-  p2psync undo               undoes it
-  p2psync undo --revert      takes that back";
-
-/// How to go about taking many things back.
-#[derive(Args, Debug)]
-pub struct GoingBack {
-    /// Only say what would be done
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Do it without asking
-    #[arg(short = 'y', long)]
-    pub yes: bool,
-    /// Print JSON, for programs
-    #[arg(long)]
-    pub json: bool,
-}
-
-const HISTORY_HELP: &str = "\
-Examples:
-  p2psync history report.odt                 lists its earlier versions
-  p2psync history --usage                    how much space all earlier versions take
-  p2psync history prune --older-than 10d     removes what was put there more than ten days ago";
-
-/// What of the history.
-#[derive(Args, Debug)]
-pub struct Past {
+    /// Run the agent in the background, from login to logout
     #[command(subcommand)]
-    pub command: Option<HistoryCommand>,
-    /// A file or directory in one of the folders; it may be gone. With --usage a folder, or all if left out
-    #[arg(required_unless_present = "usage")]
-    pub path: Option<PathBuf>,
-    /// Show how much space the history takes
-    #[arg(long)]
-    pub usage: bool,
-    /// Print JSON, for programs
-    #[arg(long)]
-    pub json: bool,
+    Service(ServiceCommand),
+    /// Look for what may keep p2psync from working well, and say what to do about it
+    Doctor {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+        /// Write a report for the developers to this new file: no file names, names of devices, addresses or keys
+        #[arg(long, value_name = "FILE")]
+        bundle: Option<PathBuf>,
+    },
+    /// Print a script that lets a shell complete commands, folders, peers and paths
+    Completions { shell: Shell },
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man { dir: PathBuf },
 }
 
 #[derive(Subcommand, Debug)]
-pub enum HistoryCommand {
-    /// Remove earlier versions for good; the files in the folder stay as they are
-    Prune {
-        #[command(flatten)]
-        folder: OneFolder,
-        /// Only those that were put there longer ago than this, such as 12h, 10d or 4w; all if left out
-        #[arg(long, value_name = "AGE")]
-        older_than: Option<String>,
-        #[command(flatten)]
-        going: GoingBack,
+pub enum ServiceCommand {
+    /// Set the service up and start it
+    Install {
+        /// Take the place of a service file that was changed by hand; the old one is kept beside it
+        #[arg(long)]
+        replace: bool,
     },
-}
-
-const WAIT_HELP: &str = "\
-Waits for what is in the folders at the moment of asking; what changes later is not waited for, unless PATH is a file.
-A device counts once the files lie complete on its disk.
-
-Ends with 0 once that is so, and with 3 where the time was over before.
-
-Examples:
-  p2psync wait                                   until all other devices have everything
-  p2psync wait report.odt --peers 1 --timeout 5m until one other device has this file";
-
-/// For what to wait, and for how long.
-#[derive(Args, Debug)]
-pub struct Waiting {
-    /// A file or directory in one of the folders; all folders if left out
-    pub path: Option<PathBuf>,
-    /// How many other devices have to have it
-    #[arg(long, value_name = "N|all", default_value = "all")]
-    pub peers: String,
-    /// Give up after this long, such as 90s, 5m or 2h; waits for ever if left out
-    #[arg(long, value_name = "TIME")]
-    pub timeout: Option<String>,
-    /// Print JSON, for programs
-    #[arg(long)]
-    pub json: bool,
+    /// Stop the service and remove it; folders, key and settings stay
+    Uninstall,
+    /// Start the service
+    Start,
+    /// Stop the service until the next login
+    Stop,
+    /// Tell whether the service is set up and runs
+    Status {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what the service has logged
+    Logs {
+        /// Go on showing what is added
+        #[arg(short, long)]
+        follow: bool,
+        /// How many lines
+        #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 100)]
+        lines: u32,
+    },
+    /// Print the service file, to set it up by hand
+    Print {
+        /// For which system
+        #[arg(long, value_enum, default_value_t)]
+        system: System,
+    },
 }
 
 #[derive(Subcommand, Debug)]
@@ -265,6 +201,9 @@ pub enum PeerCommand {
         /// Where to reach it; may be given several times
         #[arg(long = "address", value_name = "HOST:PORT")]
         addresses: Vec<String>,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
     },
     /// List all peers
     List {
@@ -276,6 +215,9 @@ pub enum PeerCommand {
     Remove {
         #[arg(value_name = "ID|NAME")]
         peer: String,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
     },
     /// Call a peer something else on this device
     Rename {
@@ -283,6 +225,9 @@ pub enum PeerCommand {
         peer: String,
         #[arg(value_name = "NEW")]
         name: String,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -300,6 +245,9 @@ pub enum FolderCommand {
         label: Option<String>,
         #[command(flatten)]
         peers: Peers,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
     },
     /// List all folders
     List {
@@ -334,6 +282,9 @@ pub struct OneFolder {
     /// Id or label; may be left out if there is just one folder
     #[arg(value_name = "FOLDER")]
     pub name: Option<String>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// With whom to share.
@@ -347,9 +298,25 @@ pub struct Peers {
 #[derive(Subcommand, Debug)]
 pub enum ConfigCommand {
     /// Check the config file
-    Check,
+    Check {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Print where the config file is
-    Path,
+    Path {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show every setting as it is in effect, and where it comes from
+    Show {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring a config file of an older version up to date; the old one is kept beside it
+    Upgrade,
 }
 
 #[cfg(test)]
@@ -403,6 +370,14 @@ mod tests {
             &["wait", "a", "--peers", "2", "--timeout", "5m", "--json"],
             &["config", "check"],
             &["config", "path"],
+            &["config", "show", "--json"],
+            &["status", "--exit-code"],
+            &["run", "--log-file", "/l"],
+            &["service", "install"],
+            &["service", "logs", "-f", "-n", "5"],
+            &["service", "print", "--system", "launchd"],
+            &["doctor", "--bundle", "report.json"],
+            &["completions", "bash"],
         ];
         for words in accepted {
             let line = std::iter::once("p2psync").chain(words.iter().copied());
@@ -416,6 +391,7 @@ mod tests {
             &["conflicts", "resolve", "--diff"],
             &["frobnicate"],
             &["run", "--log-level", "loud"],
+            &["completions"],
         ] {
             let line = std::iter::once("p2psync").chain(words.iter().copied());
             assert_eq!(Arguments::try_parse_from(line).unwrap_err().exit_code(), 2, "{words:?}");

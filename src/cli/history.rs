@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
-use super::arguments::{GoingBack, HistoryCommand, Past};
+use super::arguments_past::{GoingBack, HistoryCommand, Past};
 use super::context::Context;
 use super::output::{self, Table};
 use super::{history_space, undo};

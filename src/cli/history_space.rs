@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use super::arguments::GoingBack;
+use super::arguments_past::GoingBack;
 use super::context::{Context, find_folder};
 use super::history::parse_age;
 use super::output::{self, Table, clean, count};
 use super::undo::ask_whether;
-use crate::api::client::{self, ClientError};
+use crate::api::client;
 use crate::api::{HistoryUsage, PruneReport, Reply, Request};
 use crate::engine;
 
@@ -81,7 +81,6 @@ fn ask(context: &Context, folder: Option<String>, before_ms: i64, dry_run: bool)
     match client::ask(&context.home, &request, REMOVING_TIME) {
         Ok(Reply::Pruned(reports)) => Ok(reports),
         Ok(_) => bail!("the agent answered something else; it may be of another version: restart it"),
-        Err(ClientError::NotRunning) => bail!("this needs the agent, which is not running: 'p2psync run' starts it"),
         Err(error) => Err(error.into()),
     }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use super::arguments::Resolving;
+use super::arguments_past::Resolving;
 use super::context::{Context, absolute};
 use super::output::{self, clean};
 use crate::api::{ConflictItem, Keep, Reply, Request, WirePath};

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use super::arguments::GoingBack;
+use super::arguments_past::GoingBack;
 use super::context::{Context, find_folder};
 use super::output::{self, clean, count};
-use crate::api::client::{self, ClientError};
+use crate::api::client;
 use crate::api::{Reply, Request, RewindReport, RewindTo, WirePath};
 
 /// Paths that are shown before it is done.
@@ -68,9 +68,6 @@ fn ask(context: &Context, path: &Path, to: &RewindTo, dry_run: bool) -> anyhow::
     match client::ask(&context.home, &request, DOING_TIME) {
         Ok(Reply::Rewound(report)) => Ok(report),
         Ok(_) => bail!("the agent answered something else; it may be of another version: restart it"),
-        Err(ClientError::NotRunning) => {
-            bail!("this needs the agent, which is not running: 'p2psync run' starts it")
-        }
         Err(error) => Err(error.into()),
     }
 }

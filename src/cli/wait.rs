@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::arguments::Waiting;
+use super::arguments_past::Waiting;
 use super::context::Context;
-use super::exit::{self, Ended};
+use super::exit::Exit;
 use super::history::parse_age;
 use super::output::{self, clean, count};
-use crate::api::client::{self, ClientError};
+use crate::api::client;
 use crate::api::{Reply, Request, WaitPeer, WaitReport, WirePath};
 
 /// How long one question waits at the agent before it is asked again.
@@ -52,7 +52,7 @@ pub fn run(context: &Context, waiting: &Waiting) -> anyhow::Result<()> {
     }
     match reports.iter().all(|report| report.done) {
         true => Ok(()),
-        false => Err(Ended { code: exit::NOT_SO, text: "waited in vain".to_owned() }.into()),
+        false => Err(Exit::NotInSync.into()),
     }
 }
 
@@ -73,9 +73,6 @@ fn wait_for(
         let report = match client::ask(&context.home, &request, left + ANSWER_TIME) {
             Ok(Reply::Waited(report)) => report,
             Ok(_) => bail!("the agent answered something else; it may be of another version: restart it"),
-            Err(ClientError::NotRunning) => {
-                bail!("the agent is not running, so nothing reaches other devices: 'p2psync run' starts it")
-            }
             Err(error) => return Err(error.into()),
         };
         let is_over = end.is_some_and(|end| Instant::now() >= end);

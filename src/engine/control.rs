@@ -1,37 +1,37 @@
 //! Answers to commands: what the control socket asks, told by the agent and its folders.
 
+mod past;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::elsewhere::{self, Elsewheres};
-use super::links::{LinkStatus, Links, Paired};
-use super::prune;
-use super::receipt::Question;
+use super::feed::Feed;
+use super::links::{Links, Paired};
 use super::report::{self, LiveFolder, LivePeer, LiveStatus};
-use super::resolve;
-use super::restore;
-use super::rewind_request;
 use super::shared::{Event, FolderHandle, Order};
-use crate::api::{FolderOffer, Handler, HistoryItem, Keep, Replies, Reply, Request, RewindTo, When, WirePath};
+use crate::api::{FolderOffer, Handler, Replies, Reply, Request, Status};
 use crate::config::{self, Config, NewPeer};
 use crate::core::id::{DeviceId, FolderId};
-use crate::core::path::RelPath;
 use crate::failpoint;
 use crate::home::Home;
-use crate::index::Reader;
 use crate::sync::Input;
+
+/// What is said of a folder that has not been opened yet.
+const STARTING: &str = "p2psync is still starting; try again in a moment";
 
 /// What commands may see and do.
 pub struct Control {
     home: Home,
     links: Arc<Links>,
     orders: mpsc::Sender<Order>,
+    feed: Feed,
+    /// Someone wants the agent to stop.
+    stop: Notify,
     seen: Mutex<Seen>,
 }
 
@@ -40,12 +40,38 @@ struct Seen {
     config: Arc<Config>,
     folders: BTreeMap<FolderId, FolderHandle>,
     failures: BTreeMap<FolderId, String>,
+    /// False until every folder has been tried once.
+    is_started: bool,
+}
+
+impl Seen {
+    /// Why nothing can be done with this folder, which does not run.
+    fn not_running(&self, id: &str) -> Reply {
+        let known = id.parse().ok().and_then(|id: FolderId| self.config.folder(&id));
+        match known {
+            None => Reply::Missing { text: format!("there is no folder with the id '{id}'") },
+            Some(folder) if folder.paused => failed(format!("the folder {} is paused; resume it first", folder.label)),
+            Some(_) if !self.is_started => Reply::Starting { text: STARTING.into() },
+            Some(folder) => failed(format!("the folder {} is not running; 'p2psync status' says why", folder.label)),
+        }
+    }
 }
 
 impl Control {
-    pub fn new(home: Home, config: Arc<Config>, links: Arc<Links>, orders: mpsc::Sender<Order>) -> Self {
-        let seen = Mutex::new(Seen { config, folders: BTreeMap::new(), failures: BTreeMap::new() });
-        Self { home, links, orders, seen }
+    pub fn new(home: Home, config: Arc<Config>, links: Arc<Links>, orders: mpsc::Sender<Order>, feed: Feed) -> Self {
+        let (folders, failures) = (BTreeMap::new(), BTreeMap::new());
+        let seen = Mutex::new(Seen { config, folders, failures, is_started: false });
+        Self { home, links, orders, feed, stop: Notify::new(), seen }
+    }
+
+    /// Ends once someone wants the agent to stop.
+    pub async fn stop_wanted(&self) {
+        self.stop.notified().await;
+    }
+
+    /// From now on a folder that does not run is not just late.
+    pub fn set_started(&self) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).is_started = true;
     }
 
     /// From now on this is what runs.
@@ -106,7 +132,12 @@ impl Control {
     async fn answer(self: Arc<Self>, request: Request, replies: Replies) -> Reply {
         match request {
             Request::Status
+            | Request::Folders
+            | Request::Folder { .. }
+            | Request::Peers
+            | Request::Peer { .. }
             | Request::StatusPath { .. }
+            | Request::Problems
             | Request::Conflicts
             | Request::HistoryUsage { .. }
             | Request::Events { .. } => {
@@ -121,28 +152,17 @@ impl Control {
             Request::Reject { folder } => self.tell(&folder, Input::Reject, "the held deletions are undone").await,
             Request::PairShow => self.pair_show(replies).await,
             Request::PairJoin { code } => self.pair_join(&code).await,
-            Request::History { path } => self.history(path).await,
-            Request::Restore { path, when } => self.restore(path, when).await,
-            Request::Resolve { copy, keep } => {
-                let control = self.clone();
-                let work = tokio::task::spawn_blocking(move || control.resolve(&copy, &keep));
-                work.await.unwrap_or_else(|e| failed(e.to_string()))
+            Request::History { .. }
+            | Request::HistoryPrune { .. }
+            | Request::Restore { .. }
+            | Request::Resolve { .. }
+            | Request::Rewind { .. }
+            | Request::Wait { .. } => self.answer_past(request).await,
+            Request::Follow => self.follow(replies).await,
+            Request::Stop => {
+                self.stop.notify_one();
+                Reply::Done { text: "stopping".into() }
             }
-            Request::Rewind { path, to, dry_run } => {
-                let control = self.clone();
-                let work = tokio::task::spawn_blocking(move || control.rewind(&path, &to, dry_run));
-                work.await.unwrap_or_else(|e| failed(e.to_string()))
-            }
-            Request::HistoryPrune { folder, before_ms, dry_run } => {
-                let handles = self.chosen(folder.as_deref());
-                let work = tokio::task::spawn_blocking(move || prune::all(&handles, before_ms, dry_run));
-                work.await.map_or_else(|e| failed(e.to_string()), |done| done.map_or_else(failed, Reply::Pruned))
-            }
-            Request::Wait { path, peers, upto, for_ms } => self.wait(&path, peers, upto, for_ms).await,
-            Request::Stop => match self.orders.send(Order::Stop).await {
-                Ok(()) => Reply::Done { text: "stopping".into() },
-                Err(_) => failed("the agent is stopping already".into()),
-            },
         }
     }
 
@@ -154,18 +174,26 @@ impl Control {
             Request::StatusPath { path } => {
                 report::path_status(home, &config, &path.0, Some(&self.live())).map(Reply::Path)
             }
+            Request::Problems => report::problems(home, &config).map(Reply::Problems),
             Request::Conflicts => report::conflicts(home, &config).map(Reply::Conflicts),
             Request::History { path } => report::history(home, &config, &path.0).map(Reply::History),
             Request::HistoryUsage { folder } => {
                 report::history_usage(home, &config, folder.as_deref()).map(Reply::HistoryUsage)
             }
             Request::Events { count } => report::events(home, &config, count).map(Reply::Events),
-            _ => report::status(home, &config, Some(&self.live())).map(Reply::Status),
+            request => report::status(home, &config, Some(&self.live())).map(|status| {
+                let starting = !self.seen.lock().unwrap_or_else(PoisonError::into_inner).is_started;
+                part_of(&config, Status { starting, ..status }, &request)
+            }),
         };
         reply.unwrap_or_else(|error| failed(format!("{error:#}")))
     }
 
     async fn reload(&self) -> Reply {
+        // The last step of the start is to read the config once more.
+        if !self.seen.lock().unwrap_or_else(PoisonError::into_inner).is_started {
+            return Reply::Done { text: "the config is read again when all folders have been opened".into() };
+        }
         let (answer, answered) = oneshot::channel();
         if self.orders.send(Order::Reload(answer)).await.is_err() {
             return failed("the agent is stopping".into());
@@ -177,29 +205,46 @@ impl Control {
         }
     }
 
-    /// The running folder with this id, or all.
-    fn chosen(&self, folder: Option<&str>) -> Vec<FolderHandle> {
-        match folder {
+    fn rescan(&self, folder: Option<&str>) -> Reply {
+        let handles: Vec<FolderHandle> = match folder {
             Some(id) => self.folder(id).into_iter().collect(),
             None => self.folders(),
-        }
-    }
-
-    fn rescan(&self, folder: Option<&str>) -> Reply {
-        let handles = self.chosen(folder);
-        if handles.is_empty() {
-            return failed("no such folder is running".into());
+        };
+        if let (Some(id), []) = (folder, &handles[..]) {
+            return self.not_running(id);
         }
         handles.iter().for_each(|handle| handle.hints.request_full("asked for by the user"));
         Reply::Done { text: "scanning".into() }
     }
 
     async fn tell(&self, folder: &str, input: Input, text: &str) -> Reply {
-        let Some(handle) = self.folder(folder) else { return failed("this folder is not running".into()) };
+        let Some(handle) = self.folder(folder) else { return self.not_running(folder) };
         match handle.inputs.send(Event::Input(input)).await {
             Ok(()) => Reply::Done { text: text.into() },
             Err(_) => failed("this folder is stopping".into()),
         }
+    }
+
+    fn not_running(&self, id: &str) -> Reply {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).not_running(id)
+    }
+
+    /// Events as they happen; ends only with the listener.
+    async fn follow(&self, replies: Replies) -> Reply {
+        let mut heard = self.feed.listen();
+        let mut reply = Reply::Following {};
+        while replies.send(reply).await.is_ok() {
+            reply = match heard.recv().await {
+                Ok(happened) => {
+                    let config = self.config();
+                    let label = config.folder(&happened.folder).map_or(happened.folder.as_str(), |f| &f.label);
+                    Reply::Event(report::event(&config, label, happened.event.clone()))
+                }
+                Err(RecvError::Lagged(count)) => Reply::Missed { count },
+                Err(RecvError::Closed) => return failed("the agent is stopping".into()),
+            };
+        }
+        failed("cancelled".into())
     }
 
     /// Folders that a new peer will share at once.
@@ -254,125 +299,31 @@ impl Control {
             .filter(|(id, _)| config.folder(id).is_some_and(|f| config.shares(f, &paired.device)));
         Reply::Paired { device_id: paired.device.to_string(), name, folders: shared.map(|(_, label)| label).collect() }
     }
-
-    /// Settles a conflict.
-    fn resolve(&self, copy: &WirePath, keep: &Keep) -> Reply {
-        let config = self.config();
-        let Some((handle, copy)) = self.locate(&config, &copy.0) else {
-            return failed(format!("{} is not in a synced folder that is running", copy.0.display()));
-        };
-        let author = Reader::open(&handle.index_path).and_then(|reader| reader.record(&copy));
-        let author = author.ok().flatten().map(|record| record.entry.author);
-        let device = match author {
-            Some(own) if own == handle.device => config.name.clone(),
-            Some(author) => config.peer(&author).map_or("other".to_owned(), |peer| peer.name.clone()),
-            None => "other".to_owned(),
-        };
-        resolve::resolve(&handle, &copy, keep, &device).map_or_else(failed, |text| Reply::Done { text })
-    }
-
-    /// Takes back what has happened in a folder, or says what that would do.
-    fn rewind(&self, path: &WirePath, to: &RewindTo, dry_run: bool) -> Reply {
-        let config = self.config();
-        let Some((handle, below)) = self.locate_any(&config, &path.0) else {
-            return failed(format!("{} is not in a synced folder that is running", path.0.display()));
-        };
-        let asked = rewind_request::Asked { config: &config, handle: &handle, below: below.as_ref(), dry_run };
-        asked.answer(to).map_or_else(failed, Reply::Rewound)
-    }
-
-    /// Waits until peers hold what is at or below a path.
-    async fn wait(&self, path: &WirePath, peers: Option<u32>, upto: Option<u64>, for_ms: u64) -> Reply {
-        let config = self.config();
-        let Some((handle, relative)) = self.locate_any(&config, &path.0) else {
-            return failed(format!("{} is not in a synced folder that is running", path.0.display()));
-        };
-        let (home, time) = (self.home.clone(), Duration::from_millis(for_ms));
-        let question = Question { home, config, handle, path: relative, peers, upto, time };
-        question.wait(|| self.live()).await.map_or_else(failed, Reply::Waited)
-    }
-
-    /// The peers that share a folder and are connected now.
-    fn connected(&self, config: &Config, id: &FolderId) -> Vec<DeviceId> {
-        let Some(folder) = config.folder(id) else { return Vec::new() };
-        let links = self.links.status().into_iter();
-        let is_sharing =
-            |link: &LinkStatus| link.connected && link.shares.contains(id) && config.shares(folder, &link.peer);
-        links.filter(is_sharing).map(|link| link.peer).collect()
-    }
-
-    /// Versions that only connected peers have.
-    async fn elsewhere(&self, config: &Config, handle: &FolderHandle, path: Option<&RelPath>) -> Vec<Elsewheres> {
-        let found = elsewhere::ask(handle, &self.connected(config, &handle.id), path).await;
-        let index_path = handle.index_path.clone();
-        let left = tokio::task::spawn_blocking(move || elsewhere::not_here(&Reader::open(&index_path)?, found));
-        left.await.ok().and_then(Result::ok).unwrap_or_default()
-    }
-
-    /// Earlier versions of a path, here and at the peers that are connected.
-    async fn history(self: Arc<Self>, path: WirePath) -> Reply {
-        let config = self.config();
-        let (control, asked) = (self.clone(), path.clone());
-        let local = tokio::task::spawn_blocking(move || control.read(Request::History { path: asked })).await;
-        let mut items = match local {
-            Ok(Reply::History(items)) => items,
-            Ok(other) => return other,
-            Err(error) => return failed(error.to_string()),
-        };
-        if let Some((handle, relative)) = self.locate_any(&config, &path.0) {
-            let there = self.elsewhere(&config, &handle, relative.as_ref()).await;
-            items.extend(there.iter().map(|there| elsewhere_item(&config, &handle, there)));
-            items.sort_by_key(|item| std::cmp::Reverse(item.displaced_ms));
-        }
-        Reply::History(items)
-    }
-
-    /// Brings a version back to its place; what lies there goes into history first.
-    async fn restore(self: Arc<Self>, path: WirePath, when: When) -> Reply {
-        let config = self.config();
-        let Some((handle, relative)) = self.locate(&config, &path.0) else {
-            return failed(format!("{} is not in a synced folder that is running", path.0.display()));
-        };
-        let (shared, at, wanted) = (handle.clone(), relative.clone(), when.clone());
-        let here = tokio::task::spawn_blocking(move || bring_back(&shared, &at, &wanted)).await;
-        match here {
-            Ok(Ok(Some(text))) => return Reply::Done { text },
-            Ok(Ok(None)) => {}
-            Ok(Err(text)) => return failed(text),
-            Err(error) => return failed(error.to_string()),
-        }
-        if let When::Id(id) = &when {
-            let there = self.elsewhere(&config, &handle, Some(&relative)).await;
-            let mut fitting = there.iter().filter(|there| there.id().starts_with(&id.to_ascii_lowercase()));
-            if let (Some(there), None) = (fitting.next(), fitting.next()) {
-                return elsewhere::bring_back(&handle, there).await.map_or_else(failed, |text| Reply::Done { text });
-            }
-        }
-        failed(format!("there is no such version of {relative} in history"))
-    }
-
-    fn locate(&self, config: &Config, path: &Path) -> Option<(FolderHandle, RelPath)> {
-        self.locate_any(config, path).and_then(|(handle, relative)| Some((handle, relative?)))
-    }
-
-    /// The running folder that holds a path, and the path in it; `None` for the folder itself.
-    fn locate_any(&self, config: &Config, path: &Path) -> Option<(FolderHandle, Option<RelPath>)> {
-        use std::os::unix::ffi::OsStrExt;
-        // The path itself may be a link that is synced.
-        let path = match (config.folder_at(path), path.parent(), path.file_name()) {
-            (None, Some(parent), Some(name)) => config::resolve(parent).join(name),
-            _ => path.to_owned(),
-        };
-        let folder = config.folder_at(&path)?;
-        let below = path.strip_prefix(&folder.path).ok()?.as_os_str().as_bytes();
-        let relative = if below.is_empty() { None } else { Some(RelPath::parse(below).ok()?) };
-        Some((self.folder(folder.id.as_str())?, relative))
-    }
 }
 
 impl Handler for Control {
     fn handle(self: Arc<Self>, request: Request, replies: Replies) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         Box::pin(self.answer(request, replies))
+    }
+}
+
+/// What of a status is asked for.
+fn part_of(config: &Config, status: Status, request: &Request) -> Reply {
+    match request {
+        Request::Folders => Reply::Folders(status.folders),
+        Request::Folder { folder } => match status.folders.into_iter().find(|f| f.id == *folder) {
+            Some(folder) => Reply::Folder(folder),
+            None => Reply::Missing { text: format!("there is no folder with the id '{folder}'") },
+        },
+        Request::Peers => Reply::Peers(status.peers),
+        Request::Peer { peer } => {
+            let id = config.find_peer(peer).map(|peer| peer.id.to_string());
+            match status.peers.into_iter().find(|peer| Some(&peer.device_id) == id.as_ref()) {
+                Some(peer) => Reply::Peer(peer),
+                None => Reply::Missing { text: format!("there is no peer '{peer}'") },
+            }
+        }
+        _ => Reply::Status(status),
     }
 }
 
@@ -394,26 +345,27 @@ fn live_folder(id: &FolderId, handle: &FolderHandle, shares: &BTreeMap<DeviceId,
     }
 }
 
-/// Puts a version from history under its old name; `None` where history has no such version.
-fn bring_back(handle: &FolderHandle, path: &RelPath, when: &When) -> Result<Option<String>, String> {
-    let reader = Reader::open(&handle.index_path).map_err(|e| e.to_string())?;
-    let row = report::version_at(&reader, path, when).map_err(|e| e.to_string())?;
-    row.map(|row| restore::bring_back(handle, &row)).transpose()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A version that another device has, as it is listed.
-fn elsewhere_item(config: &Config, handle: &FolderHandle, there: &Elsewheres) -> HistoryItem {
-    let name = config.peer(&there.peer).map_or_else(|| there.peer.short(), |peer| peer.name.clone());
-    HistoryItem {
-        id: there.id(),
-        path: there.version.path.to_string(),
-        folder: handle.label.clone(),
-        displaced_ms: there.version.displaced_ms,
-        mtime_ms: there.version.mtime_ns / 1_000_000,
-        bytes: there.version.content.size,
-        displaced_by: None,
-        reason: "replaced".to_owned(),
-        expires_ms: None,
-        only_on: Some(name),
+    #[test]
+    fn why_a_folder_does_not_run_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(&dir.path().join("home"), dir.path().to_owned());
+        for id in ["late", "paused"] {
+            let (path, id) = (dir.path().join(id), id.parse::<FolderId>().unwrap());
+            let folder = config::NewFolder { label: id.to_string(), id, path, peers: config::Sharing::All };
+            config::add_folder(&home, &folder).unwrap();
+        }
+        let config = Arc::new(config::set_paused(&home, &"paused".parse().unwrap(), true).unwrap());
+        let (folders, failures) = (BTreeMap::new(), BTreeMap::new());
+        let mut seen = Seen { config, folders, failures, is_started: false };
+        assert!(matches!(seen.not_running("late"), Reply::Starting { .. }));
+        assert!(matches!(seen.not_running("other"), Reply::Missing { .. }));
+        assert!(matches!(seen.not_running("paused"), Reply::Error { text } if text.contains("resume")));
+        seen.is_started = true;
+        assert!(matches!(seen.not_running("late"), Reply::Error { text } if text.contains("status")));
+        assert!(matches!(seen.not_running(""), Reply::Missing { .. }));
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::apply::Command;
 use super::clock::Clock;
+use super::feed::Feed;
 use super::fetch::Fetcher;
 use super::folder::{self, Channels, Driver};
 use super::link::LinkTable;
@@ -39,6 +40,7 @@ pub struct StartFolder {
     pub links: LinkTable,
     pub server: Server,
     pub orders: mpsc::Sender<Order>,
+    pub feed: Feed,
 }
 
 /// A folder whose threads run.
@@ -81,6 +83,7 @@ impl Running {
         shared.label = order.folder.label.clone();
         shared.index_path = order.index_path.clone();
         shared.links = order.links;
+        shared.feed = order.feed;
         let run = RunId(u64::from_le_bytes(random_bytes()));
         let (handle, machine, desk) = start::begin(shared, index, order.settings, run, &start::boot())?;
         let (applier, commands) = std_mpsc::channel();
@@ -191,6 +194,7 @@ mod tests {
             links: LinkTable::default(),
             server: Server::new(Handle::current()),
             orders: mpsc::channel(1).0,
+            feed: Feed::default(),
         }
     }
 

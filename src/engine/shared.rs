@@ -9,9 +9,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::clock::Clock;
 use super::elsewhere::Elsewhere;
+use super::feed::Feed;
 use super::hints::Hints;
 use super::link::LinkTable;
 use super::receipt::Progress;
+use super::scan::Departed;
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::ignore::Rules;
 use crate::core::message::Message;
@@ -43,7 +45,6 @@ pub enum Order {
     Failed(FolderId),
     /// Try a folder again that could not be started.
     Restart(FolderId),
-    Stop,
 }
 
 /// Cheap handle to one running folder.
@@ -72,6 +73,8 @@ pub struct Shared {
     pub suspicious_boot: AtomicBool,
     /// Whoever looks also reads, instead of having it read by threads beside it.
     pub reads_inline: bool,
+    /// What a scan has just seen to leave its place.
+    pub departed: Departed,
     pub stop: AtomicBool,
     pub live: Live,
     pub links: LinkTable,
@@ -81,6 +84,7 @@ pub struct Shared {
     pub elsewhere: Elsewhere,
     /// Held while something is taken back.
     pub rewinding: Mutex<()>,
+    pub feed: Feed,
 }
 
 /// How the last run ended.
@@ -139,12 +143,14 @@ impl Shared {
             left_behind: Mutex::default(),
             suspicious_boot: AtomicBool::new(false),
             reads_inline: false,
+            departed: Departed::default(),
             stop: AtomicBool::new(false),
             live: Live::default(),
             links: LinkTable::default(),
             progress: Progress::default(),
             elsewhere: Elsewhere::default(),
             rewinding: Mutex::default(),
+            feed: Feed::default(),
         }
     }
 

@@ -31,8 +31,8 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::api::{
-    ConflictItem, EventItem, FolderOffer, FolderStatus, HistoryItem, HistoryUsage, PathStatus, PeerStatus, Status,
-    WaitReport,
+    ConflictItem, EventItem, FolderOffer, FolderProblem, FolderStatus, HistoryItem, HistoryUsage, PathStatus,
+    PeerStatus, Status, WaitReport,
 };
 use crate::config::{Config, Folder, Peer};
 use crate::core::id::{DeviceId, FolderId};
@@ -40,7 +40,7 @@ use crate::core::path::RelPath;
 use crate::home::Home;
 use crate::index::{IndexError, Reader};
 
-pub use past::{version_at, version_id};
+pub use past::{event, version_at, version_id};
 pub use receipt::Awaited;
 
 /// What only a running agent knows, at one moment.
@@ -126,6 +126,11 @@ pub fn receipt(
     receipt::read(asker(home, config, live), folder, awaited)
 }
 
+/// Trouble with single items in all folders.
+pub fn problems(home: &Home, config: &Config) -> anyhow::Result<Vec<FolderProblem>> {
+    past::problems(asker(home, config, None))
+}
+
 /// Conflict copies in all folders.
 pub fn conflicts(home: &Home, config: &Config) -> anyhow::Result<Vec<ConflictItem>> {
     past::conflicts(asker(home, config, None))
@@ -172,6 +177,7 @@ fn status_of(asker: Asker) -> Status {
         problems_total: folders.iter().map(|folder| folder.problems_total).sum(),
         folders,
         peers,
+        starting: false,
     }
 }
 
