@@ -3,9 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::arguments_past::{
-    CONFLICTS_HELP, ConflictCommand, GoingBack, HISTORY_HELP, Past, RESTORE_HELP, UNDO_HELP, WAIT_HELP, Waiting,
-};
+use super::arguments_past::{ConflictCommand, GoingBack, Past, Waiting};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::completions::Shell;
@@ -87,7 +85,10 @@ pub enum Command {
         json: bool,
     },
     /// List conflict copies, or settle a conflict
-    #[command(args_conflicts_with_subcommands = true, after_help = CONFLICTS_HELP)]
+    ///
+    /// Where two devices changed a file at once, the later version has its name, and the other lies beside it as a
+    /// conflict copy.
+    #[command(args_conflicts_with_subcommands = true)]
     Conflicts {
         #[command(subcommand)]
         command: Option<ConflictCommand>,
@@ -96,10 +97,12 @@ pub enum Command {
         json: bool,
     },
     /// List earlier versions of a path, or see to how much space they take
-    #[command(args_conflicts_with_subcommands = true, after_help = HISTORY_HELP)]
+    #[command(args_conflicts_with_subcommands = true)]
     History(Past),
     /// Bring back an earlier version of a file or directory; what lies there now goes into the history
-    #[command(after_help = RESTORE_HELP)]
+    ///
+    /// A directory with a time goes back to what it was then: what was there comes back, and what has come since goes
+    /// into the history. You are told first how much that is.
     Restore {
         /// PATH or PATH@WHEN; WHEN is an id from 'history', '2h' or '3d' ago, or a time like 2026-11-20T14:03
         #[arg(value_name = "PATH[@WHEN]")]
@@ -111,10 +114,13 @@ pub enum Command {
         going: GoingBack,
     },
     /// Take back what another device did last to a folder, all that it did in one go
-    #[command(after_help = UNDO_HELP)]
+    ///
+    /// What it replaced or deleted comes back, what it added goes into the history. What you changed since stays. You
+    /// are told first how much that is.
     Undo {
-        #[command(flatten)]
-        folder: OneFolder,
+        /// Id or label; may be left out if there is just one folder
+        #[arg(value_name = "FOLDER")]
+        folder: Option<String>,
         /// Take back the last 'undo' or 'restore' of a directory instead
         #[arg(long)]
         revert: bool,
@@ -122,7 +128,10 @@ pub enum Command {
         going: GoingBack,
     },
     /// Wait until other devices have what is here
-    #[command(after_help = WAIT_HELP)]
+    ///
+    /// Waits for what is in the folders at the moment of asking; of what changes later only PATH itself is waited for,
+    /// if it is a file. A device counts once the files lie complete on its disk. Ends with 0 once that is so, and with
+    /// 3 where the time was over before.
     Wait(Waiting),
     /// Print this device's id (and make its key if there is none)
     Id {

@@ -28,7 +28,7 @@ const ID_CHARS_MIN: usize = 6;
 pub fn run(context: &Context, past: Past) -> anyhow::Result<()> {
     match (past.command, past.path) {
         (Some(HistoryCommand::Prune { folder, older_than, going }), _) => {
-            history_space::prune(context, folder.name.as_deref(), older_than.as_deref(), &going)
+            history_space::prune(context, folder.as_deref(), older_than.as_deref(), &going)
         }
         (None, folder) if past.usage => {
             let folder = folder.map(|folder| folder.to_string_lossy().into_owned());

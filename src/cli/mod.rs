@@ -54,7 +54,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Conflicts { command: Some(ConflictCommand::Resolve(how)), .. }) => resolve::run(&context, &how),
         Some(Command::History(past)) => history::run(&context, past),
         Some(Command::Restore { path, at, going }) => history::restore(&context, &path, at.as_deref(), &going),
-        Some(Command::Undo { folder, revert, going }) => undo::undo(&context, folder.name.as_deref(), revert, &going),
+        Some(Command::Undo { folder, revert, going }) => undo::undo(&context, folder.as_deref(), revert, &going),
         Some(Command::Wait(waiting)) => wait::run(&context, &waiting),
         Some(Command::Config(command)) => config::run(&context, &command),
         Some(Command::Service(command)) => service::run(&context, &command),

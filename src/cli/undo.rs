@@ -158,10 +158,25 @@ mod tests {
             to_ms: Some(0),
             ..RewindReport::default()
         };
-        insta::assert_snapshot!(text(&report, 300_000), @"");
+        let told = "The last that desk did in Docs, 5 minutes ago:\n\
+                    12 files would come back as before\n\
+                    1 file would go into the history\n\
+                    1 file would get the former name back\n  \
+                      a: back as before\n  \
+                      b: into the history\n  \
+                      c: renamed to d\n  \
+                      and 11 more\n\
+                    1 file stays as now:\n  \
+                      x: it was changed on this device since\n";
+        assert_eq!(text(&report, 300_000), told);
         let failed = vec![WaitItem { path: "a".into(), text: "the disk is full".into() }];
         let done = RewindReport { dry_run: false, device: None, left: 0, items: Vec::new(), failed, ..report };
-        insta::assert_snapshot!(text(&done, 300_000), @"");
+        let shown = text(&done, 300_000);
+        assert!(
+            shown.contains("12 files came back as before") && shown.contains("failed: a: the disk is full"),
+            "{shown}"
+        );
+        assert!(shown.ends_with("'p2psync undo --revert' takes this back.\n"), "{shown}");
         let nothing = RewindReport { dry_run: true, ..RewindReport::default() };
         assert_eq!(text(&nothing, 0), "There is nothing to take back.\n");
     }

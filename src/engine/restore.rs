@@ -163,6 +163,7 @@ impl<'a> Change<'a> {
         let disk = self.root.look(from).map_err(|p| p.text)?.ok_or_else(|| format!("{from} has just gone"))?;
         let (from, to) = (from.clone(), to.clone());
         let text = format!("{from} could not be renamed to {to}");
+        history::make_above(&self.root, &to).map_err(|e| format!("{text}: {e}"))?;
         let action = Action::Move { from, to, expect: disk, mtime_ns: disk.mtime_ns, mode: disk.mode };
         match self.apply(action)? {
             Outcome::Done { .. } => Ok(true),

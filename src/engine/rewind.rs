@@ -98,7 +98,9 @@ pub fn plan_at(reader: &Reader, at_ms: i64, below: Option<&RelPath>, own: Device
         let page = reader.records_from(after.as_ref(), below, PAGE)?;
         for record in page.iter().filter(|r| r.changed_ms > at_ms && !displaced.contains_key(&r.entry.path)) {
             plan.take_away(record, at_ms, &came, own);
-            if let (false, Some(id)) = (record.entry.is_live(), record.entry.superseded.first()) {
+            // Directories come back with what is in them.
+            let was = record.entry.superseded.first().filter(|id| **id != ContentId::default());
+            if let (false, Some(id)) = (record.entry.is_live(), was) {
                 gone.push((record.entry.path.clone(), *id));
             }
             if plan.steps.len() > STEPS_MAX {

@@ -100,6 +100,11 @@ fn change_all(b: &Agent) {
     fs::rename(b.at("d/name"), b.at("d/other name")).unwrap();
 }
 
+/// A rename may have been taken for a deletion and a new file.
+fn assert_complete(plan: &RewindReport) {
+    assert_eq!((plan.bring_back + plan.rename, plan.set_aside + plan.rename, plan.left), (3, 2, 0), "{plan:?}");
+}
+
 fn assert_as_before(agent: &Agent) {
     assert_eq!((agent.read("d/replaced"), agent.read("d/deleted")), (b"before".to_vec(), b"before".to_vec()));
     assert_eq!(agent.read("d/name"), b"named");
@@ -125,7 +130,8 @@ fn what_another_device_did_is_undone_and_the_undoing_taken_back() {
     let asked = a.fails(&["undo"]);
     assert!(asked.contains("--yes") && asked.contains("d/replaced"), "{asked}");
     let plan = go_back(&a, &["undo", "--dry-run"]);
-    assert_eq!((plan.device.as_deref(), plan.bring_back, plan.set_aside, plan.rename), (Some("b"), 2, 1, 1));
+    assert_eq!(plan.device.as_deref(), Some("b"));
+    assert_complete(&plan);
     assert_eq!(a.read("d/replaced"), b"by b");
     let done = go_back(&a, &["undo", "--yes"]);
     assert_eq!((done.failed.len(), done.dry_run), (0, false));
@@ -152,7 +158,7 @@ fn a_directory_goes_back_to_how_it_was_at_a_time() {
     let time = jiff_time(before);
     let dir = format!("{}@{time}", a.at("d").display());
     let plan = go_back(&a, &["restore", &dir, "--dry-run"]);
-    assert_eq!((plan.bring_back, plan.set_aside, plan.rename, plan.left), (2, 1, 1, 0), "{plan:?}");
+    assert_complete(&plan);
     go_back(&a, &["restore", &dir, "--yes"]);
     wait_settled(&[&a, &b]);
     assert_as_before(&b);
