@@ -21,10 +21,11 @@ pub struct Key {
 }
 
 /// Sections in the order of the docs, each with what it is about. The empty name is the top level.
-pub const SECTIONS: [(&str, &str); 5] = [
+pub const SECTIONS: [(&str, &str); 6] = [
     ("", "At the top of the file, before the first section."),
     ("network", "How this device finds and reaches others."),
     ("sync", "How folders are kept in sync."),
+    ("api", "How programs on this device reach the agent, besides its socket."),
     ("peer", "Another device; one `[[peer]]` for each. `p2psync pair` writes them on both sides."),
     ("folder", "A folder; one `[[folder]]` for each. `p2psync folder add` writes them."),
 ];
@@ -118,6 +119,13 @@ pub const KEYS: &[Key] = &[
         "number, 0 to 100",
         "80",
         "The percentage of the folder for `hold_deletes_above`.",
+    ),
+    key(
+        "api",
+        "browser_port",
+        "number, 0 to 65535",
+        "0",
+        "A port of this machine for a browser or your own programs; docs/api.md says how to use it. 0: none.",
     ),
     key("peer", "id", "device id", "(required)", "What `p2psync id` prints on that device."),
     key("peer", "name", "text, 1 to 64 characters", "(the short id)", "What to call it on this device."),
@@ -231,7 +239,7 @@ mod tests {
             .split('`')
             .skip(3)
             .step_by(2)
-            .filter(|name| !["network", "sync", "peer", "folder"].contains(name))
+            .filter(|name| !["network", "sync", "api", "peer", "folder"].contains(name))
             .map(str::to_owned)
             .collect();
         names.sort();

@@ -8,13 +8,13 @@ use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
 
 use super::bounds::{
-    BODY_BYTES_MAX, FILL_BYTES_MAX, FOLDERS_MAX, FRAME_BYTES_MAX, HELLO_FRAME_BYTES_MAX, NAME_CHARS_MAX,
-    REASON_CHARS_MAX, REQUEST_ITEMS_MAX, clean_text,
+    BODY_BYTES_MAX, FILL_BYTES_MAX, FOLDERS_MAX, FRAME_BYTES_MAX, HAVE_RANGES_MAX, HELLO_FRAME_BYTES_MAX,
+    NAME_CHARS_MAX, REASON_CHARS_MAX, REQUEST_ITEMS_MAX, clean_text,
 };
 use super::frame::{Chunks, DeviceHello, Frame, Request, WantedContent};
 use super::wire::{
-    self, FieldError, List, WireAck, WireBatch, WireDeviceHello, WireDigest, WireFound, WireHello, WireNotHere,
-    WireRepair, WireRequest, WireWanted, found, raw_counts,
+    self, FieldError, List, WireAck, WireBatch, WireDeviceHello, WireDigest, WireFound, WireHave, WireHello,
+    WireNotHere, WireRepair, WireRequest, WireWanted, found, raw_counts,
 };
 use super::wire_entry::{WireAnnounced, entries};
 use super::wire_past::{WireAskPast, WirePast};
@@ -50,6 +50,7 @@ const NOT_HERE: u8 = 10;
 const PING: u8 = 11;
 const PONG: u8 = 12;
 const CLOSE: u8 = 13;
+const HAVE: u8 = 14;
 const ASK_PAST: u8 = 16;
 const PAST: u8 = 17;
 
@@ -102,6 +103,10 @@ pub fn encode(frame: &Frame) -> Result<Encoded, CodecError> {
             bounded("not here", "items", items.len(), REQUEST_ITEMS_MAX)?;
             (NOT_HERE, pack("not here", &WireNotHere { request: *request, items: List(items.clone()) })?)
         }
+        Frame::Have(have) => {
+            bounded("have", "ranges", have.ranges.len(), HAVE_RANGES_MAX)?;
+            (HAVE, pack("have", &WireHave::from(have))?)
+        }
         Frame::AskPast(ask) => (ASK_PAST, pack("question about the past", &WireAskPast::from(ask))?),
         Frame::Past(past) => (PAST, pack("past", &WirePast::from(past))?),
         Frame::Ping(n) => (PING, n.to_be_bytes().to_vec()),
@@ -135,6 +140,10 @@ pub fn decode(mut frame: Bytes) -> Result<Frame, CodecError> {
         NOT_HERE => {
             let wire: WireNotHere = unpack("not here", &frame)?;
             Ok(Frame::NotHere { request: wire.request, items: wire.items.0 })
+        }
+        HAVE => {
+            let have = unpack::<WireHave<'_>>("have", &frame)?.try_into();
+            Ok(Frame::Have(have.map_err(|e| field_error("have", e))?))
         }
         ASK_PAST => {
             let frame_name = "question about the past";

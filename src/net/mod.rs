@@ -17,6 +17,7 @@ mod interfaces;
 pub mod outbox;
 pub mod pairing;
 pub mod pairing_code;
+pub mod probe;
 pub mod socket;
 pub mod tls;
 mod wire;

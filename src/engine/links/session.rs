@@ -211,6 +211,11 @@ impl Session {
                     (active.ports.not_here)(self.peer, request, items);
                 }
             }
+            Frame::Have(have) => {
+                if let Some(active) = self.active.get(&have.folder) {
+                    (active.ports.have)(self.peer, have);
+                }
+            }
             Frame::AskPast(ask) => {
                 if let Some(active) = self.active.get(&ask.folder) {
                     (active.ports.ask_past)(self.peer, ask);
