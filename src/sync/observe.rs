@@ -87,7 +87,6 @@ impl Folder {
         }
         true
     }
-    }
 
     fn observe_present(
         &mut self,
