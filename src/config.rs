@@ -2,25 +2,33 @@
 //!
 //! Parse, don't validate: whoever holds a [`Config`] need not check it again.
 
+mod advice;
 mod durable;
 mod edit;
 mod fault;
+pub mod keys;
 mod parse;
 mod raw;
+mod settings;
+mod version;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::core::id::{DeviceId, FolderId};
 use crate::home::Home;
 
+pub use advice::{Unknown, Warning, unknown_settings, warnings};
 pub use edit::{
     NewFolder, NewPeer, add_address, add_folder, add_peer, create, default_text, host_name, remove_folder, remove_peer,
     rename_peer, set_folder_peers, set_paused,
 };
 pub use fault::{ConfigError, Fault};
 pub use parse::{Surroundings, parse};
+pub use settings::{Origin, Setting, settings};
+pub use version::{Upgraded, outdated, upgrade};
 
 /// Overrides `network.listen`, for containers and tests.
 pub const LISTEN_VARIABLE: &str = "P2PSYNC_LISTEN";
@@ -38,6 +46,7 @@ pub struct Config {
     pub name: String,
     pub network: Network,
     pub sync: Sync,
+    pub api: Api,
     pub peers: Vec<Peer>,
     pub folders: Vec<Folder>,
 }
@@ -63,9 +72,36 @@ pub struct Sync {
     /// Time between full comparisons with peers.
     pub reconcile: Duration,
     pub history_days: u32,
+    pub history_max: HistoryMax,
     /// This many deletions, and more than the percentage of the folder, wait for the user.
     pub hold_deletes_above: u64,
     pub hold_deletes_percent: u8,
+}
+
+/// How much space the history of one folder may take. What another device's change displaced last stays all the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HistoryMax {
+    /// Of the disk.
+    Percent(u32),
+    Gib(u32),
+}
+
+impl HistoryMax {
+    /// In bytes, on a disk of this size.
+    pub fn bytes(self, disk_bytes: u64) -> u64 {
+        match self {
+            // Not more than the disk, and exact enough.
+            HistoryMax::Percent(percent) => disk_bytes / 100 * u64::from(percent),
+            HistoryMax::Gib(gib) => u64::from(gib) << 30,
+        }
+    }
+}
+
+/// How programs on this device reach the agent, besides its socket.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Api {
+    /// Port of this machine for a browser; `None` where there is none.
+    pub browser_port: Option<NonZeroU16>,
 }
 
 /// Another device that we share with.
@@ -143,7 +179,8 @@ pub fn surroundings(home: &Home) -> Surroundings {
     }
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
+/// The text of a config file.
+pub fn read(path: &Path) -> Result<String, ConfigError> {
     let fail = |source| ConfigError::Io { doing: "read", path: path.to_owned(), source };
     let length = match std::fs::metadata(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {

@@ -3,7 +3,13 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::arguments_past::{ConflictCommand, GoingBack, Past, Waiting};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::accept::AcceptArguments;
+use super::completions::Shell;
+use super::pair::PairArguments;
+use super::service::System;
 
 /// Keeps folders the same on your own devices, peer to peer
 #[derive(Parser, Debug)]
@@ -44,7 +50,11 @@ impl fmt::Display for LogLevel {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Run the agent in the foreground
-    Run,
+    Run {
+        /// Log to this file instead of stderr; it is kept small by starting a new one now and then
+        #[arg(long, value_name = "FILE")]
+        log_file: Option<PathBuf>,
+    },
     /// Show how things are, or all about one path
     Status {
         /// A file or directory in one of the folders
@@ -52,12 +62,12 @@ pub enum Command {
         /// Print JSON, for programs
         #[arg(long)]
         json: bool,
+        /// End with code 3 where something is not in sync, and with 4 where no agent runs
+        #[arg(long)]
+        exit_code: bool,
     },
     /// Pair with another device: shows a code, or takes the code that the other shows
-    Pair {
-        /// The code shown on the other device
-        code: Option<String>,
-    },
+    Pair(PairArguments),
     /// Other devices
     #[command(subcommand)]
     Peer(PeerCommand),
@@ -73,21 +83,25 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// List conflict copies
+    /// List conflict copies, or settle a conflict
+    ///
+    /// Where two devices changed a file at once, the later version has its name, and the other lies beside it as a
+    /// conflict copy.
+    #[command(args_conflicts_with_subcommands = true)]
     Conflicts {
+        #[command(subcommand)]
+        command: Option<ConflictCommand>,
         /// Print JSON, for programs
         #[arg(long)]
         json: bool,
     },
-    /// List earlier versions of a path
-    History {
-        /// A file or directory in one of the folders; it may be gone
-        path: PathBuf,
-        /// Print JSON, for programs
-        #[arg(long)]
-        json: bool,
-    },
+    /// List earlier versions of a path, or see to how much space they take
+    #[command(args_conflicts_with_subcommands = true)]
+    History(Past),
     /// Bring back an earlier version of a file or directory; what lies there now goes into the history
+    ///
+    /// A directory with a time goes back to what it was then: what was there comes back, and what has come since goes
+    /// into the history. You are told first how much that is.
     Restore {
         /// PATH or PATH@WHEN; WHEN is an id from 'history', '2h' or '3d' ago, or a time like 2026-11-20T14:03
         #[arg(value_name = "PATH[@WHEN]")]
@@ -95,12 +109,92 @@ pub enum Command {
         /// WHEN, for paths that contain an @
         #[arg(long, value_name = "WHEN")]
         at: Option<String>,
+        #[command(flatten)]
+        going: GoingBack,
     },
+    /// Take back what another device did last to a folder, all that it did in one go
+    ///
+    /// What it replaced or deleted comes back, what it added goes into the history. What you changed since stays. You
+    /// are told first how much that is.
+    Undo {
+        /// Id or label; may be left out if there is just one folder
+        #[arg(value_name = "FOLDER")]
+        folder: Option<String>,
+        /// Take back the last 'undo' or 'restore' of a directory instead
+        #[arg(long)]
+        revert: bool,
+        #[command(flatten)]
+        going: GoingBack,
+    },
+    /// Wait until other devices have what is here
+    ///
+    /// Waits for what is in the folders at the moment of asking; of what changes later only PATH itself is waited for,
+    /// if it is a file. A device counts once the files lie complete on its disk. Ends with 0 once that is so, and with
+    /// 3 where the time was over before.
+    Wait(Waiting),
     /// Print this device's id (and make its key if there is none)
-    Id,
+    Id {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// The config file
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Run the agent in the background, from login to logout
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// Look for what may keep p2psync from working well, and say what to do about it
+    Doctor {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+        /// Write a report for the developers to this new file: no file names, names of devices, addresses or keys
+        #[arg(long, value_name = "FILE")]
+        bundle: Option<PathBuf>,
+    },
+    /// Print a script that lets a shell complete commands, folders, peers and paths
+    Completions { shell: Shell },
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man { dir: PathBuf },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum ServiceCommand {
+    /// Set the service up and start it
+    Install {
+        /// Take the place of a service file that was changed by hand; the old one is kept beside it
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Stop the service and remove it; folders, key and settings stay
+    Uninstall,
+    /// Start the service
+    Start,
+    /// Stop the service until the next login
+    Stop,
+    /// Tell whether the service is set up and runs
+    Status {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what the service has logged
+    Logs {
+        /// Go on showing what is added
+        #[arg(short, long)]
+        follow: bool,
+        /// How many lines
+        #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 100)]
+        lines: u32,
+    },
+    /// Print the service file, to set it up by hand
+    Print {
+        /// For which system
+        #[arg(long, value_enum, default_value_t)]
+        system: System,
+    },
 }
 
 #[derive(Subcommand, Debug)]
@@ -115,6 +209,9 @@ pub enum PeerCommand {
         /// Where to reach it; may be given several times
         #[arg(long = "address", value_name = "HOST:PORT")]
         addresses: Vec<String>,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
     },
     /// List all peers
     List {
@@ -126,6 +223,9 @@ pub enum PeerCommand {
     Remove {
         #[arg(value_name = "ID|NAME")]
         peer: String,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
     },
     /// Call a peer something else on this device
     Rename {
@@ -133,6 +233,9 @@ pub enum PeerCommand {
         peer: String,
         #[arg(value_name = "NEW")]
         name: String,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -150,6 +253,9 @@ pub enum FolderCommand {
         label: Option<String>,
         #[command(flatten)]
         peers: Peers,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
     },
     /// List all folders
     List {
@@ -157,6 +263,8 @@ pub enum FolderCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Take part in a folder that another device shares with this one
+    Accept(AcceptArguments),
     /// Stop sharing a folder; its files stay where they are
     Remove(OneFolder),
     /// Say with whom a folder is shared
@@ -184,6 +292,9 @@ pub struct OneFolder {
     /// Id or label; may be left out if there is just one folder
     #[arg(value_name = "FOLDER")]
     pub name: Option<String>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// With whom to share.
@@ -197,9 +308,25 @@ pub struct Peers {
 #[derive(Subcommand, Debug)]
 pub enum ConfigCommand {
     /// Check the config file
-    Check,
+    Check {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Print where the config file is
-    Path,
+    Path {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show every setting as it is in effect, and where it comes from
+    Show {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring a config file of an older version up to date; the old one is kept beside it
+    Upgrade,
 }
 
 #[cfg(test)]
@@ -234,20 +361,53 @@ mod tests {
             &["folder", "reject-changes", "f"],
             &["pair"],
             &["pair", "ABCD-EFGH"],
+            &["pair", "apple", "guitar", "lemon", "zebra", "--accept", "all", "--into", "/p"],
+            &["pair", "p2psync://pair?code=ABCDEFGH", "--accept", "none", "--json"],
+            &["pair", "--no-qr"],
+            &["folder", "accept"],
+            &["folder", "accept", "Photos", "/p", "--merge", "--json"],
             &["status"],
             &["status", "a/b", "--json"],
             &["log", "-n", "5", "--json"],
             &["conflicts", "--json"],
             &["history", "a", "--json"],
+            &["history", "--usage"],
+            &["history", "--usage", "f", "--json"],
+            &["history", "prune", "f", "--older-than", "10d", "--yes"],
             &["restore", "a@2d"],
+            &["restore", "a@2d", "--dry-run", "--json"],
+            &["undo"],
+            &["undo", "f", "--revert", "--yes"],
+            &["wait"],
+            &["conflicts", "resolve", "a", "--keep", "mine"],
+            &["conflicts", "resolve", "a", "--diff"],
+            &["conflicts", "resolve", "a", "--tool", "merge"],
+            &["wait", "a", "--peers", "2", "--timeout", "5m", "--json"],
             &["config", "check"],
             &["config", "path"],
+            &["config", "show", "--json"],
+            &["status", "--exit-code"],
+            &["run", "--log-file", "/l"],
+            &["service", "install"],
+            &["service", "logs", "-f", "-n", "5"],
+            &["service", "print", "--system", "launchd"],
+            &["doctor", "--bundle", "report.json"],
+            &["completions", "bash"],
         ];
         for words in accepted {
             let line = std::iter::once("p2psync").chain(words.iter().copied());
             assert!(Arguments::try_parse_from(line).is_ok(), "{words:?}");
         }
-        for words in [&["peer"][..], &["restore"], &["frobnicate"], &["run", "--log-level", "loud"]] {
+        for words in [
+            &["peer"][..],
+            &["restore"],
+            &["history"],
+            &["conflicts", "resolve", "a"],
+            &["conflicts", "resolve", "--diff"],
+            &["frobnicate"],
+            &["run", "--log-level", "loud"],
+            &["completions"],
+        ] {
             let line = std::iter::once("p2psync").chain(words.iter().copied());
             assert_eq!(Arguments::try_parse_from(line).unwrap_err().exit_code(), 2, "{words:?}");
         }

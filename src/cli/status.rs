@@ -4,7 +4,10 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::context::Context;
+use super::exit::Exit;
+use super::offers;
 use super::output::{self, Table, clean, count, number};
+use super::peer;
 use crate::api::{
     FolderPeerStatus, FolderState, FolderStatus, PathStatus, PeerStatus, Reply, Request, Status, WirePath,
 };
@@ -15,18 +18,38 @@ use crate::engine;
 const PROBLEMS_LISTED_MAX: usize = 10;
 
 /// Shows everything, or all about one path.
-pub fn run(context: &Context, path: Option<&Path>, json: bool) -> anyhow::Result<()> {
-    match path {
-        Some(path) => one_path(context, path, json),
+///
+/// With `exit_code`, [`Exit::NotInSync`] is the error where something is not in sync, [`Exit::NotRunning`] where no
+/// agent runs.
+pub fn run(context: &Context, path: Option<&Path>, json: bool, exit_code: bool) -> anyhow::Result<()> {
+    let exit = match path {
+        Some(path) => one_path(context, path, json)?,
         None => {
             let status = status(context)?;
             if json {
-                output::print_json(&status)
+                output::print_json(&status)?;
             } else {
-                output::print(&with_config_fault(full_text(&status, context), context))
+                output::print(&with_config_fault(full_text(&status, context), context))?;
             }
+            exit_of(&status)
         }
+    };
+    if exit_code && exit != Exit::Fine { Err(exit.into()) } else { Ok(()) }
+}
+
+/// What `--exit-code` tells of everything. A paused folder is as its user wants it.
+fn exit_of(status: &Status) -> Exit {
+    let is_in_sync = |f: &FolderStatus| matches!(f.state, FolderState::InSync | FolderState::Paused);
+    match status.running {
+        false => Exit::NotRunning,
+        true if status.problems_total == 0 && status.folders.iter().all(is_in_sync) => Exit::Fine,
+        true => Exit::NotInSync,
     }
+}
+
+/// What `--exit-code` tells of one path. An ignored one is not meant to be in sync.
+fn exit_of_path(found: &PathStatus) -> Exit {
+    if matches!(found.state.as_str(), "in_sync" | "ignored" | "deleted") { Exit::Fine } else { Exit::NotInSync }
 }
 
 /// A few lines and what to do next.
@@ -61,7 +84,7 @@ fn status(context: &Context) -> anyhow::Result<Status> {
     )
 }
 
-fn one_path(context: &Context, given: &Path, json: bool) -> anyhow::Result<()> {
+fn one_path(context: &Context, given: &Path, json: bool) -> anyhow::Result<Exit> {
     let path = context.path_in_folder(&context.config()?, given)?;
     let found = context.ask_or_read(
         &Request::StatusPath { path: WirePath(path.clone()) },
@@ -71,7 +94,12 @@ fn one_path(context: &Context, given: &Path, json: bool) -> anyhow::Result<()> {
         },
         |config| engine::report::path_status(&context.home, config, &path, None),
     )?;
-    if json { output::print_json(&found) } else { output::print(&path_text(&found)) }
+    if json {
+        output::print_json(&found)?
+    } else {
+        output::print(&path_text(&found))?
+    }
+    Ok(exit_of_path(&found))
 }
 
 fn short_text(status: &Status, context: &Context) -> String {
@@ -102,6 +130,9 @@ fn headline(status: &Status) -> String {
 /// State, what is here, and what needs a look.
 fn one_sentence(folder: &FolderStatus) -> String {
     let mut parts = vec![without_stop(&state_text(folder)), held_here(folder)];
+    if folder.only_here_files > 0 && !folder.peers.is_empty() {
+        parts.push(only_here(folder));
+    }
     if folder.problems_total > 0 {
         parts.push(count(folder.problems_total, "problem", "problems"));
     }
@@ -109,6 +140,11 @@ fn one_sentence(folder: &FolderStatus) -> String {
         parts.push(count(folder.conflicts, "conflict copy", "conflict copies"));
     }
     parts.join("; ")
+}
+
+/// What would be lost with this device.
+fn only_here(folder: &FolderStatus) -> String {
+    count(folder.only_here_files, "file exists only here", "files exist only here")
 }
 
 fn held_here(folder: &FolderStatus) -> String {
@@ -163,9 +199,10 @@ fn next_step(status: &Status, is_full: bool) -> String {
     if status.folders.iter().any(|f| f.conflicts > 0) {
         return "'p2psync conflicts' shows the conflict copies".to_owned();
     }
-    let offered = |peer: &PeerStatus| peer.offers.first().map(|o| (clean(&peer.name), clean(&o.label), clean(&o.id)));
-    if let Some((name, label, id)) = status.peers.iter().find_map(offered) {
-        return format!("{name} shares '{label}': 'p2psync folder add PATH --id {id}' takes part in it");
+    let offered =
+        |peer: &PeerStatus| peer.offers.first().map(|o| (clean(&peer.name), clean(&o.label), offers::command(o)));
+    if let Some((name, label, command)) = status.peers.iter().find_map(offered) {
+        return format!("{name} shares '{label}', and this takes part in it: {command}");
     }
     // Whoever has proved to have the same once has the folder, and has only paused it, say.
     let is_without = |p: &&FolderPeerStatus| p.lacks_folder && p.proved_identical_ms.is_none();
@@ -210,12 +247,12 @@ fn peer_notes(text: &mut String, peer: &PeerStatus) {
     if let Some(trouble) = &peer.trouble {
         let _ = writeln!(text, "  {name}: {}", clean(trouble));
     }
+    if let Some(warning) = peer::clock_warning(peer) {
+        let _ = writeln!(text, "  {name}: {warning}");
+    }
     for offer in &peer.offers {
-        let (label, id) = (clean(&offer.label), clean(&offer.id));
-        let _ = writeln!(
-            text,
-            "  {name} shares '{label}' with this device: 'p2psync folder add PATH --id {id}' takes part"
-        );
+        let (label, command) = (clean(&offer.label), offers::command(offer));
+        let _ = writeln!(text, "  {name} shares '{label}' with this device. To take part: {command}");
     }
 }
 
@@ -230,6 +267,9 @@ fn folder_text(text: &mut String, folder: &FolderStatus, context: &Context) {
         count(folder.files, "file", "files"),
         output::bytes(folder.bytes)
     );
+    if folder.only_here_files > 0 && !folder.peers.is_empty() {
+        let _ = writeln!(text, "  {}; no other device has said that it has them", only_here(folder));
+    }
     if folder.need_files > 0 {
         let files = count(folder.need_files, "item", "items");
         let _ = writeln!(text, "  To come: {files}, {}", output::bytes(folder.need_bytes));
@@ -349,7 +389,22 @@ mod tests {
             folders: vec![folder],
             peers: vec![peer("desktop", true, None), peer("phone", false, Some(NOW_MS - 7_200_000))],
             problems_total: 0,
+            starting: false,
         }
+    }
+
+    #[test]
+    fn the_exit_code_tells_whether_all_is_in_sync() {
+        let status = |running, states: &[FolderState]| Status {
+            running,
+            folders: states.iter().map(|state| FolderStatus { state: *state, ..Default::default() }).collect(),
+            ..Default::default()
+        };
+        assert_eq!(exit_of(&status(true, &[FolderState::InSync, FolderState::Paused])), Exit::Fine);
+        assert_eq!(exit_of(&status(true, &[FolderState::InSync, FolderState::WaitingForPeers])), Exit::NotInSync);
+        assert_eq!(exit_of(&status(false, &[FolderState::NotRunning])), Exit::NotRunning);
+        let path = |state: &str| exit_of_path(&PathStatus { state: state.into(), ..Default::default() });
+        assert_eq!([path("in_sync"), path("ignored"), path("waiting")], [Exit::Fine, Exit::Fine, Exit::NotInSync]);
     }
 
     #[test]
@@ -413,7 +468,7 @@ Next: 'p2psync conflicts' shows the conflict copies
         check("folder add", |s| s.folders.clear());
         check("what is wrong", |s| s.problems_total = 1);
         check("other devices", |s| s.peers.iter_mut().for_each(|p| p.connected = false));
-        check("takes part", |s| s.peers[0].offers = vec![crate::api::FolderOffer::default()]);
+        check("this takes part", |s| s.peers[0].offers = vec![crate::api::FolderOffer::default()]);
         check("type on desktop", |s| {
             let peer = &mut s.folders[0].peers[0];
             (peer.lacks_folder, peer.proved_identical_ms) = (true, None);
@@ -445,7 +500,10 @@ Next: 'p2psync conflicts' shows the conflict copies
         assert_eq!(json["folders"][0]["state"], "in_sync");
         assert_eq!(json["folders"][0]["held"], serde_json::Value::Null);
         let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(keys, ["device_id", "folders", "listening", "name", "peers", "problems_total", "running"]);
+        assert_eq!(
+            keys,
+            ["device_id", "folders", "listening", "name", "peers", "problems_total", "running", "starting"]
+        );
         assert_eq!(serde_json::from_value::<Status>(json).unwrap(), sample());
     }
 }

@@ -6,11 +6,16 @@ use serde_spanned::Spanned;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConfig {
+    /// Checked before the rest is read.
+    #[serde(rename = "version")]
+    pub _version: Option<i64>,
     pub name: Option<Spanned<String>>,
     #[serde(default)]
     pub network: RawNetwork,
     #[serde(default)]
     pub sync: RawSync,
+    #[serde(default)]
+    pub api: RawApi,
     #[serde(default, rename = "peer")]
     pub peers: Vec<RawPeer>,
     #[serde(default, rename = "folder")]
@@ -35,8 +40,17 @@ pub(super) struct RawSync {
     pub rescan_minutes: Option<Spanned<u32>>,
     pub reconcile_minutes: Option<Spanned<u32>>,
     pub history_days: Option<Spanned<u32>>,
+    pub history_max_percent: Option<Spanned<u32>>,
+    pub history_max_gib: Option<Spanned<u32>>,
     pub hold_deletes_above: Option<u64>,
     pub hold_deletes_percent: Option<Spanned<u8>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawApi {
+    #[serde(default)]
+    pub browser_port: u16,
 }
 
 #[derive(Deserialize)]

@@ -10,15 +10,19 @@
 //! | `apply`, `recover`, `restore`, `retention` | changes the disk, and looks after its history |
 //! | `fetch`, `serve` | chunks in, chunks out |
 //! | `links` | connections to peers |
+//! | `manager` | word to the service manager that started the agent |
 //! | `control`, `report` | answers to commands |
 //! | `stepping` | all that works on the disk, step by step in one thread, for a simulator |
 
 pub mod agent;
 mod apply;
+mod browser_port;
 pub mod clock;
 mod config_watch;
 mod control;
 mod desk;
+mod elsewhere;
+mod feed;
 mod fetch;
 mod folder;
 mod hints;
@@ -26,10 +30,16 @@ mod link;
 pub mod links;
 mod lived;
 mod local;
+mod manager;
+mod prune;
+mod receipt;
 mod recover;
 pub mod report;
+mod resolve;
 mod restore;
 mod retention;
+mod rewind;
+mod rewind_request;
 mod rules;
 mod running;
 mod scan;
@@ -38,6 +48,7 @@ mod shared;
 mod start;
 #[cfg(feature = "testing")]
 pub mod stepping;
+mod undo;
 
 #[cfg(test)]
 mod testing;

@@ -88,6 +88,11 @@ impl Folder {
         let (path, was_left_over) = (work.path.clone(), work.ours.mark == Mark::Kept);
         if !sabotage::is(Bug::SurpriseForgotten) {
             self.rescans.insert(path.clone());
+            if !was_left_over {
+                let away = self.moved_away.get(&id).and_then(|other| self.works.get(other));
+                self.awaited.extend(away.map(|work| work.path.clone()));
+                self.awaited.insert(path.clone());
+            }
         }
         self.give_up(id, None, now)?;
         if was_left_over {
@@ -102,6 +107,7 @@ impl Folder {
     fn end(&mut self, id: WorkId) -> Option<Work> {
         let work = self.works.remove(&id)?;
         self.busy.remove(&work.path);
+        self.has_left(&work);
         if let Some(away) = self.moved_away.remove(&id).and_then(|other| self.works.remove(&other)) {
             self.busy.remove(&away.path);
             self.release(&away.path);

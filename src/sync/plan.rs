@@ -58,6 +58,10 @@ impl Folder {
                 if let Some(looked) = self.plan_move(&ours, &rival, decision)? {
                     return Ok(looked);
                 }
+                // On its way to history neither the old place nor the new one can be read.
+                if self.leaving.contains_key(content) {
+                    return Ok(Looked::Skipped);
+                }
                 let sources = self.sources(&rival)?;
                 let (path, content) = (path.clone(), *content);
                 let copy = copy_for(&ours, decision);
@@ -123,7 +127,8 @@ impl Folder {
                 self.index.rivals(&from)?.into_iter().any(|r| {
                     !r.entry.is_live() && decide::decide(&source.entry, &r.entry, &self.found) == Decision::Take
                 });
-            let (true, Some(expect), false) = (leaves, source.disk, self.busy.contains_key(&from)) else { continue };
+            let is_taken = self.busy.contains_key(&from) || self.awaited.contains(&from);
+            let (true, Some(expect), false) = (leaves, source.disk, is_taken) else { continue };
             let entry = self.outcome_entry(&ours.entry, rival, decision)?;
             let to = entry.path.clone();
             let action = Action::Move { from, to, expect, mtime_ns: entry.disk_mtime_ns(), mode: entry.mode() };
