@@ -116,6 +116,7 @@ impl Agent {
     /// Starts all there is and carries out orders until one says to stop. May be dropped at any await, as a crash may
     /// come at any moment: whoever wants the agent to stop does not wait for a folder that is slow to start.
     async fn work(&mut self, inbox: &mut mpsc::Receiver<Order>, hang_up: &mut Signal) -> anyhow::Result<()> {
+        let _heartbeat = manager::ready();
         self.open_browser_port().await;
         self.start_missing(None).await;
         self.control.set_started();
@@ -125,7 +126,6 @@ impl Agent {
         }
         // It may have changed since it was read, before the watch began.
         self.obey(Order::ConfigChanged).await;
-        let _heartbeat = manager::ready();
         loop {
             tokio::select! {
                 _ = hang_up.recv() => self.obey(Order::ConfigChanged).await,
@@ -165,6 +165,7 @@ impl Agent {
                 index_path: self.home.index_file(&folder.id),
                 rescan: config.sync.rescan,
                 history_days: config.sync.history_days,
+                history_max: config.sync.history_max,
                 links: self.table.clone(),
                 server: self.server.clone(),
                 orders: self.orders.clone(),

@@ -43,7 +43,7 @@ mod want;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::action::WorkId;
-use crate::core::content::Content;
+use crate::core::content::{Content, ContentId};
 use crate::core::decide::Found;
 use crate::core::id::{DeviceId, RunId};
 use crate::core::ignore::Rules;
@@ -123,8 +123,8 @@ pub struct Folder {
     vanished: BTreeMap<u64, RelPath>,
     /// Until then deletions are not held: the user has confirmed them.
     confirmed_until_ms: u64,
-    /// Paths at which something that nobody has was let go of in this run; see `lost`.
-    let_go: BTreeSet<RelPath>,
+    /// What nobody has and was let go of in this run, by path; see `lost`.
+    let_go: BTreeSet<(RelPath, ContentId)>,
     /// Paths whose last observation seemed older than what was known.
     doubted: BTreeSet<RelPath>,
     changed_mono_ms: u64,

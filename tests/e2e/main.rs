@@ -12,12 +12,16 @@ mod crash_power;
 mod first_sync;
 mod harness;
 mod interrupted;
+mod manners;
 mod moves;
 mod names;
 mod pairing;
+mod past;
+mod receipts;
 #[path = "../../examples/bench_sync/relay.rs"]
 mod relay;
 mod safety;
+mod service;
 mod several;
 mod swarm;
 mod tree;

@@ -18,7 +18,7 @@ use p2psync::core::version::VersionVector;
 use p2psync::fs::history::slot_name;
 use p2psync::net::announcement::Announcement;
 use p2psync::net::codec::{decode, encode};
-use p2psync::net::frame::{Chunks, DeviceHello, Frame, Have, Request, WantedContent};
+use p2psync::net::frame::{AskPast, Chunks, DeviceHello, Frame, Have, Past, Request, WantedContent};
 use p2psync::net::identity::Identity;
 use p2psync::net::pairing::{Greeting, write_greeting};
 use p2psync::net::pairing_code::{Nameplate, PairingCode};
@@ -263,7 +263,13 @@ fn frames() -> Vec<(&'static str, Frame)> {
     let items = vec![wanted(None), wanted(Some((path("a/b"), 1 << 33)))];
     let chunks = vec![(0, Bytes::from_static(b"seed")), (9, Bytes::new())];
     let folders = vec![(folder(), "P2PSync".into()), ("x".parse().unwrap(), "Räume".into())];
-    let device_hello = DeviceHello { protocol: 1, name: "desk".into(), agent: "p2psync 0.1.0".into(), folders };
+    let device_hello = DeviceHello {
+        protocol: 1,
+        name: "desk".into(),
+        agent: "p2psync 0.1.0".into(),
+        folders,
+        sent_ms: Some(1_764_000_000_000),
+    };
     vec![
         ("hello", Frame::Hello(device_hello)),
         ("folder-hello", about(Message::Hello(hello(Some(cursor))))),
@@ -279,6 +285,8 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("chunks", Frame::Chunks(Chunks { request: 7, items: chunks })),
         ("not-here", Frame::NotHere { request: 7, items: vec![0, 5, u16::MAX] }),
         ("have", Frame::Have(Have { folder: folder(), content: large, ranges: vec![(0, 1 << 20), (5 << 20, 7)] })),
+        ("ask-past", Frame::AskPast(AskPast { id: 7, folder: folder(), path: None })),
+        ("past", Frame::Past(Past { id: 7, folder: folder(), versions: Vec::new() })),
         ("ping", Frame::Ping(1)),
         ("pong", Frame::Pong(u64::MAX)),
         ("close", Frame::Close("bye".into())),
