@@ -18,6 +18,7 @@
 //! | `lost` | contents that no connected device has, or none at all |
 //! | `hold` | mass deletions held back until the user confirms |
 //! | `declined` | names that the disk could not hold beside others |
+//! | `direction` | folders that only send or only receive |
 //! | `rules` | paths that an ignore rule begins or ceases to cover |
 //!
 //! Architecture invariant: the index handle is the only I/O in here. No clock, no async, no disk, no sockets, no
@@ -25,6 +26,7 @@
 
 mod above;
 mod declined;
+mod direction;
 mod hold;
 mod io;
 mod lost;
@@ -256,7 +258,7 @@ impl Folder {
             Input::Fetched(results) => self.fetched(results, now)?,
             Input::Applied(outcomes) => self.applied(outcomes, now)?,
             Input::Tick => self.tick(now)?,
-            Input::Settings(settings) => self.set_settings(settings)?,
+            Input::Settings(settings) => self.set_settings(settings, now)?,
             Input::Rules(rules) => self.set_rules(*rules, now)?,
             Input::Halted(reason) => self.set_halted(reason, now)?,
             Input::History { found, expired } => {
@@ -265,6 +267,8 @@ impl Folder {
             }
             Input::Confirm => self.confirm(now)?,
             Input::Reject => self.reject(now)?,
+            Input::Override => self.override_peers(now)?,
+            Input::Revert => self.revert(now)?,
         }
         Ok(())
     }
@@ -334,12 +338,13 @@ impl Folder {
         self.index.prune_removals(now.wall_ms() - crate::core::guard::WINDOW_MS)
     }
 
-    fn set_settings(&mut self, settings: Settings) -> Result<(), IndexError> {
+    fn set_settings(&mut self, settings: Settings, now: Now) -> Result<(), IndexError> {
         for gone in self.settings.peers.difference(&settings.peers) {
             self.index.forget_peer(*gone)?;
             self.peers.remove(gone);
         }
-        self.settings = settings;
+        let before = std::mem::replace(&mut self.settings, settings).direction;
+        self.set_direction(before, now)?;
         self.drop_moot_problems()
     }
 

@@ -12,7 +12,7 @@ use crate::core::problem::{Problem, ProblemKind};
 use crate::core::version::{COUNT_MAX, VersionVector};
 use crate::index::{IndexError, Mark, Record};
 
-use super::plan::{until_looked_at, until_shown};
+use super::plan::{shows, until_looked_at, until_shown};
 use super::{Folder, Now, Observation, Output, Seen};
 
 /// Paths remembered as looked at twice; more are simply believed.
@@ -184,8 +184,8 @@ impl Folder {
         if (ours.mark == Mark::Kept && kind.is_directory()) || self.note_leftover(&ours, &kind, disk, now)? {
             return Ok(());
         }
-        // Still as it was when it was found suspect: later scans know no more.
-        if ours.mark == Mark::Suspect && ours.disk.is_some_and(|known| disk.is_same_file_as(&known)) {
+        // Still as it was when it was found suspect, or taken back: later scans know no more.
+        if matches!(ours.mark, Mark::Suspect | Mark::Reverted) && ours.disk.is_some_and(|known| disk.is_same_file_as(&known)) {
             return Ok(());
         }
         if self.suspicious && is_suspect(&ours.entry, &kind) {
@@ -193,6 +193,9 @@ impl Folder {
         }
         if ours.mark == Mark::Suspect {
             self.index.clear_problem(path)?;
+        }
+        if !self.announces_changes() {
+            return self.keep_own(&ours, Some(disk), now);
         }
         self.revive_kept_parents(path, now)?;
         if ours.entry.kind.is_directory() {
@@ -226,6 +229,9 @@ impl Folder {
         if ours.mark == Mark::Suspect {
             self.index.clear_problem(path)?;
         }
+        if !self.announces_changes() && matches!(ours.mark, Mark::Here | Mark::Own) && ours.disk.is_some() && !shows(disk, &ours.entry) {
+            return self.keep_own(&ours, Some(disk), now);
+        }
         let mut entry = ours.entry;
         let was_here = ours.mark == Mark::Missing || (ours.mark == Mark::Here && ours.disk.is_some());
         if was_here && note_metadata(&mut entry, disk, self.epoch()?) {
@@ -244,6 +250,9 @@ impl Folder {
 
     fn observe_absent(&mut self, path: &RelPath, ours: Record, now: Now) -> Result<(), IndexError> {
         self.index.clear_problem(path)?;
+        if matches!(ours.mark, Mark::Own | Mark::Reverted) && ours.disk.is_some() {
+            return self.keep_own(&ours, None, now);
+        }
         if !ours.entry.is_live() || ours.mark == Mark::Held {
             return Ok(());
         }

@@ -234,6 +234,10 @@ impl Folder {
             self.index.drop_rival(peer, &entry.path)?;
             self.drop_settled_rivals(&entry.path, &ours.entry)
         } else {
+            if ours.mark == Mark::Own {
+                // It may say what is on the disk already.
+                self.rescans.insert(entry.path.clone());
+            }
             self.index.put_rival(peer, &announced)
         }
     }
@@ -344,6 +348,9 @@ impl Folder {
             return Ok(if row.problem.kind.is_declined() { Reason::Declined } else { Reason::Problem });
         }
         let ours = self.ours(path)?;
+        if ours.mark != Mark::Ignored && self.is_kept_out(&ours, &rival.entry) {
+            return Ok(Reason::Declined);
+        }
         Ok(match decide::decide(&ours.entry, &rival.entry, &self.found) {
             decide::Decision::Wait => Reason::Conflict,
             _ if ours.mark == Mark::Ignored => Reason::Ignored,

@@ -132,7 +132,7 @@ fn weight((rival, decision): &(&Rival, Decision)) -> (u8, i64, bool) {
 }
 
 fn coming(record: Option<&Record>, rival: &Rival, decision: Decision) -> Coming {
-    if record.is_some_and(|r| matches!(r.mark, Mark::Ignored | Mark::Declined)) {
+    if record.is_some_and(|r| matches!(r.mark, Mark::Ignored | Mark::Declined | Mark::Own)) {
         return Coming::NotMinded;
     }
     let is_same = record.is_some_and(|r| r.is_held() && r.entry.kind == rival.entry.kind);

@@ -1,0 +1,219 @@
+//! Folders that only send or only receive.
+//!
+//! In a folder that only sends, what others say stays a rival that nothing is done about, until the user has our state
+//! announced over it. In one that only receives, a change made here is marked as the device's own: our entry stays the
+//! one that it was made on, the disk is left alone, and nobody is told. Taking it back puts what is on the disk into
+//! history, and only once what takes its place is here.
+
+use crate::core::decide::{self, Decision};
+use crate::core::direction::Direction;
+use crate::core::disk::{DiskKind, DiskState};
+use crate::core::entry::{Entry, Stamp};
+use crate::core::guard;
+use crate::core::message::Announced;
+use crate::core::path::RelPath;
+use crate::core::version::{COUNT_MAX, VersionVector};
+use crate::index::{IndexError, Mark, Record};
+
+use super::{Folder, Now, Output};
+
+/// Rows handled per query.
+const PAGE: usize = 2000;
+
+impl Folder {
+    /// True where a rival stays one, whatever was decided, because of the direction that changes go in.
+    pub(super) fn is_kept_out(&self, ours: &Record, rival: &Entry) -> bool {
+        ours.mark == Mark::Own || !self.settings.direction.admits(&ours.entry, rival)
+    }
+
+    /// Changes made here are announced; where not, they are marked as this device's own.
+    pub(super) fn announces_changes(&self) -> bool {
+        self.settings.direction.announces_changes()
+    }
+
+    /// A change made here that stays here: our entry stays what it was made on.
+    pub(super) fn keep_own(&mut self, ours: &Record, disk: Option<DiskState>, now: Now) -> Result<(), IndexError> {
+        let path = &ours.entry.path;
+        let mut base = ours.entry.clone();
+        if ours.mark == Mark::Reverted {
+            // What was to be brought back is what the new change was made on.
+            let own = self.settings.device;
+            if let Some(rival) = self.index.rivals(path)?.into_iter().find(|rival| rival.peer == own) {
+                base = rival.entry;
+                self.index.drop_rival(own, path)?;
+            }
+        }
+        if disk.is_none() && !base.is_live() {
+            // Made here, and gone again: nothing is left of it.
+            self.index.put(&base, None, Mark::Here, now.wall_ms())?;
+            return Ok(());
+        }
+        self.index.put(&base, disk, Mark::Own, now.wall_ms())?;
+        self.touch(now);
+        self.note_ignore_file(path);
+        if ours.mark != Mark::Own && self.index.state()?.scanned {
+            let text = "changed here, in a folder that only receives: the change stays on this device";
+            self.report("kept_here", Some(path), text.into(), now)?;
+        }
+        Ok(())
+    }
+
+    /// The user takes back what was changed here: it goes to history, and what peers have comes in its place.
+    pub(super) fn revert(&mut self, now: Now) -> Result<(), IndexError> {
+        // The user has just said so.
+        self.confirmed_until_ms = now.mono_ms + guard::WINDOW_MS as u64;
+        let mut after: Option<RelPath> = None;
+        let mut count = 0u64;
+        loop {
+            let page = self.index.marked(Mark::Own, after.as_ref(), PAGE)?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.entry.path.clone());
+            for record in page {
+                count += u64::from(self.revert_one(record, now)?);
+            }
+        }
+        self.pass.want();
+        self.touch(now);
+        if count > 0 {
+            self.report("reverted", None, format!("{count} changes made here are taken back, into history"), now)?;
+        }
+        Ok(())
+    }
+
+    fn revert_one(&mut self, ours: Record, now: Now) -> Result<bool, IndexError> {
+        let path = ours.entry.path.clone();
+        let Some(disk) = ours.disk else {
+            self.mind_again(ours)?;
+            return Ok(true);
+        };
+        match (disk.kind, ours.entry.kind.is_directory(), ours.entry.is_live()) {
+            (DiskKind::Directory, true, _) => {
+                self.index.put(&ours.entry, Some(disk), Mark::Here, now.wall_ms())?;
+                self.fix_metadata(&ours.entry, disk)?;
+                return Ok(true);
+            }
+            // What is in the directory goes first; until the user has moved it away nothing can take its place.
+            (DiskKind::Directory, false, true) => return Ok(false),
+            _ => {}
+        }
+        let own = self.settings.device;
+        let count = self.index.next_seq();
+        if ours.entry.version != VersionVector::new() {
+            let announced = Announced { entry: ours.entry, seq: ours.seq, held: false };
+            self.index.put_rival(own, &announced)?;
+        } else if self.index.rivals(&path)?.is_empty() {
+            // Nobody else has ever heard of it.
+            let gone = decide::deleted(&ours.entry, self.epoch()?, count);
+            self.index.put_rival(own, &Announced { entry: gone, seq: count, held: true })?;
+        }
+        self.index.put(&Entry::nothing(path.clone()), Some(disk), Mark::Reverted, now.wall_ms())?;
+        self.index.set_todo(&path, true)?;
+        Ok(true)
+    }
+
+    /// True where something below a directory is still to be taken back.
+    pub(super) fn is_reverting_below(&self, directory: &RelPath) -> Result<bool, IndexError> {
+        let mut after = None;
+        loop {
+            let page = self.index.marked(Mark::Reverted, after.as_ref(), PAGE)?;
+            let Some(last) = page.last() else { return Ok(false) };
+            after = Some(last.entry.path.clone());
+            if page.iter().any(|record| record.entry.path.is_below(directory)) {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// The user wants what is here everywhere: it is announced over whatever others have.
+    pub(super) fn override_peers(&mut self, now: Now) -> Result<(), IndexError> {
+        let mut after: Option<RelPath> = None;
+        let mut count = 0u64;
+        loop {
+            let page = self.index.rival_paths(after.as_ref(), None, PAGE)?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.clone());
+            for path in page {
+                count += u64::from(self.override_one(&path, now)?);
+            }
+        }
+        self.index.wake_rivals()?;
+        self.pass.want();
+        if count > 0 {
+            self.report("overridden", None, format!("{count} changes of other devices are overruled"), now)?;
+        }
+        Ok(())
+    }
+
+    fn override_one(&mut self, path: &RelPath, now: Now) -> Result<bool, IndexError> {
+        if self.busy.contains_key(path) {
+            return Ok(false);
+        }
+        let mut is_any = false;
+        for rival in self.index.rivals(path)? {
+            let ours = self.ours(path)?;
+            let is_unminded = !matches!(ours.mark, Mark::Here | Mark::Kept);
+            let is_ruled_out = self.rules.is_ignored(path, rival.entry.kind.is_directory()).is_some();
+            if is_unminded || is_ruled_out {
+                return Ok(is_any);
+            }
+            let (epoch, count) = (self.epoch()?, self.index.next_seq());
+            let mut entry = decide::resolved(&ours.entry, &rival.entry, false, epoch, count);
+            if rival.entry.meta.stamp >= ours.entry.meta.stamp {
+                let stamp = Stamp { count: (rival.entry.meta.stamp.count + 1).min(COUNT_MAX), epoch };
+                entry.meta = crate::core::entry::Meta { stamp, ..ours.entry.meta.clone() };
+            }
+            self.index.put(&entry, ours.disk, ours.mark, now.wall_ms())?;
+            self.drop_settled_rivals(path, &entry)?;
+            self.touch(now);
+            is_any |= decide::decide(&ours.entry, &rival.entry, &self.found) != Decision::Forget;
+        }
+        self.acks_are_due(now);
+        Ok(is_any)
+    }
+
+    /// Another direction holds from now on: what the old one held back is decided again.
+    pub(super) fn set_direction(&mut self, before: Direction, now: Now) -> Result<(), IndexError> {
+        if before == self.settings.direction {
+            return Ok(());
+        }
+        if self.announces_changes() {
+            self.announce_own(now)?;
+        }
+        self.index.wake_rivals()?;
+        self.pass.want();
+        self.acks_are_due(now);
+        self.outputs.push(Output::FullScan);
+        Ok(())
+    }
+
+    /// What was changed here while the folder only received is looked at again, as news.
+    fn announce_own(&mut self, now: Now) -> Result<(), IndexError> {
+        loop {
+            let page = self.index.marked(Mark::Own, None, PAGE)?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for ours in page {
+                let path = ours.entry.path.clone();
+                match (ours.entry.is_live(), ours.disk) {
+                    // Nothing is ever as this says, so the next look finds it changed.
+                    (true, Some(disk)) => {
+                        let stale = Some(DiskState { ctime_ns: 0, ..disk });
+                        self.index.set_disk(&path, stale, Mark::Here, now.wall_ms())?;
+                    }
+                    (true, None) => {
+                        self.index.set_disk(&path, None, Mark::Missing, now.wall_ms())?;
+                        self.missing_since_ms = Some(now.mono_ms);
+                    }
+                    (false, _) => self.index.set_disk(&path, None, Mark::Here, now.wall_ms())?,
+                }
+                self.rescans.insert(path);
+            }
+        }
+    }
+}
+
+/// What stands at the target of an action and is to be taken out of its place.
+pub(super) fn displaced(ours: &Record) -> Option<DiskState> {
+    ours.disk.filter(|_| ours.entry.is_live() || ours.mark == Mark::Reverted)
+}
