@@ -2,9 +2,12 @@
 //!
 //! Parse, don't validate: whoever holds a [`Config`] need not check it again.
 
+mod choices;
 mod durable;
 mod edit;
+mod edit_folder;
 mod fault;
+mod manners;
 mod parse;
 mod raw;
 
@@ -12,14 +15,18 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::core::direction::Direction;
 use crate::core::id::{DeviceId, FolderId};
+use crate::core::selection::Selection;
 use crate::home::Home;
 
 pub use edit::{
     NewFolder, NewPeer, add_address, add_folder, add_peer, create, default_text, host_name, remove_folder, remove_peer,
-    rename_peer, set_folder_peers, set_paused,
+    rename_peer, set_folder_peers,
 };
+pub use edit_folder::{Pause, set_direction, set_only, set_pause};
 pub use fault::{ConfigError, Fault};
+pub use manners::{Caps, Hours, Limits, Manners, parse_minute};
 pub use parse::{Surroundings, parse};
 
 /// Overrides `network.listen`, for containers and tests.
@@ -38,6 +45,8 @@ pub struct Config {
     pub name: String,
     pub network: Network,
     pub sync: Sync,
+    pub limits: Limits,
+    pub manners: Manners,
     pub peers: Vec<Peer>,
     pub folders: Vec<Folder>,
 }
@@ -75,6 +84,8 @@ pub struct Peer {
     pub name: String,
     /// Known addresses, `HOST:PORT`.
     pub addresses: Vec<String>,
+    /// Caps of its own, in place of those for all.
+    pub caps: Option<Caps>,
 }
 
 /// A folder on this device.
@@ -86,6 +97,18 @@ pub struct Folder {
     pub path: PathBuf,
     pub peers: Sharing,
     pub paused: bool,
+    /// Left alone until this time, ms since 1970.
+    pub paused_until_ms: Option<i64>,
+    pub direction: Direction,
+    /// The part that is wanted here; `None` is all of it.
+    pub only: Option<Selection>,
+}
+
+impl Folder {
+    /// True where the folder is left alone at this time, ms since 1970.
+    pub fn is_paused(&self, now_ms: i64) -> bool {
+        self.paused || self.paused_until_ms.is_some_and(|until| now_ms < until)
+    }
 }
 
 /// With whom a folder is shared.

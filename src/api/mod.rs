@@ -11,6 +11,6 @@ pub mod types;
 pub use message::{Reply, Request, When, WirePath};
 pub use server::{Handler, Replies, bind, serve};
 pub use types::{
-    ConflictItem, EventItem, FolderOffer, FolderPeerStatus, FolderState, FolderStatus, HeldDeletions, HistoryItem,
+    ConflictItem, EventItem, FolderOffer, FolderPeerStatus, FolderState, FolderStatus, HeldDeletions, HistoryItem, IgnoreFault, IgnoreRule, IgnoreRules, IgnoreTest,
     PathPeerStatus, PathStatus, PeerStatus, ProblemItem, Status,
 };

@@ -64,6 +64,22 @@ pub enum Command {
     /// Folders on this device
     #[command(subcommand)]
     Folder(FolderCommand),
+    /// Leave all folders, or one, alone for a time or until 'resume'
+    #[command(after_help = "Examples:\n  p2psync pause\n  p2psync pause 1h30m\n  p2psync pause Photos until 18:00")]
+    Pause {
+        /// A folder's id or label (all if left out), then how long: 30m, 1h, 2d, or until 18:00
+        #[arg(value_name = "FOLDER|TIME")]
+        words: Vec<String>,
+    },
+    /// Go on with all folders, or one
+    #[command(after_help = "Example: p2psync resume Photos")]
+    Resume {
+        /// Id or label; all folders if left out
+        folder: Option<String>,
+    },
+    /// What is not synced, and why
+    #[command(subcommand)]
+    Ignore(IgnoreCommand),
     /// Show the latest events
     Log {
         /// How many
@@ -166,6 +182,32 @@ pub enum FolderCommand {
         #[command(flatten)]
         peers: Peers,
     },
+    /// Say which way changes go: both ways, only from this device, or only to it
+    #[command(after_help = "Example: p2psync folder direction Photos receive")]
+    Direction {
+        /// Id or label
+        folder: String,
+        #[arg(value_enum)]
+        direction: DirectionWord,
+    },
+    /// In a folder that only sends: have what is here take the place of what other devices have
+    #[command(after_help = "Example: p2psync folder override Photos")]
+    Override(OneFolder),
+    /// In a folder that only receives: move what was changed here into history and take what other devices have
+    #[command(after_help = "Example: p2psync folder revert Photos")]
+    Revert(OneFolder),
+    /// Say which part of a folder is wanted on this device, or show it
+    #[command(after_help = "Examples:\n  p2psync folder select Photos --only 'Photos/2026/**' --only Best\n  p2psync folder select Photos --all")]
+    Select {
+        /// Id or label; may be left out if there is just one folder
+        folder: Option<String>,
+        /// A path from the folder's root, * and ** as in ignore rules; may be given several times
+        #[arg(long, value_name = "PATTERN", conflicts_with = "all")]
+        only: Vec<String>,
+        /// All of it again
+        #[arg(long)]
+        all: bool,
+    },
     /// Leave a folder alone for now
     Pause(OneFolder),
     /// Go on with a paused folder
@@ -176,6 +218,39 @@ pub enum FolderCommand {
     ConfirmChanges(OneFolder),
     /// Undo the many deletions that were held back
     RejectChanges(OneFolder),
+}
+
+#[derive(Subcommand, Debug)]
+pub enum IgnoreCommand {
+    /// Say whether a path is ignored, and by which line of which file; it need not exist
+    #[command(after_help = "Examples:\n  p2psync ignore test notes/draft.tmp\n  p2psync ignore test build/   (a directory that is not there yet)")]
+    Test {
+        /// A path in one of the folders
+        path: PathBuf,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// List all rules of a folder, with the files that they are from
+    #[command(after_help = "Rules stand in .p2pignore, in .gitignore's syntax, in any directory of the folder; these are synced.\nThose in .p2pignore.local, at its top, hold on this device only.\nExample: p2psync ignore list Photos")]
+    List {
+        /// Id or label; may be left out if there is just one folder
+        folder: Option<String>,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which way changes go.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum DirectionWord {
+    /// Changes go both ways
+    Both,
+    /// Only from this device
+    Send,
+    /// Only to this device
+    Receive,
 }
 
 /// A folder, which need not be named where there is just one.
@@ -232,6 +307,16 @@ mod tests {
             &["folder", "rescan"],
             &["folder", "confirm-changes", "f"],
             &["folder", "reject-changes", "f"],
+            &["folder", "direction", "f", "send"],
+            &["folder", "override", "f"],
+            &["folder", "revert"],
+            &["folder", "select", "f", "--only", "a/**", "--only", "b"],
+            &["folder", "select", "--all"],
+            &["pause"],
+            &["pause", "f", "until", "18:00"],
+            &["resume", "f"],
+            &["ignore", "test", "a", "--json"],
+            &["ignore", "list"],
             &["pair"],
             &["pair", "ABCD-EFGH"],
             &["status"],
@@ -247,7 +332,7 @@ mod tests {
             let line = std::iter::once("p2psync").chain(words.iter().copied());
             assert!(Arguments::try_parse_from(line).is_ok(), "{words:?}");
         }
-        for words in [&["peer"][..], &["restore"], &["frobnicate"], &["run", "--log-level", "loud"]] {
+        for words in [&["peer"][..], &["restore"], &["folder", "direction", "f", "up"], &["ignore", "test"], &["frobnicate"], &["run", "--log-level", "loud"]] {
             let line = std::iter::once("p2psync").chain(words.iter().copied());
             assert_eq!(Arguments::try_parse_from(line).unwrap_err().exit_code(), 2, "{words:?}");
         }

@@ -5,11 +5,14 @@ mod config;
 mod conflicts;
 mod context;
 mod folder;
+mod folder_rules;
 mod history;
 mod id;
+mod ignore;
 mod log;
 pub mod output;
 mod pair;
+mod pause;
 mod peer;
 mod run;
 mod status;
@@ -33,6 +36,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Folder(command)) => folder::run(&context, command),
         Some(Command::Pair { code }) => pair::run(&context, code),
         Some(Command::Status { path, json }) => status::run(&context, path.as_deref(), json),
+        Some(Command::Pause { words }) => pause::pause(&context, &words),
+        Some(Command::Resume { folder }) => pause::resume(&context, folder.as_deref()),
+        Some(Command::Ignore(command)) => ignore::run(&context, command),
         Some(Command::Log { count, json }) => log::run(&context, count, json),
         Some(Command::Conflicts { json }) => conflicts::run(&context, json),
         Some(Command::History { path, json }) => history::list(&context, &path, json),

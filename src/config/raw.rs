@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use serde_spanned::Spanned;
 
+use super::manners::{RawLimits, RawManners};
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConfig {
@@ -11,6 +13,11 @@ pub(super) struct RawConfig {
     pub network: RawNetwork,
     #[serde(default)]
     pub sync: RawSync,
+    #[serde(default)]
+    pub limits: RawLimits,
+    #[serde(default)]
+    pub manners: RawManners,
+    pub notifications: Option<bool>,
     #[serde(default, rename = "peer")]
     pub peers: Vec<RawPeer>,
     #[serde(default, rename = "folder")]
@@ -46,6 +53,8 @@ pub(super) struct RawPeer {
     pub name: Option<Spanned<String>>,
     #[serde(default)]
     pub addresses: Vec<Spanned<String>>,
+    pub upload_kib_s: Option<Spanned<u32>>,
+    pub download_kib_s: Option<Spanned<u32>>,
 }
 
 #[derive(Deserialize)]
@@ -57,6 +66,9 @@ pub(super) struct RawFolder {
     pub peers: Option<Spanned<RawSharing>>,
     #[serde(default)]
     pub paused: bool,
+    pub paused_until: Option<Spanned<String>>,
+    pub direction: Option<Spanned<String>>,
+    pub only: Option<Spanned<Vec<String>>>,
 }
 
 #[derive(Deserialize)]

@@ -48,7 +48,7 @@ impl Selection {
             if bare.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
                 return Err(fail(pattern, "has an empty part, '.' or '..'".to_owned()));
             }
-            let mut add = |builder: &mut GitignoreBuilder, line: &str| {
+            let add = |builder: &mut GitignoreBuilder, line: &str| {
                 let escaped = with_trailing_space(&with_literal_braces(line));
                 builder.add_line(None, &escaped).map(drop).map_err(|e| fail(pattern, reason(e)))
             };

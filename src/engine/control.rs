@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::links::{Links, Paired};
+use super::notices::{Kind, Notices};
 use super::report::{self, LiveFolder, LivePeer, LiveStatus};
 use super::restore;
 use super::shared::{Event, FolderHandle, Order};
@@ -26,6 +27,7 @@ pub struct Control {
     home: Home,
     links: Arc<Links>,
     orders: mpsc::Sender<Order>,
+    notices: Notices,
     seen: Mutex<Seen>,
 }
 
@@ -34,19 +36,26 @@ struct Seen {
     config: Arc<Config>,
     folders: BTreeMap<FolderId, FolderHandle>,
     failures: BTreeMap<FolderId, String>,
+    /// Why nothing is synced at all for now.
+    resting: Option<String>,
 }
 
 impl Control {
-    pub fn new(home: Home, config: Arc<Config>, links: Arc<Links>, orders: mpsc::Sender<Order>) -> Self {
-        let seen = Mutex::new(Seen { config, folders: BTreeMap::new(), failures: BTreeMap::new() });
-        Self { home, links, orders, seen }
+    pub fn new(home: Home, config: Arc<Config>, links: Arc<Links>, orders: mpsc::Sender<Order>, notices: Notices) -> Self {
+        let seen = Seen { config, folders: BTreeMap::new(), failures: BTreeMap::new(), resting: None };
+        Self { home, links, orders, notices, seen: Mutex::new(seen) }
     }
 
     /// From now on this is what runs.
-    pub fn publish(&self, config: Arc<Config>, folders: BTreeMap<FolderId, FolderHandle>) {
+    pub fn publish(
+        &self,
+        config: Arc<Config>,
+        folders: BTreeMap<FolderId, FolderHandle>,
+        resting: Option<String>,
+    ) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.failures.retain(|id, _| !folders.contains_key(id));
-        (seen.config, seen.folders) = (config, folders);
+        (seen.config, seen.folders, seen.resting) = (config, folders, resting);
     }
 
     /// Why a folder does not run, for `status`.
@@ -94,7 +103,7 @@ impl Control {
         for (id, text) in &seen.failures {
             folders.insert(id.clone(), LiveFolder { halted: Some(text.clone()), ..LiveFolder::default() });
         }
-        LiveStatus { listening: Some(self.links.address().to_string()), peers: peers.collect(), folders }
+        LiveStatus { listening: Some(self.links.address().to_string()), peers: peers.collect(), folders, resting: seen.resting.clone() }
     }
 
     async fn answer(self: Arc<Self>, request: Request, replies: Replies) -> Reply {
@@ -113,6 +122,12 @@ impl Control {
             Request::Rescan { folder } => self.rescan(folder.as_deref()),
             Request::Confirm { folder } => self.tell(&folder, Input::Confirm, "the held deletions go ahead").await,
             Request::Reject { folder } => self.tell(&folder, Input::Reject, "the held deletions are undone").await,
+            Request::Override { folder } => {
+                self.tell(&folder, Input::Override, "what is here is announced over what the other devices have").await
+            }
+            Request::Revert { folder } => {
+                self.tell(&folder, Input::Revert, "what was changed here goes to history, and what the other devices have takes its place").await
+            }
             Request::PairShow => self.pair_show(replies).await,
             Request::PairJoin { code } => self.pair_join(&code).await,
             Request::Restore { path, when } => {
@@ -221,6 +236,7 @@ impl Control {
             return failed(text);
         }
         let name = config.peer(&paired.device).map_or(paired.name, |peer| peer.name.clone());
+        self.notices.tell(Kind::Paired, &name);
         let shared = paired
             .folders
             .into_iter()

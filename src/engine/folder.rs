@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::apply::Command;
 use super::desk::{Desk, Errands};
 use super::fetch::Fetcher;
+use super::notices::Kind;
 use super::restore;
 use super::shared::{Event, FolderHandle, Order};
 use crate::core::action::{Action, WorkId};
@@ -139,6 +140,10 @@ impl Errands for Channels {
 
     fn show(&mut self, kind: &'static str, path: Option<RelPath>, text: String) {
         let folder = &self.handle.label;
+        if let Some(worth) = Kind::of_event(kind) {
+            let about = path.as_ref().map(|path| format!("{path}: ")).unwrap_or_default();
+            self.handle.notices.tell(worth, &format!("{folder}: {about}{text}"));
+        }
         match (kind, path) {
             ("fault" | "halted" | "held" | "problem" | "suspect" | "rollback", Some(path)) => {
                 tracing::warn!(%folder, %path, "{text}");

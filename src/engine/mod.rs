@@ -30,6 +30,8 @@ mod recover;
 pub mod report;
 mod restore;
 mod retention;
+mod manners;
+mod notices;
 mod rules;
 mod running;
 mod scan;

@@ -187,7 +187,7 @@ impl Folder {
     }
 
     /// What was changed here while the folder only received is looked at again, as news.
-    fn announce_own(&mut self, now: Now) -> Result<(), IndexError> {
+    pub(super) fn announce_own(&mut self, now: Now) -> Result<(), IndexError> {
         loop {
             let page = self.index.marked(Mark::Own, None, PAGE)?;
             if page.is_empty() {

@@ -249,6 +249,9 @@ impl Folder {
             Input::ScanStarted { suspicious } => {
                 self.suspicious = suspicious;
                 self.recheck_ignored(now)?;
+                if self.announces_changes() {
+                    self.announce_own(now)?;
+                }
             }
             Input::Observed(observations) => self.observe(observations, now)?,
             Input::ScanFinished { complete } => self.scan_finished(complete, now)?,

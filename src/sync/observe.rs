@@ -327,7 +327,7 @@ impl Folder {
     }
 
     pub(super) fn note_ignore_file(&mut self, path: &RelPath) {
-        if path.as_bytes() == IGNORE_FILE.as_bytes() && !self.outputs.contains(&Output::ReloadRules) {
+        if path.file_name() == IGNORE_FILE.as_bytes() && !self.outputs.contains(&Output::ReloadRules) {
             self.outputs.push(Output::ReloadRules);
         }
     }

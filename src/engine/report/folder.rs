@@ -54,7 +54,8 @@ struct Facts {
     id: String,
     halted: Option<String>,
     held: Option<String>,
-    is_paused: bool,
+    /// Why the folder is left alone.
+    paused: Option<String>,
     running: Running,
     is_scanned: bool,
     files: u64,
@@ -69,6 +70,9 @@ struct Facts {
     looking: u64,
     problems: u64,
     declined: u64,
+    /// Paths changed here that stay here, and paths changed elsewhere that stay there.
+    own_changes: u64,
+    kept_out: u64,
     peers: Vec<PeerFacts>,
     now_ms: i64,
 }
@@ -81,7 +85,9 @@ pub fn status(asker: Asker, folder: &Folder, seen: &mut BTreeMap<DeviceId, i64>)
         let halted = live.and_then(|live| live.halted.clone());
         let (state, state_text) = match halted {
             Some(text) => (FolderState::Halted, text),
-            None if folder.paused => (FolderState::Paused, paused_text(folder.id.as_str())),
+            None if paused(asker, folder).is_some() => {
+                (FolderState::Paused, paused(asker, folder).unwrap_or_default())
+            }
             None if error.is_missing() && live.is_some() => (FolderState::Starting, words::INDEX_GONE.to_owned()),
             None if error.is_missing() && asker.live.is_some() => (FolderState::Starting, "not scanned yet".to_owned()),
             None if error.is_missing() => {
@@ -105,6 +111,9 @@ fn bare(folder: &Folder) -> FolderStatus {
         id: folder.id.to_string(),
         label: folder.label.clone(),
         path: folder.path.to_string_lossy().into_owned(),
+        direction: folder.direction.name().to_owned(),
+        only: folder.only.as_ref().map(|only| only.patterns().to_vec()),
+        paused_until_ms: folder.paused_until_ms,
         ..FolderStatus::default()
     }
 }
@@ -151,6 +160,8 @@ fn read(view: &View, seen: &mut BTreeMap<DeviceId, i64>) -> Result<FolderStatus,
         problems_total: facts.problems + facts.declined,
         conflicts: copies.iter().filter(|r| conflict::original_of(&r.entry.path).is_some()).count() as u64,
         held,
+        own_changes: facts.own_changes,
+        kept_out: facts.kept_out,
         watch: view.live().map_or_else(String::new, |l| l.watch.clone().unwrap_or_else(|| "ok".to_owned())),
         last_scan_ms: reader.note(NOTE_LAST_SCAN)?.and_then(|text| text.parse().ok()),
         peers: facts.peers.iter().map(peer_status).collect(),
@@ -166,7 +177,7 @@ fn facts(view: &View, survey: &Survey, peers: Vec<PeerFacts>) -> Result<Facts, I
     } else {
         reader.pending()?
     };
-    let minded = || survey.waits.iter().filter(|w| w.coming != waits::Coming::NotMinded);
+    let minded = || survey.waits.iter().filter(|w| w.coming.is_minded());
     let absent: Vec<&waits::Wait> = minded().filter(|w| w.progress == Progress::Absent).collect();
     let mut away: Vec<DeviceId> = absent.iter().flat_map(|w| &w.rivals).copied().collect();
     away.sort();
@@ -183,7 +194,7 @@ fn facts(view: &View, survey: &Survey, peers: Vec<PeerFacts>) -> Result<Facts, I
         id: view.folder.id.to_string(),
         halted: live.and_then(|l| l.halted.clone()).or(reader.note(NOTE_HALTED)?),
         held: reader.note(NOTE_HELD)?,
-        is_paused: view.folder.paused,
+        paused: paused(view.asker, view.folder),
         running: match (view.asker.live, live) {
             (None, _) => Running::NoAgent,
             (Some(_), None) => Running::Starting,
@@ -198,6 +209,8 @@ fn facts(view: &View, survey: &Survey, peers: Vec<PeerFacts>) -> Result<Facts, I
         looking: reader.count_marked(Mark::Missing)? + live.map_or(0, |l| l.hints),
         problems,
         declined,
+        own_changes: reader.count_marked(Mark::Own)?,
+        kept_out: survey.waits.iter().filter(|w| w.coming == waits::Coming::KeptOut).count() as u64,
         peers,
         now_ms: view.asker.now_ms,
     })
@@ -217,7 +230,7 @@ pub fn peers(view: &View, survey: &Survey) -> Result<Vec<PeerFacts>, IndexError>
             }
         }
         let has_rivals = if survey.is_all {
-            survey.waits.iter().any(|w| w.coming != waits::Coming::NotMinded && w.rivals.contains(&peer.id))
+            survey.waits.iter().any(|w| w.coming.is_minded() && w.rivals.contains(&peer.id))
         } else {
             !view.reader.rivals_of(peer.id, 1)?.is_empty()
         };
@@ -266,8 +279,8 @@ fn state_of(facts: &Facts) -> (FolderState, String) {
     if let Some(text) = &facts.held {
         return (FolderState::Held, text.clone());
     }
-    if facts.is_paused {
-        return (FolderState::Paused, paused_text(&facts.id));
+    if let Some(text) = &facts.paused {
+        return (FolderState::Paused, text.clone());
     }
     match facts.running {
         Running::Starting => return (FolderState::Starting, "starting".to_owned()),
@@ -285,11 +298,36 @@ fn state_of(facts: &Facts) -> (FolderState, String) {
         }
         Running::Yes => {}
     }
-    running_state(facts)
+    let (state, text) = running_state(facts);
+    (state, with_direction(facts, text))
 }
 
-fn paused_text(id: &str) -> String {
-    format!("paused; 'p2psync folder resume {id}' goes on")
+/// The sentence with what the folder's direction holds back.
+fn with_direction(facts: &Facts, mut text: String) -> String {
+    if facts.own_changes > 0 {
+        let count = words::count(facts.own_changes, "local change", "local changes");
+        let stays = if facts.own_changes == 1 { "stays" } else { "stay" };
+        text.push_str(&format!("; {count} that {stays} here ('p2psync folder revert {}' takes them back)", facts.id));
+    }
+    if facts.kept_out > 0 {
+        let count = words::count(facts.kept_out, "change", "changes");
+        let (id, of) = (&facts.id, "of other devices");
+        text.push_str(&format!("; {count} {of} not taken ('p2psync folder override {id}' overrules them)"));
+    }
+    text
+}
+
+/// Why the folder is left alone, and how it goes on.
+pub fn paused(asker: Asker, folder: &Folder) -> Option<String> {
+    let id = &folder.id;
+    if folder.paused {
+        return Some(format!("paused; 'p2psync folder resume {id}' goes on"));
+    }
+    if let Some(until) = folder.paused_until_ms.filter(|_| folder.is_paused(asker.now_ms)) {
+        let until = words::until(until, asker.now_ms);
+        return Some(format!("paused until {until}; 'p2psync folder resume {id}' goes on before that"));
+    }
+    asker.live.and_then(|live| live.resting.clone())
 }
 
 /// The state of a folder that has been scanned and has nothing in its way.

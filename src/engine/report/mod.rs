@@ -6,6 +6,7 @@
 //! | `path` | one path: what state it is in, and exactly why |
 //! | `peer` | one path at the peers: who has it, who does not yet and why |
 //! | `below` | a directory: what of all that is in it is not in sync |
+//! | `ignored` | whether a path is ignored, and by which rule |
 //! | `disk` | what lies there now, compared with what was seen last |
 //! | `waits` | why a path is not as another device has it |
 //! | `past` | history, conflict copies, the log |
@@ -16,6 +17,7 @@
 mod below;
 mod disk;
 mod folder;
+mod ignored;
 mod past;
 mod path;
 mod peer;
@@ -28,7 +30,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::api::{ConflictItem, EventItem, FolderOffer, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status};
+use crate::api::{
+    ConflictItem, EventItem, FolderOffer, FolderStatus, HistoryItem, IgnoreRules, IgnoreTest, PathStatus, PeerStatus, Status,
+};
 use crate::config::{Config, Folder, Peer};
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::path::RelPath;
@@ -45,6 +49,8 @@ pub struct LiveStatus {
     pub peers: BTreeMap<DeviceId, LivePeer>,
     /// Folders that run; one that is paused or has not started yet is not in here.
     pub folders: BTreeMap<FolderId, LiveFolder>,
+    /// Why nothing is synced at all for now.
+    pub resting: Option<String>,
 }
 
 /// A peer as the links know it.
@@ -107,6 +113,16 @@ pub fn status(home: &Home, config: &Config, live: Option<&LiveStatus>) -> anyhow
 /// One absolute path: what state it is in, and why.
 pub fn path_status(home: &Home, config: &Config, path: &Path, live: Option<&LiveStatus>) -> anyhow::Result<PathStatus> {
     Ok(path::status(asker(home, config, live), path))
+}
+
+/// Whether an absolute path is ignored, which need not exist; `as_directory` says what it would be then.
+pub fn ignore_test(home: &Home, config: &Config, path: &Path, as_directory: bool) -> anyhow::Result<IgnoreTest> {
+    ignored::test(asker(home, config, None), path, as_directory)
+}
+
+/// All ignore rules of a folder.
+pub fn ignore_list(home: &Home, config: &Config, folder: &Folder) -> anyhow::Result<IgnoreRules> {
+    ignored::list(asker(home, config, None), folder)
 }
 
 /// Conflict copies in all folders.

@@ -4,14 +4,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::waits::{self, Coming, Progress, Wait};
-use super::{Asker, View, below, disk, folder, peer, words};
+use super::{Asker, View, below, folder, peer, words};
 use crate::api::PathStatus;
 use crate::core::conflict;
 use crate::core::decide::Found;
 use crate::core::disk::{DiskKind, DiskState};
-use crate::core::ignore::{Hit, IGNORE_FILE, Rules};
+use crate::core::ignore::{Hit, IGNORE_FILE, LOCAL_IGNORE_FILE, Rules, Source};
 use crate::core::path::{PathError, RelPath};
 use crate::core::problem::ProblemKind;
+use crate::engine::rules;
 use crate::fs::root::{OpenRoot, Root};
 use crate::index::{IndexError, Mark, ProblemRow, Record};
 use crate::sync::{NOTE_HALTED, NOTE_HELD};
@@ -23,6 +24,8 @@ pub enum State {
     Ignored,
     Deleted,
     InSync,
+    /// Changed here, and only here.
+    Local,
     Syncing,
     Waiting,
     Conflict,
@@ -59,6 +62,7 @@ impl State {
             State::Ignored => "ignored",
             State::Deleted => "deleted",
             State::InSync => "in_sync",
+            State::Local => "local",
             State::Syncing => "syncing",
             State::Waiting => "waiting",
             State::Conflict => "conflict",
@@ -143,7 +147,10 @@ fn one(around: &Surroundings, path: &RelPath) -> Result<PathStatus, IndexError> 
 impl<'a> Surroundings<'a> {
     fn new(view: View<'a>) -> Result<Self, IndexError> {
         let root = Root::new(view.folder.path.clone(), view.folder.id.clone()).open().map_err(|e| e.to_string());
-        let rules = root.as_ref().ok().and_then(disk::read_rules).unwrap_or_default();
+        let nested = rules::nested(&view.reader);
+        let read = |root| rules::read(root, &nested, view.folder.only.clone()).ok();
+        let rules = root.as_ref().ok().and_then(read).map(|(rules, _)| rules);
+        let rules = rules.unwrap_or_else(|| Rules::default().with_selection(view.folder.only.clone()));
         let (found, held) = (view.reader.found()?, view.reader.note(NOTE_HELD)?);
         Ok(Self { view, found, held, root, rules })
     }
@@ -229,6 +236,19 @@ impl<'a> Surroundings<'a> {
                 let text = "This device cannot hold it; its versions are only passed on to other devices.";
                 (State::Problem, [Some(text.to_owned()), problem].into_iter().flatten().collect())
             }
+            Mark::Own => {
+                let what = if known.record.as_ref().is_some_and(|r| r.disk.is_some()) { "changed" } else { "deleted" };
+                let text = format!(
+                    "It was {what} here, and this folder only receives: the change stays on this device. \
+                     'p2psync folder revert {}' takes all such changes back; what is here goes to history.",
+                    self.view.folder.id
+                );
+                (State::Local, vec![text])
+            }
+            Mark::Reverted => {
+                let text = "It was changed here; that is being taken back, and what is here goes to history.";
+                (State::Syncing, vec![text.to_owned()])
+            }
             Mark::Kept => {
                 let text = "It was deleted on another device, but is kept here for what is in it and does not sync.";
                 (State::Deleted, vec![text.to_owned()])
@@ -257,6 +277,14 @@ impl<'a> Surroundings<'a> {
                      {names} keeps its own beside it as a conflict copy."
                 );
                 (State::Conflict, text)
+            }
+            Coming::KeptOut => {
+                let text = format!(
+                    "{names} has another version, which is not taken: this folder only sends. \
+                     'p2psync folder override {}' has what is here take its place there.",
+                    self.view.folder.id
+                );
+                return (State::InSync, vec![text]);
             }
             Coming::Merge | Coming::NotMinded => {
                 (State::Syncing, "Its time and permissions are being brought in line.".to_owned())
@@ -334,8 +362,8 @@ impl<'a> Surroundings<'a> {
         } else if let Err(text) = &self.root {
             sentences.push(words::sentence(text));
         }
-        if view.folder.paused {
-            sentences.push(format!("The folder is paused; 'p2psync folder resume {}' goes on.", view.folder.id));
+        if let Some(text) = folder::paused(view.asker, view.folder) {
+            sentences.push(format!("The folder is {text}."));
         } else if view.asker.live.is_none() {
             sentences.push("The agent is not running, so this is as of its last run; 'p2psync run' starts it.".into());
         } else if live.is_none() {
@@ -348,9 +376,19 @@ impl<'a> Surroundings<'a> {
 }
 
 fn ignored(hit: &Hit, is_known: bool) -> Vec<String> {
-    let text = match hit.line {
-        Some(line) => format!("It is ignored on this device: line {line} of {IGNORE_FILE} says '{}'.", hit.pattern),
-        None => format!(
+    let text = match (&hit.source, hit.line) {
+        (Source::Selection, _) => format!(
+            "It is not selected on this device, where only {} is wanted; 'p2psync folder select' changes that.",
+            hit.pattern
+        ),
+        (source, Some(line)) => {
+            let file = source.file().unwrap_or_else(|| IGNORE_FILE.to_owned());
+            format!("It is ignored on this device: line {line} of {file} says '{}'.", hit.pattern)
+        }
+        (_, None) if hit.pattern == LOCAL_IGNORE_FILE => {
+            "It holds this device's own ignore rules, which are never synced.".to_owned()
+        }
+        (_, None) => format!(
             "It is ignored on this device by the built-in rule '{0}'; a line '!{0}' in {IGNORE_FILE} takes that back.",
             hit.pattern
         ),
@@ -421,7 +459,7 @@ mod tests {
             (Reason::Conflict, "syncing", "making a conflict copy"),
             (Reason::Problem, "waiting", "desk has a problem with it"),
             (Reason::Held, "waiting", "desk keeps it until its user confirms"),
-            (Reason::Declined, "waiting", "desk cannot hold it on its disk"),
+            (Reason::Declined, "waiting", "desk does not take it"),
             (Reason::Ignored, "waiting", "desk ignores it"),
         ] {
             world.index.set_exceptions(DESK, &[Exception { path: rel("b"), seq, reason }]).unwrap();
