@@ -217,3 +217,158 @@ impl Folder {
 pub(super) fn displaced(ours: &Record) -> Option<DiskState> {
     ours.disk.filter(|_| ours.entry.is_live() || ours.mark == Mark::Reverted)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Fixture, PEER, PEERS_EPOCH, disk, path, seen};
+    use super::super::{Input, Observation, Seen, Settings, Staged};
+    use super::*;
+    use crate::core::action::{Action, Outcome};
+    use crate::core::content::Content;
+    use crate::core::entry::Kind;
+    use crate::core::id::{DeviceId, RunId};
+    use crate::core::message::{Batch, Message, Reason};
+
+    const FILES: u64 = 5;
+
+    fn turn(fixture: &mut Fixture, direction: Direction) {
+        let device = DeviceId([1; 32]);
+        fixture.feed(Input::Settings(Settings { device, peers: [PEER].into(), direction, ..Settings::default() }));
+    }
+
+    fn fixture(direction: Direction) -> Fixture {
+        let mut fixture = Fixture::new(FILES);
+        turn(&mut fixture, direction);
+        fixture
+    }
+
+    fn ours(fixture: &Fixture, n: u64) -> Record {
+        fixture.folder.ours(&path(n)).unwrap()
+    }
+
+    fn content(bytes: u64) -> Kind {
+        Kind::File(Content::of_chunk(&bytes.to_be_bytes()))
+    }
+
+    /// The peer has changed the file to these bytes, on top of what is known here.
+    fn hear_edit(fixture: &mut Fixture, n: u64, bytes: u64, seq: u64) {
+        let before = ours(fixture, n).entry;
+        let version = before.version.clone().with(PEERS_EPOCH, seq);
+        let entry = Entry { kind: content(bytes), version, ..before };
+        let entries = vec![Announced { entry, seq, held: true }];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: seq, more: false }));
+    }
+
+    fn done(disk: Option<DiskState>) -> Outcome {
+        Outcome::Done { disk, displaced: None, conflict: None, rescued: None }
+    }
+
+    /// The bytes of the only fetch arrive; the action that follows.
+    fn fetched(fixture: &mut Fixture) -> (u64, Action) {
+        let order = fixture.fetches.pop().unwrap();
+        fixture.feed(Input::Fetched(vec![(order.work, Ok(Staged::default()))]));
+        fixture.orders.pop().unwrap()
+    }
+
+    #[test]
+    fn a_folder_that_only_sends_takes_nothing_says_so_and_overrules_when_told_to() {
+        let mut fixture = fixture(Direction::Send);
+        fixture.hear_deleted(0, 2);
+        hear_edit(&mut fixture, 0, 77, 10);
+        let new = Entry { kind: content(78), ..Entry::nothing(path(99)) };
+        let version = new.version.clone().with(PEERS_EPOCH, 11);
+        let entries = vec![Announced { entry: Entry { version, ..new }, seq: 11, held: true }];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 11, more: false }));
+        fixture.wait(1000);
+        assert!(fixture.orders.is_empty() && fixture.fetches.is_empty());
+        assert!((0..FILES).all(|n| ours(&fixture, n).is_held()));
+        let acks = fixture.sent.iter().filter_map(|m| if let Message::Ack(ack) = m { Some(ack) } else { None });
+        let exceptions = &acks.last().unwrap().exceptions;
+        assert_eq!(exceptions.len(), 4);
+        assert!(exceptions.iter().all(|exception| exception.reason == Reason::Declined));
+
+        fixture.feed(Input::Override);
+        for n in [0, 3, 4, 99] {
+            assert!(fixture.folder.index().rivals(&path(n)).unwrap().is_empty(), "{n}");
+        }
+        assert!((0..FILES).all(|n| ours(&fixture, n).is_held()));
+        let overruled = ours(&fixture, 99).entry;
+        assert!(!overruled.is_live() && overruled.version.get(PEERS_EPOCH) == 11);
+        assert!(fixture.orders.is_empty());
+    }
+
+    #[test]
+    fn what_was_not_taken_is_taken_once_changes_go_both_ways() {
+        let mut fixture = fixture(Direction::Send);
+        hear_edit(&mut fixture, 0, 77, 10);
+        assert!(fixture.fetches.is_empty());
+        turn(&mut fixture, Direction::Both);
+        assert_eq!(fixture.fetches.len(), 1);
+    }
+
+    #[test]
+    fn a_change_made_where_a_folder_only_receives_is_told_nobody_and_can_be_taken_back() {
+        let mut fixture = fixture(Direction::Receive);
+        let before = ours(&fixture, 0).entry;
+        fixture.feed(Input::Observed(vec![Observation { path: path(0), ..seen(0, 50) }]));
+        let own = ours(&fixture, 0);
+        assert_eq!((own.mark, own.disk, own.entry), (Mark::Own, Some(disk(50)), before.clone()));
+        // A newer version of a peer changes nothing about that.
+        hear_edit(&mut fixture, 0, 77, 10);
+        assert!(fixture.fetches.is_empty() && ours(&fixture, 0).mark == Mark::Own);
+
+        fixture.feed(Input::Revert);
+        let (work, action) = fetched(&mut fixture);
+        let Action::PlaceFile { content: placed, expect: Some(expect), .. } = action else { panic!("{action:?}") };
+        assert_eq!((Kind::File(placed), expect.disk, expect.content), (content(77), disk(50), None));
+        fixture.feed(Input::Applied(vec![(work, done(Some(disk(77))))]));
+        let after = ours(&fixture, 0);
+        assert_eq!((after.mark, after.entry.kind, fixture.folder.index().count_marked(Mark::Own).unwrap()), (Mark::Here, content(77), 0));
+    }
+
+    #[test]
+    fn what_was_made_here_alone_goes_to_history_and_what_was_deleted_here_comes_back() {
+        let mut fixture = fixture(Direction::Receive);
+        let gone = Observation { path: path(1), seen: Seen::Absent };
+        fixture.feed(Input::Observed(vec![seen(50, 50), gone]));
+        fixture.wait(1000);
+        assert_eq!((ours(&fixture, 50).mark, ours(&fixture, 1).mark), (Mark::Own, Mark::Own));
+        assert!(ours(&fixture, 1).entry.is_live() && !ours(&fixture, 50).entry.is_live());
+        fixture.feed(Input::Revert);
+        let (work, action) = fixture.orders.pop().unwrap();
+        let Action::Remove { path: removed, expect } = action else { panic!("{action:?}") };
+        assert_eq!((removed, expect.disk), (path(50), disk(50)));
+        fixture.feed(Input::Applied(vec![(work, done(None))]));
+        assert_eq!(ours(&fixture, 50).mark, Mark::Here);
+        let (_, action) = fetched(&mut fixture);
+        assert!(matches!(&action, Action::PlaceFile { path: at, expect: None, .. } if *at == path(1)), "{action:?}");
+    }
+
+    #[test]
+    fn what_is_edited_while_it_is_taken_back_is_kept() {
+        let mut fixture = fixture(Direction::Receive);
+        let before = ours(&fixture, 0).entry;
+        fixture.feed(Input::Observed(vec![Observation { path: path(0), ..seen(0, 50) }]));
+        fixture.feed(Input::Revert);
+        let (work, _) = fetched(&mut fixture);
+        fixture.feed(Input::Applied(vec![(work, Outcome::Changed)]));
+        fixture.feed(Input::Observed(vec![Observation { path: path(0), ..seen(0, 51) }]));
+        let own = ours(&fixture, 0);
+        assert_eq!((own.mark, own.disk, own.entry.kind), (Mark::Own, Some(disk(51)), before.kind));
+    }
+
+    #[test]
+    fn changes_that_stayed_here_are_told_once_changes_go_both_ways() {
+        let mut fixture = fixture(Direction::Receive);
+        let before = ours(&fixture, 0).entry;
+        let gone = Observation { path: path(1), seen: Seen::Absent };
+        fixture.feed(Input::Observed(vec![Observation { path: path(0), ..seen(0, 50) }, gone, seen(50, 51)]));
+        fixture.wait(1000);
+        turn(&mut fixture, Direction::Both);
+        fixture.feed(Input::Observed(vec![seen(0, 50), seen(50, 51)]));
+        fixture.wait(1000);
+        let edited = ours(&fixture, 0).entry;
+        assert!(edited.kind == content(50) && before.version.included_in(&edited.version));
+        assert!(!ours(&fixture, 1).entry.is_live() && ours(&fixture, 50).is_held());
+    }
+}
