@@ -13,6 +13,7 @@ mod harness;
 mod interrupted;
 mod names;
 mod pairing;
+mod rules;
 mod safety;
 mod several;
 mod tree;
