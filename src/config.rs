@@ -2,16 +2,21 @@
 //!
 //! Parse, don't validate: whoever holds a [`Config`] need not check it again.
 
+mod advice;
 mod choices;
 mod durable;
 mod edit;
 mod edit_folder;
 mod fault;
+pub mod keys;
 mod manners;
 mod parse;
 mod raw;
+mod settings;
+mod version;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +25,7 @@ use crate::core::id::{DeviceId, FolderId};
 use crate::core::selection::Selection;
 use crate::home::Home;
 
+pub use advice::{Warning, warnings};
 pub use edit::{
     NewFolder, NewPeer, add_address, add_folder, add_peer, create, default_text, host_name, remove_folder, remove_peer,
     rename_peer, set_folder_peers,
@@ -28,6 +34,8 @@ pub use edit_folder::{Pause, set_direction, set_only, set_pause};
 pub use fault::{ConfigError, Fault};
 pub use manners::{Caps, Hours, Limits, Manners, parse_minute};
 pub use parse::{Surroundings, parse};
+pub use settings::{Origin, Setting, settings};
+pub use version::{Upgraded, outdated, upgrade};
 
 /// Overrides `network.listen`, for containers and tests.
 pub const LISTEN_VARIABLE: &str = "P2PSYNC_LISTEN";
@@ -47,6 +55,7 @@ pub struct Config {
     pub sync: Sync,
     pub limits: Limits,
     pub manners: Manners,
+    pub api: Api,
     pub peers: Vec<Peer>,
     pub folders: Vec<Folder>,
 }
@@ -75,6 +84,13 @@ pub struct Sync {
     /// This many deletions, and more than the percentage of the folder, wait for the user.
     pub hold_deletes_above: u64,
     pub hold_deletes_percent: u8,
+}
+
+/// How programs on this device reach the agent, besides its socket.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Api {
+    /// Port of this machine for a browser; `None` where there is none.
+    pub browser_port: Option<NonZeroU16>,
 }
 
 /// Another device that we share with.
@@ -166,7 +182,8 @@ pub fn surroundings(home: &Home) -> Surroundings {
     }
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
+/// The text of a config file.
+pub fn read(path: &Path) -> Result<String, ConfigError> {
     let fail = |source| ConfigError::Io { doing: "read", path: path.to_owned(), source };
     let length = match std::fs::metadata(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {

@@ -104,6 +104,11 @@ impl Home {
         self.config_dir.join("identity")
     }
 
+    /// What lets programs and browsers in at the agent's port.
+    pub fn token_file(&self) -> PathBuf {
+        self.config_dir.join("api-token")
+    }
+
     pub fn index_dir(&self) -> PathBuf {
         self.data_dir.join("index")
     }
@@ -124,6 +129,16 @@ impl Home {
     /// The folder that a first start makes.
     pub fn default_folder(&self) -> PathBuf {
         self.user_dir.join(DEFAULT_FOLDER_NAME)
+    }
+
+    /// Where the agent logs when it has no terminal and no journal.
+    pub fn log_file(&self) -> PathBuf {
+        self.data_dir.join("log").join("p2psync.log")
+    }
+
+    /// The one directory that holds everything, where there is one.
+    pub fn one_directory(&self) -> Option<&Path> {
+        (self.config_dir == self.data_dir).then_some(self.config_dir.as_path())
     }
 
     /// Where an agent started now would put its socket.

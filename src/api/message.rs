@@ -1,72 +1,70 @@
-//! Requests and replies, one JSON object on a line each.
+//! Requests and replies: what is asked of an agent and what it answers, whatever the way they go.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::types::{ConflictItem, EventItem, HistoryItem, PathStatus, Status};
+use super::types::{ConflictItem, EventItem, FolderProblem, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status};
 
-/// Longest request in bytes: a path and a few words.
-pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// Longest reply in bytes: a status with many folders.
 pub const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What a command wants of the agent. Folders are named by id.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
+    /// This device, its folders and its peers.
     Status,
-    StatusPath {
-        path: WirePath,
-    },
-    /// The config file has changed.
+    /// The folders.
+    Folders,
+    /// One folder, by its id.
+    Folder { folder: String },
+    /// The peers.
+    Peers,
+    /// One peer, by its device id or name.
+    Peer { peer: String },
+    /// What state a path is in, and why.
+    StatusPath { path: WirePath },
+    /// Read the config file again.
     Reload,
     /// Scan this folder, or all of them.
-    Rescan {
-        folder: Option<String>,
-    },
-    /// The held deletions are wanted.
-    Confirm {
-        folder: String,
-    },
-    /// The held deletions are not wanted.
-    Reject {
-        folder: String,
-    },
+    Rescan { folder: Option<String> },
+    /// The held deletions are wanted: they go ahead.
+    Confirm { folder: String },
+    /// The held deletions are not wanted: the files come back.
+    Reject { folder: String },
     /// In a folder that only sends: what is here is announced over what the other devices have.
-    Override {
-        folder: String,
-    },
+    Override { folder: String },
     /// In a folder that only receives: what was changed here is taken back, into history.
-    Revert {
-        folder: String,
-    },
+    Revert { folder: String },
     /// Show a pairing code and wait for another device; goes on as long as the connection.
     PairShow,
     /// Pair with the device that shows this code.
-    PairJoin {
-        code: String,
-    },
-    Restore {
-        path: WirePath,
-        when: When,
-    },
+    PairJoin { code: String },
+    /// Bring an earlier version back to its place; what lies there goes into history.
+    Restore { path: WirePath, when: When },
+    /// Trouble with single items, in all folders.
+    Problems,
+    /// Conflict copies in all folders.
     Conflicts,
-    History {
-        path: WirePath,
-    },
+    /// Earlier versions of a path, or of all below it, the latest first.
+    History { path: WirePath },
     /// The latest events, oldest first.
     Events {
+        #[serde(default = "events_by_default")]
         count: usize,
     },
+    /// Events as they happen, until the connection ends.
+    Follow,
     /// Stop the agent.
     Stop,
 }
 
 /// Which version to restore.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
     /// The one that was displaced last.
@@ -78,14 +76,27 @@ pub enum When {
 }
 
 /// What the agent answers.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "reply", content = "value", rename_all = "snake_case")]
 pub enum Reply {
     Status(Status),
+    Folders(Vec<FolderStatus>),
+    Folder(FolderStatus),
+    Peers(Vec<PeerStatus>),
+    Peer(PeerStatus),
+    Problems(Vec<FolderProblem>),
     Path(PathStatus),
     Conflicts(Vec<ConflictItem>),
     History(Vec<HistoryItem>),
     Events(Vec<EventItem>),
+    /// From now on no event is left out without a word.
+    Following {},
+    /// Something has happened just now.
+    Event(EventItem),
+    /// So many events were left out, for the reader was too slow.
+    Missed {
+        count: u64,
+    },
     /// Done, in words.
     Done {
         text: String,
@@ -109,6 +120,14 @@ pub enum Reply {
     Error {
         text: String,
     },
+    /// Not done: there is no such thing.
+    Missing {
+        text: String,
+    },
+    /// Not done: the agent is still starting.
+    Starting {
+        text: String,
+    },
 }
 
 /// A reply on the wire.
@@ -120,10 +139,16 @@ pub(super) struct Answer {
     pub reply: Reply,
 }
 
-/// A path in JSON, whatever its bytes: those that are not plain text are written as `%` and two hexadecimal digits.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// A path in JSON, whatever its bytes: `%`, and bytes that are not text, are written as `%` and two hexadecimal digits.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String)]
 pub struct WirePath(pub PathBuf);
+
+/// How many events are told where nobody says how many.
+fn events_by_default() -> usize {
+    50
+}
 
 impl From<WirePath> for String {
     fn from(path: WirePath) -> String {

@@ -8,31 +8,41 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{UnixListener, UnixStream};
+use axum::Router;
+use axum::http::StatusCode;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::message::{Answer, REQUEST_BYTES_MAX, Reply, Request};
+use super::browser::{self, Token};
+use super::message::{Reply, Request};
+use super::reply::Failure;
+use super::router;
 use crate::home::{Home, HomeError};
 
 /// Commands served side by side; more wait in the socket's queue.
-const CONNECTIONS_MAX: usize = 32;
-/// Intermediate replies that wait for a slow reader.
-const REPLIES_QUEUED_MAX: usize = 16;
-/// Time for a client to send its request and to take each reply.
-const CLIENT_TIME: Duration = Duration::from_secs(10);
+const CONNECTIONS_MAX: usize = 64;
+/// Time for a client to send the head of its request.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Room for the head of a request in bytes: its address may hold a long path.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Pause after a failed accept, which is for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where intermediate replies go while a request is handled.
 pub type Replies = mpsc::Sender<Reply>;
 
+/// A request that is being handled; it ends with the last reply.
+pub type Handling = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
 /// Answers requests. The future is dropped where the client goes away, which cancels the request.
 pub trait Handler: Send + Sync + 'static {
     /// Handles one request and returns the last reply.
-    fn handle(self: Arc<Self>, request: Request, replies: Replies) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
+    fn handle(self: Arc<Self>, request: Request, replies: Replies) -> Handling;
 }
 
 /// Why the socket could not be opened.
@@ -43,6 +53,17 @@ pub enum BindError {
     #[error("cannot open the control socket {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
 }
+
+/// Where connections come from.
+enum Door {
+    Socket(UnixListener),
+    Port(TcpListener),
+}
+
+/// A connection, wherever it came from.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// Opens the socket of this home in place of one left behind. The caller holds the home's lock, so nobody uses that.
 pub fn bind(home: &Home) -> Result<UnixListener, BindError> {
@@ -62,16 +83,35 @@ pub fn bind(home: &Home) -> Result<UnixListener, BindError> {
 
 /// Serves requests until dropped, which ends all connections.
 pub async fn serve(listener: UnixListener, handler: Arc<dyn Handler>) {
+    accept(Door::Socket(listener), router::router(handler)).await;
+}
+
+/// The same at a port of this machine, for those who have the token.
+pub async fn serve_browser(listener: TcpListener, handler: Arc<dyn Handler>, token: Token) {
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    let router = browser::guarded(router::router(handler), token, port);
+    accept(Door::Port(listener), router).await;
+}
+
+async fn accept(door: Door, all: Router) {
     let mut connections = JoinSet::new();
+    let nothing = router::refusing(Failure::new(
+        StatusCode::FORBIDDEN,
+        "not_allowed",
+        "this agent belongs to another user; only its owner can give it orders",
+    ));
     loop {
         while connections.len() >= CONNECTIONS_MAX {
             connections.join_next().await;
         }
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(converse(stream, Arc::clone(&handler)))),
+            accepted = door.accept() => match accepted {
+                Ok((stream, is_allowed)) => {
+                    let router = if is_allowed { &all } else { &nothing };
+                    connections.spawn(converse(stream, router.clone()));
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection on the control socket");
+                    tracing::warn!(%error, "cannot accept a connection from a command");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -80,73 +120,51 @@ pub async fn serve(listener: UnixListener, handler: Arc<dyn Handler>) {
     }
 }
 
-/// One connection: a request, and replies until the last.
-async fn converse(stream: UnixStream, handler: Arc<dyn Handler>) {
-    let (read_half, mut writer) = stream.into_split();
-    let mut reader = BufReader::new(read_half);
-    let request = match tokio::time::timeout(CLIENT_TIME, read_request(&mut reader)).await {
-        Ok(Ok(Some(request))) => request,
-        Ok(Err(text)) => return drop(send(&mut writer, Reply::Error { text }, true).await),
-        // Gone, or silent.
-        Ok(Ok(None)) | Err(_) => return,
-    };
-    let (replies, mut queued) = mpsc::channel(REPLIES_QUEUED_MAX);
-    let mut work = handler.handle(request, replies);
-    let mut gone = [0u8; 1];
-    loop {
-        tokio::select! {
-            biased;
-            Some(reply) = queued.recv() => {
-                if send(&mut writer, reply, false).await.is_err() {
-                    return;
-                }
+impl Door {
+    /// The next connection, and whether it is let in.
+    async fn accept(&self) -> io::Result<(Box<dyn Stream>, bool)> {
+        match self {
+            Self::Socket(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let is_allowed = is_allowed(user(&stream), rustix::process::getuid().as_raw());
+                Ok((Box::new(stream), is_allowed))
             }
-            reply = &mut work => {
-                // What was queued before the last reply goes out before it.
-                while let Ok(earlier) = queued.try_recv() {
-                    if send(&mut writer, earlier, false).await.is_err() {
-                        return;
-                    }
-                }
-                return drop(send(&mut writer, reply, true).await);
-            }
-            read = reader.read(&mut gone) => match read {
-                // Nothing more is expected of a client, so this is its end.
-                Ok(0) | Err(_) => return,
-                Ok(_) => {}
-            },
+            // Here the token decides, request by request.
+            Self::Port(listener) => Ok((Box::new(listener.accept().await?.0), true)),
         }
     }
 }
 
-/// The request, `None` where the client went away first, or what is wrong with it.
-async fn read_request(reader: &mut BufReader<OwnedReadHalf>) -> Result<Option<Request>, String> {
-    let mut line = Vec::new();
-    let read = reader.take(REQUEST_BYTES_MAX as u64).read_until(b'\n', &mut line).await;
-    match read {
-        Ok(0) | Err(_) => Ok(None),
-        Ok(_) if !line.ends_with(b"\n") && line.len() == REQUEST_BYTES_MAX => Err("the request is too long".to_owned()),
-        Ok(_) if !line.ends_with(b"\n") => Ok(None),
-        Ok(_) => serde_json::from_slice(&line).map(Some).map_err(|e| {
-            format!("the agent does not know this request ({e}); it may be of another version: restart it")
-        }),
+/// One connection with one request: then no connection is kept from others by a client that is done with it.
+async fn converse(stream: Box<dyn Stream>, router: Router) {
+    let served = http1::Builder::new()
+        .keep_alive(false)
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    if let Err(error) = served.await {
+        tracing::debug!(%error, "a connection of a command ended early");
     }
 }
 
-async fn send(writer: &mut OwnedWriteHalf, reply: Reply, last: bool) -> io::Result<()> {
-    let mut line = serde_json::to_vec(&Answer { last, reply })?;
-    line.push(b'\n');
-    match tokio::time::timeout(CLIENT_TIME, writer.write_all(&line)).await {
-        Ok(written) => written,
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    }
+/// Whose process is at the other end, where the system says so.
+fn user(stream: &UnixStream) -> Option<u32> {
+    stream.peer_cred().ok().map(|credentials| credentials.uid())
+}
+
+/// True for the agent's own user and for root, which may do everything anyway. The mode of the socket says the same;
+/// this is for where the socket was opened to others by mistake.
+fn is_allowed(user: Option<u32>, own: u32) -> bool {
+    user.is_some_and(|user| user == own || user == 0)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::routes::BODY_BYTES_MAX;
+    use super::super::testing::Running;
     use super::*;
     use crate::api::client::{self, ClientError};
-    use std::io::{BufRead, Write};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Instant;
 
@@ -166,7 +184,7 @@ mod tests {
     }
 
     impl Handler for Echo {
-        fn handle(self: Arc<Self>, request: Request, replies: Replies) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+        fn handle(self: Arc<Self>, request: Request, replies: Replies) -> Handling {
             Box::pin(async move {
                 match request {
                     Request::PairShow => {
@@ -189,50 +207,6 @@ mod tests {
         }
     }
 
-    /// A server on a runtime of its own, as long as the test.
-    struct Running {
-        _dir: tempfile::TempDir,
-        home: Home,
-        handler: Arc<Echo>,
-        runtime: Option<tokio::runtime::Runtime>,
-    }
-
-    impl Running {
-        fn start() -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let home = Home::at(dir.path(), dir.path().to_owned());
-            let handler = Arc::new(Echo::default());
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-            let listener = {
-                let _inside = runtime.enter();
-                bind(&home).unwrap()
-            };
-            runtime.spawn(serve(listener, Arc::clone(&handler) as Arc<dyn Handler>));
-            Self { _dir: dir, home, handler, runtime: Some(runtime) }
-        }
-
-        fn ask(&self, request: &Request) -> Result<Reply, ClientError> {
-            client::ask(&self.home, request, Duration::from_secs(20))
-        }
-
-        /// Sends raw bytes and returns the first line that comes back.
-        fn raw(&self, bytes: &[u8]) -> String {
-            let mut stream = std::os::unix::net::UnixStream::connect(self.home.socket()).unwrap();
-            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-            // The agent may stop reading before the end.
-            let _ = stream.write_all(bytes);
-            let mut line = String::new();
-            let _ = std::io::BufReader::new(stream).read_line(&mut line);
-            line
-        }
-    }
-
-    impl Drop for Running {
-        fn drop(&mut self) {
-            self.runtime.take().unwrap().shutdown_background();
-        }
-    }
-
     fn wait_for(flag: &AtomicBool) {
         let start = Instant::now();
         while !flag.load(Ordering::SeqCst) {
@@ -243,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_request_is_answered_and_a_refusal_is_an_error() {
-        let server = Running::start();
+        let server = Running::start(Echo::default());
         let request = Request::Rescan { folder: Some("x".into()) };
         assert_eq!(server.ask(&request).unwrap(), Reply::Done { text: format!("{request:?}") });
         match server.ask(&Request::Confirm { folder: "x".into() }) {
@@ -254,7 +228,7 @@ mod tests {
 
     #[test]
     fn replies_on_the_way_arrive_in_order_before_the_last() {
-        let server = Running::start();
+        let server = Running::start(Echo::default());
         let mut seen = Vec::new();
         let last = client::converse(&server.home, &Request::Events { count: 50 }, None, |reply| match reply {
             Reply::Progress { text } => seen.push(text),
@@ -266,25 +240,69 @@ mod tests {
 
     #[test]
     fn a_client_that_goes_away_cancels_its_request() {
-        let server = Running::start();
-        let line = server.raw(b"{\"request\":\"pair_show\"}\n");
-        assert!(line.contains("\"last\":false") && line.contains("AB"), "{line}");
+        let server = Running::start(Echo::default());
+        let text = server.raw(b"POST /v1/pairing HTTP/1.1\r\nhost: x\r\n\r\n", "AB");
+        assert!(
+            text.contains(r#"{"last":false,"reply":"pair_code","value":{"code":"AB","valid_seconds":300}}"#),
+            "{text}"
+        );
         wait_for(&server.handler.waits);
         wait_for(&server.handler.cancelled);
     }
 
     #[test]
     fn nonsense_and_endless_requests_are_refused() {
-        let server = Running::start();
-        for bytes in [&b"{\"request\":\"fly\"}\n"[..], b"\xff\n", b"[[[[\n"] {
-            assert!(server.raw(bytes).contains("does not know this request"), "{bytes:?}");
+        let server = Running::start(Echo::default());
+        let long = "x".repeat(BODY_BYTES_MAX + 1);
+        for (method, target, body, status, code) in [
+            ("GET", "/", "", 404, "unknown_route"),
+            ("GET", "/v1/fly", "", 404, "unknown_route"),
+            ("GET", "/v1/stop", "", 405, "wrong_method"),
+            ("POST", "/v1/status", "", 405, "wrong_method"),
+            ("POST", "/v1/pairing/join", "{", 400, "bad_request"),
+            ("POST", "/v1/pairing/join", "[]", 400, "bad_request"),
+            ("POST", "/v1/pairing/join", "{}", 400, "bad_request"),
+            ("POST", "/v1/pairing/join", r#"{"code":"a","more":1}"#, 400, "bad_request"),
+            ("POST", "/v1/pairing/join", r#"{"code":"a","request":"stop"}"#, 400, "bad_request"),
+            ("POST", "/v1/folders/x/rescan", r#"{"folder":"y"}"#, 400, "bad_request"),
+            ("GET", "/v1/events?count=many", "", 400, "bad_request"),
+            ("GET", "/v1/events?number=5", "", 400, "bad_request"),
+            ("GET", "/v1/items?path=%zz", "", 400, "bad_request"),
+            ("GET", "/v1/items", "", 400, "bad_request"),
+            ("POST", "/v1/pairing/join", &long, 413, "too_long"),
+            ("POST", "/v1/folders/x/confirm-changes", "", 409, "refused"),
+        ] {
+            let (found, answer) = server.http(method, target, body);
+            let error: serde_json::Value =
+                serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{target} {answer}"));
+            assert_eq!((found, error["error"]["code"].as_str()), (status, Some(code)), "{method} {target} {answer}");
+            assert!(error["error"]["text"].as_str().is_some_and(|text| !text.is_empty()), "{answer}");
         }
-        assert!(server.raw(&vec![b'x'; REQUEST_BYTES_MAX]).contains("too long"));
+        for bytes in [&b"\xff\n\n"[..], b"{\"request\":\"status\"}\n\r\n"] {
+            let answer = server.raw(bytes, "");
+            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+        }
+        assert!(server.raw(&vec![b'x'; 2 * HEAD_BYTES_MAX], "").starts_with("HTTP/1.1 4"));
+    }
+
+    #[test]
+    fn only_the_owner_and_root_are_served() {
+        for (user, own, allowed) in
+            [(Some(7), 7, true), (Some(0), 7, true), (Some(8), 7, false), (Some(7), 0, false), (None, 7, false)]
+        {
+            assert_eq!(is_allowed(user, own), allowed, "{user:?} at an agent of {own}");
+        }
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        one.set_nonblocking(true).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inside = runtime.enter();
+        let own = rustix::process::getuid().as_raw();
+        assert_eq!(user(&UnixStream::from_std(one).unwrap()), Some(own));
     }
 
     #[test]
     fn more_clients_than_are_served_at_once_all_get_answers() {
-        let server = Running::start();
+        let server = Running::start(Echo::default());
         std::thread::scope(|scope| {
             for _ in 0..CONNECTIONS_MAX + 8 {
                 scope.spawn(|| server.ask(&Request::Reload).unwrap());
@@ -294,7 +312,7 @@ mod tests {
 
     #[test]
     fn the_socket_is_for_its_owner_alone_and_an_old_one_is_replaced() {
-        let server = Running::start();
+        let server = Running::start(Echo::default());
         let mode = fs::metadata(server.home.socket()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let home = server.home.clone();

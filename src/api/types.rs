@@ -4,12 +4,13 @@
 //! are text with control characters and bytes that are not UTF-8 escaped.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Most problems listed for a folder; `problems_total` counts them all.
 pub const PROBLEMS_SHOWN_MAX: usize = 50;
 
 /// This device, its folders and its peers.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     pub device_id: String,
     pub name: String,
@@ -20,10 +21,13 @@ pub struct Status {
     pub folders: Vec<FolderStatus>,
     pub peers: Vec<PeerStatus>,
     pub problems_total: u64,
+    /// True while the agent has not opened all of its folders yet.
+    #[serde(default)]
+    pub starting: bool,
 }
 
 /// What a folder is doing.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FolderState {
     /// All that is known of is here, and connected peers have what is here.
@@ -49,7 +53,7 @@ pub enum FolderState {
 }
 
 /// A folder on this device.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct FolderStatus {
     pub id: String,
     pub label: String,
@@ -90,7 +94,7 @@ pub struct FolderStatus {
 }
 
 /// Trouble with one item, which does not stop the others.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct ProblemItem {
     pub path: String,
     /// Stable name of the kind, such as "no_space".
@@ -100,15 +104,29 @@ pub struct ProblemItem {
     pub since_ms: i64,
 }
 
+/// Trouble with one item, and the folder that it is in.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct FolderProblem {
+    /// Id of the folder.
+    pub folder: String,
+    pub label: String,
+    pub path: String,
+    /// Stable name of the kind, such as "no_space".
+    pub kind: String,
+    /// What happened and what to do.
+    pub text: String,
+    pub since_ms: i64,
+}
+
 /// Deletions that wait for the user's word.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct HeldDeletions {
     pub deletions: u64,
     pub text: String,
 }
 
 /// How far a peer is with a folder.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct FolderPeerStatus {
     pub device_id: String,
     pub name: String,
@@ -124,7 +142,7 @@ pub struct FolderPeerStatus {
 }
 
 /// Another device.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct PeerStatus {
     pub device_id: String,
     pub name: String,
@@ -143,14 +161,14 @@ pub struct PeerStatus {
 }
 
 /// A folder that another device shares with this one.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct FolderOffer {
     pub id: String,
     pub label: String,
 }
 
 /// One path: what state it is in, and why.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct PathStatus {
     pub path: String,
     /// Label of the folder that holds it.
@@ -165,7 +183,7 @@ pub struct PathStatus {
 }
 
 /// One path at one peer.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct PathPeerStatus {
     pub device_id: String,
     pub name: String,
@@ -217,7 +235,7 @@ pub struct IgnoreFault {
 }
 
 /// An earlier version of a path that can be restored.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct HistoryItem {
     /// Names this version in `p2psync restore PATH@ID`.
     pub id: String,
@@ -237,7 +255,7 @@ pub struct HistoryItem {
 }
 
 /// A conflict copy that lies in a folder.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct ConflictItem {
     pub folder: String,
     /// The conflict copy.
@@ -251,7 +269,7 @@ pub struct ConflictItem {
 }
 
 /// Something that happened, worth telling the user.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct EventItem {
     pub time_ms: i64,
     pub folder: Option<String>,
@@ -260,5 +278,20 @@ pub struct EventItem {
     pub path: Option<String>,
     /// Name of the device it came from.
     pub device: Option<String>,
+    pub text: String,
+}
+
+/// Why something was not done.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Refusal {
+    pub error: RefusalText,
+}
+
+/// What went wrong, for a program and for a person.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct RefusalText {
+    /// One stable word, such as "not_found" or "refused".
+    pub code: String,
+    /// What happened and what to do.
     pub text: String,
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::context::Context;
+use super::exit::Exit;
 use super::output::{self, Table, clean, count, number};
 use crate::api::{
     FolderPeerStatus, FolderState, FolderStatus, PathStatus, PeerStatus, Reply, Request, Status, WirePath,
@@ -15,18 +16,38 @@ use crate::engine;
 const PROBLEMS_LISTED_MAX: usize = 10;
 
 /// Shows everything, or all about one path.
-pub fn run(context: &Context, path: Option<&Path>, json: bool) -> anyhow::Result<()> {
-    match path {
-        Some(path) => one_path(context, path, json),
+///
+/// With `exit_code`, [`Exit::NotInSync`] is the error where something is not in sync, [`Exit::NotRunning`] where no
+/// agent runs.
+pub fn run(context: &Context, path: Option<&Path>, json: bool, exit_code: bool) -> anyhow::Result<()> {
+    let exit = match path {
+        Some(path) => one_path(context, path, json)?,
         None => {
             let status = status(context)?;
             if json {
-                output::print_json(&status)
+                output::print_json(&status)?;
             } else {
-                output::print(&with_config_fault(full_text(&status, context), context))
+                output::print(&with_config_fault(full_text(&status, context), context))?;
             }
+            exit_of(&status)
         }
+    };
+    if exit_code && exit != Exit::Fine { Err(exit.into()) } else { Ok(()) }
+}
+
+/// What `--exit-code` tells of everything. A paused folder is as its user wants it.
+fn exit_of(status: &Status) -> Exit {
+    let is_in_sync = |f: &FolderStatus| matches!(f.state, FolderState::InSync | FolderState::Paused);
+    match status.running {
+        false => Exit::NotRunning,
+        true if status.problems_total == 0 && status.folders.iter().all(is_in_sync) => Exit::Fine,
+        true => Exit::NotInSync,
     }
+}
+
+/// What `--exit-code` tells of one path. An ignored one is not meant to be in sync.
+fn exit_of_path(found: &PathStatus) -> Exit {
+    if matches!(found.state.as_str(), "in_sync" | "ignored" | "deleted") { Exit::Fine } else { Exit::NotInSync }
 }
 
 /// A few lines and what to do next.
@@ -61,7 +82,7 @@ fn status(context: &Context) -> anyhow::Result<Status> {
     )
 }
 
-fn one_path(context: &Context, given: &Path, json: bool) -> anyhow::Result<()> {
+fn one_path(context: &Context, given: &Path, json: bool) -> anyhow::Result<Exit> {
     let path = context.path_in_folder(&context.config()?, given)?;
     let found = context.ask_or_read(
         &Request::StatusPath { path: WirePath(path.clone()) },
@@ -71,7 +92,12 @@ fn one_path(context: &Context, given: &Path, json: bool) -> anyhow::Result<()> {
         },
         |config| engine::report::path_status(&context.home, config, &path, None),
     )?;
-    if json { output::print_json(&found) } else { output::print(&path_text(&found)) }
+    if json {
+        output::print_json(&found)?
+    } else {
+        output::print(&path_text(&found))?
+    }
+    Ok(exit_of_path(&found))
 }
 
 fn short_text(status: &Status, context: &Context) -> String {
@@ -350,6 +376,20 @@ mod tests {
             peers: vec![peer("desktop", true, None), peer("phone", false, Some(NOW_MS - 7_200_000))],
             problems_total: 0,
         }
+    }
+
+    #[test]
+    fn the_exit_code_tells_whether_all_is_in_sync() {
+        let status = |running, states: &[FolderState]| Status {
+            running,
+            folders: states.iter().map(|state| FolderStatus { state: *state, ..Default::default() }).collect(),
+            ..Default::default()
+        };
+        assert_eq!(exit_of(&status(true, &[FolderState::InSync, FolderState::Paused])), Exit::Fine);
+        assert_eq!(exit_of(&status(true, &[FolderState::InSync, FolderState::WaitingForPeers])), Exit::NotInSync);
+        assert_eq!(exit_of(&status(false, &[FolderState::NotRunning])), Exit::NotRunning);
+        let path = |state: &str| exit_of_path(&PathStatus { state: state.into(), ..Default::default() });
+        assert_eq!([path("in_sync"), path("ignored"), path("waiting")], [Exit::Fine, Exit::Fine, Exit::NotInSync]);
     }
 
     #[test]

@@ -8,6 +8,9 @@ use super::manners::{RawLimits, RawManners};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConfig {
+    /// Checked before the rest is read.
+    #[serde(rename = "version")]
+    pub _version: Option<i64>,
     pub name: Option<Spanned<String>>,
     #[serde(default)]
     pub network: RawNetwork,
@@ -18,6 +21,8 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub manners: RawManners,
     pub notifications: Option<bool>,
+    #[serde(default)]
+    pub api: RawApi,
     #[serde(default, rename = "peer")]
     pub peers: Vec<RawPeer>,
     #[serde(default, rename = "folder")]
@@ -44,6 +49,13 @@ pub(super) struct RawSync {
     pub history_days: Option<Spanned<u32>>,
     pub hold_deletes_above: Option<u64>,
     pub hold_deletes_percent: Option<Spanned<u8>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawApi {
+    #[serde(default)]
+    pub browser_port: u16,
 }
 
 #[derive(Deserialize)]

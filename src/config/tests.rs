@@ -51,7 +51,7 @@ fn the_example_is_in_order_and_shows_the_usual_values() {
     let example = include_str!("../../config.example.toml");
     let config = read_text(example).unwrap();
     let usual = read_text("").unwrap();
-    assert_eq!((&config.network, &config.sync), (&usual.network, &usual.sync));
+    assert_eq!((&config.network, &config.sync, &config.api), (&usual.network, &usual.sync, &usual.api));
     assert_eq!(config.folders[0].path, PathBuf::from("/home/me/P2PSync"));
     assert_eq!(config.folders[0].peers, Sharing::All);
     assert_eq!(config.folders[1].peers, Sharing::Only(vec![config.peers[0].id]));
@@ -73,6 +73,7 @@ fn every_mistake_is_shown_with_line_column_and_remedy() {
         ("[network]\nlisten = \"here\"".into(), 2, 10, "not an address"),
         ("[network]\nmulticast_v4 = \"10.0.0.1\"".into(), 2, 16, "multicast group"),
         ("[network]\nmulticast_v6 = \"239.1.1.1\"".into(), 2, 16, "multicast group"),
+        ("[api]\nbrowser_port = 70000".into(), 2, 16, "invalid value"),
         ("[network]\ndiscovery_port = 0".into(), 2, 18, "any port"),
         ("[network]\ndiscovery_port = 70000".into(), 2, 18, "invalid value"),
         ("[network]\nannounce_to = [\"ok:1\", \"bad\"]".into(), 2, 24, "has no port"),

@@ -10,9 +10,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::browser_port::BrowserPort;
 use super::clock::Clock;
 use super::control::Control;
+use super::feed::Feed;
 use super::links::{LinkConfig, LinkFolder, LinkPeer, LinkTable, Links};
+use super::manager;
 use super::manners;
 use super::notices::Notices;
 use super::running::{Running, StartFolder};
@@ -54,6 +57,8 @@ pub fn run(home: Home, lock: Lock) -> anyhow::Result<()> {
 }
 
 async fn main(home: Home) -> anyhow::Result<()> {
+    // First of all: whoever asks from now on is answered, if only as soon as the handler is there.
+    let listener = api::bind(&home)?;
     let identity = Arc::new(Identity::load_or_create(&home.identity_file())?);
     let config = config::load(&home)?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -64,13 +69,20 @@ async fn main(home: Home) -> anyhow::Result<()> {
     tracing::info!(address = %links.address(), "listening for other devices");
     let (orders, mut inbox) = mpsc::channel(ORDERS_QUEUED_MAX);
     let mut agent = Agent::new(home, config, identity.device_id(), (links, table), orders);
+    let control = agent.control.clone();
+    let mut serving = JoinSet::new();
+    serving.spawn(api::serve(listener, control.clone()));
     let worked = tokio::select! {
+        _ = control.stop_wanted() => Ok(()),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         worked = agent.work(&mut inbox, &mut hang_up) => worked,
     };
     tracing::info!("stopping");
+    manager::stopping();
     agent.stop().await;
+    // Only now, so that whoever asked for the stop has been answered.
+    serving.shutdown().await;
     worked
 }
 
@@ -83,6 +95,8 @@ struct Agent {
     server: Server,
     folders: BTreeMap<FolderId, Running>,
     control: Arc<Control>,
+    feed: Feed,
+    browser_port: BrowserPort,
     orders: mpsc::Sender<Order>,
     notices: Notices,
     /// Why nothing is synced at all for now.
@@ -98,35 +112,55 @@ impl Agent {
         orders: mpsc::Sender<Order>,
     ) -> Self {
         let (config, links) = (Arc::new(config), Arc::new(links));
-        let notices = Notices::default();
-        let control =
-            Arc::new(Control::new(home.clone(), config.clone(), links.clone(), orders.clone(), notices.clone()));
+        let (feed, notices) = (Feed::default(), Notices::default());
+        let control = Control::new(
+            home.clone(),
+            config.clone(),
+            links.clone(),
+            orders.clone(),
+            (feed.clone(), notices.clone()),
+        );
+        let control = Arc::new(control);
         let server = Server::new(tokio::runtime::Handle::current());
-        let (folders, resting) = (BTreeMap::new(), None);
-        Self { home, config, device, links, table, server, folders, control, orders, notices, resting }
+        let (folders, browser_port, resting) = (BTreeMap::new(), BrowserPort::default(), None);
+        Self {
+            home,
+            config,
+            device,
+            links,
+            table,
+            server,
+            folders,
+            control,
+            feed,
+            browser_port,
+            orders,
+            notices,
+            resting,
+        }
     }
 
     /// Starts all there is and carries out orders until one says to stop. May be dropped at any await, as a crash may
     /// come at any moment: whoever wants the agent to stop does not wait for a folder that is slow to start.
     async fn work(&mut self, inbox: &mut mpsc::Receiver<Order>, hang_up: &mut Signal) -> anyhow::Result<()> {
+        self.open_browser_port().await;
         self.attend().await;
-        let listener = api::bind(&self.home)?;
-        let mut serving = JoinSet::new();
-        serving.spawn(api::serve(listener, self.control.clone()));
+        self.control.set_started();
         let watch = super::config_watch::start(&self.home.config_file(), self.orders.clone());
         if let Err(error) = &watch {
             tracing::warn!(%error, "changes of the config file by hand are noticed only at the next start");
         }
         // It may have changed since it was read, before the watch began.
         self.obey(Order::ConfigChanged).await;
+        let _heartbeat = manager::ready();
         loop {
             let look = manners::next_look(&self.config, now_ms());
             tokio::select! {
                 _ = hang_up.recv() => self.obey(Order::ConfigChanged).await,
                 () = tokio::time::sleep(look.unwrap_or_default()), if look.is_some() => self.attend().await,
                 order = inbox.recv() => match order {
-                    Some(Order::Stop) | None => return Ok(()),
                     Some(order) => self.obey(order).await,
+                    None => return Ok(()),
                 },
             }
         }
@@ -144,7 +178,6 @@ impl Agent {
             Order::ConfigChanged => drop(self.reload().await.inspect_err(|error| tracing::error!("{error:#}"))),
             Order::Failed(id) => self.folder_failed(id).await,
             Order::Restart(id) => self.start_missing(Some(&id)).await,
-            Order::Stop => {}
         }
     }
 
@@ -198,11 +231,13 @@ impl Agent {
                 links: self.table.clone(),
                 server: self.server.clone(),
                 orders: self.orders.clone(),
+                feed: self.feed.clone(),
             };
             match tokio::task::spawn_blocking(move || Running::start(start)).await {
                 Ok(Ok(running)) => {
                     self.links.add_folder(folder.id.clone(), running.ports());
                     self.folders.insert(folder.id.clone(), running);
+                    self.publish();
                 }
                 Ok(Err(error)) => {
                     tracing::error!(folder = %folder.label, "the folder cannot be used: {error:#}; it is tried again");
@@ -213,6 +248,11 @@ impl Agent {
             }
         }
         self.publish();
+    }
+
+    async fn open_browser_port(&mut self) {
+        let port = self.config.api.browser_port;
+        self.browser_port.set(port, &self.home, self.control.clone()).await;
     }
 
     fn restart_later(&self, id: FolderId) {
@@ -241,9 +281,11 @@ impl Agent {
         let config =
             config::load(&self.home).context("the config file is not taken over; everything stays as it was")?;
         if config == *self.config {
+            self.open_browser_port().await;
             return Ok(());
         }
         self.config = Arc::new(config);
+        self.open_browser_port().await;
         for (id, running) in &self.folders {
             if let Some(folder) = self.config.folder(id).filter(|_| self.keeps_running(id, running)) {
                 running.tell(Input::Settings(settings(&self.config, folder, self.device))).await;

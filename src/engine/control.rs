@@ -6,14 +6,17 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::clock::Clock;
+use super::feed::Feed;
 use super::links::{Links, Paired};
 use super::notices::{Kind, Notices};
 use super::report::{self, LiveFolder, LivePeer, LiveStatus};
 use super::restore;
 use super::shared::{Event, FolderHandle, Order};
-use crate::api::{FolderOffer, Handler, Replies, Reply, Request, When, WirePath};
+use crate::api::{FolderOffer, Handler, Replies, Reply, Request, Status, When, WirePath};
 use crate::config::{self, Config, NewPeer};
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::path::RelPath;
@@ -22,12 +25,18 @@ use crate::home::Home;
 use crate::index::Reader;
 use crate::sync::Input;
 
+/// What is said of a folder that has not been opened yet.
+const STARTING: &str = "p2psync is still starting; try again in a moment";
+
 /// What commands may see and do.
 pub struct Control {
     home: Home,
     links: Arc<Links>,
     orders: mpsc::Sender<Order>,
     notices: Notices,
+    feed: Feed,
+    /// Someone wants the agent to stop.
+    stop: Notify,
     seen: Mutex<Seen>,
 }
 
@@ -36,14 +45,45 @@ struct Seen {
     config: Arc<Config>,
     folders: BTreeMap<FolderId, FolderHandle>,
     failures: BTreeMap<FolderId, String>,
+    /// False until every folder has been tried once.
+    is_started: bool,
     /// Why nothing is synced at all for now.
     resting: Option<String>,
 }
 
+impl Seen {
+    /// Why nothing can be done with this folder, which does not run.
+    fn not_running(&self, id: &str) -> Reply {
+        let known = id.parse().ok().and_then(|id: FolderId| self.config.folder(&id));
+        match known {
+            None => Reply::Missing { text: format!("there is no folder with the id '{id}'") },
+            Some(folder) if folder.is_paused(Clock::system().wall_ms()) => {
+                failed(format!("the folder {} is paused; resume it first", folder.label))
+            }
+            Some(folder) if self.resting.is_some() => {
+                failed(format!("{}: {}", folder.label, self.resting.as_deref().unwrap_or_default()))
+            }
+            Some(_) if !self.is_started => Reply::Starting { text: STARTING.into() },
+            Some(folder) => failed(format!("the folder {} is not running; 'p2psync status' says why", folder.label)),
+        }
+    }
+}
+
 impl Control {
-    pub fn new(home: Home, config: Arc<Config>, links: Arc<Links>, orders: mpsc::Sender<Order>, notices: Notices) -> Self {
-        let seen = Seen { config, folders: BTreeMap::new(), failures: BTreeMap::new(), resting: None };
-        Self { home, links, orders, notices, seen: Mutex::new(seen) }
+    pub fn new(home: Home, config: Arc<Config>, links: Arc<Links>, orders: mpsc::Sender<Order>, (feed, notices): (Feed, Notices)) -> Self {
+        let (folders, failures) = (BTreeMap::new(), BTreeMap::new());
+        let seen = Mutex::new(Seen { config, folders, failures, is_started: false, resting: None });
+        Self { home, links, orders, feed, notices, stop: Notify::new(), seen }
+    }
+
+    /// Ends once someone wants the agent to stop.
+    pub async fn stop_wanted(&self) {
+        self.stop.notified().await;
+    }
+
+    /// From now on a folder that does not run is not just late.
+    pub fn set_started(&self) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).is_started = true;
     }
 
     /// From now on this is what runs.
@@ -109,7 +149,12 @@ impl Control {
     async fn answer(self: Arc<Self>, request: Request, replies: Replies) -> Reply {
         match request {
             Request::Status
+            | Request::Folders
+            | Request::Folder { .. }
+            | Request::Peers
+            | Request::Peer { .. }
             | Request::StatusPath { .. }
+            | Request::Problems
             | Request::Conflicts
             | Request::History { .. }
             | Request::Events { .. } => {
@@ -135,10 +180,11 @@ impl Control {
                 let work = tokio::task::spawn_blocking(move || control.restore(&path, &when));
                 work.await.unwrap_or_else(|e| failed(e.to_string()))
             }
-            Request::Stop => match self.orders.send(Order::Stop).await {
-                Ok(()) => Reply::Done { text: "stopping".into() },
-                Err(_) => failed("the agent is stopping already".into()),
-            },
+            Request::Follow => self.follow(replies).await,
+            Request::Stop => {
+                self.stop.notify_one();
+                Reply::Done { text: "stopping".into() }
+            }
         }
     }
 
@@ -150,15 +196,23 @@ impl Control {
             Request::StatusPath { path } => {
                 report::path_status(home, &config, &path.0, Some(&self.live())).map(Reply::Path)
             }
+            Request::Problems => report::problems(home, &config).map(Reply::Problems),
             Request::Conflicts => report::conflicts(home, &config).map(Reply::Conflicts),
             Request::History { path } => report::history(home, &config, &path.0).map(Reply::History),
             Request::Events { count } => report::events(home, &config, count).map(Reply::Events),
-            _ => report::status(home, &config, Some(&self.live())).map(Reply::Status),
+            request => report::status(home, &config, Some(&self.live())).map(|status| {
+                let starting = !self.seen.lock().unwrap_or_else(PoisonError::into_inner).is_started;
+                part_of(&config, Status { starting, ..status }, &request)
+            }),
         };
         reply.unwrap_or_else(|error| failed(format!("{error:#}")))
     }
 
     async fn reload(&self) -> Reply {
+        // The last step of the start is to read the config once more.
+        if !self.seen.lock().unwrap_or_else(PoisonError::into_inner).is_started {
+            return Reply::Done { text: "the config is read again when all folders have been opened".into() };
+        }
         let (answer, answered) = oneshot::channel();
         if self.orders.send(Order::Reload(answer)).await.is_err() {
             return failed("the agent is stopping".into());
@@ -175,19 +229,41 @@ impl Control {
             Some(id) => self.folder(id).into_iter().collect(),
             None => self.folders(),
         };
-        if handles.is_empty() {
-            return failed("no such folder is running".into());
+        if let (Some(id), []) = (folder, &handles[..]) {
+            return self.not_running(id);
         }
         handles.iter().for_each(|handle| handle.hints.request_full("asked for by the user"));
         Reply::Done { text: "scanning".into() }
     }
 
     async fn tell(&self, folder: &str, input: Input, text: &str) -> Reply {
-        let Some(handle) = self.folder(folder) else { return failed("this folder is not running".into()) };
+        let Some(handle) = self.folder(folder) else { return self.not_running(folder) };
         match handle.inputs.send(Event::Input(input)).await {
             Ok(()) => Reply::Done { text: text.into() },
             Err(_) => failed("this folder is stopping".into()),
         }
+    }
+
+    fn not_running(&self, id: &str) -> Reply {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).not_running(id)
+    }
+
+    /// Events as they happen; ends only with the listener.
+    async fn follow(&self, replies: Replies) -> Reply {
+        let mut heard = self.feed.listen();
+        let mut reply = Reply::Following {};
+        while replies.send(reply).await.is_ok() {
+            reply = match heard.recv().await {
+                Ok(happened) => {
+                    let config = self.config();
+                    let label = config.folder(&happened.folder).map_or(happened.folder.as_str(), |f| &f.label);
+                    Reply::Event(report::event(&config, label, happened.event.clone()))
+                }
+                Err(RecvError::Lagged(count)) => Reply::Missed { count },
+                Err(RecvError::Closed) => return failed("the agent is stopping".into()),
+            };
+        }
+        failed("cancelled".into())
     }
 
     /// Folders that a new peer will share at once.
@@ -248,7 +324,10 @@ impl Control {
     fn restore(&self, path: &WirePath, when: &When) -> Reply {
         let config = self.config();
         let Some((handle, relative)) = self.locate(&config, &path.0) else {
-            return failed(format!("{} is not in a synced folder that is running", path.0.display()));
+            return match config.folder_at(&config::resolve(&path.0)) {
+                Some(folder) => self.not_running(folder.id.as_str()),
+                None => Reply::Missing { text: format!("{} is in none of your folders", path.0.display()) },
+            };
         };
         match bring_back(&handle, &relative, when) {
             Ok(text) => Reply::Done { text },
@@ -268,6 +347,26 @@ impl Control {
 impl Handler for Control {
     fn handle(self: Arc<Self>, request: Request, replies: Replies) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         Box::pin(self.answer(request, replies))
+    }
+}
+
+/// What of a status is asked for.
+fn part_of(config: &Config, status: Status, request: &Request) -> Reply {
+    match request {
+        Request::Folders => Reply::Folders(status.folders),
+        Request::Folder { folder } => match status.folders.into_iter().find(|f| f.id == *folder) {
+            Some(folder) => Reply::Folder(folder),
+            None => Reply::Missing { text: format!("there is no folder with the id '{folder}'") },
+        },
+        Request::Peers => Reply::Peers(status.peers),
+        Request::Peer { peer } => {
+            let id = config.find_peer(peer).map(|peer| peer.id.to_string());
+            match status.peers.into_iter().find(|peer| Some(&peer.device_id) == id.as_ref()) {
+                Some(peer) => Reply::Peer(peer),
+                None => Reply::Missing { text: format!("there is no peer '{peer}'") },
+            }
+        }
+        _ => Reply::Status(status),
     }
 }
 
@@ -295,4 +394,29 @@ fn bring_back(handle: &FolderHandle, path: &RelPath, when: &When) -> Result<Stri
     let row = report::version_at(&reader, path, when).map_err(|e| e.to_string())?;
     let row = row.ok_or_else(|| format!("there is no such version of {path} in history"))?;
     restore::bring_back(handle, &row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_folder_does_not_run_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(&dir.path().join("home"), dir.path().to_owned());
+        for id in ["late", "paused"] {
+            let (path, id) = (dir.path().join(id), id.parse::<FolderId>().unwrap());
+            let folder = config::NewFolder { label: id.to_string(), id, path, peers: config::Sharing::All };
+            config::add_folder(&home, &folder).unwrap();
+        }
+        let config = Arc::new(config::set_paused(&home, &"paused".parse().unwrap(), true).unwrap());
+        let (folders, failures) = (BTreeMap::new(), BTreeMap::new());
+        let mut seen = Seen { config, folders, failures, is_started: false };
+        assert!(matches!(seen.not_running("late"), Reply::Starting { .. }));
+        assert!(matches!(seen.not_running("other"), Reply::Missing { .. }));
+        assert!(matches!(seen.not_running("paused"), Reply::Error { text } if text.contains("resume")));
+        seen.is_started = true;
+        assert!(matches!(seen.not_running("late"), Reply::Error { text } if text.contains("status")));
+        assert!(matches!(seen.not_running(""), Reply::Missing { .. }));
+    }
 }

@@ -10,15 +10,18 @@
 //! | `apply`, `recover`, `restore`, `retention` | changes the disk, and looks after its history |
 //! | `fetch`, `serve` | chunks in, chunks out |
 //! | `links` | connections to peers |
+//! | `manager` | word to the service manager that started the agent |
 //! | `control`, `report` | answers to commands |
 //! | `stepping` | all that works on the disk, step by step in one thread, for a simulator |
 
 pub mod agent;
 mod apply;
+mod browser_port;
 pub mod clock;
 mod config_watch;
 mod control;
 mod desk;
+mod feed;
 mod fetch;
 mod folder;
 mod hints;
@@ -26,6 +29,7 @@ mod link;
 pub mod links;
 mod lived;
 mod local;
+mod manager;
 mod recover;
 pub mod report;
 mod restore;

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::apply::Command;
 use super::clock::Clock;
+use super::feed::Feed;
 use super::fetch::Fetcher;
 use super::folder::{self, Channels, Driver};
 use super::link::LinkTable;
@@ -41,6 +42,7 @@ pub struct StartFolder {
     pub links: LinkTable,
     pub server: Server,
     pub orders: mpsc::Sender<Order>,
+    pub feed: Feed,
 }
 
 /// A folder whose threads run.
@@ -86,6 +88,7 @@ impl Running {
         shared.notices = order.notices;
         shared.set_selection(order.folder.only.clone());
         shared.gentle_scans.store(order.gentle_scans, Ordering::Relaxed);
+        shared.feed = order.feed;
         let run = RunId(u64::from_le_bytes(random_bytes()));
         let (handle, machine, desk) = start::begin(shared, index, order.settings, run, &start::boot())?;
         let (applier, commands) = std_mpsc::channel();
@@ -209,6 +212,7 @@ mod tests {
             links: LinkTable::default(),
             server: Server::new(Handle::current()),
             orders: mpsc::channel(1).0,
+            feed: Feed::default(),
         }
     }
 

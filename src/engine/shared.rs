@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::clock::Clock;
+use super::feed::Feed;
 use super::hints::Hints;
 use super::link::LinkTable;
 use super::notices::Notices;
 use crate::core::disk::DiskState;
+use super::scan::Departed;
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::ignore::Rules;
 use crate::core::selection::Selection;
@@ -44,7 +46,6 @@ pub enum Order {
     Failed(FolderId),
     /// Try a folder again that could not be started.
     Restart(FolderId),
-    Stop,
 }
 
 /// Cheap handle to one running folder.
@@ -79,10 +80,13 @@ pub struct Shared {
     pub suspicious_boot: AtomicBool,
     /// Whoever looks also reads, instead of having it read by threads beside it.
     pub reads_inline: bool,
+    /// What a scan has just seen to leave its place.
+    pub departed: Departed,
     pub stop: AtomicBool,
     pub live: Live,
     pub notices: Notices,
     pub links: LinkTable,
+    pub feed: Feed,
 }
 
 /// How the last run ended.
@@ -144,10 +148,12 @@ impl Shared {
             left_behind: Mutex::default(),
             suspicious_boot: AtomicBool::new(false),
             reads_inline: false,
+            departed: Departed::default(),
             stop: AtomicBool::new(false),
             live: Live::default(),
             notices: Notices::default(),
             links: LinkTable::default(),
+            feed: Feed::default(),
         }
     }
 

@@ -63,6 +63,10 @@ impl Folder {
                 if let Some(looked) = self.plan_move(&ours, &rival, decision)? {
                     return Ok(looked);
                 }
+                // On its way to history neither the old place nor the new one can be read.
+                if self.leaving.contains_key(content) {
+                    return Ok(Looked::Skipped);
+                }
                 let sources = self.sources(&rival)?;
                 let (path, content) = (path.clone(), *content);
                 let copy = copy_for(&ours, decision);
@@ -321,10 +325,20 @@ fn set_metadata(entry: &Entry, expect: DiskState) -> Action {
     Action::SetMetadata { path: entry.path.clone(), expect, mtime_ns, mode }
 }
 
+/// A deleted directory that is still there for what is in it. Only that it is a directory is known of it.
+const LEFT_OVER: DiskState =
+    DiskState { kind: DiskKind::Directory, size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0, mode: 0o755 };
+
+/// True where such a directory is in the way of what is to be there.
+pub(super) fn is_left_over(ours: &Record, wanted: &Kind) -> bool {
+    ours.mark == Mark::Kept && !ours.entry.is_live() && matches!(wanted, Kind::File(_) | Kind::Symlink(_))
+}
+
 /// The action that puts an entry in the place of ours.
 pub(super) fn place(ours: &Record, entry: &Entry, copy: Option<&RelPath>, staged: u32) -> Action {
     let path = entry.path.clone();
-    let expect = displaced(ours).map(|disk| Expected {
+    let disk = if is_left_over(ours, &entry.kind) { Some(LEFT_OVER) } else { displaced(ours) };
+    let expect = disk.map(|disk| Expected {
         disk,
         content: ours.entry.kind.content().map(|c| c.id),
         displace: copy.map_or(Displace::History, |copy| Displace::ConflictCopy(copy.clone())),

@@ -222,7 +222,7 @@ impl Agent {
         fs::write(self.home.join("config.toml"), text).unwrap();
     }
 
-    /// Starts the agent and waits until it answers.
+    /// Starts the agent and waits until it has opened its folders.
     pub fn start(&mut self) {
         self.launch();
         wait_until(&format!("{} runs", self.name), || {
@@ -230,7 +230,11 @@ impl Agent {
                 panic!("{} ended by itself: {status}", self.name);
             }
             let status = self.status()?;
-            if status.running { Ok(()) } else { Err("no answer".to_owned()) }
+            match (status.running, status.starting) {
+                (false, _) => Err("no answer".to_owned()),
+                (true, true) => Err("still starting".to_owned()),
+                (true, false) => Ok(()),
+            }
         });
     }
 

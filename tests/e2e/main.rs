@@ -1,6 +1,7 @@
 //! Real processes on real disks and sockets, seen only from outside: the `p2psync` command and the files in folders.
 
 mod abuse;
+mod api;
 mod changes;
 mod commands;
 mod conflicts;
@@ -11,6 +12,7 @@ mod crash_power;
 mod first_sync;
 mod harness;
 mod interrupted;
+mod moves;
 mod names;
 mod pairing;
 mod rules;

@@ -122,19 +122,17 @@ fn typed(all: &mut Seeds) {
     add(all, "code", "device", DEVICE.to_string());
     add(all, "code", "device-typed", DEVICE.to_string().to_lowercase().replace('-', ""));
     add(all, "code", "folder", "my-photos_2026.1");
-    for request in [
-        r#"{"request":"status"}"#,
-        r#"{"request":"status_path","path":"/home/me/a%ffb%25"}"#,
-        r#"{"request":"rescan","folder":null}"#,
-        r#"{"request":"confirm","folder":"default"}"#,
-        r#"{"request":"pair_join","code":"0000-0000"}"#,
-        r#"{"request":"restore","path":"/a","when":{"at_ms":-5}}"#,
-        r#"{"request":"restore","path":"/a","when":"latest"}"#,
-        r#"{"request":"restore","path":"/a","when":{"id":"x"}}"#,
-        r#"{"request":"events","count":100}"#,
+    for (name, text) in [
+        ("name", "default"),
+        ("path", "path=/home/me/a+b%ffc%25"),
+        ("count", "count=100"),
+        ("code", r#"{"code":"0000-0000"}"#),
+        ("folder", r#"{"folder":null}"#),
+        ("restore-time", r#"{"path":"/a%ff","when":{"at_ms":-5}}"#),
+        ("restore-latest", r#"{"path":"/a","when":"latest"}"#),
+        ("restore-id", r#"{"path":"/a","when":{"id":"x"}}"#),
     ] {
-        let kind = request.split('"').nth(3).unwrap();
-        add(all, "api", &format!("{kind}-{}", request.len()), request);
+        add(all, "api", name, text);
     }
 }
 

@@ -31,7 +31,8 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::api::{
-    ConflictItem, EventItem, FolderOffer, FolderStatus, HistoryItem, IgnoreRules, IgnoreTest, PathStatus, PeerStatus, Status,
+    ConflictItem, EventItem, FolderOffer, FolderProblem, FolderStatus, HistoryItem, IgnoreRules, IgnoreTest, PathStatus,
+    PeerStatus, Status,
 };
 use crate::config::{Config, Folder, Peer};
 use crate::core::id::{DeviceId, FolderId};
@@ -39,7 +40,7 @@ use crate::core::path::RelPath;
 use crate::home::Home;
 use crate::index::{IndexError, Reader};
 
-pub use past::{version_at, version_id};
+pub use past::{event, version_at, version_id};
 
 /// What only a running agent knows, at one moment.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -125,6 +126,11 @@ pub fn ignore_list(home: &Home, config: &Config, folder: &Folder) -> anyhow::Res
     ignored::list(asker(home, config, None), folder)
 }
 
+/// Trouble with single items in all folders.
+pub fn problems(home: &Home, config: &Config) -> anyhow::Result<Vec<FolderProblem>> {
+    past::problems(asker(home, config, None))
+}
+
 /// Conflict copies in all folders.
 pub fn conflicts(home: &Home, config: &Config) -> anyhow::Result<Vec<ConflictItem>> {
     past::conflicts(asker(home, config, None))
@@ -166,6 +172,7 @@ fn status_of(asker: Asker) -> Status {
         problems_total: folders.iter().map(|folder| folder.problems_total).sum(),
         folders,
         peers,
+        starting: false,
     }
 }
 

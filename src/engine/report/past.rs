@@ -8,17 +8,20 @@ use sha2::{Digest, Sha256};
 
 use super::folder::{CONFLICTS_MAX, unreadable};
 use super::{Asker, View};
-use crate::api::{ConflictItem, EventItem, HistoryItem, When};
-use crate::config::Folder;
+use crate::api::{ConflictItem, EventItem, FolderProblem, HistoryItem, When};
+use crate::config::{Config, Folder};
 use crate::core::conflict;
 use crate::core::id::hex;
 use crate::core::path::RelPath;
-use crate::index::{EVENTS_MAX, EventRow, HistoryRow, IndexError, Reader};
+use crate::core::problem::ProblemKind;
+use crate::index::{EVENTS_MAX, EventRow, HistoryRow, IndexError, ProblemRow, Reader};
 
 /// Versions that are listed at once.
 const VERSIONS_MAX: usize = 10_000;
 /// Bytes of a hash in the id of a version: enough for all that one history holds.
 const ID_BYTES: usize = 6;
+/// Problems of one folder that are listed at once.
+const PROBLEMS_MAX: usize = 10_000;
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// The id by which people name a version in history: hexadecimal digits.
@@ -40,6 +43,23 @@ pub fn version_at(reader: &Reader, path: &RelPath, when: &When) -> Result<Option
             if fitting.next().is_some() { None } else { first }
         }
     })
+}
+
+/// Trouble with single items in all folders.
+pub fn problems(asker: Asker) -> anyhow::Result<Vec<FolderProblem>> {
+    let of_folder = |view: &View| -> Result<Vec<FolderProblem>, IndexError> {
+        let rows = view.reader.problems_below(None, ProblemKind::NoSource, PROBLEMS_MAX)?;
+        let item = |row: ProblemRow| FolderProblem {
+            folder: view.folder.id.to_string(),
+            label: view.folder.label.clone(),
+            path: row.path.to_string(),
+            kind: row.problem.kind.name().to_owned(),
+            text: row.problem.text,
+            since_ms: row.since_ms,
+        };
+        Ok(rows.into_iter().map(item).collect())
+    };
+    all_folders(asker, of_folder)
 }
 
 /// Conflict copies in all folders.
@@ -66,7 +86,7 @@ pub fn conflicts(asker: Asker) -> anyhow::Result<Vec<ConflictItem>> {
 pub fn events(asker: Asker, count: usize) -> anyhow::Result<Vec<EventItem>> {
     let of_folder = |view: &View| -> Result<Vec<EventItem>, IndexError> {
         let rows = view.reader.last_events(count.min(EVENTS_MAX))?;
-        Ok(rows.into_iter().map(|row| event(view, row)).collect())
+        Ok(rows.into_iter().map(|row| event(view.asker.config, &view.folder.label, row)).collect())
     };
     let mut events = all_folders(asker, of_folder)?;
     events.sort_by_key(|event| event.time_ms);
@@ -101,7 +121,7 @@ fn version(view: &View, log: &[EventRow], row: HistoryRow) -> Result<HistoryItem
     let logged = log.iter().rev().find(|e| e.at_ms == row.displaced_ms && e.path.as_ref() == Some(&row.path));
     let displaced_by = match logged {
         _ if !row.by_remote => Some(view.asker.config.name.clone()),
-        Some(event) => from_device(view, &event.text).map(|(name, _)| name),
+        Some(event) => from_device(view.asker.config, &event.text).map(|(name, _)| name),
         None => None,
     };
     let is_deleted = match logged {
@@ -121,8 +141,9 @@ fn version(view: &View, log: &[EventRow], row: HistoryRow) -> Result<HistoryItem
     })
 }
 
-fn event(view: &View, row: EventRow) -> EventItem {
-    let (device, text) = match from_device(view, &row.text) {
+/// An event of the folder with this label, for people.
+pub fn event(config: &Config, label: &str, row: EventRow) -> EventItem {
+    let (device, text) = match from_device(config, &row.text) {
         Some((name, text)) => (Some(name), text),
         None => (None, row.text),
     };
@@ -132,7 +153,7 @@ fn event(view: &View, row: EventRow) -> EventItem {
     };
     EventItem {
         time_ms: row.at_ms,
-        folder: Some(view.folder.label.clone()),
+        folder: Some(label.to_owned()),
         kind: row.kind,
         path: row.path.map(|path| path.to_string()),
         device,
@@ -141,8 +162,8 @@ fn event(view: &View, row: EventRow) -> EventItem {
 }
 
 /// The peer that a line of the log speaks of by its short id, and the line with the peer's name in place of that.
-fn from_device(view: &View, text: &str) -> Option<(String, String)> {
-    view.asker.config.peers.iter().find_map(|peer| {
+fn from_device(config: &Config, text: &str) -> Option<(String, String)> {
+    config.peers.iter().find_map(|peer| {
         let short = peer.id.short();
         let is_word = |word: &str| word.trim_end_matches([';', ':', ',', '.']) == short;
         text.split(' ').any(is_word).then(|| (peer.name.clone(), text.replacen(&short, &peer.name, 1)))
