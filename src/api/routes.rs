@@ -32,6 +32,8 @@ pub static ROUTES: [Route; 20] = [
     post("/v1/folders/{folder}/rescan", "rescan", &["done"]),
     post("/v1/folders/{folder}/confirm-changes", "confirm", &["done"]),
     post("/v1/folders/{folder}/reject-changes", "reject", &["done"]),
+    post("/v1/folders/{folder}/override", "override", &["done"]),
+    post("/v1/folders/{folder}/revert", "revert", &["done"]),
     post("/v1/restore", "restore", &["done"]),
     post("/v1/pairing", "pair_show", &["pair_code", "paired"]).answering(Format::Lines),
     post("/v1/pairing/join", "pair_join", &["paired"]),

@@ -75,14 +75,12 @@ pub enum Command {
     #[command(subcommand)]
     Folder(FolderCommand),
     /// Leave all folders, or one, alone for a time or until 'resume'
-    #[command(after_help = "Examples:\n  p2psync pause\n  p2psync pause 1h30m\n  p2psync pause Photos until 18:00")]
     Pause {
         /// A folder's id or label (all if left out), then how long: 30m, 1h, 2d, or until 18:00
         #[arg(value_name = "FOLDER|TIME")]
         words: Vec<String>,
     },
     /// Go on with all folders, or one
-    #[command(after_help = "Example: p2psync resume Photos")]
     Resume {
         /// Id or label; all folders if left out
         folder: Option<String>,
@@ -263,7 +261,6 @@ pub enum FolderCommand {
         peers: Peers,
     },
     /// Say which way changes go: both ways, only from this device, or only to it
-    #[command(after_help = "Example: p2psync folder direction Photos receive")]
     Direction {
         /// Id or label
         folder: String,
@@ -271,13 +268,10 @@ pub enum FolderCommand {
         direction: DirectionWord,
     },
     /// In a folder that only sends: have what is here take the place of what other devices have
-    #[command(after_help = "Example: p2psync folder override Photos")]
     Override(OneFolder),
     /// In a folder that only receives: move what was changed here into history and take what other devices have
-    #[command(after_help = "Example: p2psync folder revert Photos")]
     Revert(OneFolder),
     /// Say which part of a folder is wanted on this device, or show it
-    #[command(after_help = "Examples:\n  p2psync folder select Photos --only 'Photos/2026/**' --only Best\n  p2psync folder select Photos --all")]
     Select {
         /// Id or label; may be left out if there is just one folder
         folder: Option<String>,
@@ -303,7 +297,6 @@ pub enum FolderCommand {
 #[derive(Subcommand, Debug)]
 pub enum IgnoreCommand {
     /// Say whether a path is ignored, and by which line of which file; it need not exist
-    #[command(after_help = "Examples:\n  p2psync ignore test notes/draft.tmp\n  p2psync ignore test build/   (a directory that is not there yet)")]
     Test {
         /// A path in one of the folders
         path: PathBuf,
@@ -312,7 +305,6 @@ pub enum IgnoreCommand {
         json: bool,
     },
     /// List all rules of a folder, with the files that they are from
-    #[command(after_help = "Rules stand in .p2pignore, in .gitignore's syntax, in any directory of the folder; these are synced.\nThose in .p2pignore.local, at its top, hold on this device only.\nExample: p2psync ignore list Photos")]
     List {
         /// Id or label; may be left out if there is just one folder
         folder: Option<String>,

@@ -15,8 +15,9 @@ const fn usage(command: &'static str, examples: &'static [(&'static str, &'stati
 }
 
 const PEER_SHAPE: &str = r#"{"action": "added|removed|renamed", "device_id", "name", "addresses": [..]}"#;
-const FOLDER_SHAPE: &str = r#"{"action": "added|removed|shared|paused|resumed", "id", "label", "path", "peers": "all" or [device ids], "paused"}"#;
-const ORDER_SHAPE: &str = r#"{"action": "rescan|confirm-changes|reject-changes", "folders": [ids], "text"}"#;
+const FOLDER_SHAPE: &str = r#"{"action": "added|removed|shared|paused|resumed", "id", "label", "path", "peers": "all" or [device ids], "paused", "paused_until_ms", "direction", "only": null or [patterns]}"#;
+const ORDER_SHAPE: &str =
+    r#"{"action": "rescan|confirm-changes|reject-changes|override|revert", "folders": [ids], "text"}"#;
 
 /// All commands that have an example. A command that is missing here brings its own help text.
 pub const USAGES: &[Usage] = &[
@@ -44,6 +45,55 @@ pub const USAGES: &[Usage] = &[
         r#"{"device_id", "name", "running", "listening", "folders": [..], "peers": [..], "problems_total"}; with PATH {"path", "folder", "state", "explanation": [..], "here", "peers": [..]}"#,
     ),
     usage("pair", &[("pair", "show a code"), ("pair K7QF-29XM", "take the code that the other device shows")], ""),
+    usage(
+        "pause",
+        &[
+            ("pause", "all folders, until 'p2psync resume'"),
+            ("pause 1h30m", "all folders, for so long"),
+            ("pause Photos until 18:00", "one folder, until then"),
+        ],
+        "",
+    ),
+    usage("resume", &[("resume", "all folders"), ("resume Photos", "one folder")], ""),
+    usage(
+        "ignore test",
+        &[
+            ("ignore test notes/draft.tmp", "by which line of which file, if it is"),
+            ("ignore test build/", "a directory that is not there yet"),
+        ],
+        r#"{"path", "folder", "ignored", "rule": {"source": "built_in|file|local|selection", "file", "line", "pattern"}, "text", "faults": [..]}"#,
+    ),
+    usage(
+        "ignore list",
+        &[(
+            "ignore list Photos",
+            "those of .p2pignore files, of this device's .p2pignore.local, and the built-in ones",
+        )],
+        r#"{"folder", "rules": [{"source", "file", "line", "pattern"}], "faults": [{"file", "line", "text"}]}"#,
+    ),
+    usage(
+        "folder direction",
+        &[
+            ("folder direction Photos receive", "what is changed here stays here"),
+            ("folder direction Photos both", "changes go both ways again"),
+        ],
+        "",
+    ),
+    usage(
+        "folder override",
+        &[("folder override Photos", "what is here takes the place of what others have")],
+        ORDER_SHAPE,
+    ),
+    usage("folder revert", &[("folder revert Photos", "what was changed here goes into history")], ORDER_SHAPE),
+    usage(
+        "folder select",
+        &[
+            ("folder select Photos --only '2026/**' --only Best", "only that is fetched here"),
+            ("folder select Photos --all", "all of it again"),
+            ("folder select Photos", "what is wanted now"),
+        ],
+        "",
+    ),
     usage(
         "peer add",
         &[(

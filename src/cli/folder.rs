@@ -241,13 +241,13 @@ fn decide(context: &Context, folder: &OneFolder, action: &str, request: fn(Strin
 }
 
 /// Tells programs what the agent was asked to do, and with which folders.
-fn print_order(action: &str, folders: &[config::Folder], text: &str) -> anyhow::Result<()> {
+pub(super) fn print_order(action: &str, folders: &[config::Folder], text: &str) -> anyhow::Result<()> {
     let ids: Vec<&str> = folders.iter().map(|f| f.id.as_str()).collect();
     output::print_json(&json!({ "action": action, "folders": ids, "text": text }))
 }
 
 /// Says why an agent is needed where none runs.
-fn explain(error: anyhow::Error, doing: &str) -> anyhow::Error {
+pub(super) fn explain(error: anyhow::Error, doing: &str) -> anyhow::Error {
     match error.downcast_ref() {
         Some(ClientError::NotRunning) => error.context(format!("{doing} needs the agent")),
         _ => error,

@@ -4,9 +4,10 @@ use anyhow::{anyhow, bail};
 
 use super::arguments::{DirectionWord, OneFolder};
 use super::context::{Context, find_folder};
+use super::folder::{explain, print_order};
 use super::output::{self, clean};
 use crate::api::Request;
-use crate::config;
+use crate::config::{self, Folder};
 use crate::core::direction::Direction;
 use crate::core::selection::Selection;
 
@@ -42,7 +43,7 @@ pub fn override_peers(context: &Context, folder: &OneFolder) -> anyhow::Result<(
     if found.direction != Direction::Send {
         bail!("{} does not only send, so changes of other devices are taken anyway", clean(&found.label));
     }
-    order(context, &clean(&found.label), &Request::Override { folder: found.id.to_string() })
+    order(context, found, folder.json, "override", &Request::Override { folder: found.id.to_string() })
 }
 
 /// Takes back what was changed here.
@@ -56,12 +57,15 @@ pub fn revert(context: &Context, folder: &OneFolder) -> anyhow::Result<()> {
             clean(&found.label)
         );
     }
-    order(context, &clean(&found.label), &Request::Revert { folder: found.id.to_string() })
+    order(context, found, folder.json, "revert", &Request::Revert { folder: found.id.to_string() })
 }
 
-fn order(context: &Context, label: &str, request: &Request) -> anyhow::Result<()> {
-    let text = context.order(request)?;
-    output::print(&format!("{label}: {}\n", clean(&text)))
+fn order(context: &Context, folder: &Folder, as_json: bool, action: &str, request: &Request) -> anyhow::Result<()> {
+    let text = context.order(request).map_err(|e| explain(e, "changing what other devices have or what is here"))?;
+    if as_json {
+        return print_order(action, std::slice::from_ref(folder), &text);
+    }
+    output::print(&format!("{}: {}\n", clean(&folder.label), clean(&text)))
 }
 
 /// Says which part of a folder is wanted here.
@@ -75,7 +79,8 @@ pub fn select(context: &Context, folder: Option<&str>, only: &[String], all: boo
             Some(only) => format!("Of {label} only this is wanted here: {}\n", clean(&only.patterns().join(", "))),
         });
     }
-    let selection = if all { None } else { Some(Selection::parse(only).map_err(|e| anyhow!("this selects nothing: {e}"))?) };
+    let selection =
+        if all { None } else { Some(Selection::parse(only).map_err(|e| anyhow!("this selects nothing: {e}"))?) };
     config::set_only(&context.home, &found.id, selection.as_ref().map(Selection::patterns))?;
     context.reload();
     output::print(&match selection {
@@ -98,7 +103,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         let home = Home::at(&root.join("home"), root.clone());
-        let new = NewFolder { id: "d".parse().unwrap(), label: "Docs".into(), path: root.join("d"), peers: Sharing::All };
+        let new =
+            NewFolder { id: "d".parse().unwrap(), label: "Docs".into(), path: root.join("d"), peers: Sharing::All };
         config::add_folder(&home, &new).unwrap();
         (dir, Context { home, now_ms: 0 })
     }
@@ -118,9 +124,11 @@ mod tests {
     #[test]
     fn what_makes_no_sense_in_a_direction_is_refused_with_a_reason() {
         let (_dir, context) = context();
-        let one = OneFolder { name: None };
+        let one = OneFolder { name: None, json: false };
         assert!(override_peers(&context, &one).unwrap_err().to_string().contains("does not only send"));
         assert!(revert(&context, &one).unwrap_err().to_string().contains("does not only receive"));
-        assert!(select(&context, None, &["../x".to_owned()], false).unwrap_err().to_string().contains("selects nothing"));
+        assert!(
+            select(&context, None, &["../x".to_owned()], false).unwrap_err().to_string().contains("selects nothing")
+        );
     }
 }

@@ -82,7 +82,9 @@ mod tests {
             faults: vec![IgnoreFault { file: ".p2pignore".into(), line: Some(3), text: "no end".into() }],
         };
         let text = listing(&rules);
-        for part in ["built in", "line 2 of .p2pignore", "selected on this device", "Not used: line 3 of .p2pignore: no end"] {
+        for part in
+            ["built in", "line 2 of .p2pignore", "selected on this device", "Not used: line 3 of .p2pignore: no end"]
+        {
             assert!(text.contains(part), "{text}");
         }
     }

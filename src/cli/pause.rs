@@ -64,7 +64,9 @@ fn read_words<'a>(words: &'a [String], now_ms: i64, zone: &TimeZone) -> anyhow::
     match rest[..] {
         [] => Ok((None, pause)),
         [folder] => Ok((Some(folder), pause)),
-        _ => bail!("write it like 'p2psync pause 1h', 'p2psync pause Photos 30m' or 'p2psync pause Photos until 18:00'"),
+        _ => {
+            bail!("write it like 'p2psync pause 1h', 'p2psync pause Photos 30m' or 'p2psync pause Photos until 18:00'")
+        }
     }
 }
 
@@ -104,7 +106,11 @@ fn until(text: &str, now_ms: i64, zone: &TimeZone) -> anyhow::Result<Pause> {
         (Some(minute), _) => {
             let time = Time::new(i8::try_from(minute / 60)?, i8::try_from(minute % 60)?, 0, 0)?;
             let today = now.date().to_datetime(time).to_zoned(zone.clone())?;
-            if today > now { today } else { now.date().checked_add(1.day())?.to_datetime(time).to_zoned(zone.clone())? }
+            if today > now {
+                today
+            } else {
+                now.date().checked_add(1.day())?.to_datetime(time).to_zoned(zone.clone())?
+            }
         }
         (None, Ok(date_time)) => date_time.to_zoned(zone.clone())?,
         (None, Err(_)) => bail!("'{}' is no time; write it like 18:00 or 2026-11-24T08:00", clean(text)),

@@ -16,9 +16,8 @@ impl Reader<'_> {
             Some(civil.to_zoned(jiff::tz::TimeZone::system()).ok()?.timestamp())
         };
         let time = word.parse::<jiff::Timestamp>().ok().or_else(local);
-        time.map(jiff::Timestamp::as_millisecond).ok_or_else(|| {
-            self.fault(text.span(), "not a date and time", "write it like \"2026-11-23 18:00\"")
-        })
+        time.map(jiff::Timestamp::as_millisecond)
+            .ok_or_else(|| self.fault(text.span(), "not a date and time", "write it like \"2026-11-23 18:00\""))
     }
 
     pub(super) fn direction(&self, word: &Spanned<String>) -> Result<Direction, ConfigError> {

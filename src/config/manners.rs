@@ -91,7 +91,11 @@ impl Reader<'_> {
         let quiet = self.caps(raw.quiet_upload_kib_s.as_ref(), raw.quiet_download_kib_s.as_ref())?;
         let hours = match &raw.quiet_hours {
             Some(text) => Some(parse_hours(text.get_ref()).ok_or_else(|| {
-                self.fault(text.span(), "not some hours of the day", "write them like \"08:00-18:00\" or \"22:30-06:00\"")
+                self.fault(
+                    text.span(),
+                    "not some hours of the day",
+                    "write them like \"08:00-18:00\" or \"22:30-06:00\"",
+                )
             })?),
             None => None,
         };

@@ -40,8 +40,7 @@ impl Direction {
     pub fn admits(self, ours: &Entry, rival: &Entry) -> bool {
         self != Direction::Send
             || (ours.kind == rival.kind
-                && (!ours.is_live()
-                    || (ours.mode() == rival.mode() && ours.disk_mtime_ns() == rival.disk_mtime_ns())))
+                && (!ours.is_live() || (ours.mode() == rival.mode() && ours.disk_mtime_ns() == rival.disk_mtime_ns())))
     }
 }
 
@@ -55,11 +54,8 @@ mod tests {
     #[test]
     fn a_folder_that_only_sends_takes_nothing_that_would_show() {
         let nothing = Entry::nothing(RelPath::parse(b"a").unwrap());
-        let file = |text: &[u8], mtime_ns| Entry {
-            kind: Kind::File(Content::of_chunk(text)),
-            mtime_ns,
-            ..nothing.clone()
-        };
+        let file =
+            |text: &[u8], mtime_ns| Entry { kind: Kind::File(Content::of_chunk(text)), mtime_ns, ..nothing.clone() };
         let cases = [
             (file(b"x", 1), file(b"y", 1), false),
             (file(b"x", 1), file(b"x", 2), false),

@@ -43,7 +43,10 @@ impl Selection {
             let pattern = pattern.as_ref();
             let bare = pattern.trim_matches('/');
             if bare.is_empty() || bare.len() > LINE_BYTES_MAX || bare.chars().any(char::is_control) {
-                return Err(fail(pattern, format!("is empty, longer than {LINE_BYTES_MAX} bytes or has odd characters")));
+                return Err(fail(
+                    pattern,
+                    format!("is empty, longer than {LINE_BYTES_MAX} bytes or has odd characters"),
+                ));
             }
             if bare.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
                 return Err(fail(pattern, "has an empty part, '.' or '..'".to_owned()));

@@ -113,13 +113,8 @@ impl Agent {
     ) -> Self {
         let (config, links) = (Arc::new(config), Arc::new(links));
         let (feed, notices) = (Feed::default(), Notices::default());
-        let control = Control::new(
-            home.clone(),
-            config.clone(),
-            links.clone(),
-            orders.clone(),
-            (feed.clone(), notices.clone()),
-        );
+        let control =
+            Control::new(home.clone(), config.clone(), links.clone(), orders.clone(), (feed.clone(), notices.clone()));
         let control = Arc::new(control);
         let server = Server::new(tokio::runtime::Handle::current());
         let (folders, browser_port, resting) = (BTreeMap::new(), BrowserPort::default(), None);

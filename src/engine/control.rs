@@ -70,7 +70,13 @@ impl Seen {
 }
 
 impl Control {
-    pub fn new(home: Home, config: Arc<Config>, links: Arc<Links>, orders: mpsc::Sender<Order>, (feed, notices): (Feed, Notices)) -> Self {
+    pub fn new(
+        home: Home,
+        config: Arc<Config>,
+        links: Arc<Links>,
+        orders: mpsc::Sender<Order>,
+        (feed, notices): (Feed, Notices),
+    ) -> Self {
         let (folders, failures) = (BTreeMap::new(), BTreeMap::new());
         let seen = Mutex::new(Seen { config, folders, failures, is_started: false, resting: None });
         Self { home, links, orders, feed, notices, stop: Notify::new(), seen }
@@ -87,12 +93,7 @@ impl Control {
     }
 
     /// From now on this is what runs.
-    pub fn publish(
-        &self,
-        config: Arc<Config>,
-        folders: BTreeMap<FolderId, FolderHandle>,
-        resting: Option<String>,
-    ) {
+    pub fn publish(&self, config: Arc<Config>, folders: BTreeMap<FolderId, FolderHandle>, resting: Option<String>) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.failures.retain(|id, _| !folders.contains_key(id));
         (seen.config, seen.folders, seen.resting) = (config, folders, resting);
@@ -143,7 +144,12 @@ impl Control {
         for (id, text) in &seen.failures {
             folders.insert(id.clone(), LiveFolder { halted: Some(text.clone()), ..LiveFolder::default() });
         }
-        LiveStatus { listening: Some(self.links.address().to_string()), peers: peers.collect(), folders, resting: seen.resting.clone() }
+        LiveStatus {
+            listening: Some(self.links.address().to_string()),
+            peers: peers.collect(),
+            folders,
+            resting: seen.resting.clone(),
+        }
     }
 
     async fn answer(self: Arc<Self>, request: Request, replies: Replies) -> Reply {
@@ -171,7 +177,12 @@ impl Control {
                 self.tell(&folder, Input::Override, "what is here is announced over what the other devices have").await
             }
             Request::Revert { folder } => {
-                self.tell(&folder, Input::Revert, "what was changed here goes to history, and what the other devices have takes its place").await
+                self.tell(
+                    &folder,
+                    Input::Revert,
+                    "what was changed here goes to history, and what the other devices have takes its place",
+                )
+                .await
             }
             Request::PairShow => self.pair_show(replies).await,
             Request::PairJoin { code } => self.pair_join(&code).await,
@@ -409,9 +420,9 @@ mod tests {
             let folder = config::NewFolder { label: id.to_string(), id, path, peers: config::Sharing::All };
             config::add_folder(&home, &folder).unwrap();
         }
-        let config = Arc::new(config::set_paused(&home, &"paused".parse().unwrap(), true).unwrap());
+        let config = Arc::new(config::set_pause(&home, &["paused".parse().unwrap()], config::Pause::Open).unwrap());
         let (folders, failures) = (BTreeMap::new(), BTreeMap::new());
-        let mut seen = Seen { config, folders, failures, is_started: false };
+        let mut seen = Seen { config, folders, failures, is_started: false, resting: None };
         assert!(matches!(seen.not_running("late"), Reply::Starting { .. }));
         assert!(matches!(seen.not_running("other"), Reply::Missing { .. }));
         assert!(matches!(seen.not_running("paused"), Reply::Error { text } if text.contains("resume")));

@@ -36,11 +36,7 @@ pub struct Fault {
 /// # Errors
 ///
 /// Where the root's file can't be read.
-pub fn read(
-    root: &OpenRoot,
-    nested: &[RelPath],
-    selection: Option<Selection>,
-) -> Result<(Rules, Vec<Fault>), Problem> {
+pub fn read(root: &OpenRoot, nested: &[RelPath], selection: Option<Selection>) -> Result<(Rules, Vec<Fault>), Problem> {
     let mut faults = Vec::new();
     let mut note = |file: &str, errors: Vec<RuleError>| {
         faults.extend(errors.into_iter().map(|e| Fault { file: file.to_owned(), line: Some(e.line), why: e.why }));
@@ -100,7 +96,13 @@ fn read_for(shared: &Shared) -> Option<Rules> {
     match read(&root, &nested, shared.selection()) {
         Ok((rules, faults)) => {
             for fault in faults {
-                tracing::warn!(folder, file = fault.file, line = fault.line, "this ignore rule is not understood and not used: {}", fault.why);
+                tracing::warn!(
+                    folder,
+                    file = fault.file,
+                    line = fault.line,
+                    "this ignore rule is not understood and not used: {}",
+                    fault.why
+                );
             }
             Some(rules)
         }

@@ -190,8 +190,8 @@ fn cost(frame: &Encoded) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::connection::FrameReader;
     use crate::core::id::DeviceId;
+    use crate::net::connection::FrameReader;
     use crate::net::frame::{Chunks, DeviceHello};
     use crate::net::pace::Paces;
     use bytes::Bytes;

@@ -323,7 +323,10 @@ mod tests {
         assert_eq!((Kind::File(placed), expect.disk, expect.content), (content(77), disk(50), None));
         fixture.feed(Input::Applied(vec![(work, done(Some(disk(77))))]));
         let after = ours(&fixture, 0);
-        assert_eq!((after.mark, after.entry.kind, fixture.folder.index().count_marked(Mark::Own).unwrap()), (Mark::Here, content(77), 0));
+        assert_eq!(
+            (after.mark, after.entry.kind, fixture.folder.index().count_marked(Mark::Own).unwrap()),
+            (Mark::Here, content(77), 0)
+        );
     }
 
     #[test]

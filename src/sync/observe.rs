@@ -175,7 +175,9 @@ impl Folder {
             return Ok(());
         }
         // Still as it was when it was found suspect, or taken back: later scans know no more.
-        if matches!(ours.mark, Mark::Suspect | Mark::Reverted) && ours.disk.is_some_and(|known| disk.is_same_file_as(&known)) {
+        if matches!(ours.mark, Mark::Suspect | Mark::Reverted)
+            && ours.disk.is_some_and(|known| disk.is_same_file_as(&known))
+        {
             return Ok(());
         }
         if self.suspicious && is_suspect(&ours.entry, &kind) {
@@ -220,7 +222,11 @@ impl Folder {
         if ours.mark == Mark::Suspect {
             self.index.clear_problem(path)?;
         }
-        if !self.announces_changes() && matches!(ours.mark, Mark::Here | Mark::Own) && ours.disk.is_some() && !shows(disk, &ours.entry) {
+        if !self.announces_changes()
+            && matches!(ours.mark, Mark::Here | Mark::Own)
+            && ours.disk.is_some()
+            && !shows(disk, &ours.entry)
+        {
             return self.keep_own(&ours, Some(disk), now);
         }
         let mut entry = ours.entry;

@@ -34,7 +34,16 @@ impl Fixture {
         let index = Index::in_memory(EpochId(1)).unwrap();
         let folder = Folder::new(index, settings, Rules::default(), RunId(1)).unwrap();
         let now = Now { wall_ns: 1_800_000_000_000_000_000, mono_ms: 1000, random: 7 };
-        let mut fixture = Self { folder, files, now, orders: Vec::new(), restored: Vec::new(), fetches: Vec::new(), sent: Vec::new(), reloads: 0 };
+        let mut fixture = Self {
+            folder,
+            files,
+            now,
+            orders: Vec::new(),
+            restored: Vec::new(),
+            fetches: Vec::new(),
+            sent: Vec::new(),
+            reloads: 0,
+        };
         fixture.feed(Input::ScanStarted { suspicious: false });
         fixture.feed(Input::Observed((0..files).map(|n| seen(n, n)).collect()));
         fixture.feed(Input::ScanFinished { complete: true });

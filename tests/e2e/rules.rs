@@ -46,7 +46,8 @@ fn rules_of_a_directory_and_of_one_device_hold_where_they_stand() {
     for name in ["src/out", "src/x.tmp", "disk.iso", ".p2pignore.local"] {
         assert!(!b.at(name).exists(), "{name} was sent");
     }
-    let at = |name: &str| tested(&a, name).rule.map(|rule| (rule.file.unwrap_or_default(), rule.line.unwrap_or_default()));
+    let at =
+        |name: &str| tested(&a, name).rule.map(|rule| (rule.file.unwrap_or_default(), rule.line.unwrap_or_default()));
     assert_eq!(at("src/x.tmp"), Some(("src/.p2pignore".into(), 2)));
     assert_eq!(at("src/not/there.tmp"), Some(("src/.p2pignore".into(), 2)));
     assert_eq!(at("disk.iso"), Some((".p2pignore.local".into(), 1)));

@@ -215,7 +215,8 @@ fn random_step(world: &mut World, random: &mut Random) {
         }
         _ => {
             let elsewhere = (0..world.devices.len()).filter(|other| *other != at);
-            let there: Vec<Vec<u8>> = elsewhere.flat_map(|b| world.tree(b).into_values()).map(|item| item.bytes).collect();
+            let there: Vec<Vec<u8>> =
+                elsewhere.flat_map(|b| world.tree(b).into_values()).map(|item| item.bytes).collect();
             give_up(world, &there);
             if world.devices[at].direction == Direction::Send {
                 world.feed_if_running(at, Input::Override);

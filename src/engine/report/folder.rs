@@ -85,9 +85,7 @@ pub fn status(asker: Asker, folder: &Folder, seen: &mut BTreeMap<DeviceId, i64>)
         let halted = live.and_then(|live| live.halted.clone());
         let (state, state_text) = match halted {
             Some(text) => (FolderState::Halted, text),
-            None if paused(asker, folder).is_some() => {
-                (FolderState::Paused, paused(asker, folder).unwrap_or_default())
-            }
+            None if paused(asker, folder).is_some() => (FolderState::Paused, paused(asker, folder).unwrap_or_default()),
             None if error.is_missing() && live.is_some() => (FolderState::Starting, words::INDEX_GONE.to_owned()),
             None if error.is_missing() && asker.live.is_some() => (FolderState::Starting, "not scanned yet".to_owned()),
             None if error.is_missing() => {

@@ -31,8 +31,8 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::api::{
-    ConflictItem, EventItem, FolderOffer, FolderProblem, FolderStatus, HistoryItem, IgnoreRules, IgnoreTest, PathStatus,
-    PeerStatus, Status,
+    ConflictItem, EventItem, FolderOffer, FolderProblem, FolderStatus, HistoryItem, IgnoreRules, IgnoreTest,
+    PathStatus, PeerStatus, Status,
 };
 use crate::config::{Config, Folder, Peer};
 use crate::core::id::{DeviceId, FolderId};
