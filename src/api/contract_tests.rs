@@ -212,8 +212,8 @@ fn what_a_command_sends_is_what_the_agent_hears() {
             let mut value = sample(&schema, is_full);
             for hard in ["text", "/a b/%ff%25?&=+#\u{fc}\u{0}\n;", "%2f", ".."] {
                 for (field, given) in value.as_object_mut().unwrap() {
-                    // An empty name, or one that leads elsewhere, is none.
-                    if given.is_string() && field != "request" {
+                    // These take a few words only.
+                    if given.is_string() && field != "request" && field != "when" {
                         *given = hard.into();
                     }
                 }

@@ -20,7 +20,7 @@ use super::server::Handler;
 /// Replies that wait for a slow reader.
 const REPLIES_QUEUED_MAX: usize = 16;
 /// Answers without an end that go on at the same time; more would leave no connection for other requests.
-const STREAMS_MAX: usize = 24;
+pub(super) const STREAMS_MAX: usize = 24;
 /// Time for a body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
 

@@ -161,8 +161,9 @@ fn is_allowed(user: Option<u32>, own: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::router::STREAMS_MAX;
     use super::super::routes::BODY_BYTES_MAX;
-    use super::super::testing::Running;
+    use super::super::testing::{Running, raw};
     use super::*;
     use crate::api::client::{self, ClientError};
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -298,6 +299,39 @@ mod tests {
         let _inside = runtime.enter();
         let own = rustix::process::getuid().as_raw();
         assert_eq!(user(&UnixStream::from_std(one).unwrap()), Some(own));
+    }
+
+    #[test]
+    fn streams_without_an_end_leave_room_for_other_requests() {
+        let server = Running::start(Echo::default());
+        let open = || {
+            let stream = std::os::unix::net::UnixStream::connect(server.home.socket()).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            assert!(raw(&stream, b"POST /v1/pairing HTTP/1.1\r\nhost: x\r\n\r\n", "AB").contains(" 200 "));
+            stream
+        };
+        let _streams: Vec<_> = (0..STREAMS_MAX).map(|_| open()).collect();
+        let (status, answer) = server.http("POST", "/v1/pairing", "");
+        assert!(status == 503 && answer.contains("busy"), "{status} {answer}");
+        server.ask(&Request::Reload).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_finish_its_request_is_let_go() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        for (sent, answered) in [
+            ("", ""),
+            ("GET /v1/status HTTP/1.1\r\nhost:", ""),
+            ("POST /v1/pairing/join HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{", "too_late"),
+        ] {
+            let (mut client, stream) = UnixStream::pair().unwrap();
+            client.write_all(sent.as_bytes()).await.unwrap();
+            let router = router::router(Arc::new(Echo::default()));
+            tokio::time::timeout(3 * HEAD_TIME, converse(Box::new(stream), router)).await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.contains(answered) && answer.is_empty() == answered.is_empty(), "{sent:?}: {answer}");
+        }
     }
 
     #[test]

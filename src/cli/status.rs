@@ -376,6 +376,7 @@ mod tests {
             folders: vec![folder],
             peers: vec![peer("desktop", true, None), peer("phone", false, Some(NOW_MS - 7_200_000))],
             problems_total: 0,
+            starting: false,
         }
     }
 

@@ -19,5 +19,6 @@ pub mod message;
 pub mod nearest;
 pub mod path;
 pub mod problem;
+pub mod ranges;
 pub mod selection;
 pub mod version;

@@ -138,6 +138,7 @@ impl Agent {
     /// Starts all there is and carries out orders until one says to stop. May be dropped at any await, as a crash may
     /// come at any moment: whoever wants the agent to stop does not wait for a folder that is slow to start.
     async fn work(&mut self, inbox: &mut mpsc::Receiver<Order>, hang_up: &mut Signal) -> anyhow::Result<()> {
+        let _heartbeat = manager::ready();
         self.open_browser_port().await;
         self.attend().await;
         self.control.set_started();
@@ -147,7 +148,6 @@ impl Agent {
         }
         // It may have changed since it was read, before the watch began.
         self.obey(Order::ConfigChanged).await;
-        let _heartbeat = manager::ready();
         loop {
             let look = manners::next_look(&self.config, now_ms());
             tokio::select! {

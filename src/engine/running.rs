@@ -134,12 +134,13 @@ impl Running {
         let (gone, id) = (self.server.clone(), self.handle.id.clone());
         let fetcher = || self.fetcher.clone();
         let (chunks, not_here, expects) = (fetcher(), fetcher(), fetcher());
-        let (up, down) = (fetcher(), fetcher());
+        let (up, down, have) = (fetcher(), fetcher(), fetcher());
         FolderPorts {
             inputs: self.handle.inputs.clone(),
             serve: Arc::new(move |peer, request| serve.request(&handle, peer, request)),
             chunks: Arc::new(move |peer, frame| chunks.chunks(peer, frame)),
             not_here: Arc::new(move |peer, request, items| not_here.not_here(peer, request, &items)),
+            have: Arc::new(move |peer, frame| have.have(peer, frame)),
             expects: Arc::new(move |peer, request| expects.expects(peer, request)),
             link_up: Arc::new(move |peer| up.link_up(peer)),
             link_down: Arc::new(move |peer| {

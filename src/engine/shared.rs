@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::clock::Clock;
 use super::feed::Feed;
+use super::fetch::Downloads;
 use super::hints::Hints;
 use super::link::LinkTable;
 use super::notices::Notices;
@@ -82,6 +83,8 @@ pub struct Shared {
     pub reads_inline: bool,
     /// What a scan has just seen to leave its place.
     pub departed: Departed,
+    /// What of large files is here before all of it is.
+    pub downloads: Downloads,
     pub stop: AtomicBool,
     pub live: Live,
     pub notices: Notices,
@@ -149,6 +152,7 @@ impl Shared {
             suspicious_boot: AtomicBool::new(false),
             reads_inline: false,
             departed: Departed::default(),
+            downloads: Downloads::default(),
             stop: AtomicBool::new(false),
             live: Live::default(),
             notices: Notices::default(),

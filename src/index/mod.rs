@@ -17,6 +17,7 @@ mod damage;
 mod entries;
 mod error;
 mod files;
+mod health;
 mod history;
 mod log;
 mod open;

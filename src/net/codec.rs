@@ -8,13 +8,13 @@ use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
 
 use super::bounds::{
-    BODY_BYTES_MAX, FILL_BYTES_MAX, FOLDERS_MAX, FRAME_BYTES_MAX, HELLO_FRAME_BYTES_MAX, NAME_CHARS_MAX,
-    REASON_CHARS_MAX, REQUEST_ITEMS_MAX, clean_text,
+    BODY_BYTES_MAX, FILL_BYTES_MAX, FOLDERS_MAX, FRAME_BYTES_MAX, HAVE_RANGES_MAX, HELLO_FRAME_BYTES_MAX,
+    NAME_CHARS_MAX, REASON_CHARS_MAX, REQUEST_ITEMS_MAX, clean_text,
 };
 use super::frame::{Chunks, DeviceHello, Frame, Request, WantedContent};
 use super::wire::{
-    self, FieldError, List, WireAck, WireBatch, WireDeviceHello, WireDigest, WireFound, WireHello, WireNotHere,
-    WireRepair, WireRequest, WireWanted, found, raw_counts,
+    self, FieldError, List, WireAck, WireBatch, WireDeviceHello, WireDigest, WireFound, WireHave, WireHello,
+    WireNotHere, WireRepair, WireRequest, WireWanted, found, raw_counts,
 };
 use super::wire_entry::{WireAnnounced, entries};
 use crate::core::content::CHUNK_BYTES_MAX;
@@ -49,6 +49,7 @@ const NOT_HERE: u8 = 10;
 const PING: u8 = 11;
 const PONG: u8 = 12;
 const CLOSE: u8 = 13;
+const HAVE: u8 = 14;
 
 /// Deepest nesting of MessagePack that is read; the deepest frame has 6.
 const NESTING_MAX: usize = 32;
@@ -99,6 +100,10 @@ pub fn encode(frame: &Frame) -> Result<Encoded, CodecError> {
             bounded("not here", "items", items.len(), REQUEST_ITEMS_MAX)?;
             (NOT_HERE, pack("not here", &WireNotHere { request: *request, items: List(items.clone()) })?)
         }
+        Frame::Have(have) => {
+            bounded("have", "ranges", have.ranges.len(), HAVE_RANGES_MAX)?;
+            (HAVE, pack("have", &WireHave::from(have))?)
+        }
         Frame::Ping(n) => (PING, n.to_be_bytes().to_vec()),
         Frame::Pong(n) => (PONG, n.to_be_bytes().to_vec()),
         Frame::Close(reason) => (CLOSE, clean_text(reason, REASON_CHARS_MAX).into_bytes()),
@@ -130,6 +135,10 @@ pub fn decode(mut frame: Bytes) -> Result<Frame, CodecError> {
         NOT_HERE => {
             let wire: WireNotHere = unpack("not here", &frame)?;
             Ok(Frame::NotHere { request: wire.request, items: wire.items.0 })
+        }
+        HAVE => {
+            let have = unpack::<WireHave<'_>>("have", &frame)?.try_into();
+            Ok(Frame::Have(have.map_err(|e| field_error("have", e))?))
         }
         PING => Ok(Frame::Ping(number("ping", frame)?)),
         PONG => Ok(Frame::Pong(number("pong", frame)?)),

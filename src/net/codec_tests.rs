@@ -13,6 +13,7 @@ use crate::core::message::{Ack, Announced, BUCKETS, Batch, Cursor, DigestReport,
 use crate::core::path::{PATH_BYTES_MAX, RelPath};
 use crate::core::version::{COUNT_MAX, VersionVector};
 use crate::net::bounds::{encoded_entry_bytes_bound, fit};
+use crate::net::frame::Have;
 
 fn bytes_of(encoded: &Encoded) -> Bytes {
     let all = encoded.parts().concat();
@@ -117,13 +118,17 @@ fn frame() -> impl Strategy<Value = Frame> {
         .prop_map(|(request, items)| Frame::Chunks(Chunks { request, items }));
     let not_here =
         (any::<u32>(), vec(any::<u16>(), 0..20)).prop_map(|(request, items)| Frame::NotHere { request, items });
+    let range = |size: u64| (0..size, 1..=size).prop_map(move |(start, length)| (start, length.min(size - start)));
+    let have = content().prop_filter("not empty", |content| content.size > 0).prop_flat_map(move |content| {
+        vec(range(content.size), 0..10).prop_map(move |ranges| Frame::Have(Have { folder: folder(), content, ranges }))
+    });
     let folder_message = message().prop_map(|m| Frame::Folder(folder(), m));
     let small = prop_oneof![
         any::<u64>().prop_map(Frame::Ping),
         any::<u64>().prop_map(Frame::Pong),
-        (14u8..).prop_map(Frame::Unknown)
+        (15u8..).prop_map(Frame::Unknown)
     ];
-    prop_oneof![hello, folder_message, request, chunks, not_here, small, "[a-z]{0,9}".prop_map(Frame::Close)]
+    prop_oneof![hello, folder_message, request, chunks, not_here, have, small, "[a-z]{0,9}".prop_map(Frame::Close)]
 }
 
 proptest! {

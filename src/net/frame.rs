@@ -23,6 +23,7 @@ pub enum Frame {
         request: u32,
         items: Vec<u16>,
     },
+    Have(Have),
     Ping(u64),
     Pong(u64),
     /// The last frame, with the reason for people.
@@ -65,4 +66,13 @@ pub struct Chunks {
     pub request: u32,
     /// Index within the request, and the bytes.
     pub items: Vec<(u16, Bytes)>,
+}
+
+/// Says which parts of a content the sender has, while it fetches the rest: each as its first byte and its length. What
+/// it has said before still holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Have {
+    pub folder: FolderId,
+    pub content: Content,
+    pub ranges: Vec<(u64, u64)>,
 }

@@ -18,6 +18,7 @@ pub mod outbox;
 pub mod pace;
 pub mod pairing;
 pub mod pairing_code;
+pub mod probe;
 pub mod socket;
 pub mod tls;
 mod wire;

@@ -26,6 +26,9 @@ impl Folder {
     pub(super) fn observe(&mut self, observations: Vec<Observation>, now: Now) -> Result<(), IndexError> {
         for observation in observations {
             let path = observation.path;
+            if self.awaited.remove(&path) {
+                self.pass.want();
+            }
             // A path in work is frozen until its outcome is known; it is looked at again then.
             if let Some(work) = self.busy.get(&path) {
                 if let Some(work) = self.works.get_mut(work) {
@@ -338,6 +341,7 @@ impl Folder {
         }
         self.suspicious = false;
         self.after_crash = false;
+        self.awaited.clear();
         self.drop_moot_problems()?;
         self.pass.want();
         let state = self.index.state()?;

@@ -88,6 +88,9 @@ impl Folder {
         let (path, was_left_over) = (work.path.clone(), work.ours.mark == Mark::Kept);
         if !sabotage::is(Bug::SurpriseForgotten) {
             self.rescans.insert(path.clone());
+            if !was_left_over {
+                self.awaited.insert(path.clone());
+            }
         }
         self.give_up(id, None, now)?;
         if was_left_over {
@@ -152,6 +155,7 @@ impl Folder {
         let ended = self.end(id);
         if let Some(from) = moved_from {
             self.index.set_todo(&from, true)?;
+            self.awaited.insert(from.clone());
             self.rescans.insert(from);
         }
         Ok(ended)

@@ -132,7 +132,8 @@ impl Folder {
                 self.index.rivals(&from)?.into_iter().any(|r| {
                     !r.entry.is_live() && decide::decide(&source.entry, &r.entry, &self.found) == Decision::Take
                 });
-            let (true, Some(expect), false) = (leaves, source.disk, self.busy.contains_key(&from)) else { continue };
+            let is_taken = self.busy.contains_key(&from) || self.awaited.contains(&from);
+            let (true, Some(expect), false) = (leaves, source.disk, is_taken) else { continue };
             let entry = self.outcome_entry(&ours.entry, rival, decision)?;
             let to = entry.path.clone();
             let action = Action::Move { from, to, expect, mtime_ns: entry.disk_mtime_ns(), mode: entry.mode() };

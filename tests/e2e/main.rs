@@ -12,12 +12,17 @@ mod crash_power;
 mod first_sync;
 mod harness;
 mod interrupted;
+mod manners;
 mod moves;
 mod names;
 mod pairing;
+#[path = "../../examples/bench_sync/relay.rs"]
+mod relay;
 mod rules;
 mod safety;
+mod service;
 mod several;
+mod swarm;
 mod tree;
 mod trouble;
 mod trouble_busy;

@@ -18,7 +18,7 @@ use p2psync::core::version::VersionVector;
 use p2psync::fs::history::slot_name;
 use p2psync::net::announcement::Announcement;
 use p2psync::net::codec::{decode, encode};
-use p2psync::net::frame::{Chunks, DeviceHello, Frame, Request, WantedContent};
+use p2psync::net::frame::{Chunks, DeviceHello, Frame, Have, Request, WantedContent};
 use p2psync::net::identity::Identity;
 use p2psync::net::pairing::{Greeting, write_greeting};
 use p2psync::net::pairing_code::{Nameplate, PairingCode};
@@ -258,6 +258,7 @@ fn frames() -> Vec<(&'static str, Frame)> {
     let digest = DigestReport { epoch: EpochId(1), seq: 9, seen: 8, buckets, is_answer: true };
     let batch = |entries| Message::Index(Batch { epoch: EpochId(1), run: RunId(2), entries, upto: 5000, more: true });
     let many = (0..40u64).map(|seq| Announced { seq, ..entries().remove(1) }).collect();
+    let large = Content { depth: 1, size: 1 << 30, ..Content::of_chunk(b"list") };
     let wanted = |hint| WantedContent { content: Content::of_chunk(b"seed"), hint };
     let items = vec![wanted(None), wanted(Some((path("a/b"), 1 << 33)))];
     let chunks = vec![(0, Bytes::from_static(b"seed")), (9, Bytes::new())];
@@ -277,6 +278,7 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("request", Frame::Request(Request { id: 7, folder: folder(), items })),
         ("chunks", Frame::Chunks(Chunks { request: 7, items: chunks })),
         ("not-here", Frame::NotHere { request: 7, items: vec![0, 5, u16::MAX] }),
+        ("have", Frame::Have(Have { folder: folder(), content: large, ranges: vec![(0, 1 << 20), (5 << 20, 7)] })),
         ("ping", Frame::Ping(1)),
         ("pong", Frame::Pong(u64::MAX)),
         ("close", Frame::Close("bye".into())),

@@ -215,6 +215,7 @@ fn one_way(from: &Device, to: &Device, mut wire: Wire) {
                     assert!(server.request(&folder, peer, request));
                 }
                 Some(Frame::Chunks(chunks)) => fetcher.chunks(peer, chunks),
+                Some(Frame::Have(have)) => fetcher.have(peer, have),
                 Some(Frame::NotHere { request, items }) => fetcher.not_here(peer, request, &items),
                 _ => {}
             }

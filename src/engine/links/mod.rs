@@ -33,7 +33,7 @@ use tokio::task::JoinHandle;
 use super::shared::Event;
 use crate::core::id::{DeviceId, FolderId};
 use crate::net::NetError;
-use crate::net::frame::{Chunks, Request};
+use crate::net::frame::{Chunks, Have, Request};
 use crate::net::identity::Identity;
 use crate::net::pace::Caps;
 use crate::net::socket;
@@ -88,6 +88,8 @@ pub type ServePort = Arc<dyn Fn(DeviceId, Request) -> bool + Send + Sync>;
 pub type ChunksPort = Arc<dyn Fn(DeviceId, Chunks) + Send + Sync>;
 /// Takes the id and items of a request that a peer can't serve.
 pub type NotHerePort = Arc<dyn Fn(DeviceId, u32, Vec<u16>) + Send + Sync>;
+/// Takes what a peer has of a content that it fetches.
+pub type HavePort = Arc<dyn Fn(DeviceId, Have) + Send + Sync>;
 /// Says whether an answer to this request of ours is waited for.
 pub type ExpectsPort = Arc<dyn Fn(DeviceId, u32) -> bool + Send + Sync>;
 /// Hears of a link.
@@ -100,6 +102,7 @@ pub struct FolderPorts {
     pub serve: ServePort,
     pub chunks: ChunksPort,
     pub not_here: NotHerePort,
+    pub have: HavePort,
     pub expects: ExpectsPort,
     pub link_up: LinkPort,
     pub link_down: LinkPort,

@@ -211,6 +211,11 @@ impl Session {
                     (active.ports.not_here)(self.peer, request, items);
                 }
             }
+            Frame::Have(have) => {
+                if let Some(active) = self.active.get(&have.folder) {
+                    (active.ports.have)(self.peer, have);
+                }
+            }
             Frame::Ping(count) => self.handle.outbox.control(&Frame::Pong(count))?,
             Frame::Close(reason) => return Err(LinkError::Goodbye(reason)),
             Frame::Pong(_) | Frame::Unknown(_) => {}

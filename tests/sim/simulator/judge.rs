@@ -404,8 +404,11 @@ impl World {
                 copies.entry((original, &item.bytes)).or_default().push(path);
             }
         }
-        let is_one =
-            |paths: &Vec<&String>| paths.iter().filter_map(|path| maker(path)).collect::<BTreeSet<_>>().len() < 2;
+        // What it received after its backup was made, a restored index takes for its user's work.
+        let is_own = |maker: &Vec<&str>| !maker.last().is_some_and(|author| self.thrown_back.contains(*author));
+        let is_one = |paths: &Vec<&String>| {
+            paths.iter().filter_map(|path| maker(path)).filter(is_own).collect::<BTreeSet<_>>().len() < 2
+        };
         if let Some(paths) = copies.values().find(|paths| !is_one(paths)) {
             return Err(format!("one version has several copies: {paths:?}"));
         }
@@ -502,6 +505,16 @@ impl World {
                     lines.push(format!(
                         "    rival of {:?}: {:?} {:?} held {}",
                         rival.peer, entry.kind, entry.version, rival.held
+                    ));
+                }
+            }
+            let peers = self.devices.iter().map(|d| d.id);
+            for rival in peers.flat_map(|id| index.rivals_of(id, 1000).unwrap_or_default()) {
+                if index.record(&rival.entry.path).ok().flatten().is_none() {
+                    let entry = &rival.entry;
+                    lines.push(format!(
+                        "  nothing at {}; rival of {:?}: {:?} {:?} held {}",
+                        entry.path, rival.peer, entry.kind, entry.version, rival.held
                     ));
                 }
             }
