@@ -121,6 +121,12 @@ pub struct Folder {
 }
 
 impl Folder {
+    /// One about which nothing else is said.
+    pub fn new(id: FolderId, path: PathBuf, peers: Sharing) -> Self {
+        let (label, direction) = (id.to_string(), Direction::Both);
+        Self { id, label, path, peers, paused: false, paused_until_ms: None, direction, only: None }
+    }
+
     /// True where the folder is left alone at this time, ms since 1970.
     pub fn is_paused(&self, now_ms: i64) -> bool {
         self.paused || self.paused_until_ms.is_some_and(|until| now_ms < until)

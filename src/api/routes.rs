@@ -15,7 +15,7 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 const TAG: &str = "request";
 
 /// All that can be asked. Where a request has several routes, the one with the most fields in its path is taken.
-pub static ROUTES: [Route; 20] = [
+pub static ROUTES: [Route; 22] = [
     get("/v1/status", "status", &["status"]),
     get("/v1/folders", "folders", &["folders"]),
     get("/v1/folders/{folder}", "folder", &["folder"]),

@@ -371,7 +371,6 @@ mod tests {
             device_id: "AAAAAAA-B".into(),
             name: "laptop".into(),
             running: true,
-            starting: false,
             listening: Some("[::]:7724".into()),
             folders: vec![folder],
             peers: vec![peer("desktop", true, None), peer("phone", false, Some(NOW_MS - 7_200_000))],

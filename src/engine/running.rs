@@ -181,7 +181,6 @@ mod tests {
 
     use super::*;
     use crate::core::decide;
-    use crate::core::direction::Direction;
     use crate::core::id::{DeviceId, EpochId, FolderId};
     use crate::core::message::{Announced, Batch, Hello, Message};
     use crate::fs::history;
@@ -193,17 +192,11 @@ mod tests {
     const PEER: DeviceId = DeviceId([2; 32]);
     const PEERS_EPOCH: EpochId = EpochId(2);
 
-    fn folder(id: FolderId, path: PathBuf, peers: config::Sharing) -> config::Folder {
-        let (direction, only) = (Direction::Both, None);
-        let label = "test".into();
-        config::Folder { id, label, path, peers, paused: false, paused_until_ms: None, direction, only }
-    }
-
     fn start(dir: &Path) -> StartFolder {
         let id: FolderId = "test".parse().unwrap();
         let (path, peers) = (dir.join("folder"), config::Sharing::All);
         StartFolder {
-            folder: folder(id, path, peers),
+            folder: config::Folder::new(id, path, peers),
             settings: Settings { device: DeviceId([1; 32]), peers: [PEER].into(), ..Settings::default() },
             index_path: dir.join("index.db"),
             rescan: Duration::from_secs(3600),
