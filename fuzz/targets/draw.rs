@@ -220,6 +220,7 @@ impl<'a> Draw<'a> {
                 name: self.text(NAME_CHARS_MAX),
                 agent: self.text(NAME_CHARS_MAX),
                 folders: self.list(FOLDERS_MAX, |d| (d.folder_id(), d.text(NAME_CHARS_MAX))),
+                sent_ms: self.flag().then(|| self.u64() as i64),
             }),
             1..=3 => Frame::Folder(self.folder_id(), self.message()),
             4 => {

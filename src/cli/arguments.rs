@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::accept::AcceptArguments;
 use super::completions::Shell;
+use super::pair::PairArguments;
 use super::service::System;
 
 /// Keeps folders the same on your own devices, peer to peer
@@ -64,10 +66,7 @@ pub enum Command {
         exit_code: bool,
     },
     /// Pair with another device: shows a code, or takes the code that the other shows
-    Pair {
-        /// The code shown on the other device
-        code: Option<String>,
-    },
+    Pair(PairArguments),
     /// Other devices
     #[command(subcommand)]
     Peer(PeerCommand),
@@ -251,6 +250,8 @@ pub enum FolderCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Take part in a folder that another device shares with this one
+    Accept(AcceptArguments),
     /// Stop sharing a folder; its files stay where they are
     Remove(OneFolder),
     /// Say with whom a folder is shared
@@ -410,6 +411,11 @@ mod tests {
             &["ignore", "list"],
             &["pair"],
             &["pair", "ABCD-EFGH"],
+            &["pair", "apple", "guitar", "lemon", "zebra", "--accept", "all", "--into", "/p"],
+            &["pair", "p2psync://pair?code=ABCDEFGH", "--accept", "none", "--json"],
+            &["pair", "--no-qr"],
+            &["folder", "accept"],
+            &["folder", "accept", "Photos", "/p", "--merge", "--json"],
             &["status"],
             &["status", "a/b", "--json"],
             &["log", "-n", "5", "--json"],

@@ -1,10 +1,12 @@
 //! What a person touches: commands and what they print. One file per command.
 
+mod accept;
 mod arguments;
 mod completions;
 mod config;
 mod conflicts;
 mod context;
+mod countdown;
 mod doctor;
 mod examples;
 pub mod exit;
@@ -16,10 +18,12 @@ mod ignore;
 mod log;
 mod log_file;
 mod manual;
+mod offers;
 pub mod output;
 mod pair;
 mod pause;
 mod peer;
+mod qr;
 mod run;
 mod service;
 mod status;
@@ -44,7 +48,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Run { .. }) => run::run(&context),
         Some(Command::Peer(command)) => peer::run(&context, command),
         Some(Command::Folder(command)) => folder::run(&context, command),
-        Some(Command::Pair { code }) => pair::run(&context, code),
+        Some(Command::Pair(arguments)) => pair::run(&context, &arguments),
         Some(Command::Status { path, json, exit_code }) => status::run(&context, path.as_deref(), json, exit_code),
         Some(Command::Pause { words }) => pause::pause(&context, &words),
         Some(Command::Resume { folder }) => pause::resume(&context, folder.as_deref()),

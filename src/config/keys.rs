@@ -278,6 +278,7 @@ pub fn reference() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::raw::RawConfig;
     use crate::config::{Surroundings, parse};
     use std::path::Path;
 
@@ -308,13 +309,14 @@ mod tests {
             "peer" | "folder" => format!("[[{section}]]\n{needed}"),
             _ => format!("[{section}]\n"),
         };
-        let said = fault(&format!("{head}qqqqqqqqqqqq = 1\n"));
+        let text = format!("{head}qqqqqqqqqqqq = 1\n");
+        let said = toml_edit::de::from_str::<RawConfig>(&text).err().unwrap().message().to_owned();
         let first = said.lines().next().unwrap();
         let mut names: Vec<String> = first
             .split('`')
             .skip(3)
             .step_by(2)
-            .filter(|name| SECTIONS.iter().all(|(section, _)| section != name))
+            .filter(|name| !SECTIONS.iter().any(|(section, _)| section == name))
             .map(str::to_owned)
             .collect();
         names.sort();
