@@ -15,6 +15,7 @@
 //! | `stepping` | all that works on the disk, step by step in one thread, for a simulator |
 
 pub mod agent;
+mod answers;
 mod apply;
 mod browser_port;
 pub mod clock;

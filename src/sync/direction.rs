@@ -10,10 +10,10 @@ use crate::core::direction::Direction;
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::entry::{Entry, Stamp};
 use crate::core::guard;
-use crate::core::message::Announced;
+use crate::core::message::{Announced, Reason};
 use crate::core::path::RelPath;
 use crate::core::version::{COUNT_MAX, VersionVector};
-use crate::index::{IndexError, Mark, Record};
+use crate::index::{IndexError, Mark, Record, Rival};
 
 use super::{Folder, Now, Output};
 
@@ -24,6 +24,26 @@ impl Folder {
     /// True where a rival stays one, whatever was decided, because of the direction that changes go in.
     pub(super) fn is_kept_out(&self, ours: &Record, rival: &Entry) -> bool {
         ours.mark == Mark::Own || !self.settings.direction.admits(&ours.entry, rival)
+    }
+
+    /// Why a rival has not been applied here.
+    pub(super) fn reason_of(&self, rival: &Rival) -> Result<Reason, IndexError> {
+        let path = &rival.entry.path;
+        if !rival.entry.is_live() && self.index.note(super::NOTE_HELD)?.is_some() {
+            return Ok(Reason::Held);
+        }
+        if let Some(row) = self.index.problem(path)? {
+            return Ok(if row.problem.kind.is_declined() { Reason::Declined } else { Reason::Problem });
+        }
+        let ours = self.ours(path)?;
+        if ours.mark != Mark::Ignored && self.is_kept_out(&ours, &rival.entry) {
+            return Ok(Reason::Declined);
+        }
+        Ok(match decide::decide(&ours.entry, &rival.entry, &self.found) {
+            Decision::Wait => Reason::Conflict,
+            _ if ours.mark == Mark::Ignored => Reason::Ignored,
+            _ => Reason::Pending,
+        })
     }
 
     /// Changes made here are announced; where not, they are marked as this device's own.

@@ -7,6 +7,7 @@
 //! | file | is about |
 //! | --- | --- |
 //! | `observe` | what a scan saw: local edits become events |
+//! | `edited` | the entry that follows from what a scan saw |
 //! | `vanish` | what a scan no longer saw: moves, and deletions once they have settled |
 //! | `peers` | sessions: hello, index batches both ways, acknowledgements |
 //! | `rollback` | noticing that our own index went back in time |
@@ -27,6 +28,7 @@
 mod above;
 mod declined;
 mod direction;
+mod edited;
 mod hold;
 mod io;
 mod lost;

@@ -5,10 +5,9 @@ use crate::core::entry::Entry;
 use crate::core::id::{DeviceId, EpochId};
 use crate::core::message::{
     Ack, Announced, BATCH_ENTRIES_MAX, Batch, Cursor, EXCEPTIONS_MAX, Exception, FOUND_MAX, Hello, Message, RUNS_MAX,
-    Reason,
 };
 use crate::core::version::EPOCHS_MAX;
-use crate::index::{IndexError, Mark, PeerRow, Record, Rival};
+use crate::index::{IndexError, Mark, PeerRow, Record};
 use crate::sabotage::{self, Bug};
 
 use super::proof::Proof;
@@ -337,26 +336,6 @@ impl Folder {
             self.outputs.push(Output::Send(peer, Message::Ack(ack)));
         }
         Ok(())
-    }
-
-    /// Why a rival has not been applied here.
-    fn reason_of(&self, rival: &Rival) -> Result<Reason, IndexError> {
-        let path = &rival.entry.path;
-        if !rival.entry.is_live() && self.index.note(super::NOTE_HELD)?.is_some() {
-            return Ok(Reason::Held);
-        }
-        if let Some(row) = self.index.problem(path)? {
-            return Ok(if row.problem.kind.is_declined() { Reason::Declined } else { Reason::Problem });
-        }
-        let ours = self.ours(path)?;
-        if ours.mark != Mark::Ignored && self.is_kept_out(&ours, &rival.entry) {
-            return Ok(Reason::Declined);
-        }
-        Ok(match decide::decide(&ours.entry, &rival.entry, &self.found) {
-            decide::Decision::Wait => Reason::Conflict,
-            _ if ours.mark == Mark::Ignored => Reason::Ignored,
-            _ => Reason::Pending,
-        })
     }
 }
 

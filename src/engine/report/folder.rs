@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::waits::{self, Progress, Survey};
-use super::{Asker, View, words};
+use super::{Asker, View, choices, words};
 use crate::api::types::PROBLEMS_SHOWN_MAX;
 use crate::api::{FolderPeerStatus, FolderState, FolderStatus, HeldDeletions, ProblemItem};
 use crate::config::Folder;
@@ -85,7 +85,9 @@ pub fn status(asker: Asker, folder: &Folder, seen: &mut BTreeMap<DeviceId, i64>)
         let halted = live.and_then(|live| live.halted.clone());
         let (state, state_text) = match halted {
             Some(text) => (FolderState::Halted, text),
-            None if paused(asker, folder).is_some() => (FolderState::Paused, paused(asker, folder).unwrap_or_default()),
+            None if choices::paused(asker, folder).is_some() => {
+                (FolderState::Paused, choices::paused(asker, folder).unwrap_or_default())
+            }
             None if error.is_missing() && live.is_some() => (FolderState::Starting, words::INDEX_GONE.to_owned()),
             None if error.is_missing() && asker.live.is_some() => (FolderState::Starting, "not scanned yet".to_owned()),
             None if error.is_missing() => {
@@ -192,7 +194,7 @@ fn facts(view: &View, survey: &Survey, peers: Vec<PeerFacts>) -> Result<Facts, I
         id: view.folder.id.to_string(),
         halted: live.and_then(|l| l.halted.clone()).or(reader.note(NOTE_HALTED)?),
         held: reader.note(NOTE_HELD)?,
-        paused: paused(view.asker, view.folder),
+        paused: choices::paused(view.asker, view.folder),
         running: match (view.asker.live, live) {
             (None, _) => Running::NoAgent,
             (Some(_), None) => Running::Starting,
@@ -297,35 +299,7 @@ fn state_of(facts: &Facts) -> (FolderState, String) {
         Running::Yes => {}
     }
     let (state, text) = running_state(facts);
-    (state, with_direction(facts, text))
-}
-
-/// The sentence with what the folder's direction holds back.
-fn with_direction(facts: &Facts, mut text: String) -> String {
-    if facts.own_changes > 0 {
-        let count = words::count(facts.own_changes, "local change", "local changes");
-        let stays = if facts.own_changes == 1 { "stays" } else { "stay" };
-        text.push_str(&format!("; {count} that {stays} here ('p2psync folder revert {}' takes them back)", facts.id));
-    }
-    if facts.kept_out > 0 {
-        let count = words::count(facts.kept_out, "change", "changes");
-        let (id, of) = (&facts.id, "of other devices");
-        text.push_str(&format!("; {count} {of} not taken ('p2psync folder override {id}' overrules them)"));
-    }
-    text
-}
-
-/// Why the folder is left alone, and how it goes on.
-pub fn paused(asker: Asker, folder: &Folder) -> Option<String> {
-    let id = &folder.id;
-    if folder.paused {
-        return Some(format!("paused; 'p2psync folder resume {id}' goes on"));
-    }
-    if let Some(until) = folder.paused_until_ms.filter(|_| folder.is_paused(asker.now_ms)) {
-        let until = words::until(until, asker.now_ms);
-        return Some(format!("paused until {until}; 'p2psync folder resume {id}' goes on before that"));
-    }
-    asker.live.and_then(|live| live.resting.clone())
+    (state, choices::with_direction(&facts.id, (facts.own_changes, facts.kept_out), text))
 }
 
 /// The state of a folder that has been scanned and has nothing in its way.
@@ -406,7 +380,7 @@ fn settled_text(facts: &Facts) -> String {
         let when = if names.len() > 1 { when.replace("it was", "they were") } else { when.to_owned() };
         parts.push(format!("in sync with {}{when}", words::list(&names)));
     }
-    parts.extend(behind.iter().filter(|p| p.is_unshared).map(|p| unshared_text(p, &facts.id)));
+    parts.extend(behind.iter().filter(|p| p.is_unshared).map(|p| choices::unshared_text(p, &facts.id)));
     for peer in behind.iter().filter(|p| !p.is_connected && !p.is_unshared) {
         parts.push(match (peer.is_known, peer.last_seen_ms) {
             (true, Some(ms)) => {
@@ -422,15 +396,6 @@ fn settled_text(facts: &Facts) -> String {
         parts.push(format!("{} still lacks {items}", peer.name));
     }
     parts.join("; ")
-}
-
-/// What a peer is told that is there, but without this folder.
-fn unshared_text(peer: &PeerFacts, id: &str) -> String {
-    let name = &peer.name;
-    match peer.is_known {
-        true => format!("{name} does not share this folder now: it is paused, stopped or removed there"),
-        false => format!("{name} does not have this folder yet: type there 'p2psync folder add PATH --id {id}'"),
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! | `path` | one path: what state it is in, and exactly why |
 //! | `peer` | one path at the peers: who has it, who does not yet and why |
 //! | `below` | a directory: what of all that is in it is not in sync |
+//! | `choices` | what the user has chosen for a folder: that it is paused, which way changes go |
 //! | `ignored` | whether a path is ignored, and by which rule |
 //! | `disk` | what lies there now, compared with what was seen last |
 //! | `waits` | why a path is not as another device has it |
@@ -15,6 +16,7 @@
 //! Architecture invariant: nothing in here changes anything, neither an index nor a folder nor the config.
 
 mod below;
+mod choices;
 mod disk;
 mod folder;
 mod ignored;

@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::waits::{self, Coming, Progress, Wait};
-use super::{Asker, View, below, folder, peer, words};
+use super::{Asker, View, below, choices, folder, peer, words};
 use crate::api::PathStatus;
 use crate::core::conflict;
 use crate::core::decide::Found;
@@ -362,7 +362,7 @@ impl<'a> Surroundings<'a> {
         } else if let Err(text) = &self.root {
             sentences.push(words::sentence(text));
         }
-        if let Some(text) = folder::paused(view.asker, view.folder) {
+        if let Some(text) = choices::paused(view.asker, view.folder) {
             sentences.push(format!("The folder is {text}."));
         } else if view.asker.live.is_none() {
             sentences.push("The agent is not running, so this is as of its last run; 'p2psync run' starts it.".into());
