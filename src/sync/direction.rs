@@ -22,8 +22,13 @@ const PAGE: usize = 2000;
 
 impl Folder {
     /// True where a rival stays one, whatever was decided, because of the direction that changes go in.
-    pub(super) fn is_kept_out(&self, ours: &Record, rival: &Entry) -> bool {
-        ours.mark == Mark::Own || !self.settings.direction.admits(&ours.entry, rival)
+    pub(super) fn is_kept_out(&self, ours: &Record, rival: &Entry) -> Result<bool, IndexError> {
+        if ours.mark == Mark::Own || !self.settings.direction.admits(&ours.entry, rival) {
+            return Ok(true);
+        }
+        // A directory stays for what was changed in it here.
+        let goes = ours.entry.kind.is_directory() && !rival.kind.is_directory();
+        Ok(goes && self.is_any_below(Mark::Own, &ours.entry.path)?)
     }
 
     /// Why a rival has not been applied here.
@@ -36,7 +41,7 @@ impl Folder {
             return Ok(if row.problem.kind.is_declined() { Reason::Declined } else { Reason::Problem });
         }
         let ours = self.ours(path)?;
-        if ours.mark != Mark::Ignored && self.is_kept_out(&ours, &rival.entry) {
+        if ours.mark != Mark::Ignored && self.is_kept_out(&ours, &rival.entry)? {
             return Ok(Reason::Declined);
         }
         Ok(match decide::decide(&ours.entry, &rival.entry, &self.found) {
@@ -92,6 +97,8 @@ impl Folder {
                 count += u64::from(self.revert_one(record, now)?);
             }
         }
+        // Directories may have stayed for what was in them.
+        self.index.wake_rivals()?;
         self.pass.want();
         self.touch(now);
         if count > 0 {
@@ -131,17 +138,11 @@ impl Folder {
         Ok(true)
     }
 
-    /// True where something below a directory is still to be taken back.
-    pub(super) fn is_reverting_below(&self, directory: &RelPath) -> Result<bool, IndexError> {
-        let mut after = None;
-        loop {
-            let page = self.index.marked(Mark::Reverted, after.as_ref(), PAGE)?;
-            let Some(last) = page.last() else { return Ok(false) };
-            after = Some(last.entry.path.clone());
-            if page.iter().any(|record| record.entry.path.is_below(directory)) {
-                return Ok(true);
-            }
-        }
+    /// True where something below a directory has this mark.
+    pub(super) fn is_any_below(&self, mark: Mark, directory: &RelPath) -> Result<bool, IndexError> {
+        // What is below a directory comes right after it in the order of paths.
+        let next = self.index.marked(mark, Some(directory), 1)?;
+        Ok(next.first().is_some_and(|record| record.entry.path.is_below(directory)))
     }
 
     /// The user wants what is here everywhere: it is announced over whatever others have.
@@ -365,6 +366,31 @@ mod tests {
         assert_eq!(ours(&fixture, 50).mark, Mark::Here);
         let (_, action) = fetched(&mut fixture);
         assert!(matches!(&action, Action::PlaceFile { path: at, expect: None, .. } if *at == path(1)), "{action:?}");
+    }
+
+    #[test]
+    fn a_directory_that_others_delete_stays_for_what_was_changed_in_it_here() {
+        let mut fixture = fixture(Direction::Both);
+        let at = |name: &str| crate::core::path::RelPath::parse(name.as_bytes()).unwrap();
+        let directory = DiskState { kind: DiskKind::Directory, ..disk(70) };
+        let dir = Observation { path: at("d"), seen: Seen::Directory(directory) };
+        fixture.feed(Input::Observed(vec![dir, Observation { path: at("d/x"), ..seen(0, 71) }]));
+        turn(&mut fixture, Direction::Receive);
+        fixture.feed(Input::Observed(vec![Observation { path: at("d/x"), ..seen(0, 72) }]));
+        let gone = |fixture: &Fixture, name, seq| {
+            let ours = fixture.folder.ours(&at(name)).unwrap().entry;
+            Announced { entry: decide::deleted(&ours, PEERS_EPOCH, seq), seq, held: true }
+        };
+        let entries = vec![gone(&fixture, "d/x", 10), gone(&fixture, "d", 11)];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 11, more: false }));
+        fixture.wait(1000);
+        assert!(fixture.orders.is_empty() && fixture.folder.ours(&at("d")).unwrap().is_held());
+        fixture.feed(Input::Revert);
+        let (work, action) = fixture.orders.pop().unwrap();
+        assert!(matches!(&action, Action::Remove { path, .. } if *path == at("d/x")), "{action:?}");
+        fixture.feed(Input::Applied(vec![(work, done(None))]));
+        let (_, action) = fixture.orders.pop().unwrap();
+        assert!(matches!(&action, Action::RemoveDirectory { path } if *path == at("d")), "{action:?}");
     }
 
     #[test]

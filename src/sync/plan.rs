@@ -35,7 +35,7 @@ impl Folder {
         if self.rules.is_ignored(path, kind.is_directory()).is_some() {
             return self.pass_on(ours, &rival, decision, Mark::Ignored, now);
         }
-        if self.is_kept_out(&ours, &rival.entry) {
+        if self.is_kept_out(&ours, &rival.entry)? {
             return Ok(Looked::Blocked);
         }
         if kind.is_deleted() {
@@ -165,7 +165,7 @@ impl Folder {
             return Ok(Looked::Skipped);
         }
         let action = if disk.kind == DiskKind::Directory {
-            if ours.mark == Mark::Reverted && self.is_reverting_below(&path)? {
+            if ours.mark == Mark::Reverted && self.is_any_below(Mark::Reverted, &path)? {
                 return Ok(Looked::Skipped);
             }
             if self.index.has_live_below(&path)? {
@@ -220,7 +220,7 @@ impl Folder {
     pub(super) fn plan_metadata(&mut self, ours: Record, rival: &Rival, now: Now) -> Result<Looked, IndexError> {
         let mut entry = ours.entry.clone();
         decide::merge_meta(&mut entry, &rival.entry);
-        if ours.mark == Mark::Own || (ours.disk.is_some() && self.is_kept_out(&ours, &entry)) {
+        if ours.mark == Mark::Own || (ours.disk.is_some() && self.is_kept_out(&ours, &entry)?) {
             return Ok(Looked::Blocked);
         }
         match on_disk(&ours) {

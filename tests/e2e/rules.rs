@@ -2,10 +2,11 @@
 //! left alone.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use p2psync::api::{FolderState, IgnoreTest};
 
-use crate::harness::{Agent, World, wait_same, wait_settled, wait_until};
+use crate::harness::{Agent, World, introduce, wait_connected, wait_same, wait_settled, wait_until};
 
 fn wait_for(what: &str, done: impl Fn() -> bool) {
     wait_until(what, || if done() { Ok(()) } else { Err("not yet".to_owned()) });
@@ -154,4 +155,36 @@ fn a_pause_ends_by_itself_also_after_a_restart() {
     a.ok(&["resume"]);
     wait_for("it goes on", || b.at("more").exists());
     assert!(a.fails(&["pause", "until", "teatime"]).contains("write it like 18:00"));
+}
+
+/// Bytes that no compressor makes smaller.
+fn noise(count: usize, mut seed: u64) -> Vec<u8> {
+    let mut next = || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed as u8
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+#[test]
+fn caps_hold_on_either_side() {
+    const MIB: usize = 1024 * 1024;
+    for (caps_a, caps_b) in [("upload_kib_s = 512", ""), ("", "download_kib_s = 512")] {
+        let world = World::new();
+        let mut a = world.agent_with("a", &format!("\n[limits]\n{caps_a}"));
+        let mut b = world.agent_with("b", &format!("\n[limits]\n{caps_b}"));
+        introduce(&a, &b);
+        a.start();
+        b.start();
+        wait_connected(&a, &b);
+        let begun = Instant::now();
+        a.write("large", noise(4 * MIB, 7));
+        wait_settled(&[&a, &b]);
+        // What may go at once: the burst, and the one request or frame that the cap is overdrawn by.
+        let least = Duration::from_secs(4);
+        assert!(begun.elapsed() >= least, "{caps_a}{caps_b}: 4 MiB took only {:?}", begun.elapsed());
+        assert_eq!(b.read("large").len(), 4 * MIB);
+    }
 }

@@ -2,8 +2,10 @@
 //! have it.
 
 use super::folder::PeerFacts;
-use super::{Asker, words};
+use super::waits::{Coming, Survey};
+use super::{Asker, View, words};
 use crate::config::Folder;
+use crate::core::direction::Direction;
 
 /// The sentence with what the folder's direction holds back.
 pub fn with_direction(id: &str, (own_changes, kept_out): (u64, u64), mut text: String) -> String {
@@ -40,4 +42,10 @@ pub fn unshared_text(peer: &PeerFacts, id: &str) -> String {
         true => format!("{name} does not share this folder now: it is paused, stopped or removed there"),
         false => format!("{name} does not have this folder yet: type there 'p2psync folder add PATH --id {id}'"),
     }
+}
+
+/// Paths that others have changed in a folder that only sends.
+pub fn kept_out(view: &View, survey: &Survey) -> u64 {
+    let is_sending = view.folder.direction == Direction::Send;
+    survey.waits.iter().filter(|w| is_sending && w.coming == Coming::KeptOut).count() as u64
 }

@@ -210,7 +210,7 @@ fn facts(view: &View, survey: &Survey, peers: Vec<PeerFacts>) -> Result<Facts, I
         problems,
         declined,
         own_changes: reader.count_marked(Mark::Own)?,
-        kept_out: survey.waits.iter().filter(|w| w.coming == waits::Coming::KeptOut).count() as u64,
+        kept_out: choices::kept_out(view, survey),
         peers,
         now_ms: view.asker.now_ms,
     })

@@ -8,7 +8,7 @@ use super::{Asker, View};
 use crate::api::{IgnoreFault, IgnoreRule, IgnoreRules, IgnoreTest};
 use crate::config::Folder;
 use crate::core::disk::DiskKind;
-use crate::core::ignore::{Hit, IGNORE_FILE, Rules, Source};
+use crate::core::ignore::{Hit, IGNORE_FILE, LOCAL_IGNORE_FILE, Rules, Source};
 use crate::core::path::RelPath;
 use crate::engine::rules::{self, Fault};
 use crate::fs::root::{OpenRoot, Root};
@@ -86,6 +86,29 @@ fn text(hit: Option<&Hit>, taken_back: Option<&Hit>) -> String {
         (None, Some(back)) => format!("not ignored, because of {}", place(back)),
         (None, None) => "not ignored: no rule says so".to_owned(),
     }
+}
+
+/// The same as sentences about a path; `is_known` where other devices have it.
+pub fn sentences(hit: &Hit, is_known: bool) -> Vec<String> {
+    let text = match (&hit.source, hit.line) {
+        (Source::Selection, _) => format!(
+            "It is not selected on this device, where only {} is wanted; 'p2psync folder select' changes that.",
+            hit.pattern
+        ),
+        (source, Some(line)) => {
+            let file = source.file().unwrap_or_else(|| IGNORE_FILE.to_owned());
+            format!("It is ignored on this device: line {line} of {file} says '{}'.", hit.pattern)
+        }
+        (_, None) if hit.pattern == LOCAL_IGNORE_FILE => {
+            "It holds this device's own ignore rules, which are never synced.".to_owned()
+        }
+        (_, None) => format!(
+            "It is ignored on this device by the built-in rule '{0}'; a line '!{0}' in {IGNORE_FILE} takes that back.",
+            hit.pattern
+        ),
+    };
+    let passed_on = "What other devices have of it is passed on, but not kept up to date here.";
+    [Some(text), is_known.then(|| passed_on.to_owned())].into_iter().flatten().collect()
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::waits::{self, Coming, Progress, Wait};
-use super::{Asker, View, below, choices, folder, peer, words};
+use super::{Asker, View, below, choices, folder, ignored, peer, words};
 use crate::api::PathStatus;
 use crate::core::conflict;
 use crate::core::decide::Found;
+use crate::core::direction::Direction;
 use crate::core::disk::{DiskKind, DiskState};
-use crate::core::ignore::{Hit, IGNORE_FILE, LOCAL_IGNORE_FILE, Rules, Source};
+use crate::core::ignore::Rules;
 use crate::core::path::{PathError, RelPath};
 use crate::core::problem::ProblemKind;
 use crate::engine::rules;
@@ -172,7 +173,7 @@ impl<'a> Surroundings<'a> {
         let is_dir = is_dir.or_else(|| known.record.as_ref().map(|r| r.entry.kind.is_directory())).unwrap_or(false);
         let hit = self.rules.is_ignored(&known.path, is_dir);
         if let Some(hit) = hit {
-            return Ok((State::Ignored, ignored(&hit, known.record.is_some())));
+            return Ok((State::Ignored, ignored::sentences(&hit, known.record.is_some())));
         }
         let mark = known.record.as_ref().map(|r| r.mark);
         if let Some(verdict) = mark.and_then(|mark| self.marked(mark, known)) {
@@ -278,6 +279,10 @@ impl<'a> Surroundings<'a> {
                 );
                 (State::Conflict, text)
             }
+            Coming::KeptOut if self.view.folder.direction == Direction::Receive => {
+                let text = format!("It was deleted on {names}, and stays here for what was changed in it here.");
+                return (State::Local, vec![text]);
+            }
             Coming::KeptOut => {
                 let text = format!(
                     "{names} has another version, which is not taken: this folder only sends. \
@@ -375,34 +380,13 @@ impl<'a> Surroundings<'a> {
     }
 }
 
-fn ignored(hit: &Hit, is_known: bool) -> Vec<String> {
-    let text = match (&hit.source, hit.line) {
-        (Source::Selection, _) => format!(
-            "It is not selected on this device, where only {} is wanted; 'p2psync folder select' changes that.",
-            hit.pattern
-        ),
-        (source, Some(line)) => {
-            let file = source.file().unwrap_or_else(|| IGNORE_FILE.to_owned());
-            format!("It is ignored on this device: line {line} of {file} says '{}'.", hit.pattern)
-        }
-        (_, None) if hit.pattern == LOCAL_IGNORE_FILE => {
-            "It holds this device's own ignore rules, which are never synced.".to_owned()
-        }
-        (_, None) => format!(
-            "It is ignored on this device by the built-in rule '{0}'; a line '!{0}' in {IGNORE_FILE} takes that back.",
-            hit.pattern
-        ),
-    };
-    let passed_on = "What other devices have of it is passed on, but not kept up to date here.";
-    [Some(text), is_known.then(|| passed_on.to_owned())].into_iter().flatten().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
     use super::*;
     use crate::core::entry::Kind;
     use crate::core::id::DeviceId;
+    use crate::core::ignore::IGNORE_FILE;
     use crate::core::message::{Exception, Reason};
     use crate::core::problem::Problem;
 

@@ -27,7 +27,7 @@ pub enum Coming {
     Merge,
     /// Passed on only: nothing is to be done here.
     NotMinded,
-    /// The folder only sends: it is not taken.
+    /// The folder only sends, or what was changed here stands in the way: it is not taken.
     KeptOut,
 }
 
@@ -122,6 +122,7 @@ pub fn look(view: &View, path: &RelPath, found: &Found, is_held: bool) -> Result
     let coming = match coming(record.as_ref(), best, decision) {
         Coming::NotMinded => Coming::NotMinded,
         _ if !view.folder.direction.admits(&ours, &best.entry) => Coming::KeptOut,
+        Coming::Deletion if ours.kind.is_directory() && has_own_below(view, path)? => Coming::KeptOut,
         Coming::ConflictThere if is_kept_out_there(view, path, &all)? => Coming::NotMinded,
         coming => coming,
     };
@@ -133,6 +134,12 @@ pub fn look(view: &View, path: &RelPath, found: &Found, is_held: bool) -> Result
     };
     let entry = best.entry.clone();
     Ok(Some(Wait { path: path.clone(), coming, progress, entry, devices, rivals: all, problem }))
+}
+
+/// True where something below a directory was changed here, in a folder that only receives.
+fn has_own_below(view: &View, directory: &RelPath) -> Result<bool, IndexError> {
+    let next = view.reader.marked(Mark::Own, Some(directory), 1)?;
+    Ok(next.first().is_some_and(|record| record.entry.path.is_below(directory)))
 }
 
 /// True where the devices that would resolve a conflict have said that they won't.
