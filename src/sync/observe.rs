@@ -1,17 +1,16 @@
 //! What a scan saw: local edits become events, vanished paths become tombstones once they have settled.
 
-use crate::core::content::ContentId;
 use crate::core::decide::{self, Decision};
-use crate::core::disk::{DiskKind, DiskState};
-use crate::core::entry::{Entry, Kind, MODE_MASK, Stamp};
-use crate::core::id::{DeviceId, EpochId};
+use crate::core::disk::DiskState;
+use crate::core::entry::Kind;
+use crate::core::id::DeviceId;
 use crate::core::ignore::IGNORE_FILE;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
-use crate::core::version::COUNT_MAX;
 use crate::index::{IndexError, Mark, Record};
 
-use super::plan::{until_looked_at, until_shown};
+use super::edited::{edited, is_suspect, note_metadata};
+use super::plan::{shows, until_looked_at, until_shown};
 use super::{Folder, Now, Observation, Output, Seen};
 
 /// Paths remembered as looked at twice; more are simply believed.
@@ -114,8 +113,10 @@ impl Folder {
         if (ours.mark == Mark::Kept && kind.is_directory()) || self.note_leftover(&ours, &kind, disk, now)? {
             return Ok(());
         }
-        // Still as it was when it was found suspect: later scans know no more.
-        if ours.mark == Mark::Suspect && ours.disk.is_some_and(|known| disk.is_same_file_as(&known)) {
+        // Still as it was when it was found suspect, or taken back: later scans know no more.
+        if matches!(ours.mark, Mark::Suspect | Mark::Reverted)
+            && ours.disk.is_some_and(|known| disk.is_same_file_as(&known))
+        {
             return Ok(());
         }
         if self.suspicious && is_suspect(&ours.entry, &kind) {
@@ -123,6 +124,9 @@ impl Folder {
         }
         if ours.mark == Mark::Suspect {
             self.index.clear_problem(path)?;
+        }
+        if !self.announces_changes() {
+            return self.keep_own(&ours, Some(disk), now);
         }
         self.revive_kept_parents(path, now)?;
         if ours.entry.kind.is_directory() {
@@ -157,6 +161,13 @@ impl Folder {
         if ours.mark == Mark::Suspect {
             self.index.clear_problem(path)?;
         }
+        if !self.announces_changes()
+            && matches!(ours.mark, Mark::Here | Mark::Own)
+            && ours.disk.is_some()
+            && !shows(disk, &ours.entry)
+        {
+            return self.keep_own(&ours, Some(disk), now);
+        }
         let mut entry = ours.entry;
         let was_here = ours.mark == Mark::Missing || (ours.mark == Mark::Here && ours.disk.is_some());
         if was_here && note_metadata(&mut entry, disk, self.epoch()?) {
@@ -175,6 +186,9 @@ impl Folder {
 
     fn observe_absent(&mut self, path: &RelPath, ours: Record, now: Now) -> Result<(), IndexError> {
         self.index.clear_problem(path)?;
+        if matches!(ours.mark, Mark::Own | Mark::Reverted) && ours.disk.is_some() {
+            return self.keep_own(&ours, None, now);
+        }
         if !ours.entry.is_live() || ours.mark == Mark::Held {
             return Ok(());
         }
@@ -251,7 +265,7 @@ impl Folder {
     }
 
     pub(super) fn note_ignore_file(&mut self, path: &RelPath) {
-        if path.as_bytes() == IGNORE_FILE.as_bytes() && !self.outputs.contains(&Output::ReloadRules) {
+        if path.file_name() == IGNORE_FILE.as_bytes() && !self.outputs.contains(&Output::ReloadRules) {
             self.outputs.push(Output::ReloadRules);
         }
     }
@@ -276,58 +290,6 @@ impl Folder {
             self.tell_found();
         }
         self.index.set_note("last_scan_ms", Some(&now.wall_ms().to_string()))
-    }
-}
-
-/// The entry of a local edit that issues `count`.
-fn edited(ours: &Entry, kind: Kind, disk: DiskState, author: DeviceId, now: Now, epoch: EpochId, count: u64) -> Entry {
-    let is_directory = kind.is_directory();
-    let replaced: Vec<ContentId> = ours.kind.content_id().into_iter().collect();
-    let mtime_ns = if is_directory { 0 } else { disk.mtime_ns };
-    let mut entry = Entry {
-        kind,
-        mtime_ns,
-        weight_ns: mtime_ns.min(now.wall_ns),
-        author: if is_directory { DeviceId::NONE } else { author },
-        version: ours.version.clone().with(epoch, count),
-        ..ours.clone()
-    };
-    entry.superseded = entry.superseded_with(&replaced);
-    note_metadata(&mut entry, disk, epoch);
-    entry
-}
-
-/// Takes mode and mtime from the disk into the entry's register. True where that changed something.
-fn note_metadata(entry: &mut Entry, disk: DiskState, epoch: EpochId) -> bool {
-    let mode_differs =
-        disk.kind != DiskKind::Symlink && visible_mode(disk.kind, disk.mode) != visible_mode(disk.kind, entry.mode());
-    let mtime_differs = disk.kind != DiskKind::Directory && disk.mtime_ns != entry.disk_mtime_ns();
-    if !mode_differs && !mtime_differs {
-        return false;
-    }
-    let touched =
-        entry.kind.content_id().filter(|_| disk.kind != DiskKind::Directory && disk.mtime_ns != entry.mtime_ns);
-    entry.meta.stamp = Stamp { count: (entry.meta.stamp.count + 1).min(COUNT_MAX), epoch };
-    if disk.kind != DiskKind::Symlink {
-        entry.meta.mode = Some((disk.kind, disk.mode & MODE_MASK));
-    }
-    entry.meta.touched = touched.map(|id| (disk.mtime_ns, id));
-    true
-}
-
-/// The bits that a disk of ours shows: directories always stay usable by their owner.
-pub(super) fn visible_mode(kind: DiskKind, mode: u32) -> u32 {
-    let mode = mode & MODE_MASK;
-    if kind == DiskKind::Directory { mode | 0o700 } else { mode }
-}
-
-/// After an unclean boot: an emptied file, or one with a content that it had before.
-fn is_suspect(ours: &Entry, kind: &Kind) -> bool {
-    match (ours.kind.content(), kind) {
-        (Some(before), Kind::File(after)) => {
-            (after.size == 0 && before.size > 0) || ours.superseded.contains(&after.id)
-        }
-        _ => false,
     }
 }
 

@@ -63,6 +63,9 @@ fn trouble(view: &View, path: Option<&RelPath>, record: Option<&Record>) -> Resu
                 "it changed suddenly in a crash of this machine and is not passed on; 'p2psync status PATH'"
             }
             Mark::Declined => "this disk cannot hold it",
+            Mark::Own | Mark::Reverted => {
+                "it was changed here in a folder that only receives, so it stays on this device"
+            }
             Mark::Here | Mark::Missing | Mark::Kept => return Ok(None),
         },
     };

@@ -217,6 +217,7 @@ impl World {
             device: own,
             peers: self.devices.iter().map(|d| d.id).filter(|id| *id != own).collect(),
             guard: self.guard,
+            direction: self.devices[at].direction,
             reconcile_ms: RECONCILE_MS,
         }
     }
