@@ -100,6 +100,14 @@ pub const KEYS: &[Key] = &[
     key("sync", "history_days", "number, 1 to 36525", "30", "How long replaced and deleted files stay in the history."),
     key(
         "sync",
+        "history_max_percent",
+        "number, 1 to 100",
+        "20",
+        "How much of the disk the history of a folder may take; what another device displaced last stays all the same.",
+    ),
+    key("sync", "history_max_gib", "number, 1 or more", "(none)", "The same as a size in GiB; only one of the two."),
+    key(
+        "sync",
         "hold_deletes_above",
         "number",
         "1000",
@@ -195,6 +203,7 @@ pub fn reference() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::raw::RawConfig;
     use crate::config::{Surroundings, parse};
     use std::path::Path;
 
@@ -225,13 +234,14 @@ mod tests {
             "peer" | "folder" => format!("[[{section}]]\n{needed}"),
             _ => format!("[{section}]\n"),
         };
-        let said = fault(&format!("{head}qqqqqqqqqqqq = 1\n"));
+        let text = format!("{head}qqqqqqqqqqqq = 1\n");
+        let said = toml_edit::de::from_str::<RawConfig>(&text).err().unwrap().message().to_owned();
         let first = said.lines().next().unwrap();
         let mut names: Vec<String> = first
             .split('`')
             .skip(3)
             .step_by(2)
-            .filter(|name| !["network", "sync", "api", "peer", "folder"].contains(name))
+            .filter(|name| !SECTIONS.iter().any(|(section, _)| section == name))
             .map(str::to_owned)
             .collect();
         names.sort();

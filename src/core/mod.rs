@@ -19,4 +19,5 @@ pub mod nearest;
 pub mod path;
 pub mod problem;
 pub mod ranges;
+pub mod thinning;
 pub mod version;

@@ -165,6 +165,7 @@ impl Agent {
                 index_path: self.home.index_file(&folder.id),
                 rescan: config.sync.rescan,
                 history_days: config.sync.history_days,
+                history_max: config.sync.history_max,
                 links: self.table.clone(),
                 server: self.server.clone(),
                 orders: self.orders.clone(),

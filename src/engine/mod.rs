@@ -21,6 +21,7 @@ pub mod clock;
 mod config_watch;
 mod control;
 mod desk;
+mod elsewhere;
 mod feed;
 mod fetch;
 mod folder;
@@ -30,10 +31,15 @@ pub mod links;
 mod lived;
 mod local;
 mod manager;
+mod prune;
+mod receipt;
 mod recover;
 pub mod report;
+mod resolve;
 mod restore;
 mod retention;
+mod rewind;
+mod rewind_request;
 mod rules;
 mod running;
 mod scan;
@@ -42,6 +48,7 @@ mod shared;
 mod start;
 #[cfg(feature = "testing")]
 pub mod stepping;
+mod undo;
 
 #[cfg(test)]
 mod testing;

@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::clock::Clock;
+use super::elsewhere::Elsewhere;
 use super::feed::Feed;
 use super::fetch::Downloads;
 use super::hints::Hints;
 use super::link::LinkTable;
+use super::receipt::Progress;
 use super::scan::Departed;
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::ignore::Rules;
@@ -79,6 +81,12 @@ pub struct Shared {
     pub stop: AtomicBool,
     pub live: Live,
     pub links: LinkTable,
+    /// What happens, for whoever waits for it.
+    pub progress: Progress,
+    /// What peers have that is not here any more.
+    pub elsewhere: Elsewhere,
+    /// Held while something is taken back.
+    pub rewinding: Mutex<()>,
     pub feed: Feed,
 }
 
@@ -143,6 +151,9 @@ impl Shared {
             stop: AtomicBool::new(false),
             live: Live::default(),
             links: LinkTable::default(),
+            progress: Progress::default(),
+            elsewhere: Elsewhere::default(),
+            rewinding: Mutex::default(),
             feed: Feed::default(),
         }
     }

@@ -18,7 +18,7 @@ use p2psync::core::version::VersionVector;
 use p2psync::fs::history::slot_name;
 use p2psync::net::announcement::Announcement;
 use p2psync::net::codec::{decode, encode};
-use p2psync::net::frame::{Chunks, DeviceHello, Frame, Have, Request, WantedContent};
+use p2psync::net::frame::{AskPast, Chunks, DeviceHello, Frame, Have, Past, Request, WantedContent};
 use p2psync::net::identity::Identity;
 use p2psync::net::pairing::{Greeting, write_greeting};
 use p2psync::net::pairing_code::{Nameplate, PairingCode};
@@ -81,7 +81,7 @@ fn network(all: &mut Seeds) {
     add(all, "stream", "interrupted", [&[0, 12, 1, 0, 3, 0, 0, 9, 60, 0, 200, 1, 1, 0][..], &stream].concat());
     add(all, "stream", "after-a-hello", [&[1, 3, 0, 5, 0][..], &stream[stream.len() / 2..]].concat());
     add(all, "stream", "too-long", [&[1, 0][..], &u32::MAX.to_be_bytes()].concat());
-    for kind in 0u8..10 {
+    for kind in 0u8..11 {
         for message in 0u8..if kind == 1 { 6 } else { 1 } {
             let drawn: Vec<u8> = (0u8..120).map(|n| n.wrapping_mul(37).wrapping_add(kind)).collect();
             let seed = [&[kind, 7][..], b"default", &[message], &drawn].concat();
@@ -285,6 +285,8 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("chunks", Frame::Chunks(Chunks { request: 7, items: chunks })),
         ("not-here", Frame::NotHere { request: 7, items: vec![0, 5, u16::MAX] }),
         ("have", Frame::Have(Have { folder: folder(), content: large, ranges: vec![(0, 1 << 20), (5 << 20, 7)] })),
+        ("ask-past", Frame::AskPast(AskPast { id: 7, folder: folder(), path: None })),
+        ("past", Frame::Past(Past { id: 7, folder: folder(), versions: Vec::new() })),
         ("ping", Frame::Ping(1)),
         ("pong", Frame::Pong(u64::MAX)),
         ("close", Frame::Close("bye".into())),

@@ -292,6 +292,8 @@ impl World {
     pub fn verdict(&mut self) -> Result<(), String> {
         self.check_visible()?;
         let trees: Vec<Tree> = (0..self.devices.len()).map(|at| self.tree(at)).collect();
+        // What is suspect is there all the same.
+        self.check_ledger(&trees)?;
         let torn = self.torn(&trees);
         let trees: Vec<Tree> = trees.iter().map(|tree| without(tree, &torn)).collect();
         let rules = trees.iter().map(rules_of).collect::<Vec<_>>();
@@ -308,7 +310,6 @@ impl World {
         for (at, tree) in synced.iter().enumerate().skip(2) {
             same_trees(&synced[1], tree).map_err(|why| format!("device {at} differs from device 1: {why}"))?;
         }
-        self.check_ledger(&trees)?;
         if let Some((_, left)) = self.left.as_ref().filter(|_| self.plan.mode != Mode::Crowd) {
             self.is_as_left(&without(left, &declined), &trees[0])
                 .map_err(|why| format!("it did not end as the user left it: {why}"))?;
