@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::core::id::{DeviceId, FolderId};
 use crate::home::Home;
 
-pub use advice::{Warning, warnings};
+pub use advice::{Unknown, Warning, unknown_settings, warnings};
 pub use edit::{
     NewFolder, NewPeer, add_address, add_folder, add_peer, create, default_text, host_name, remove_folder, remove_peer,
     rename_peer, set_folder_peers, set_paused,

@@ -220,6 +220,7 @@ impl<'a> Draw<'a> {
                 name: self.text(NAME_CHARS_MAX),
                 agent: self.text(NAME_CHARS_MAX),
                 folders: self.list(FOLDERS_MAX, |d| (d.folder_id(), d.text(NAME_CHARS_MAX))),
+                sent_ms: self.flag().then(|| self.u64() as i64),
             }),
             1..=3 => Frame::Folder(self.folder_id(), self.message()),
             4 => {
@@ -262,7 +263,7 @@ impl<'a> Draw<'a> {
                 let ranges = if size == 0 { Vec::new() } else { self.list(1024, range) };
                 Frame::Have(Have { folder: self.folder_id(), content, ranges })
             }
-            _ => Frame::Unknown(self.byte().max(15)),
+            _ => Frame::Unknown(self.byte().max(18)),
         }
     }
 }

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::past::{HistoryUsage, PruneReport, RewindReport, WaitReport};
-use super::types::{ConflictItem, EventItem, FolderProblem, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status};
+use super::types::{
+    ConflictItem, EventItem, FolderOffer, FolderProblem, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status,
+};
 
 /// Longest reply in bytes: a status with many folders.
 pub const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -39,7 +41,7 @@ pub enum Request {
     Reject { folder: String },
     /// Show a pairing code and wait for another device; goes on as long as the connection.
     PairShow,
-    /// Pair with the device that shows this code.
+    /// Pair with the device that shows this code, in words or in short, or this link.
     PairJoin { code: String },
     /// Bring an earlier version back to its place; what lies there goes into history.
     Restore { path: WirePath, when: When },
@@ -161,16 +163,24 @@ pub enum Reply {
     Progress {
         text: String,
     },
-    /// The code to type on the other device.
+    /// The code to type on the other device: in short and in words. The link says the same to a device that finds this
+    /// one in no other way.
     PairCode {
         code: String,
         valid_seconds: u64,
+        #[serde(default)]
+        words: String,
+        #[serde(default)]
+        link: String,
     },
-    /// Paired with this device; `folders` holds the labels of the folders that are shared with it now.
+    /// Paired with this device; `folders` holds the labels of the folders that are shared with it now, `offers` what it
+    /// shares and is not here yet.
     Paired {
         device_id: String,
         name: String,
         folders: Vec<String>,
+        #[serde(default)]
+        offers: Vec<FolderOffer>,
     },
     /// Not done: what happened and what to do.
     Error {

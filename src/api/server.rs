@@ -190,7 +190,12 @@ mod tests {
                 match request {
                     Request::PairShow => {
                         let _guard = SetOnDrop(Arc::clone(&self));
-                        let code = Reply::PairCode { code: "AB".into(), valid_seconds: 300 };
+                        let code = Reply::PairCode {
+                            code: "AB".into(),
+                            valid_seconds: 300,
+                            words: "a-b".into(),
+                            link: String::new(),
+                        };
                         replies.send(code).await.unwrap();
                         self.waits.store(true, Ordering::SeqCst);
                         std::future::pending().await
@@ -244,7 +249,7 @@ mod tests {
         let server = Running::start(Echo::default());
         let text = server.raw(b"POST /v1/pairing HTTP/1.1\r\nhost: x\r\n\r\n", "AB");
         assert!(
-            text.contains(r#"{"last":false,"reply":"pair_code","value":{"code":"AB","valid_seconds":300}}"#),
+            text.contains(r#"{"last":false,"reply":"pair_code","value":{"code":"AB","link":"","valid_seconds":300,"words":"a-b"}}"#),
             "{text}"
         );
         wait_for(&server.handler.waits);

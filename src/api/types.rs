@@ -143,6 +143,12 @@ pub struct PeerStatus {
     /// Why there is no connection, in words.
     #[serde(default)]
     pub trouble: Option<String>,
+    /// Program and version there, as it said when it was last connected.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// How far its clock was ahead of this device's when it was last connected, in ms; negative where behind.
+    #[serde(default)]
+    pub clock_ahead_ms: Option<i64>,
     /// Folders that it shares with this device and that are not here yet.
     #[serde(default)]
     pub offers: Vec<FolderOffer>,

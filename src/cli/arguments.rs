@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use super::arguments_past::{ConflictCommand, GoingBack, Past, Waiting};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::accept::AcceptArguments;
 use super::completions::Shell;
+use super::pair::PairArguments;
 use super::service::System;
 
 /// Keeps folders the same on your own devices, peer to peer
@@ -65,10 +67,7 @@ pub enum Command {
         exit_code: bool,
     },
     /// Pair with another device: shows a code, or takes the code that the other shows
-    Pair {
-        /// The code shown on the other device
-        code: Option<String>,
-    },
+    Pair(PairArguments),
     /// Other devices
     #[command(subcommand)]
     Peer(PeerCommand),
@@ -264,6 +263,8 @@ pub enum FolderCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Take part in a folder that another device shares with this one
+    Accept(AcceptArguments),
     /// Stop sharing a folder; its files stay where they are
     Remove(OneFolder),
     /// Say with whom a folder is shared
@@ -360,6 +361,11 @@ mod tests {
             &["folder", "reject-changes", "f"],
             &["pair"],
             &["pair", "ABCD-EFGH"],
+            &["pair", "apple", "guitar", "lemon", "zebra", "--accept", "all", "--into", "/p"],
+            &["pair", "p2psync://pair?code=ABCDEFGH", "--accept", "none", "--json"],
+            &["pair", "--no-qr"],
+            &["folder", "accept"],
+            &["folder", "accept", "Photos", "/p", "--merge", "--json"],
             &["status"],
             &["status", "a/b", "--json"],
             &["log", "-n", "5", "--json"],

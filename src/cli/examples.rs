@@ -45,7 +45,15 @@ pub const USAGES: &[Usage] = &[
         ],
         r#"{"device_id", "name", "running", "listening", "folders": [..], "peers": [..], "problems_total"}; with PATH {"path", "folder", "state", "explanation": [..], "here", "peers": [..]}"#,
     ),
-    usage("pair", &[("pair", "show a code"), ("pair K7QF-29XM", "take the code that the other device shows")], ""),
+    usage(
+        "pair",
+        &[
+            ("pair", "show a code"),
+            ("pair apple-guitar-lemon-zebra", "take the code that the other device shows"),
+            ("pair K7QF-29XM --accept all --into ~/Sync", "without questions: take part in all its folders"),
+        ],
+        r#"a line {"event": "code", "code", "words", "link", "valid_seconds"} where a code is shown, then {"event": "paired", "device_id", "name", "folders": [labels], "offers": [{"id", "label"}], "accepted": [{"id", "label", "path"}]}"#,
+    ),
     usage(
         "peer add",
         &[(
@@ -57,7 +65,7 @@ pub const USAGES: &[Usage] = &[
     usage(
         "peer list",
         &[("peer list", "names, ids and whether they are connected")],
-        r#"[{"device_id", "name", "addresses": [..], "connected", "address"}]"#,
+        r#"[{"device_id", "name", "addresses": [..], "connected", "address", "last_seen_ms", "version", "clock_ahead_ms", "trouble"}]"#,
     ),
     usage("peer remove", &[("peer remove desktop", "by name; files stay where they are")], PEER_SHAPE),
     usage("peer rename", &[("peer rename desktop 'living room'", "only on this device")], PEER_SHAPE),
@@ -73,6 +81,14 @@ pub const USAGES: &[Usage] = &[
         "folder list",
         &[("folder list", "labels, ids, places and with whom they are shared")],
         r#"[{"id", "label", "path", "peers": "all" or [device ids], "paused"}]"#,
+    ),
+    usage(
+        "folder accept",
+        &[
+            ("folder accept", "asks where to put what other devices share"),
+            ("folder accept Photos ~/Pictures --merge", "this one, there, together with what is there"),
+        ],
+        r#"[{"action": "accepted", "id", "label", "path", "peers": [device ids], "paused"}]"#,
     ),
     usage("folder remove", &[("folder remove photos", "by id or label; its files stay where they are")], FOLDER_SHAPE),
     usage(

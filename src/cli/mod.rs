@@ -1,11 +1,13 @@
 //! What a person touches: commands and what they print. One file per command.
 
+mod accept;
 mod arguments;
 mod arguments_past;
 mod completions;
 mod config;
 mod conflicts;
 mod context;
+mod countdown;
 mod doctor;
 mod examples;
 pub mod exit;
@@ -16,9 +18,11 @@ mod id;
 mod log;
 mod log_file;
 mod manual;
+mod offers;
 pub mod output;
 mod pair;
 mod peer;
+mod qr;
 mod resolve;
 mod run;
 mod service;
@@ -47,7 +51,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Run { .. }) => run::run(&context),
         Some(Command::Peer(command)) => peer::run(&context, command),
         Some(Command::Folder(command)) => folder::run(&context, command),
-        Some(Command::Pair { code }) => pair::run(&context, code),
+        Some(Command::Pair(arguments)) => pair::run(&context, &arguments),
         Some(Command::Status { path, json, exit_code }) => status::run(&context, path.as_deref(), json, exit_code),
         Some(Command::Log { count, json }) => log::run(&context, count, json),
         Some(Command::Conflicts { command: None, json }) => conflicts::list(&context, json),

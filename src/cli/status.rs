@@ -5,7 +5,9 @@ use std::path::Path;
 
 use super::context::Context;
 use super::exit::Exit;
+use super::offers;
 use super::output::{self, Table, clean, count, number};
+use super::peer;
 use crate::api::{
     FolderPeerStatus, FolderState, FolderStatus, PathStatus, PeerStatus, Reply, Request, Status, WirePath,
 };
@@ -197,9 +199,10 @@ fn next_step(status: &Status, is_full: bool) -> String {
     if status.folders.iter().any(|f| f.conflicts > 0) {
         return "'p2psync conflicts' shows the conflict copies".to_owned();
     }
-    let offered = |peer: &PeerStatus| peer.offers.first().map(|o| (clean(&peer.name), clean(&o.label), clean(&o.id)));
-    if let Some((name, label, id)) = status.peers.iter().find_map(offered) {
-        return format!("{name} shares '{label}': 'p2psync folder add PATH --id {id}' takes part in it");
+    let offered =
+        |peer: &PeerStatus| peer.offers.first().map(|o| (clean(&peer.name), clean(&o.label), offers::command(o)));
+    if let Some((name, label, command)) = status.peers.iter().find_map(offered) {
+        return format!("{name} shares '{label}', and this takes part in it: {command}");
     }
     // Whoever has proved to have the same once has the folder, and has only paused it, say.
     let is_without = |p: &&FolderPeerStatus| p.lacks_folder && p.proved_identical_ms.is_none();
@@ -244,12 +247,12 @@ fn peer_notes(text: &mut String, peer: &PeerStatus) {
     if let Some(trouble) = &peer.trouble {
         let _ = writeln!(text, "  {name}: {}", clean(trouble));
     }
+    if let Some(warning) = peer::clock_warning(peer) {
+        let _ = writeln!(text, "  {name}: {warning}");
+    }
     for offer in &peer.offers {
-        let (label, id) = (clean(&offer.label), clean(&offer.id));
-        let _ = writeln!(
-            text,
-            "  {name} shares '{label}' with this device: 'p2psync folder add PATH --id {id}' takes part"
-        );
+        let (label, command) = (clean(&offer.label), offers::command(offer));
+        let _ = writeln!(text, "  {name} shares '{label}' with this device. To take part: {command}");
     }
 }
 
@@ -465,7 +468,7 @@ Next: 'p2psync conflicts' shows the conflict copies
         check("folder add", |s| s.folders.clear());
         check("what is wrong", |s| s.problems_total = 1);
         check("other devices", |s| s.peers.iter_mut().for_each(|p| p.connected = false));
-        check("takes part", |s| s.peers[0].offers = vec![crate::api::FolderOffer::default()]);
+        check("this takes part", |s| s.peers[0].offers = vec![crate::api::FolderOffer::default()]);
         check("type on desktop", |s| {
             let peer = &mut s.folders[0].peers[0];
             (peer.lacks_folder, peer.proved_identical_ms) = (true, None);
@@ -497,7 +500,10 @@ Next: 'p2psync conflicts' shows the conflict copies
         assert_eq!(json["folders"][0]["state"], "in_sync");
         assert_eq!(json["folders"][0]["held"], serde_json::Value::Null);
         let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(keys, ["device_id", "folders", "listening", "name", "peers", "problems_total", "running"]);
+        assert_eq!(
+            keys,
+            ["device_id", "folders", "listening", "name", "peers", "problems_total", "running", "starting"]
+        );
         assert_eq!(serde_json::from_value::<Status>(json).unwrap(), sample());
     }
 }

@@ -56,7 +56,7 @@ pub fn parse(text: &str, path: &Path, around: &Surroundings) -> Result<Config, C
     let raw: RawConfig = toml_edit::de::from_str(text).map_err(|e| {
         let what = e.message().lines().next().unwrap_or("not a config").trim().to_owned();
         let advice = advice_for(&what);
-        Fault::at(path, text, e.span().unwrap_or(0..0), what, advice)
+        Fault::at(path, text, e.span().unwrap_or(0..0), in_plain_words(what), advice)
     })?;
     let reader = Reader { text, path, around };
     let name = match &raw.name {
@@ -372,6 +372,18 @@ pub(super) fn expand(text: &str, user_dir: &Path) -> Result<PathBuf, String> {
         return Err("the whole disk can't be a folder".to_owned());
     }
     Ok(path.components().collect())
+}
+
+/// The reader's words for what people meet often.
+fn in_plain_words(what: String) -> String {
+    let word = what.split('`').nth(1).unwrap_or_default();
+    if what.starts_with("unknown field") {
+        format!("there is no setting '{word}' here")
+    } else if what.starts_with("missing field") {
+        format!("the setting '{word}' is missing here")
+    } else {
+        what
+    }
 }
 
 fn advice_for(what: &str) -> String {

@@ -73,7 +73,7 @@ fn every_mistake_is_shown_with_line_column_and_remedy() {
     let peer = format!("[[peer]]\nid = \"{one}\"\nname = \"a\"\n");
     let folder = "[[folder]]\nid = \"x\"\npath = \"/d/x\"\n";
     let cases: &[(String, usize, usize, &str)] = &[
-        ("nam = \"x\"".into(), 1, 1, "unknown field"),
+        ("nam = \"x\"".into(), 1, 1, "no setting 'nam'"),
         ("name = \"\"".into(), 1, 8, "not a name"),
         ("name = 5".into(), 1, 8, "invalid type"),
         ("name = \"x".into(), 1, 10, "invalid basic string"),
@@ -95,7 +95,7 @@ fn every_mistake_is_shown_with_line_column_and_remedy() {
         (format!("{peer}[[peer]]\nid = \"{two}\"\nname = \"a\""), 6, 8, "two peers"),
         (format!("{peer}addresses = [\"h:0\"]"), 4, 14, "not a port"),
         ("[[folder]]\nid = \"a b\"\npath = \"/x\"".into(), 2, 6, "folder id"),
-        ("[[folder]]\nid = \"a\"".into(), 1, 1, "missing field"),
+        ("[[folder]]\nid = \"a\"".into(), 1, 1, "is missing"),
         ("[[folder]]\nid = \"a\"\npath = \"x/y\"".into(), 3, 8, "not absolute"),
         ("[[folder]]\nid = \"a\"\npath = \"/x/../y\"".into(), 3, 8, "'..'"),
         ("[[folder]]\nid = \"a\"\npath = \"~you/x\"".into(), 3, 8, "your own home"),

@@ -4,6 +4,7 @@ mod past;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::feed::Feed;
-use super::links::{Links, Paired};
+use super::links::{Joined, Links, Paired};
 use super::report::{self, LiveFolder, LivePeer, LiveStatus};
 use super::shared::{Event, FolderHandle, Order};
 use crate::api::{FolderOffer, Handler, Replies, Reply, Request, Status};
@@ -116,6 +117,8 @@ impl Control {
                 bytes_in: link.bytes_in,
                 bytes_out: link.bytes_out,
                 trouble: link.last_error.filter(|_| !link.connected),
+                version: link.agent,
+                clock_ahead_ms: link.clock_ahead_ms,
                 offers: link.offers.into_iter().map(|(id, label)| FolderOffer { id: id.to_string(), label }).collect(),
             };
             (link.peer, peer)
@@ -256,26 +259,29 @@ impl Control {
 
     async fn pair_show(&self, replies: Replies) -> Reply {
         let showing = self.links.show_code(self.open_folders());
-        let shown = Reply::PairCode { code: showing.code(), valid_seconds: showing.valid_seconds() };
+        let (code, words, link) = (showing.code(), showing.words(), showing.link());
+        let shown = Reply::PairCode { code, valid_seconds: showing.valid_seconds(), words, link };
         if replies.send(shown).await.is_err() {
             return failed("cancelled".into());
         }
         match showing.wait().await {
-            Ok(paired) => self.add_paired(paired).await,
-            Err(error) => failed(error.to_string()),
+            Ok(paired) => self.add_paired(paired, Vec::new()).await,
+            Err(error) => failed(in_words(error)),
         }
     }
 
     async fn pair_join(&self, code: &str) -> Reply {
         match self.links.join_code(code, self.open_folders()).await {
-            Ok(paired) => self.add_paired(paired).await,
-            Err(error) => failed(error.to_string()),
+            Ok(Joined { paired, address }) => self.add_paired(paired, address.into_iter().collect()).await,
+            Err(error) => failed(in_words(error)),
         }
     }
 
-    async fn add_paired(&self, paired: Paired) -> Reply {
+    /// `addresses`: where the device was reached, if it might not be found there again by itself.
+    async fn add_paired(&self, paired: Paired, addresses: Vec<SocketAddr>) -> Reply {
         failpoint::hit("pairing.agreed");
-        let new = NewPeer { id: paired.device, name: Some(paired.name.clone()), addresses: Vec::new() };
+        let addresses = addresses.iter().map(ToString::to_string).collect();
+        let new = NewPeer { id: paired.device, name: Some(paired.name.clone()), addresses };
         let home = self.home.clone();
         let added = tokio::task::spawn_blocking(move || config::add_peer(&home, &new)).await;
         let config = match added {
@@ -293,11 +299,12 @@ impl Control {
             return failed(text);
         }
         let name = config.peer(&paired.device).map_or(paired.name, |peer| peer.name.clone());
-        let shared = paired
-            .folders
-            .into_iter()
-            .filter(|(id, _)| config.folder(id).is_some_and(|f| config.shares(f, &paired.device)));
-        Reply::Paired { device_id: paired.device.to_string(), name, folders: shared.map(|(_, label)| label).collect() }
+        let (here, offered): (Vec<_>, Vec<_>) =
+            paired.folders.into_iter().partition(|(id, _)| config.folder(id).is_some());
+        let is_shared = |id: &FolderId| config.folder(id).is_some_and(|f| config.shares(f, &paired.device));
+        let folders = here.into_iter().filter(|(id, _)| is_shared(id)).map(|(_, label)| label).collect();
+        let offers = offered.into_iter().map(|(id, label)| FolderOffer { id: id.to_string(), label }).collect();
+        Reply::Paired { device_id: paired.device.to_string(), name, folders, offers }
     }
 }
 
@@ -305,6 +312,11 @@ impl Handler for Control {
     fn handle(self: Arc<Self>, request: Request, replies: Replies) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         Box::pin(self.answer(request, replies))
     }
+}
+
+/// An error with its causes.
+fn in_words(error: impl std::error::Error + Send + Sync + 'static) -> String {
+    format!("{:#}", anyhow::Error::from(error))
 }
 
 /// What of a status is asked for.

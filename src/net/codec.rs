@@ -14,7 +14,7 @@ use super::bounds::{
 use super::frame::{Chunks, DeviceHello, Frame, Request, WantedContent};
 use super::wire::{
     self, FieldError, List, WireAck, WireBatch, WireDeviceHello, WireDigest, WireFound, WireHave, WireHello,
-    WireNotHere, WireRepair, WireRequest, WireWanted, found, raw_counts,
+    WireHelloMore, WireNotHere, WireRepair, WireRequest, WireWanted, found, raw_counts,
 };
 use super::wire_entry::{WireAnnounced, entries};
 use super::wire_past::{WireAskPast, WirePast};
@@ -95,7 +95,7 @@ impl Encoded {
 /// Makes bytes of a frame, within all limits.
 pub fn encode(frame: &Frame) -> Result<Encoded, CodecError> {
     let (kind, body) = match frame {
-        Frame::Hello(hello) => return finish(HELLO, pack("hello", &wire_hello(hello))?, HELLO_FRAME_BYTES_MAX),
+        Frame::Hello(hello) => return finish(HELLO, pack_hello(hello)?, HELLO_FRAME_BYTES_MAX),
         Frame::Folder(folder, message) => encode_message(folder, message)?,
         Frame::Request(request) => (REQUEST, pack("request", &wire_request(request)?)?),
         Frame::Chunks(chunks) => return encode_chunks(chunks),
@@ -207,13 +207,23 @@ fn wire_hello(hello: &DeviceHello) -> WireDeviceHello<'_> {
     WireDeviceHello { protocol: hello.protocol, name: &hello.name, agent: &hello.agent, folders: List(folders) }
 }
 
+/// The hello and, as a value of its own behind it, what the first version did not have: that version skips it.
+fn pack_hello(hello: &DeviceHello) -> Result<Vec<u8>, CodecError> {
+    let mut body = pack("hello", &wire_hello(hello))?;
+    if let Some(sent_ms) = hello.sent_ms {
+        body.extend(pack("hello", &WireHelloMore { sent_ms })?);
+    }
+    Ok(body)
+}
+
 fn decode_hello(body: &[u8]) -> Result<Frame, CodecError> {
-    let wire: WireDeviceHello<'_> = unpack("hello", body)?;
+    let (wire, more): (WireDeviceHello<'_>, Option<WireHelloMore>) = unpack_with_more("hello", body)?;
     Ok(Frame::Hello(DeviceHello {
         protocol: wire.protocol,
         name: clean_text(wire.name, NAME_CHARS_MAX),
         agent: clean_text(wire.agent, NAME_CHARS_MAX),
         folders: labelled_folders("hello", wire.folders.0)?,
+        sent_ms: more.map(|more| more.sent_ms),
     }))
 }
 
@@ -318,9 +328,19 @@ pub(super) fn pack(frame: &'static str, value: &impl Serialize) -> Result<Vec<u8
 
 /// Reads one MessagePack value from the front of `body`.
 pub(super) fn unpack<'a, T: Deserialize<'a>>(frame: &'static str, body: &'a [u8]) -> Result<T, CodecError> {
+    Ok(unpack_with_more::<T, ()>(frame, body)?.0)
+}
+
+/// As [`unpack`], with the value behind the first where there is one that makes sense: a version to come may say
+/// something else there.
+fn unpack_with_more<'a, T: Deserialize<'a>, M: Deserialize<'a>>(
+    frame: &'static str,
+    body: &'a [u8],
+) -> Result<(T, Option<M>), CodecError> {
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(body);
     deserializer.set_max_depth(NESTING_MAX);
-    T::deserialize(&mut deserializer).map_err(|e| CodecError::Malformed { frame, what: e.to_string() })
+    let value = T::deserialize(&mut deserializer).map_err(|e| CodecError::Malformed { frame, what: e.to_string() })?;
+    Ok((value, M::deserialize(&mut deserializer).ok()))
 }
 
 /// Puts a flag before the body, and compresses it where that helps.

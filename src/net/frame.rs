@@ -44,6 +44,8 @@ pub struct DeviceHello {
     pub agent: String,
     /// The folders that the sender shares with the receiver, each with its label.
     pub folders: Vec<(FolderId, String)>,
+    /// What the sender's clock showed when it sent this, in ms since 1970: only told to people, never decided by.
+    pub sent_ms: Option<i64>,
 }
 
 /// Asks for contents of one folder.

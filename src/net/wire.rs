@@ -63,6 +63,12 @@ pub struct WireDeviceHello<'a> {
     pub folders: List<(&'a str, &'a str), FOLDERS_MAX>,
 }
 
+/// What later versions say behind their hello.
+#[derive(Serialize, Deserialize)]
+pub struct WireHelloMore {
+    pub sent_ms: i64,
+}
+
 #[derive(Serialize, Deserialize)]
 pub struct WireRequest<'a> {
     pub id: u32,

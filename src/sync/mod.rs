@@ -7,6 +7,7 @@
 //! | file | is about |
 //! | --- | --- |
 //! | `observe` | what a scan saw: local edits become events |
+//! | `leftover` | what a crash left behind: old bytes that are no edit |
 //! | `vanish` | what a scan no longer saw: moves, and deletions once they have settled |
 //! | `peers` | sessions: hello, index batches both ways, acknowledgements |
 //! | `rollback` | noticing that our own index went back in time |
@@ -27,6 +28,7 @@ mod above;
 mod declined;
 mod hold;
 mod io;
+mod leftover;
 mod lost;
 mod observe;
 mod outcome;

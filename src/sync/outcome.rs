@@ -89,6 +89,8 @@ impl Folder {
         if !sabotage::is(Bug::SurpriseForgotten) {
             self.rescans.insert(path.clone());
             if !was_left_over {
+                let away = self.moved_away.get(&id).and_then(|other| self.works.get(other));
+                self.awaited.extend(away.map(|work| work.path.clone()));
                 self.awaited.insert(path.clone());
             }
         }
@@ -151,7 +153,6 @@ impl Folder {
         let ended = self.end(id);
         if let Some(from) = moved_from {
             self.index.set_todo(&from, true)?;
-            self.awaited.insert(from.clone());
             self.rescans.insert(from);
         }
         Ok(ended)

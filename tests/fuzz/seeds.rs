@@ -81,7 +81,7 @@ fn network(all: &mut Seeds) {
     add(all, "stream", "interrupted", [&[0, 12, 1, 0, 3, 0, 0, 9, 60, 0, 200, 1, 1, 0][..], &stream].concat());
     add(all, "stream", "after-a-hello", [&[1, 3, 0, 5, 0][..], &stream[stream.len() / 2..]].concat());
     add(all, "stream", "too-long", [&[1, 0][..], &u32::MAX.to_be_bytes()].concat());
-    for kind in 0u8..10 {
+    for kind in 0u8..11 {
         for message in 0u8..if kind == 1 { 6 } else { 1 } {
             let drawn: Vec<u8> = (0u8..120).map(|n| n.wrapping_mul(37).wrapping_add(kind)).collect();
             let seed = [&[kind, 7][..], b"default", &[message], &drawn].concat();
@@ -263,7 +263,13 @@ fn frames() -> Vec<(&'static str, Frame)> {
     let items = vec![wanted(None), wanted(Some((path("a/b"), 1 << 33)))];
     let chunks = vec![(0, Bytes::from_static(b"seed")), (9, Bytes::new())];
     let folders = vec![(folder(), "P2PSync".into()), ("x".parse().unwrap(), "Räume".into())];
-    let device_hello = DeviceHello { protocol: 1, name: "desk".into(), agent: "p2psync 0.1.0".into(), folders };
+    let device_hello = DeviceHello {
+        protocol: 1,
+        name: "desk".into(),
+        agent: "p2psync 0.1.0".into(),
+        folders,
+        sent_ms: Some(1_764_000_000_000),
+    };
     vec![
         ("hello", Frame::Hello(device_hello)),
         ("folder-hello", about(Message::Hello(hello(Some(cursor))))),

@@ -169,6 +169,7 @@ mod tests {
             folders: vec![folder],
             peers: vec![peer],
             problems_total: 2,
+            ..Default::default()
         }
     }
 

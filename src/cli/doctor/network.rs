@@ -9,6 +9,9 @@ use super::port;
 use crate::api::PeerStatus;
 use crate::net::probe::{self, Hearing, HearingOutcome};
 
+/// The port that is usual for peers to connect to.
+const USUAL_PORT: u16 = 7724;
+
 /// Checks of the network.
 pub fn checks(patient: &Patient) -> Vec<Check> {
     let mut checks = vec![listening(patient)];
@@ -27,14 +30,15 @@ pub fn checks(patient: &Patient) -> Vec<Check> {
 
 fn listening(patient: &Patient) -> Check {
     let asked = patient.config.network.listen;
+    let in_use = patient.status.listening.as_deref().filter(|_| patient.status.running).and_then(|a| a.parse().ok());
+    let address: SocketAddr = in_use.unwrap_or(asked);
     let check = |outcome, text: String| {
-        let check = Check::new("Port", "port", outcome, text).about(asked.port().to_string());
-        check
-            .fact("usual_port", Fact::Flag(asked.port() == 7724))
+        Check::new("Port", "port", outcome, text)
+            .about(address.port().to_string())
+            .fact("usual_port", Fact::Flag(asked.port() == USUAL_PORT))
             .fact("loopback", Fact::Flag(asked.ip().is_loopback()))
     };
     if patient.status.running {
-        let address: SocketAddr = patient.status.listening.as_deref().and_then(|a| a.parse().ok()).unwrap_or(asked);
         return match probe::accepts(address) {
             Ok(()) => check(Outcome::Ok, format!("open; the agent listens on {address}")),
             Err(error) => check(Outcome::Fail, format!("the agent does not take connections on {address}: {error}"))

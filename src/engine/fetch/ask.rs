@@ -20,6 +20,9 @@ impl Fetching {
                 job.is_poor(peer);
             }
         }
+        if self.wants.is_said_to_hold(content, peer) {
+            self.wants.drop_partner(peer);
+        }
         self.wants.refused(content, peer, false);
     }
 

@@ -66,7 +66,7 @@ impl Fetching {
         let Some(id) = self.by_content.get(&have.content).copied() else { return };
         let Some(job) = self.jobs.get_mut(&id).filter(|job| is_worth_it(job)) else { return };
         let Some(large) = job.large() else { return };
-        let Some(is_news) = self.wants.join(id, peer) else { return };
+        let Some(is_news) = self.wants.join(id, have.content.size, peer) else { return };
         let done = if is_news || have.ranges.is_empty() { large.file.done() } else { Ranges::default() };
         if is_news {
             large.share();

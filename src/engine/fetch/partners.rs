@@ -8,13 +8,17 @@ use super::worker::JobId;
 use crate::core::content::Content;
 use crate::core::id::DeviceId;
 
-/// Bytes asked of a source at a time of what others own: what they ask for in the same moment comes twice.
+/// Bytes asked of a source at a time of what others own, at most, at least, and as a part of the file: what they ask for
+/// in the same moment comes twice.
 const TAKE_OVER_BYTES: u64 = 2 * 1024 * 1024;
+const TAKE_OVER_BYTES_MIN: u64 = 256 * 1024;
+const TAKE_OVER_PART: u64 = 128;
 
 impl Wants {
-    /// A peer fetches the content of a job too. `None` where there are too many; else true where that is news.
-    pub fn join(&mut self, job: JobId, peer: DeviceId) -> Option<bool> {
-        let swarm = self.swarms.entry(job).or_default();
+    /// A peer fetches the content of a job too, of so many bytes. `None` where there are too many; else true where that
+    /// is news.
+    pub fn join(&mut self, job: JobId, bytes: u64, peer: DeviceId) -> Option<bool> {
+        let swarm = self.swarms.entry(job).or_insert_with(|| Swarm::of(bytes));
         let is_news = !swarm.is_partner(peer);
         if !swarm.join(peer) {
             return None;
@@ -60,6 +64,12 @@ impl Wants {
             sources.filter(|source| source.peer == peer).for_each(|source| source.poor = true);
         }
         is_partner
+    }
+
+    /// True where a partner has said that it has this.
+    pub fn is_said_to_hold(&self, content: Content, peer: DeviceId) -> bool {
+        let place = self.wants.get(&content).and_then(|want| want.place);
+        place.is_some_and(|(job, at)| self.swarms.get(&job).is_some_and(|swarm| swarm.holds(peer, at, content)))
     }
 
     /// True where what a partner was asked for could come from a source that has nothing else to give.
@@ -135,7 +145,8 @@ impl Wants {
             }
             has_source = true;
             let bytes = in_flight.get(&source.peer).copied().unwrap_or_default() + cost(content);
-            if bytes <= TAKE_OVER_BYTES && rooms.takes(source.peer, cost(content)) {
+            let most = (swarm.bytes() / TAKE_OVER_PART).clamp(TAKE_OVER_BYTES_MIN, TAKE_OVER_BYTES);
+            if bytes <= most && rooms.takes(source.peer, cost(content)) {
                 return Some((content, Some(source.peer)));
             }
         }
@@ -176,7 +187,7 @@ mod tests {
     const SOURCE: DeviceId = DeviceId([9; 32]);
     const JOB: JobId = 1;
     const CHUNKS: u64 = 400;
-    const CHUNK_BYTES: u64 = 20_000;
+    const CHUNK_BYTES: u64 = 100_000;
     /// Chunks that a device gives to each other one in a round.
     const PACE: usize = 8;
 
@@ -204,7 +215,9 @@ mod tests {
                 let target = Target::At { job: JOB, file: file.clone(), offset };
                 wants.add(chunk, target, &sources, (testing::path("f"), offset));
             }
-            peers.filter(|peer| *peer != SOURCE).for_each(|peer| assert_eq!(wants.join(JOB, peer), Some(true)));
+            peers
+                .filter(|peer| *peer != SOURCE)
+                .for_each(|peer| assert_eq!(wants.join(JOB, file.content().size, peer), Some(true)));
             Receiver { id: *id, wants, here: BTreeSet::new(), open: BTreeMap::new() }
         };
         ids.iter().map(receiver).collect()

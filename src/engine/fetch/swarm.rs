@@ -22,9 +22,19 @@ pub(super) struct Swarm {
     parked: BTreeMap<u64, Content>,
     /// How often something was taken over.
     taken: u64,
+    bytes: u64,
 }
 
 impl Swarm {
+    /// Of a content of so many bytes.
+    pub fn of(bytes: u64) -> Self {
+        Self { bytes, ..Self::default() }
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Takes up a partner. False where there are too many.
     pub fn join(&mut self, peer: DeviceId) -> bool {
         if self.partners.len() < PARTNERS_MAX || self.partners.contains_key(&peer) {

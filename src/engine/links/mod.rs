@@ -40,7 +40,7 @@ use common::Common;
 
 pub use super::link::{LinkHandle, LinkTable};
 pub use crate::net::pairing::Paired;
-pub use pairing::{JoinError, Showing};
+pub use pairing::{JoinError, Joined, Showing};
 
 /// How long a goodbye may take, all links together.
 const STOP_TIME: Duration = Duration::from_millis(400);
@@ -127,6 +127,10 @@ pub struct LinkStatus {
     pub bytes_out: u64,
     /// Why there is no link, in words.
     pub last_error: Option<String>,
+    /// Program and version there, as it said last.
+    pub agent: Option<String>,
+    /// How far its clock was ahead of ours when the link came up, in ms; negative where behind.
+    pub clock_ahead_ms: Option<i64>,
     /// Folders that the peer shares with us and that are not here, with their labels.
     pub offers: Vec<(FolderId, String)>,
     /// All folders that the peer shares with us.
@@ -205,8 +209,8 @@ impl Links {
         pairing::show(&self.common, folders)
     }
 
-    /// Pairs with the device that shows `code`. The caller then adds the device to the config.
-    pub async fn join_code(&self, code: &str, folders: Vec<(FolderId, String)>) -> Result<Paired, JoinError> {
+    /// Pairs with the device that shows `code`, which may be a link. The caller then adds the device to the config.
+    pub async fn join_code(&self, code: &str, folders: Vec<(FolderId, String)>) -> Result<Joined, JoinError> {
         pairing::join(&self.common, code, folders).await
     }
 

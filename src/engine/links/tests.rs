@@ -412,6 +412,7 @@ async fn two_devices_pair_by_a_code_and_are_then_connected() {
     let (showed, joined) = tokio::join!(showing.wait(), b.links.join_code(&code, vec![]));
     let (showed, joined) = (showed.unwrap(), joined.unwrap());
     assert_eq!((showed.device, showed.name.as_str()), (b.id, "b"));
+    let joined = joined.paired;
     assert_eq!((joined.device, joined.folders), (a.id, vec![(folder_id("photos"), "Photos".to_string())]));
     a.share(b.id, None, &["photos"]);
     b.share(a.id, None, &["photos"]);

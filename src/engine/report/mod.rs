@@ -65,6 +65,10 @@ pub struct LivePeer {
     pub bytes_out: u64,
     /// Why there is no connection, in words.
     pub trouble: Option<String>,
+    /// Program and version there.
+    pub version: Option<String>,
+    /// How far its clock is ahead of ours, in ms.
+    pub clock_ahead_ms: Option<i64>,
     /// Folders that it shares with us and that are not here.
     pub offers: Vec<FolderOffer>,
 }
@@ -192,6 +196,8 @@ fn peer_status(asker: Asker, peer: &Peer, seen_ms: Option<i64>) -> PeerStatus {
         bytes_in: live.bytes_in,
         bytes_out: live.bytes_out,
         trouble: live.trouble,
+        version: live.version,
+        clock_ahead_ms: live.clock_ahead_ms,
         offers: live.offers,
     }
 }

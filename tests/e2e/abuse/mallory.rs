@@ -311,7 +311,13 @@ impl Seen {
 
 pub fn hello(folders: &[&str]) -> Frame {
     let folders = folders.iter().map(|id| (folder(id), (*id).to_owned())).collect();
-    Frame::Hello(DeviceHello { protocol: 1, name: NAME.into(), agent: "abuse".into(), folders })
+    Frame::Hello(DeviceHello {
+        protocol: 1,
+        name: NAME.into(),
+        agent: "abuse".into(),
+        folders,
+        sent_ms: Some(i64::MIN),
+    })
 }
 
 pub fn folder(id: &str) -> FolderId {
