@@ -81,9 +81,29 @@ pub struct Sync {
     /// Time between full comparisons with peers.
     pub reconcile: Duration,
     pub history_days: u32,
+    pub history_max: HistoryMax,
     /// This many deletions, and more than the percentage of the folder, wait for the user.
     pub hold_deletes_above: u64,
     pub hold_deletes_percent: u8,
+}
+
+/// How much space the history of one folder may take. What another device's change displaced last stays all the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HistoryMax {
+    /// Of the disk.
+    Percent(u32),
+    Gib(u32),
+}
+
+impl HistoryMax {
+    /// In bytes, on a disk of this size.
+    pub fn bytes(self, disk_bytes: u64) -> u64 {
+        match self {
+            // Not more than the disk, and exact enough.
+            HistoryMax::Percent(percent) => disk_bytes / 100 * u64::from(percent),
+            HistoryMax::Gib(gib) => u64::from(gib) << 30,
+        }
+    }
 }
 
 /// How programs on this device reach the agent, besides its socket.

@@ -263,7 +263,7 @@ impl<'a> Draw<'a> {
                 let ranges = if size == 0 { Vec::new() } else { self.list(1024, range) };
                 Frame::Have(Have { folder: self.folder_id(), content, ranges })
             }
-            _ => Frame::Unknown(self.byte().max(15)),
+            _ => Frame::Unknown(self.byte().max(18)),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::past::{HistoryUsage, PruneReport, RewindReport, WaitReport};
 use super::types::{
     ConflictItem, EventItem, FolderOffer, FolderProblem, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status,
 };
@@ -54,15 +55,70 @@ pub enum Request {
     Conflicts,
     /// Earlier versions of a path, or of all below it, the latest first.
     History { path: WirePath },
+    /// How much the history of this folder holds, or of all.
+    HistoryUsage { folder: Option<String> },
+    /// Removes versions from history, of this folder or of all.
+    HistoryPrune {
+        folder: Option<String>,
+        /// What was put there before this time, in milliseconds since 1970 UTC.
+        before_ms: i64,
+        /// Only says what would go.
+        dry_run: bool,
+    },
     /// The latest events, oldest first.
     Events {
         #[serde(default = "events_by_default")]
         count: usize,
     },
+    /// Settles a conflict; what is not kept goes into history.
+    Resolve {
+        /// The conflict copy.
+        copy: WirePath,
+        keep: Keep,
+    },
+    /// Takes back what has happened at or below a path.
+    Rewind {
+        path: WirePath,
+        to: RewindTo,
+        /// Only says what would be done.
+        dry_run: bool,
+    },
+    /// Answers once as many peers (`None`: all) hold what is at or below the path, or the time is over.
+    Wait {
+        path: WirePath,
+        peers: Option<u32>,
+        /// From an earlier answer: the moment up to which changes matter.
+        upto: Option<u64>,
+        for_ms: u64,
+    },
     /// Events as they happen, until the connection ends.
     Follow,
     /// Stop the agent.
     Stop,
+}
+
+/// How far to go back.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RewindTo {
+    /// To what was there at this time, in milliseconds since 1970 UTC.
+    AtMs(i64),
+    /// To before the last changes that one other device made in one go. With a time, only if those ended then.
+    BeforePeer { ended_ms: Option<i64> },
+    /// To before the last request of this kind that was carried out.
+    BeforeRewind,
+}
+
+/// What is kept of a file and its conflict copy.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    Original,
+    Copy,
+    /// Both, the copy under an ordinary name.
+    Both,
+    /// Neither: this file of this device takes the original's place.
+    File(WirePath),
 }
 
 /// Which version to restore.
@@ -91,6 +147,10 @@ pub enum Reply {
     Conflicts(Vec<ConflictItem>),
     History(Vec<HistoryItem>),
     Events(Vec<EventItem>),
+    Waited(WaitReport),
+    Rewound(RewindReport),
+    HistoryUsage(Vec<HistoryUsage>),
+    Pruned(Vec<PruneReport>),
     /// From now on no event is left out without a word.
     Following {},
     /// Something has happened just now.

@@ -22,6 +22,7 @@ pub mod client;
 mod contract_tests;
 pub mod message;
 pub mod openapi;
+mod past;
 mod reply;
 mod router;
 pub mod routes;
@@ -30,10 +31,11 @@ pub mod server;
 mod testing;
 pub mod types;
 
-pub use message::{Reply, Request, When, WirePath};
+pub use message::{Keep, Reply, Request, RewindTo, When, WirePath};
+pub use past::{HistoryUsage, PruneReport, RewindItem, RewindReport, WaitItem, WaitPeer, WaitReport};
 pub use server::{Handler, Replies, bind, serve, serve_browser};
 pub use types::{
-    ConflictItem, EventItem, FolderOffer, FolderPeerStatus, FolderProblem, FolderState, FolderStatus, HeldDeletions,
-    HistoryItem, IgnoreFault, IgnoreRule, IgnoreRules, IgnoreTest, PathPeerStatus, PathStatus, PeerStatus, ProblemItem,
-    Status,
+    ConflictBase, ConflictItem, ConflictSide, EventItem, FolderOffer, FolderPeerStatus, FolderProblem, FolderState,
+    FolderStatus, HeldDeletions, HistoryItem, IgnoreFault, IgnoreRule, IgnoreRules, IgnoreTest, PathPeerStatus,
+    PathStatus, PeerStatus, ProblemItem, Status,
 };

@@ -15,7 +15,7 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 const TAG: &str = "request";
 
 /// All that can be asked. Where a request has several routes, the one with the most fields in its path is taken.
-pub static ROUTES: [Route; 22] = [
+pub static ROUTES: [Route; 27] = [
     get("/v1/status", "status", &["status"]),
     get("/v1/folders", "folders", &["folders"]),
     get("/v1/folders/{folder}", "folder", &["folder"]),
@@ -25,6 +25,8 @@ pub static ROUTES: [Route; 22] = [
     get("/v1/problems", "problems", &["problems"]),
     get("/v1/conflicts", "conflicts", &["conflicts"]),
     get("/v1/history", "history", &["history"]).with(&[("path", Kind::Path)]),
+    get("/v1/history/usage", "history_usage", &["history_usage"]).with(&[("folder", Kind::Text)]),
+    post("/v1/history/prune", "history_prune", &["pruned"]),
     get("/v1/events", "events", &["events"]).with(&[("count", Kind::Number)]),
     get("/v1/events/stream", "follow", &["following", "event", "missed"]).answering(Format::Events),
     post("/v1/reload", "reload", &["done"]),
@@ -35,6 +37,9 @@ pub static ROUTES: [Route; 22] = [
     post("/v1/folders/{folder}/override", "override", &["done"]),
     post("/v1/folders/{folder}/revert", "revert", &["done"]),
     post("/v1/restore", "restore", &["done"]),
+    post("/v1/conflicts/resolve", "resolve", &["done"]),
+    post("/v1/rewind", "rewind", &["rewound"]),
+    post("/v1/wait", "wait", &["waited"]),
     post("/v1/pairing", "pair_show", &["pair_code", "paired"]).answering(Format::Lines),
     post("/v1/pairing/join", "pair_join", &["paired"]),
     post("/v1/stop", "stop", &["done"]),

@@ -87,6 +87,9 @@ pub struct FolderStatus {
     /// When it goes on by itself, where it is paused for a time.
     #[serde(default)]
     pub paused_until_ms: Option<i64>,
+    /// Files that no other device is known to have; what exceeds 100,000 may not be counted.
+    #[serde(default)]
+    pub only_here_files: u64,
     /// "ok", or why changes are found by scanning only and what would help.
     pub watch: String,
     pub last_scan_ms: Option<i64>,
@@ -258,6 +261,9 @@ pub struct HistoryItem {
     pub reason: String,
     /// When it may be removed.
     pub expires_ms: Option<i64>,
+    /// Name of the other device that has it, where only that one has.
+    #[serde(default)]
+    pub only_on: Option<String>,
 }
 
 /// A conflict copy that lies in a folder.
@@ -272,6 +278,35 @@ pub struct ConflictItem {
     pub bytes: u64,
     /// The device that wrote it.
     pub device: Option<String>,
+    /// The file as it lies now; `None` where it is gone.
+    #[serde(default)]
+    pub live: Option<ConflictSide>,
+    /// Which of the two was written on this device: "copy", "original", or `None` where neither or both were.
+    #[serde(default)]
+    pub mine: Option<String>,
+    /// The version that both came from, where history on this device has it.
+    #[serde(default)]
+    pub base: Option<ConflictBase>,
+}
+
+/// One of the two files of a conflict.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct ConflictSide {
+    pub mtime_ms: i64,
+    pub bytes: u64,
+    /// The device that wrote it.
+    pub device: Option<String>,
+}
+
+/// The version that both files of a conflict came from.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct ConflictBase {
+    /// Its id in 'p2psync history'.
+    pub id: String,
+    pub mtime_ms: i64,
+    pub bytes: u64,
+    /// Where it lies on this device; not to be changed.
+    pub place: String,
 }
 
 /// Something that happened, worth telling the user.

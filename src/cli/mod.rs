@@ -2,6 +2,7 @@
 
 mod accept;
 mod arguments;
+mod arguments_past;
 mod completions;
 mod config;
 mod conflicts;
@@ -13,6 +14,7 @@ pub mod exit;
 mod folder;
 mod folder_rules;
 mod history;
+mod history_space;
 mod id;
 mod ignore;
 mod log;
@@ -24,9 +26,12 @@ mod pair;
 mod pause;
 mod peer;
 mod qr;
+mod resolve;
 mod run;
 mod service;
 mod status;
+mod undo;
+mod wait;
 
 use anyhow::Context as _;
 
@@ -34,6 +39,7 @@ use tracing_subscriber::EnvFilter;
 
 pub use arguments::Arguments;
 use arguments::Command;
+use arguments_past::ConflictCommand;
 pub use completions::answer as complete;
 use context::Context;
 use log_file::LogFile;
@@ -54,9 +60,12 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Resume { folder }) => pause::resume(&context, folder.as_deref()),
         Some(Command::Ignore(command)) => ignore::run(&context, command),
         Some(Command::Log { count, json }) => log::run(&context, count, json),
-        Some(Command::Conflicts { json }) => conflicts::run(&context, json),
-        Some(Command::History { path, json }) => history::list(&context, &path, json),
-        Some(Command::Restore { path, at }) => history::restore(&context, &path, at.as_deref()),
+        Some(Command::Conflicts { command: None, json }) => conflicts::list(&context, json),
+        Some(Command::Conflicts { command: Some(ConflictCommand::Resolve(how)), .. }) => resolve::run(&context, &how),
+        Some(Command::History(past)) => history::run(&context, past),
+        Some(Command::Restore { path, at, going }) => history::restore(&context, &path, at.as_deref(), &going),
+        Some(Command::Undo { folder, revert, going }) => undo::undo(&context, folder.as_deref(), revert, &going),
+        Some(Command::Wait(waiting)) => wait::run(&context, &waiting),
         Some(Command::Config(command)) => config::run(&context, &command),
         Some(Command::Service(command)) => service::run(&context, &command),
         Some(Command::Doctor { json, bundle }) => doctor::run(&context, json, bundle.as_deref()),

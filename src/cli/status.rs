@@ -130,6 +130,9 @@ fn headline(status: &Status) -> String {
 /// State, what is here, and what needs a look.
 fn one_sentence(folder: &FolderStatus) -> String {
     let mut parts = vec![without_stop(&state_text(folder)), held_here(folder)];
+    if folder.only_here_files > 0 && !folder.peers.is_empty() {
+        parts.push(only_here(folder));
+    }
     if folder.problems_total > 0 {
         parts.push(count(folder.problems_total, "problem", "problems"));
     }
@@ -137,6 +140,11 @@ fn one_sentence(folder: &FolderStatus) -> String {
         parts.push(count(folder.conflicts, "conflict copy", "conflict copies"));
     }
     parts.join("; ")
+}
+
+/// What would be lost with this device.
+fn only_here(folder: &FolderStatus) -> String {
+    count(folder.only_here_files, "file exists only here", "files exist only here")
 }
 
 fn held_here(folder: &FolderStatus) -> String {
@@ -259,6 +267,9 @@ fn folder_text(text: &mut String, folder: &FolderStatus, context: &Context) {
         count(folder.files, "file", "files"),
         output::bytes(folder.bytes)
     );
+    if folder.only_here_files > 0 && !folder.peers.is_empty() {
+        let _ = writeln!(text, "  {}; no other device has said that it has them", only_here(folder));
+    }
     if folder.need_files > 0 {
         let files = count(folder.need_files, "item", "items");
         let _ = writeln!(text, "  To come: {files}, {}", output::bytes(folder.need_bytes));

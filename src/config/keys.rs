@@ -110,6 +110,14 @@ pub const KEYS: &[Key] = &[
     key("sync", "history_days", "number, 1 to 36525", "30", "How long replaced and deleted files stay in the history."),
     key(
         "sync",
+        "history_max_percent",
+        "number, 1 to 100",
+        "20",
+        "How much of the disk the history of a folder may take; what another device displaced last stays all the same.",
+    ),
+    key("sync", "history_max_gib", "number, 1 or more", "(none)", "The same as a size in GiB; only one of the two."),
+    key(
+        "sync",
         "hold_deletes_above",
         "number",
         "1000",

@@ -13,7 +13,9 @@ use super::fault::Fault;
 use super::keys::advice_for_unknown;
 use super::manners;
 use super::raw::{RawConfig, RawFolder, RawNetwork, RawPeer, RawSharing, RawSync};
-use super::{Api, Config, ConfigError, Folder, LABEL_CHARS_MAX, NAME_CHARS_MAX, Network, Peer, Sharing, Sync};
+use super::{
+    Api, Config, ConfigError, Folder, HistoryMax, LABEL_CHARS_MAX, NAME_CHARS_MAX, Network, Peer, Sharing, Sync,
+};
 use crate::core::direction::Direction;
 use crate::core::id::{DeviceId, FolderId};
 
@@ -24,6 +26,8 @@ const DISCOVERY_PORT: u16 = 7725;
 const RESCAN_MINUTES: u32 = 60;
 const RECONCILE_MINUTES: u32 = 10;
 const HISTORY_DAYS: u32 = 30;
+/// Part of the disk that a history may take.
+const HISTORY_MAX_PERCENT: u32 = 20;
 const HOLD_DELETES_ABOVE: u64 = 1000;
 const HOLD_DELETES_PERCENT: u8 = 80;
 /// A year: no period in minutes is longer.
@@ -186,9 +190,33 @@ impl Reader<'_> {
             rescan: minutes(raw.rescan_minutes.as_ref(), RESCAN_MINUTES)?,
             reconcile: minutes(raw.reconcile_minutes.as_ref(), RECONCILE_MINUTES)?,
             history_days: bounded(raw.history_days.as_ref(), HISTORY_DAYS, DAYS_MAX)?,
+            history_max: self.history_max(raw)?,
             hold_deletes_above: raw.hold_deletes_above.unwrap_or(HOLD_DELETES_ABOVE),
             hold_deletes_percent: percent.map_or(HOLD_DELETES_PERCENT, |p| *p.get_ref()),
         })
+    }
+
+    fn history_max(&self, raw: &RawSync) -> Result<HistoryMax, ConfigError> {
+        match (&raw.history_max_percent, &raw.history_max_gib) {
+            (Some(_), Some(gib)) => Err(self.fault(
+                gib.span(),
+                "history_max_percent is set as well",
+                "keep one of the two: a part of the disk, or a size in GiB",
+            )),
+            (Some(percent), None) if !(1..=100).contains(percent.get_ref()) => Err(self.fault(
+                percent.span(),
+                format!("{} is out of range", percent.get_ref()),
+                "use a number from 1 to 100",
+            )),
+            (None, Some(gib)) if *gib.get_ref() == 0 => Err(self.fault(
+                gib.span(),
+                "0 is out of range",
+                "use a number from 1 on; without a history nothing could be brought back",
+            )),
+            (Some(percent), None) => Ok(HistoryMax::Percent(*percent.get_ref())),
+            (None, Some(gib)) => Ok(HistoryMax::Gib(*gib.get_ref())),
+            (None, None) => Ok(HistoryMax::Percent(HISTORY_MAX_PERCENT)),
+        }
     }
 
     fn peers(&self, raw: &[RawPeer]) -> Result<Vec<Peer>, ConfigError> {

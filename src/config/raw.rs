@@ -47,6 +47,8 @@ pub(super) struct RawSync {
     pub rescan_minutes: Option<Spanned<u32>>,
     pub reconcile_minutes: Option<Spanned<u32>>,
     pub history_days: Option<Spanned<u32>>,
+    pub history_max_percent: Option<Spanned<u32>>,
+    pub history_max_gib: Option<Spanned<u32>>,
     pub hold_deletes_above: Option<u64>,
     pub hold_deletes_percent: Option<Spanned<u8>>,
 }

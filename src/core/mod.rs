@@ -21,4 +21,5 @@ pub mod path;
 pub mod problem;
 pub mod ranges;
 pub mod selection;
+pub mod thinning;
 pub mod version;

@@ -223,6 +223,7 @@ impl Agent {
                 history_days: config.sync.history_days,
                 gentle_scans: config.manners.gentle_scans,
                 notices: self.notices.clone(),
+                history_max: config.sync.history_max,
                 links: self.table.clone(),
                 server: self.server.clone(),
                 orders: self.orders.clone(),

@@ -1,9 +1,10 @@
 //! Answers to commands: what the control socket asks, told by the agent and its folders.
 
+mod past;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,15 +17,12 @@ use super::feed::Feed;
 use super::links::{Joined, Links, Paired};
 use super::notices::{Kind, Notices};
 use super::report::{self, LiveFolder, LivePeer, LiveStatus};
-use super::restore;
 use super::shared::{Event, FolderHandle, Order};
-use crate::api::{FolderOffer, Handler, Replies, Reply, Request, Status, When, WirePath};
+use crate::api::{FolderOffer, Handler, Replies, Reply, Request, Status};
 use crate::config::{self, Config, NewPeer};
 use crate::core::id::{DeviceId, FolderId};
-use crate::core::path::RelPath;
 use crate::failpoint;
 use crate::home::Home;
-use crate::index::Reader;
 use crate::sync::Input;
 
 /// What is said of a folder that has not been opened yet.
@@ -166,7 +164,7 @@ impl Control {
             | Request::StatusPath { .. }
             | Request::Problems
             | Request::Conflicts
-            | Request::History { .. }
+            | Request::HistoryUsage { .. }
             | Request::Events { .. } => {
                 let control = self.clone();
                 tokio::task::spawn_blocking(move || control.read(request))
@@ -190,11 +188,12 @@ impl Control {
             }
             Request::PairShow => self.pair_show(replies).await,
             Request::PairJoin { code } => self.pair_join(&code).await,
-            Request::Restore { path, when } => {
-                let control = self.clone();
-                let work = tokio::task::spawn_blocking(move || control.restore(&path, &when));
-                work.await.unwrap_or_else(|e| failed(e.to_string()))
-            }
+            Request::History { .. }
+            | Request::HistoryPrune { .. }
+            | Request::Restore { .. }
+            | Request::Resolve { .. }
+            | Request::Rewind { .. }
+            | Request::Wait { .. } => self.answer_past(request).await,
             Request::Follow => self.follow(replies).await,
             Request::Stop => {
                 self.stop.notify_one();
@@ -214,6 +213,9 @@ impl Control {
             Request::Problems => report::problems(home, &config).map(Reply::Problems),
             Request::Conflicts => report::conflicts(home, &config).map(Reply::Conflicts),
             Request::History { path } => report::history(home, &config, &path.0).map(Reply::History),
+            Request::HistoryUsage { folder } => {
+                report::history_usage(home, &config, folder.as_deref()).map(Reply::HistoryUsage)
+            }
             Request::Events { count } => report::events(home, &config, count).map(Reply::Events),
             request => report::status(home, &config, Some(&self.live())).map(|status| {
                 let starting = !self.seen.lock().unwrap_or_else(PoisonError::into_inner).is_started;
@@ -338,29 +340,6 @@ impl Control {
         let offers = offered.into_iter().map(|(id, label)| FolderOffer { id: id.to_string(), label }).collect();
         Reply::Paired { device_id: paired.device.to_string(), name, folders, offers }
     }
-
-    /// Brings a version back to its place; what lies there goes into history first.
-    fn restore(&self, path: &WirePath, when: &When) -> Reply {
-        let config = self.config();
-        let Some((handle, relative)) = self.locate(&config, &path.0) else {
-            return match config.folder_at(&config::resolve(&path.0)) {
-                Some(folder) => self.not_running(folder.id.as_str()),
-                None => Reply::Missing { text: format!("{} is in none of your folders", path.0.display()) },
-            };
-        };
-        match bring_back(&handle, &relative, when) {
-            Ok(text) => Reply::Done { text },
-            Err(text) => failed(text),
-        }
-    }
-
-    fn locate(&self, config: &Config, path: &Path) -> Option<(FolderHandle, RelPath)> {
-        use std::os::unix::ffi::OsStrExt;
-        let path = config::resolve(path);
-        let folder = config.folders.iter().find(|f| path.starts_with(&f.path))?;
-        let below = path.strip_prefix(&folder.path).ok()?;
-        Some((self.folder(folder.id.as_str())?, RelPath::parse(below.as_os_str().as_bytes()).ok()?))
-    }
 }
 
 impl Handler for Control {
@@ -370,14 +349,6 @@ impl Handler for Control {
 }
 
 /// An error with its causes.
-/// Puts a version from history under its old name.
-fn bring_back(handle: &FolderHandle, path: &RelPath, when: &When) -> Result<String, String> {
-    let reader = Reader::open(&handle.index_path).map_err(|e| e.to_string())?;
-    let row = report::version_at(&reader, path, when).map_err(|e| e.to_string())?;
-    let row = row.ok_or_else(|| format!("there is no such version of {path} in history"))?;
-    restore::bring_back(handle, &row)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

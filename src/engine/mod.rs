@@ -22,6 +22,7 @@ pub mod clock;
 mod config_watch;
 mod control;
 mod desk;
+mod elsewhere;
 mod feed;
 mod fetch;
 mod folder;
@@ -33,10 +34,15 @@ mod local;
 mod manager;
 mod manners;
 mod notices;
+mod prune;
+mod receipt;
 mod recover;
 pub mod report;
+mod resolve;
 mod restore;
 mod retention;
+mod rewind;
+mod rewind_request;
 mod rules;
 mod running;
 mod scan;
@@ -45,6 +51,7 @@ mod shared;
 mod start;
 #[cfg(feature = "testing")]
 pub mod stepping;
+mod undo;
 
 #[cfg(test)]
 mod testing;

@@ -18,10 +18,11 @@ use super::folder::{self, Channels, Driver};
 use super::link::LinkTable;
 use super::links::FolderPorts;
 use super::notices::Notices;
+use super::retention::Limits;
 use super::serve::Server;
 use super::shared::{Event, FolderHandle, INPUTS_QUEUED_MAX, Order, Shared};
-use super::{apply, retention, rules, scan, start};
-use crate::config;
+use super::{apply, elsewhere, retention, rules, scan, start};
+use crate::config::{self, HistoryMax};
 use crate::core::id::RunId;
 use crate::core::selection::Selection;
 use crate::fs::root::Root;
@@ -39,6 +40,7 @@ pub struct StartFolder {
     pub history_days: u32,
     pub gentle_scans: bool,
     pub notices: Notices,
+    pub history_max: HistoryMax,
     pub links: LinkTable,
     pub server: Server,
     pub orders: mpsc::Sender<Order>,
@@ -93,11 +95,16 @@ impl Running {
         let (handle, machine, desk) = start::begin(shared, index, order.settings, run, &start::boot())?;
         let (applier, commands) = std_mpsc::channel();
         let (fetcher, mut others) = Fetcher::spawn(handle.clone())?;
+        handle.elsewhere.fetch_with(fetcher.clone());
         let (runtime, fetches) = (Handle::current(), fetcher.clone());
         let channels = Channels { handle: handle.clone(), applier: applier.clone(), fetcher: fetches, runtime };
         let main = folder::spawn(Driver::new(machine, desk, inputs, channels), order.orders)?;
         others.push(apply::spawn(handle.clone(), commands));
-        others.push(retention::spawn(handle.clone(), fetcher.clone(), order.history_days)?);
+        others.push(retention::spawn(
+            handle.clone(),
+            fetcher.clone(),
+            Limits { days: order.history_days, max: order.history_max },
+        )?);
         others.extend(scan::spawn(handle.clone(), order.rescan));
         Ok(Self { handle, applier, fetcher, server: order.server, main, others })
     }
@@ -135,6 +142,7 @@ impl Running {
         let fetcher = || self.fetcher.clone();
         let (chunks, not_here, expects) = (fetcher(), fetcher(), fetcher());
         let (up, down, have) = (fetcher(), fetcher(), fetcher());
+        let (asked, answered) = (self.handle.clone(), self.handle.clone());
         FolderPorts {
             inputs: self.handle.inputs.clone(),
             serve: Arc::new(move |peer, request| serve.request(&handle, peer, request)),
@@ -142,6 +150,8 @@ impl Running {
             not_here: Arc::new(move |peer, request, items| not_here.not_here(peer, request, &items)),
             have: Arc::new(move |peer, frame| have.have(peer, frame)),
             expects: Arc::new(move |peer, request| expects.expects(peer, request)),
+            ask_past: Arc::new(move |peer, ask| elsewhere::answer(&asked, peer, ask)),
+            past: Arc::new(move |peer, past| answered.elsewhere.take(peer, past)),
             link_up: Arc::new(move |peer| up.link_up(peer)),
             link_down: Arc::new(move |peer| {
                 down.link_down(peer);
@@ -203,6 +213,7 @@ mod tests {
             history_days: 30,
             gentle_scans: true,
             notices: Notices::default(),
+            history_max: HistoryMax::Percent(100),
             links: LinkTable::default(),
             server: Server::new(Handle::current()),
             orders: mpsc::channel(1).0,

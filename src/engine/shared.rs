@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::clock::Clock;
+use super::elsewhere::Elsewhere;
 use super::feed::Feed;
 use super::fetch::Downloads;
 use super::hints::Hints;
 use super::link::LinkTable;
 use super::notices::Notices;
+use super::receipt::Progress;
 use super::scan::Departed;
 use crate::core::disk::DiskState;
 use crate::core::id::{DeviceId, FolderId};
@@ -89,6 +91,12 @@ pub struct Shared {
     pub live: Live,
     pub notices: Notices,
     pub links: LinkTable,
+    /// What happens, for whoever waits for it.
+    pub progress: Progress,
+    /// What peers have that is not here any more.
+    pub elsewhere: Elsewhere,
+    /// Held while something is taken back.
+    pub rewinding: Mutex<()>,
     pub feed: Feed,
 }
 
@@ -157,6 +165,9 @@ impl Shared {
             live: Live::default(),
             notices: Notices::default(),
             links: LinkTable::default(),
+            progress: Progress::default(),
+            elsewhere: Elsewhere::default(),
+            rewinding: Mutex::default(),
             feed: Feed::default(),
         }
     }

@@ -23,6 +23,7 @@ mod log;
 mod open;
 mod peers;
 mod problems;
+mod receipts;
 mod reports;
 mod rivals;
 mod row;

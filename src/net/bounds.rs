@@ -18,6 +18,10 @@ pub const FILL_BYTES_MAX: usize = CHUNK_BYTES_MAX as usize;
 pub const REQUEST_ITEMS_MAX: usize = 1024;
 /// Most ranges in one have.
 pub const HAVE_RANGES_MAX: usize = 1024;
+/// Most earlier versions in one answer: more than anybody looks through.
+pub const PAST_VERSIONS_MAX: usize = 500;
+/// Most bytes of them.
+pub const PAST_BYTES_MAX: usize = 256 * 1024;
 /// Most folders in one hello.
 pub const FOLDERS_MAX: usize = 1000;
 /// Longest name of a device or label of a folder, in characters.

@@ -17,6 +17,7 @@ use super::wire::{
     WireHelloMore, WireNotHere, WireRepair, WireRequest, WireWanted, found, raw_counts,
 };
 use super::wire_entry::{WireAnnounced, entries};
+use super::wire_past::{WireAskPast, WirePast};
 use crate::core::content::CHUNK_BYTES_MAX;
 use crate::core::id::FolderId;
 use crate::core::message::{BATCH_ENTRIES_MAX, EXCEPTIONS_MAX, FOUND_MAX, Message, RUNS_MAX};
@@ -50,6 +51,8 @@ const PING: u8 = 11;
 const PONG: u8 = 12;
 const CLOSE: u8 = 13;
 const HAVE: u8 = 14;
+const ASK_PAST: u8 = 16;
+const PAST: u8 = 17;
 
 /// Deepest nesting of MessagePack that is read; the deepest frame has 6.
 const NESTING_MAX: usize = 32;
@@ -104,6 +107,8 @@ pub fn encode(frame: &Frame) -> Result<Encoded, CodecError> {
             bounded("have", "ranges", have.ranges.len(), HAVE_RANGES_MAX)?;
             (HAVE, pack("have", &WireHave::from(have))?)
         }
+        Frame::AskPast(ask) => (ASK_PAST, pack("question about the past", &WireAskPast::from(ask))?),
+        Frame::Past(past) => (PAST, pack("past", &WirePast::from(past))?),
         Frame::Ping(n) => (PING, n.to_be_bytes().to_vec()),
         Frame::Pong(n) => (PONG, n.to_be_bytes().to_vec()),
         Frame::Close(reason) => (CLOSE, clean_text(reason, REASON_CHARS_MAX).into_bytes()),
@@ -139,6 +144,15 @@ pub fn decode(mut frame: Bytes) -> Result<Frame, CodecError> {
         HAVE => {
             let have = unpack::<WireHave<'_>>("have", &frame)?.try_into();
             Ok(Frame::Have(have.map_err(|e| field_error("have", e))?))
+        }
+        ASK_PAST => {
+            let frame_name = "question about the past";
+            let ask = unpack::<WireAskPast<'_>>(frame_name, &frame)?.try_into();
+            ask.map(Frame::AskPast).map_err(|e| field_error(frame_name, e))
+        }
+        PAST => {
+            let past = unpack::<WirePast<'_>>("past", &frame)?.try_into();
+            past.map(Frame::Past).map_err(|e| field_error("past", e))
         }
         PING => Ok(Frame::Ping(number("ping", frame)?)),
         PONG => Ok(Frame::Pong(number("pong", frame)?)),

@@ -129,7 +129,7 @@ fn frame() -> impl Strategy<Value = Frame> {
     let small = prop_oneof![
         any::<u64>().prop_map(Frame::Ping),
         any::<u64>().prop_map(Frame::Pong),
-        (15u8..).prop_map(Frame::Unknown)
+        (18u8..).prop_map(Frame::Unknown)
     ];
     prop_oneof![hello, folder_message, request, chunks, not_here, have, small, "[a-z]{0,9}".prop_map(Frame::Close)]
 }

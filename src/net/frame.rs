@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::core::content::Content;
-use crate::core::id::FolderId;
+use crate::core::id::{DeviceId, FolderId};
 use crate::core::message::Message;
 use crate::core::path::RelPath;
 
@@ -24,6 +24,8 @@ pub enum Frame {
         items: Vec<u16>,
     },
     Have(Have),
+    AskPast(AskPast),
+    Past(Past),
     Ping(u64),
     Pong(u64),
     /// The last frame, with the reason for people.
@@ -77,4 +79,35 @@ pub struct Have {
     pub folder: FolderId,
     pub content: Content,
     pub ranges: Vec<(u64, u64)>,
+}
+
+/// Asks what the other side's history has of a path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AskPast {
+    /// Chosen by the sender; the answer repeats it.
+    pub id: u32,
+    pub folder: FolderId,
+    /// `None` for all of the folder.
+    pub path: Option<RelPath>,
+}
+
+/// Earlier versions of files, the latest first: an answer, which may leave out what does not fit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Past {
+    pub id: u32,
+    pub folder: FolderId,
+    pub versions: Vec<PastVersion>,
+}
+
+/// An earlier version of a file. Its content can be asked for like any other of the folder.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PastVersion {
+    pub path: RelPath,
+    pub content: Content,
+    pub mtime_ns: i64,
+    /// Permission bits.
+    pub mode: u32,
+    /// When the answering device put it into history, ms since 1970.
+    pub displaced_ms: i64,
+    pub author: DeviceId,
 }

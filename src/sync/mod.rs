@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `observe` | what a scan saw: local edits become events |
 //! | `edited` | the entry that follows from what a scan saw |
+//! | `leftover` | what a crash left behind: old bytes that are no edit |
 //! | `vanish` | what a scan no longer saw: moves, and deletions once they have settled |
 //! | `peers` | sessions: hello, index batches both ways, acknowledgements |
 //! | `rollback` | noticing that our own index went back in time |
@@ -31,6 +32,7 @@ mod direction;
 mod edited;
 mod hold;
 mod io;
+mod leftover;
 mod lost;
 mod observe;
 mod outcome;

@@ -16,6 +16,8 @@ mod manners;
 mod moves;
 mod names;
 mod pairing;
+mod past;
+mod receipts;
 #[path = "../../examples/bench_sync/relay.rs"]
 mod relay;
 mod rules;

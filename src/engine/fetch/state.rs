@@ -115,7 +115,10 @@ impl Fetching {
         self.start_jobs();
         self.ask(now);
         self.tell_news(now);
-        let results = std::mem::take(&mut self.results);
+        let mut results = std::mem::take(&mut self.results);
+        // What the folder's machine has not ordered it need not hear of.
+        let elsewhere = &self.folder.elsewhere;
+        results.retain(|(work, result)| !elsewhere.fetched(*work, result));
         results.is_empty() || self.folder.send(Input::Fetched(results))
     }
 

@@ -33,7 +33,7 @@ use tokio::task::JoinHandle;
 use super::shared::Event;
 use crate::core::id::{DeviceId, FolderId};
 use crate::net::NetError;
-use crate::net::frame::{Chunks, Have, Request};
+use crate::net::frame::{AskPast, Chunks, Have, Past, Request};
 use crate::net::identity::Identity;
 use crate::net::pace::Caps;
 use crate::net::socket;
@@ -82,6 +82,10 @@ pub struct LinkFolder {
     pub peers: BTreeSet<DeviceId>,
 }
 
+/// Takes a peer's question about earlier versions.
+pub type AskPastPort = Arc<dyn Fn(DeviceId, AskPast) + Send + Sync>;
+/// Takes a peer's answer to one.
+pub type PastPort = Arc<dyn Fn(DeviceId, Past) + Send + Sync>;
 /// Takes a request of a peer; false where that peer asks for too much at once.
 pub type ServePort = Arc<dyn Fn(DeviceId, Request) -> bool + Send + Sync>;
 /// Takes contents that a peer sent; unverified.
@@ -104,6 +108,8 @@ pub struct FolderPorts {
     pub not_here: NotHerePort,
     pub have: HavePort,
     pub expects: ExpectsPort,
+    pub ask_past: AskPastPort,
+    pub past: PastPort,
     pub link_up: LinkPort,
     pub link_down: LinkPort,
 }

@@ -228,6 +228,16 @@ impl Session {
                     (active.ports.have)(self.peer, have);
                 }
             }
+            Frame::AskPast(ask) => {
+                if let Some(active) = self.active.get(&ask.folder) {
+                    (active.ports.ask_past)(self.peer, ask);
+                }
+            }
+            Frame::Past(past) => {
+                if let Some(active) = self.active.get(&past.folder) {
+                    (active.ports.past)(self.peer, past);
+                }
+            }
             Frame::Ping(count) => self.handle.outbox.control(&Frame::Pong(count))?,
             Frame::Close(reason) => return Err(LinkError::Goodbye(reason)),
             Frame::Pong(_) | Frame::Unknown(_) => {}

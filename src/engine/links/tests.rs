@@ -102,6 +102,8 @@ impl Device {
             not_here: Arc::new(move |_, request, items| not_here.lock().unwrap().push((request, items))),
             have: Arc::new(|_, _| {}),
             expects: Arc::new(|_, request| request == 7),
+            ask_past: Arc::new(|_, _| {}),
+            past: Arc::new(|_, _| {}),
             link_up: Arc::new(|_| {}),
             link_down: Arc::new(|_| {}),
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::waits::{self, Progress, Survey};
-use super::{Asker, View, choices, words};
+use super::{Asker, View, choices, receipt, words};
 use crate::api::types::PROBLEMS_SHOWN_MAX;
 use crate::api::{FolderPeerStatus, FolderState, FolderStatus, HeldDeletions, ProblemItem};
 use crate::config::Folder;
@@ -162,6 +162,7 @@ fn read(view: &View, seen: &mut BTreeMap<DeviceId, i64>) -> Result<FolderStatus,
         held,
         own_changes: facts.own_changes,
         kept_out: facts.kept_out,
+        only_here_files: receipt::files_only_here(reader, &view.peers().map(|peer| peer.id).collect::<Vec<_>>())?,
         watch: view.live().map_or_else(String::new, |l| l.watch.clone().unwrap_or_else(|| "ok".to_owned())),
         last_scan_ms: reader.note(NOTE_LAST_SCAN)?.and_then(|text| text.parse().ok()),
         peers: facts.peers.iter().map(peer_status).collect(),

@@ -9,6 +9,7 @@
 //! | `choices` | what the user has chosen for a folder: that it is paused, which way changes go |
 //! | `ignored` | whether a path is ignored, and by which rule |
 //! | `disk` | what lies there now, compared with what was seen last |
+//! | `receipt` | which peers have what is here |
 //! | `waits` | why a path is not as another device has it |
 //! | `past` | history, conflict copies, the log |
 //! | `words` | times, sizes and lists in words |
@@ -23,6 +24,7 @@ mod ignored;
 mod past;
 mod path;
 mod peer;
+mod receipt;
 #[cfg(test)]
 mod testing;
 mod waits;
@@ -33,8 +35,8 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::api::{
-    ConflictItem, EventItem, FolderOffer, FolderProblem, FolderStatus, HistoryItem, IgnoreRules, IgnoreTest,
-    PathStatus, PeerStatus, Status,
+    ConflictItem, EventItem, FolderOffer, FolderProblem, FolderStatus, HistoryItem, HistoryUsage, IgnoreRules,
+    IgnoreTest, PathStatus, PeerStatus, Status, WaitReport,
 };
 use crate::config::{Config, Folder, Peer};
 use crate::core::id::{DeviceId, FolderId};
@@ -43,6 +45,7 @@ use crate::home::Home;
 use crate::index::{IndexError, Reader};
 
 pub use past::{event, version_at, version_id};
+pub use receipt::Awaited;
 
 /// What only a running agent knows, at one moment.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -132,6 +135,17 @@ pub fn ignore_list(home: &Home, config: &Config, folder: &Folder) -> anyhow::Res
     ignored::list(asker(home, config, None), folder)
 }
 
+/// Which peers hold what is waited for.
+pub fn receipt(
+    home: &Home,
+    config: &Config,
+    folder: &Folder,
+    awaited: &Awaited,
+    live: Option<&LiveStatus>,
+) -> Result<WaitReport, IndexError> {
+    receipt::read(asker(home, config, live), folder, awaited)
+}
+
 /// Trouble with single items in all folders.
 pub fn problems(home: &Home, config: &Config) -> anyhow::Result<Vec<FolderProblem>> {
     past::problems(asker(home, config, None))
@@ -145,6 +159,11 @@ pub fn conflicts(home: &Home, config: &Config) -> anyhow::Result<Vec<ConflictIte
 /// Earlier versions of an absolute path, or of all below it, the latest first.
 pub fn history(home: &Home, config: &Config, path: &Path) -> anyhow::Result<Vec<HistoryItem>> {
     past::history(asker(home, config, None), path)
+}
+
+/// How much the history of a folder holds, or of all.
+pub fn history_usage(home: &Home, config: &Config, folder: Option<&str>) -> anyhow::Result<Vec<HistoryUsage>> {
+    past::usage(asker(home, config, None), folder)
 }
 
 /// The latest events of all folders, oldest first.

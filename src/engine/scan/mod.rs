@@ -204,6 +204,7 @@ impl FullScans {
         let shared: &Shared = &self.handle;
         let suspicious = shared.suspicious_boot.swap(false, Ordering::Relaxed);
         let begun = shared.clock.instant();
+        shared.progress.scan_begins();
         shared.live.scanning.store(true, Ordering::Relaxed);
         let is_gentle = self.is_gentle && shared.gentle_scans.load(Ordering::Relaxed);
         let complete = shared.send(Input::ScanStarted { suspicious })
