@@ -72,9 +72,6 @@ pub struct FolderStatus {
     /// Conflict copies in the folder.
     pub conflicts: u64,
     pub held: Option<HeldDeletions>,
-    /// Files that no other device is known to have; what exceeds 100,000 may not be counted.
-    #[serde(default)]
-    pub only_here_files: u64,
     /// "both", "send" or "receive".
     #[serde(default)]
     pub direction: String,
@@ -90,6 +87,9 @@ pub struct FolderStatus {
     /// When it goes on by itself, where it is paused for a time.
     #[serde(default)]
     pub paused_until_ms: Option<i64>,
+    /// Files that no other device is known to have; what exceeds 100,000 may not be counted.
+    #[serde(default)]
+    pub only_here_files: u64,
     /// "ok", or why changes are found by scanning only and what would help.
     pub watch: String,
     pub last_scan_ms: Option<i64>,

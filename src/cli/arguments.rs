@@ -475,11 +475,11 @@ mod tests {
         for words in [
             &["peer"][..],
             &["restore"],
+            &["folder", "direction", "f", "up"],
+            &["ignore", "test"],
             &["history"],
             &["conflicts", "resolve", "a"],
             &["conflicts", "resolve", "--diff"],
-            &["folder", "direction", "f", "up"],
-            &["ignore", "test"],
             &["frobnicate"],
             &["run", "--log-level", "loud"],
             &["completions"],

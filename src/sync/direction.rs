@@ -303,8 +303,8 @@ mod tests {
         fixture.wait(1000);
         assert!(fixture.orders.is_empty() && fixture.fetches.is_empty());
         assert!((0..FILES).all(|n| ours(&fixture, n).is_held()));
-        let acks = fixture.sent.iter().filter_map(|m| if let Message::Ack(ack) = m { Some(ack) } else { None });
-        let exceptions = &acks.last().unwrap().exceptions;
+        let mut acks = fixture.sent.iter().filter_map(|m| if let Message::Ack(ack) = m { Some(ack) } else { None });
+        let exceptions = &acks.next_back().unwrap().exceptions;
         assert_eq!(exceptions.len(), 4);
         assert!(exceptions.iter().all(|exception| exception.reason == Reason::Declined));
 

@@ -7,8 +7,8 @@
 //! | file | is about |
 //! | --- | --- |
 //! | `observe` | what a scan saw: local edits become events |
-//! | `leftover` | what a crash left behind: old bytes that are no edit |
 //! | `edited` | the entry that follows from what a scan saw |
+//! | `leftover` | what a crash left behind: old bytes that are no edit |
 //! | `vanish` | what a scan no longer saw: moves, and deletions once they have settled |
 //! | `peers` | sessions: hello, index batches both ways, acknowledgements |
 //! | `rollback` | noticing that our own index went back in time |

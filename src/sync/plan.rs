@@ -165,7 +165,7 @@ impl Folder {
             return Ok(Looked::Skipped);
         }
         let action = if disk.kind == DiskKind::Directory {
-            if ours.mark == Mark::Reverted && self.is_any_below(Mark::Reverted, &path)? {
+            if self.is_any_below(Mark::Reverted, &path)? {
                 return Ok(Looked::Skipped);
             }
             if self.index.has_live_below(&path)? {

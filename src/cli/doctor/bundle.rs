@@ -166,7 +166,6 @@ mod tests {
             device_id: device.to_string(),
             name: secret(),
             running: true,
-            starting: false,
             listening: Some("192.0.2.77:7777".into()),
             folders: vec![folder],
             peers: vec![peer],

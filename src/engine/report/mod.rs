@@ -125,6 +125,16 @@ pub fn path_status(home: &Home, config: &Config, path: &Path, live: Option<&Live
     Ok(path::status(asker(home, config, live), path))
 }
 
+/// Whether an absolute path is ignored, which need not exist; `as_directory` says what it would be then.
+pub fn ignore_test(home: &Home, config: &Config, path: &Path, as_directory: bool) -> anyhow::Result<IgnoreTest> {
+    ignored::test(asker(home, config, None), path, as_directory)
+}
+
+/// All ignore rules of a folder.
+pub fn ignore_list(home: &Home, config: &Config, folder: &Folder) -> anyhow::Result<IgnoreRules> {
+    ignored::list(asker(home, config, None), folder)
+}
+
 /// Which peers hold what is waited for.
 pub fn receipt(
     home: &Home,
@@ -134,16 +144,6 @@ pub fn receipt(
     live: Option<&LiveStatus>,
 ) -> Result<WaitReport, IndexError> {
     receipt::read(asker(home, config, live), folder, awaited)
-}
-
-/// Whether an absolute path is ignored, which need not exist; `as_directory` says what it would be then.
-pub fn ignore_test(home: &Home, config: &Config, path: &Path, as_directory: bool) -> anyhow::Result<IgnoreTest> {
-    ignored::test(asker(home, config, None), path, as_directory)
-}
-
-/// All ignore rules of a folder.
-pub fn ignore_list(home: &Home, config: &Config, folder: &Folder) -> anyhow::Result<IgnoreRules> {
-    ignored::list(asker(home, config, None), folder)
 }
 
 /// Trouble with single items in all folders.
