@@ -7,6 +7,7 @@ pub mod client;
 pub mod message;
 pub mod server;
 pub mod types;
+pub mod view;
 
 pub use message::{Reply, Request, When, WirePath};
 pub use server::{Handler, Replies, bind, serve};
@@ -14,3 +15,4 @@ pub use types::{
     ConflictItem, EventItem, FolderOffer, FolderPeerStatus, FolderState, FolderStatus, HeldDeletions, HistoryItem,
     PathPeerStatus, PathStatus, PeerStatus, ProblemItem, Status,
 };
+pub use view::{TransferItem, UnsyncedItem, UnsyncedPage};

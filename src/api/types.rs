@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::view::TransferItem;
+
 /// Most problems listed for a folder; `problems_total` counts them all.
 pub const PROBLEMS_SHOWN_MAX: usize = 50;
 
@@ -72,6 +74,26 @@ pub struct FolderStatus {
     pub watch: String,
     pub last_scan_ms: Option<i64>,
     pub peers: Vec<FolderPeerStatus>,
+    /// How much of what is to be here is here, in whole percent of the bytes; 100 only where nothing is to come. None
+    /// while it is not known yet what is to come.
+    #[serde(default)]
+    pub complete_percent: Option<u8>,
+    /// Bytes per second from peers and to them, smoothed; none where no agent runs.
+    #[serde(default)]
+    pub rate_in: Option<u64>,
+    #[serde(default)]
+    pub rate_out: Option<u64>,
+    /// Until all that can come now has come; none while that can't be told.
+    #[serde(default)]
+    pub eta_seconds: Option<u64>,
+    /// Files on their way, the largest; `transfers_total` counts all.
+    #[serde(default)]
+    pub transfers: Vec<TransferItem>,
+    #[serde(default)]
+    pub transfers_total: u64,
+    /// Items that this device's disk can't hold; they count neither as problems of the folder nor as missing.
+    #[serde(default)]
+    pub declined_items: u64,
 }
 
 /// Trouble with one item, which does not stop the others.
@@ -106,6 +128,24 @@ pub struct FolderPeerStatus {
     pub in_sync: bool,
     /// When equal digests last proved both indexes identical.
     pub proved_identical_ms: Option<i64>,
+    /// Bytes of the files among `behind_items`.
+    #[serde(default)]
+    pub behind_bytes: u64,
+    /// Those of `behind_items` that wait for somebody there: a problem, or deletions that are held back.
+    #[serde(default)]
+    pub blocked_items: u64,
+    /// Items that it will never hold, by a rule of its own or for its disk; they count as done.
+    #[serde(default)]
+    pub declined_items: u64,
+    /// How much of what is here the peer has, in whole percent of the bytes; 100 only where it has all that it can hold.
+    /// None for one that has never told.
+    #[serde(default)]
+    pub complete_percent: Option<u8>,
+    /// Bytes per second from it and to it in this folder, smoothed; none where no agent runs.
+    #[serde(default)]
+    pub rate_in: Option<u64>,
+    #[serde(default)]
+    pub rate_out: Option<u64>,
 }
 
 /// Another device.
@@ -125,6 +165,22 @@ pub struct PeerStatus {
     /// Folders that it shares with this device and that are not here yet.
     #[serde(default)]
     pub offers: Vec<FolderOffer>,
+    /// Since when it is connected.
+    #[serde(default)]
+    pub connected_since_ms: Option<i64>,
+    /// Bytes per second from it and to it in all folders, smoothed; none where no agent runs.
+    #[serde(default)]
+    pub rate_in: Option<u64>,
+    #[serde(default)]
+    pub rate_out: Option<u64>,
+    /// What it lacks in all folders.
+    #[serde(default)]
+    pub behind_items: u64,
+    #[serde(default)]
+    pub behind_bytes: u64,
+    /// When all folders shared with it had been proved identical: the oldest of the latest proofs.
+    #[serde(default)]
+    pub proved_identical_ms: Option<i64>,
 }
 
 /// A folder that another device shares with this one.

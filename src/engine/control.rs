@@ -12,6 +12,7 @@ use super::links::{Links, Paired};
 use super::report::{self, LiveFolder, LivePeer, LiveStatus};
 use super::restore;
 use super::shared::{Event, FolderHandle, Order};
+use crate::api::view::TRANSFERS_SHOWN_MAX;
 use crate::api::{FolderOffer, Handler, Replies, Reply, Request, When, WirePath};
 use crate::config::{self, Config, NewPeer};
 use crate::core::id::{DeviceId, FolderId};
@@ -81,6 +82,7 @@ impl Control {
                 connected: link.connected,
                 address: link.address.map(|a| a.to_string()),
                 last_seen_ms: link.since_ms,
+                since_ms: link.since_ms.filter(|_| link.connected),
                 bytes_in: link.bytes_in,
                 bytes_out: link.bytes_out,
                 trouble: link.last_error.filter(|_| !link.connected),
@@ -262,6 +264,9 @@ fn failed(text: String) -> Reply {
 /// `shares`: what each connected peer shares with this device.
 fn live_folder(id: &FolderId, handle: &FolderHandle, shares: &BTreeMap<DeviceId, BTreeSet<FolderId>>) -> LiveFolder {
     let (connected, elsewhere): (Vec<_>, Vec<_>) = shares.iter().partition(|(_, folders)| folders.contains(id));
+    let (transfers_total, transfers_done, transfers) = handle.live.transfers.look(TRANSFERS_SHOWN_MAX);
+    let mut in_flight = handle.live.transfers.paths();
+    in_flight.extend(handle.applying.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
     LiveFolder {
         scanning: handle.live.is_scanning(),
         watch: handle.live.watch.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -269,7 +274,11 @@ fn live_folder(id: &FolderId, handle: &FolderHandle, shares: &BTreeMap<DeviceId,
         connected: connected.into_iter().map(|(peer, _)| *peer).collect(),
         unshared: elsewhere.into_iter().map(|(peer, _)| *peer).collect(),
         hints: 0,
-        in_flight: handle.applying.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect(),
+        in_flight,
+        transfers,
+        transfers_total,
+        transfers_done,
+        rates: handle.live.flow.rates(handle.clock.instant()),
     }
 }
 

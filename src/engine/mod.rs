@@ -10,6 +10,7 @@
 //! | `apply`, `recover`, `restore`, `retention` | changes the disk, and looks after its history |
 //! | `fetch`, `serve` | chunks in, chunks out |
 //! | `links` | connections to peers |
+//! | `flow`, `transfer` | how fast bytes flow, and what is on its way |
 //! | `control`, `report` | answers to commands |
 //! | `stepping` | all that works on the disk, step by step in one thread, for a simulator |
 
@@ -20,6 +21,7 @@ mod config_watch;
 mod control;
 mod desk;
 mod fetch;
+mod flow;
 mod folder;
 mod hints;
 mod link;
@@ -38,6 +40,7 @@ mod shared;
 mod start;
 #[cfg(feature = "testing")]
 pub mod stepping;
+mod transfer;
 
 #[cfg(test)]
 mod testing;

@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::clock::Clock;
+use super::flow::Flow;
 use super::hints::Hints;
 use super::link::LinkTable;
+use super::transfer::Transfers;
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::ignore::Rules;
 use crate::core::message::Message;
@@ -103,6 +105,9 @@ pub struct Live {
     /// Bytes of contents taken from the wire, and from files that were already here.
     pub bytes_fetched: AtomicU64,
     pub bytes_reused: AtomicU64,
+    pub flow: Flow,
+    /// Contents on their way into the stage.
+    pub transfers: Transfers,
 }
 
 impl std::ops::Deref for FolderHandle {
@@ -135,6 +140,18 @@ impl Shared {
             live: Live::default(),
             links: LinkTable::default(),
         }
+    }
+
+    /// A peer sent verified bytes of contents.
+    pub fn note_received(&self, peer: DeviceId, bytes: u64) {
+        self.live.bytes_fetched.fetch_add(bytes, Ordering::Relaxed);
+        self.live.flow.received(peer, bytes, self.clock.instant());
+    }
+
+    /// Bytes of contents were found on this disk.
+    pub fn note_reused(&self, bytes: u64) {
+        self.live.bytes_reused.fetch_add(bytes, Ordering::Relaxed);
+        self.live.flow.reused(bytes, self.clock.instant());
     }
 
     /// Hands an input to the folder's thread, waiting for room. False where the folder has stopped.

@@ -9,6 +9,7 @@ use crate::core::action::WorkId;
 use crate::core::content::{ChunkList, Content, ContentId};
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
+use crate::engine::transfer::Transfer;
 use crate::fs::stage::StagedFile;
 
 /// Chunks that are looked for on this disk at once.
@@ -29,6 +30,8 @@ pub(super) struct Job {
     /// Complete staged files of the same content, which other works are about to put into place.
     pub twins: Vec<u32>,
     pub progress: Progress,
+    /// What others see of it.
+    pub transfer: Arc<Transfer>,
 }
 
 /// One file that is to have the content.
@@ -65,6 +68,8 @@ pub(super) struct Large {
     /// What is on its way from peers.
     missing: usize,
     missing_bytes: u64,
+    /// Bytes of the chunks that a worker is looking for.
+    filling_bytes: u64,
     lists: HashMap<ContentId, ChunkList>,
 }
 
@@ -126,7 +131,7 @@ impl Job {
 impl Large {
     pub fn new(file: Arc<StagedFile>) -> Self {
         let steps = vec![Step::List(file.content(), 0)];
-        Self { file, steps, busy: false, missing: 0, missing_bytes: 0, lists: HashMap::new() }
+        Self { file, steps, busy: false, missing: 0, missing_bytes: 0, filling_bytes: 0, lists: HashMap::new() }
     }
 
     /// What to do next; whoever gets a list or chunks says later what became of them.
@@ -146,6 +151,7 @@ impl Large {
                 },
                 Some(Step::Chunks(chunks)) => {
                     self.busy = true;
+                    self.filling_bytes = chunks.iter().map(|(chunk, _)| chunk.size).sum();
                     return Next::Fill(chunks);
                 }
                 None if self.missing == 0 => return Next::Finished,
@@ -164,11 +170,13 @@ impl Large {
         is_real
     }
 
-    /// Chunks were looked for on this disk; these have to come from peers.
-    pub fn filled(&mut self, missing: &[(Content, u64)]) {
+    /// Chunks were looked for on this disk; these have to come from peers. Says how many bytes were there.
+    pub fn filled(&mut self, missing: &[(Content, u64)]) -> u64 {
         self.busy = false;
         self.missing += missing.len();
-        self.missing_bytes += missing.iter().map(|(chunk, _)| chunk.size).sum::<u64>();
+        let missing_bytes = missing.iter().map(|(chunk, _)| chunk.size).sum::<u64>();
+        self.missing_bytes += missing_bytes;
+        std::mem::take(&mut self.filling_bytes).saturating_sub(missing_bytes)
     }
 
     /// A chunk from a peer has been written.
