@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::types::{ConflictItem, EventItem, HistoryItem, PathStatus, Status};
+use super::view::UnsyncedPage;
 
 /// Longest request in bytes: a path and a few words.
 pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
@@ -20,6 +21,12 @@ pub enum Request {
     Status,
     StatusPath {
         path: WirePath,
+    },
+    /// What is not in sync, after what the last page told; of one folder or of all.
+    Unsynced {
+        folder: Option<String>,
+        after: Option<String>,
+        count: usize,
     },
     /// The config file has changed.
     Reload,
@@ -75,6 +82,7 @@ pub enum When {
 pub enum Reply {
     Status(Status),
     Path(PathStatus),
+    Unsynced(UnsyncedPage),
     Conflicts(Vec<ConflictItem>),
     History(Vec<HistoryItem>),
     Events(Vec<EventItem>),

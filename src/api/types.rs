@@ -203,6 +203,12 @@ pub struct PathStatus {
     /// What lies here, in words.
     pub here: Option<String>,
     pub peers: Vec<PathPeerStatus>,
+    /// Since when there has been trouble with it.
+    #[serde(default)]
+    pub since_ms: Option<i64>,
+    /// What happens next, or what would help, in a sentence.
+    #[serde(default)]
+    pub next: Option<String>,
 }
 
 /// One path at one peer.
@@ -214,6 +220,14 @@ pub struct PathPeerStatus {
     pub has_it: bool,
     /// In words.
     pub text: String,
+    /// The version that it has told of, where that is not the one that is here; in words.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// Size and time of the last change of that version, where it is a file.
+    #[serde(default)]
+    pub bytes: Option<u64>,
+    #[serde(default)]
+    pub mtime_ms: Option<i64>,
 }
 
 /// An earlier version of a path that can be restored.

@@ -5,6 +5,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+/// Shown below the help of `status`.
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  p2psync status                    folders and peers, what is under way, what to do next
+  p2psync status --watch            the same, live; q ends it, ? shows the keys
+  p2psync status ~/P2PSync/a.odt    one file: what state it is in, and why
+  p2psync status --problems         all that is not in sync, each with its reason
+  p2psync status --json             for programs";
+
 /// Keeps folders the same on your own devices, peer to peer
 #[derive(Parser, Debug)]
 #[command(name = "p2psync", version, after_help = "Without a command: a short status, and what to do next.")]
@@ -46,9 +55,16 @@ pub enum Command {
     /// Run the agent in the foreground
     Run,
     /// Show how things are, or all about one path
+    #[command(after_help = STATUS_EXAMPLES)]
     Status {
         /// A file or directory in one of the folders
         path: Option<PathBuf>,
+        /// Keep showing how things are, and act on folders with single keys
+        #[arg(short, long, conflicts_with_all = ["path", "json"])]
+        watch: bool,
+        /// List everything that is not in sync, with the reasons; with a path only what is below it
+        #[arg(long, conflicts_with = "watch")]
+        problems: bool,
         /// Print JSON, for programs
         #[arg(long)]
         json: bool,
@@ -236,6 +252,9 @@ mod tests {
             &["pair", "ABCD-EFGH"],
             &["status"],
             &["status", "a/b", "--json"],
+            &["status", "--watch"],
+            &["status", "--problems", "--json"],
+            &["status", "a", "--problems"],
             &["log", "-n", "5", "--json"],
             &["conflicts", "--json"],
             &["history", "a", "--json"],
@@ -247,7 +266,7 @@ mod tests {
             let line = std::iter::once("p2psync").chain(words.iter().copied());
             assert!(Arguments::try_parse_from(line).is_ok(), "{words:?}");
         }
-        for words in [&["peer"][..], &["restore"], &["frobnicate"], &["run", "--log-level", "loud"]] {
+        for words in [&["peer"][..], &["restore"], &["frobnicate"], &["run", "--log-level", "loud"], &["status", "-w", "a"]] {
             let line = std::iter::once("p2psync").chain(words.iter().copied());
             assert_eq!(Arguments::try_parse_from(line).unwrap_err().exit_code(), 2, "{words:?}");
         }

@@ -7,12 +7,15 @@ mod context;
 mod folder;
 mod history;
 mod id;
+mod live_line;
 mod log;
 pub mod output;
 mod pair;
 mod peer;
 mod run;
 mod status;
+mod style;
+mod watch;
 
 use std::io::IsTerminal;
 
@@ -32,7 +35,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Peer(command)) => peer::run(&context, command),
         Some(Command::Folder(command)) => folder::run(&context, command),
         Some(Command::Pair { code }) => pair::run(&context, code),
-        Some(Command::Status { path, json }) => status::run(&context, path.as_deref(), json),
+        Some(Command::Status { path, json, watch, problems }) => {
+            status::run(&context, &status::Wanted { path, json, watch, problems })
+        }
         Some(Command::Log { count, json }) => log::run(&context, count, json),
         Some(Command::Conflicts { json }) => conflicts::run(&context, json),
         Some(Command::History { path, json }) => history::list(&context, &path, json),
@@ -50,7 +55,7 @@ pub fn start_logging(arguments: &Arguments) {
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| live_line::LogWriter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();

@@ -103,6 +103,7 @@ impl Control {
         match request {
             Request::Status
             | Request::StatusPath { .. }
+            | Request::Unsynced { .. }
             | Request::Conflicts
             | Request::History { .. }
             | Request::Events { .. } => {
@@ -136,6 +137,10 @@ impl Control {
         let reply = match request {
             Request::StatusPath { path } => {
                 report::path_status(home, &config, &path.0, Some(&self.live())).map(Reply::Path)
+            }
+            Request::Unsynced { folder, after, count } => {
+                let part = (folder.as_deref(), after.as_deref(), count);
+                report::unsynced(home, &config, part, Some(&self.live())).map(Reply::Unsynced)
             }
             Request::Conflicts => report::conflicts(home, &config).map(Reply::Conflicts),
             Request::History { path } => report::history(home, &config, &path.0).map(Reply::History),

@@ -85,6 +85,18 @@ impl Reader {
         Ok(problems)
     }
 
+    /// Paths with trouble after `after`, in path order, but for one kind of it.
+    pub fn problem_paths(
+        &self,
+        after: Option<&RelPath>,
+        except: ProblemKind,
+        limit: usize,
+    ) -> Result<Vec<RelPath>, IndexError> {
+        let after = after.map(RelPath::key).unwrap_or_default();
+        let sql = "SELECT path FROM problems WHERE path > ?1 AND kind <> ?2 ORDER BY path LIMIT ?3";
+        self.rows(sql, params![after, except.name(), rows_max(limit)], |_, row| path_at(row, 0))
+    }
+
     /// What history has of everything below a directory or anywhere, latest first.
     pub fn history_below(&self, dir: Option<&RelPath>, limit: usize) -> Result<Vec<HistoryRow>, IndexError> {
         let (from, to) = bounds(dir);

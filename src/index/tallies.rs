@@ -212,7 +212,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().join("index.db");
         let mut index = Index::open(&at, EPOCH).unwrap();
-        fill(&mut index, &(0..40).map(|n| (n % 8, n, n % 3)).collect::<Vec<_>>());
+        let steps: Vec<(u8, u64, u8)> = (0..40u8).map(|n| (n % 8, n.into(), n % 3)).collect();
+        fill(&mut index, &steps);
         let kept: Vec<Tally> = [0, 5].iter().map(|after| index.tally_since(*after).unwrap()).collect();
         let wanted = index.tally_wanted().unwrap();
         let names = "SELECT group_concat('DROP ' || type || ' ' || name, ';') FROM sqlite_schema

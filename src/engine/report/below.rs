@@ -37,6 +37,7 @@ pub fn of_root(around: &Surroundings) -> Result<PathStatus, IndexError> {
                 (true, 0) => "has everything".to_owned(),
                 (true, lacks) => format!("lacks {}", words::count(lacks, "item", "items")),
             },
+            ..PathPeerStatus::default()
         });
     }
     Ok(PathStatus {

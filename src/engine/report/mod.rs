@@ -8,6 +8,7 @@
 //! | `peer` | one path at the peers: who has it, who does not yet and why |
 //! | `below` | a directory: what of all that is in it is not in sync |
 //! | `disk` | what lies there now, compared with what was seen last |
+//! | `unsynced` | all that is not in sync, page by page |
 //! | `waits` | why a path is not as another device has it |
 //! | `past` | history, conflict copies, the log |
 //! | `words` | times, sizes and lists in words |
@@ -24,6 +25,7 @@ mod path;
 mod peer;
 #[cfg(test)]
 mod testing;
+mod unsynced;
 mod waits;
 mod words;
 
@@ -33,7 +35,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::flow::Rates;
 use super::transfer::Moving;
-use crate::api::{ConflictItem, EventItem, FolderOffer, FolderPeerStatus, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status};
+use crate::api::{ConflictItem, EventItem, FolderOffer, FolderPeerStatus, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status, UnsyncedPage};
 use crate::config::{Config, Folder, Peer};
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::path::RelPath;
@@ -119,6 +121,17 @@ pub fn status(home: &Home, config: &Config, live: Option<&LiveStatus>) -> anyhow
 /// One absolute path: what state it is in, and why.
 pub fn path_status(home: &Home, config: &Config, path: &Path, live: Option<&LiveStatus>) -> anyhow::Result<PathStatus> {
     Ok(path::status(asker(home, config, live), path))
+}
+
+/// All that is not in sync, page by page. `part`: of which folder, after what the last page told, how many.
+pub fn unsynced(
+    home: &Home,
+    config: &Config,
+    part: (Option<&str>, Option<&str>, usize),
+    live: Option<&LiveStatus>,
+) -> anyhow::Result<UnsyncedPage> {
+    let (folder, after, count) = part;
+    unsynced::page(asker(home, config, live), folder, after, count)
 }
 
 /// Conflict copies in all folders.
