@@ -147,7 +147,6 @@ mod tests {
     use super::super::testing::*;
     use super::*;
     use crate::core::content::Content;
-    use crate::core::entry::Kind;
 
     const OTHER: DeviceId = DeviceId([8; 32]);
 

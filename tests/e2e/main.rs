@@ -15,6 +15,7 @@ mod names;
 mod pairing;
 mod safety;
 mod several;
+mod terminal;
 mod tree;
 mod trouble;
 mod trouble_busy;

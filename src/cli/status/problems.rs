@@ -25,7 +25,7 @@ pub fn run(context: &Context, path: Option<&Path>, json: bool) -> anyhow::Result
         for item in items {
             match json {
                 true => output::print(&json_item(item, count == 0)?)?,
-                false => output::print(&text(item, &config, context.now_ms, style))?,
+                false => output::print(&text(item, &label(&config, &item.folder), context.now_ms, style))?,
             }
             count += 1;
         }
@@ -75,10 +75,14 @@ fn page(context: &Context, folder: Option<&str>, after: Option<&str>) -> anyhow:
     )
 }
 
-fn text(item: &UnsyncedItem, config: &Config, now_ms: i64, style: Style) -> String {
-    let label = config.folders.iter().find(|f| f.id.as_str() == item.folder).map(|f| clean(&f.label));
-    let label = label.unwrap_or_else(|| clean(&item.folder));
-    let path = if item.path.is_empty() { label } else { format!("{label}/{}", clean(&item.path)) };
+/// What the user calls the folder.
+fn label(config: &Config, id: &str) -> String {
+    let folder = config.folders.iter().find(|folder| folder.id.as_str() == id);
+    clean(folder.map_or(id, |folder| &folder.label))
+}
+
+fn text(item: &UnsyncedItem, label: &str, now_ms: i64, style: Style) -> String {
+    let path = if item.path.is_empty() { label.to_owned() } else { format!("{label}/{}", clean(&item.path)) };
     let tone = if item.state == "problem" || item.state == "conflict" { Tone::Bad } else { Tone::Busy };
     let peer = item.peer.as_ref().map(|name| format!(" at {}", clean(name))).unwrap_or_default();
     let since = item.since_ms.map(|ms| format!(", first seen {}", output::ago(ms, now_ms))).unwrap_or_default();
@@ -119,10 +123,10 @@ mod tests {
 
     #[test]
     fn an_item_is_its_path_its_state_and_its_reasons() {
-        let shown = text(&item("a\nb"), &Config::default(), 120_000, Style { width: Some(60), colour: false });
+        let shown = text(&item("a\nb"), "Docs", 120_000, Style { width: Some(60), colour: false });
         insta::assert_snapshot!(shown);
         let away = UnsyncedItem { path: String::new(), peer: Some("phone".into()), since_ms: None, ..item("") };
-        insta::assert_snapshot!(text(&away, &Config::default(), 0, Style::PLAIN));
+        insta::assert_snapshot!(text(&away, "Docs", 0, Style::PLAIN));
     }
 
     #[test]
