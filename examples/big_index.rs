@@ -63,8 +63,7 @@ fn main() -> anyhow::Result<()> {
     for (what, applied) in [("all at the peer", files), ("half of it at the peer", files / 2)] {
         let cursor = Some(Cursor { epoch: PEERS_EPOCH, seq: 1, runs: Vec::new() });
         let (proved_ms, last_seen_ms) = (Some(1), Some(1));
-        let row =
-            PeerRow { device: PEER, cursor, their_last_seq: 1, acked: files, applied, proved_ms, last_seen_ms };
+        let row = PeerRow { device: PEER, cursor, their_last_seq: 1, acked: files, applied, proved_ms, last_seen_ms };
         index.set_peer(&row)?;
         measure(what)?;
     }

@@ -2,11 +2,15 @@
 //!
 //! Parse, don't validate: whoever holds a [`Config`] need not check it again.
 
+mod advice;
 mod durable;
 mod edit;
 mod fault;
+pub mod keys;
 mod parse;
 mod raw;
+mod settings;
+mod version;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,12 +19,15 @@ use std::time::Duration;
 use crate::core::id::{DeviceId, FolderId};
 use crate::home::Home;
 
+pub use advice::{Warning, warnings};
 pub use edit::{
     NewFolder, NewPeer, add_address, add_folder, add_peer, create, default_text, host_name, remove_folder, remove_peer,
     rename_peer, set_folder_peers, set_paused,
 };
 pub use fault::{ConfigError, Fault};
 pub use parse::{Surroundings, parse};
+pub use settings::{Origin, Setting, settings};
+pub use version::{Upgraded, outdated, upgrade};
 
 /// Overrides `network.listen`, for containers and tests.
 pub const LISTEN_VARIABLE: &str = "P2PSYNC_LISTEN";
@@ -143,7 +150,8 @@ pub fn surroundings(home: &Home) -> Surroundings {
     }
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
+/// The text of a config file.
+pub fn read(path: &Path) -> Result<String, ConfigError> {
     let fail = |source| ConfigError::Io { doing: "read", path: path.to_owned(), source };
     let length = match std::fs::metadata(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {

@@ -126,6 +126,16 @@ impl Home {
         self.user_dir.join(DEFAULT_FOLDER_NAME)
     }
 
+    /// Where the agent logs when it has no terminal and no journal.
+    pub fn log_file(&self) -> PathBuf {
+        self.data_dir.join("log").join("p2psync.log")
+    }
+
+    /// The one directory that holds everything, where there is one.
+    pub fn one_directory(&self) -> Option<&Path> {
+        (self.config_dir == self.data_dir).then_some(self.config_dir.as_path())
+    }
+
     /// Where an agent started now would put its socket.
     pub fn socket(&self) -> PathBuf {
         let usual = self.runtime_dir.join("control.sock");

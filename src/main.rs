@@ -1,18 +1,14 @@
-//! The `p2psync` command: parse, start logging, dispatch, exit code (0 fine, 1 error, 2 wrong usage).
+//! The `p2psync` command: parse, start logging, dispatch, exit code (see `cli::exit`).
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use p2psync::cli;
+use p2psync::cli::{self, exit};
 
 fn main() -> ExitCode {
-    let arguments = cli::Arguments::parse();
-    cli::start_logging(&arguments);
-    match cli::run(arguments) {
+    cli::complete();
+    let arguments = cli::parse();
+    match cli::start_logging(&arguments).and_then(|()| cli::run(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("p2psync: {}", cli::output::error_text(&error));
-            ExitCode::FAILURE
-        }
+        Err(error) => exit::tell(&error),
     }
 }

@@ -1,12 +1,23 @@
 //! The command's side of the socket: blocking, with time limits.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Request as HttpRequest, Response, header};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::net::UnixStream;
+
 use super::message::{Answer, REPLY_BYTES_MAX, Reply, Request};
+use super::routes::{Call, Method};
 use crate::home::Home;
+
+/// Longest error in bytes.
+const ERROR_BYTES_MAX: usize = 64 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -23,45 +34,149 @@ pub enum ClientError {
     Refused(String),
 }
 
+/// The socket, and how long each reply may take.
+struct Line<'a> {
+    path: &'a Path,
+    time: Option<Duration>,
+}
+
+/// What an agent says where it does not even begin with a request.
+#[derive(Deserialize)]
+struct Refusal {
+    error: RefusalText,
+}
+
+#[derive(Deserialize)]
+struct RefusalText {
+    text: String,
+}
+
 /// Asks one thing and returns the last reply; a reply that says "error" is an error.
 pub fn ask(home: &Home, request: &Request, time: Duration) -> Result<Reply, ClientError> {
     converse(home, request, Some(time), |_| {})
 }
 
-/// Asks one thing, hands on the replies on the way, and returns the last. Without a time it waits for ever.
+/// Asks one thing, hands on the replies on the way, and returns the last. Each reply may take as long as `time`;
+/// without a time it waits for ever.
 pub fn converse(
     home: &Home,
     request: &Request,
     time: Option<Duration>,
-    mut on_reply: impl FnMut(Reply),
+    on_reply: impl FnMut(Reply),
 ) -> Result<Reply, ClientError> {
     let path = home.socket_in_use();
-    let fail = |source: io::Error| match source.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::TimedOut,
-        _ => ClientError::Io { path: path.clone(), source },
-    };
-    let mut stream = UnixStream::connect(&path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
-            ClientError::NotRunning
-        }
-        _ => fail(source),
-    })?;
-    stream.set_read_timeout(time).and_then(|()| stream.set_write_timeout(time)).map_err(fail)?;
-    let mut line = serde_json::to_vec(request).map_err(|e| fail(e.into()))?;
-    line.push(b'\n');
-    stream.write_all(&line).map_err(fail)?;
-    let mut reader = BufReader::new(stream);
-    loop {
-        let mut line = Vec::new();
-        (&mut reader).take(REPLY_BYTES_MAX as u64).read_until(b'\n', &mut line).map_err(fail)?;
-        if line.is_empty() {
-            return Err(fail(io::Error::new(io::ErrorKind::UnexpectedEof, "the agent has stopped")));
-        }
-        let answer: Answer = serde_json::from_slice(&line).map_err(|e| ClientError::Garbled(e.to_string()))?;
-        match answer {
-            Answer { last: true, reply: Reply::Error { text } } => return Err(ClientError::Refused(text)),
-            Answer { last: true, reply } => return Ok(reply),
-            Answer { last: false, reply } => on_reply(reply),
+    let line = Line { path: &path, time };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|source| line.failed(source))?;
+    runtime.block_on(line.converse(request, on_reply))
+}
+
+impl Line<'_> {
+    async fn converse(&self, request: &Request, on_reply: impl FnMut(Reply)) -> Result<Reply, ClientError> {
+        let stream = UnixStream::connect(self.path).await.map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
+                ClientError::NotRunning
+            }
+            _ => self.failed(source),
+        })?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(error))?;
+        let asked = async {
+            let response = self.in_time(sender.send_request(http_request(request)?)).await?;
+            let response = response.map_err(|error| self.broken(error))?;
+            self.read(response, on_reply).await
+        };
+        tokio::pin!(asked, connection);
+        tokio::select! {
+            answer = &mut asked => answer,
+            // What has arrived before the end is read all the same.
+            _ = &mut connection => asked.await,
         }
     }
+
+    /// Replies up to the last.
+    async fn read(
+        &self,
+        mut response: Response<Incoming>,
+        mut on_reply: impl FnMut(Reply),
+    ) -> Result<Reply, ClientError> {
+        if !response.status().is_success() {
+            return Err(self.refusal(response).await);
+        }
+        let mut waiting = Vec::new();
+        loop {
+            let frame = self.in_time(response.frame()).await?;
+            let frame = frame.transpose().map_err(|error| self.broken(error))?;
+            let Some(data) = frame.map(|frame| frame.into_data().unwrap_or_default()) else {
+                return Err(self.failed(io::Error::new(io::ErrorKind::UnexpectedEof, "the agent has stopped")));
+            };
+            let searched = waiting.len();
+            waiting.extend_from_slice(&data);
+            if waiting.len() > REPLY_BYTES_MAX {
+                return Err(ClientError::Garbled("it is too long".to_owned()));
+            }
+            let Some(end) = waiting[searched..].iter().rposition(|byte| *byte == b'\n') else { continue };
+            let rest = waiting.split_off(searched + end + 1);
+            for line in std::mem::replace(&mut waiting, rest).split(|byte| *byte == b'\n') {
+                // An empty line says only that the agent is alive.
+                if line.is_empty() {
+                    continue;
+                }
+                let answer = serde_json::from_slice(line).map_err(|e| ClientError::Garbled(e.to_string()))?;
+                match answer {
+                    Answer { last: true, reply: Reply::Error { text } } => return Err(ClientError::Refused(text)),
+                    Answer { last: true, reply } => return Ok(reply),
+                    Answer { last: false, reply } => on_reply(reply),
+                }
+            }
+        }
+    }
+
+    async fn refusal(&self, response: Response<Incoming>) -> ClientError {
+        let status = response.status();
+        let body = match self.in_time(Limited::new(response.into_body(), ERROR_BYTES_MAX).collect()).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(_)) => Bytes::new(),
+            Err(error) => return error,
+        };
+        match serde_json::from_slice::<Refusal>(&body) {
+            // It is the very route that it lacks, or the very fields.
+            Ok(refusal) if matches!(status.as_u16(), 400 | 404 | 405) => ClientError::Garbled(refusal.error.text),
+            Ok(refusal) => ClientError::Refused(refusal.error.text),
+            Err(_) => ClientError::Garbled(status.to_string()),
+        }
+    }
+
+    async fn in_time<T>(&self, wait: impl Future<Output = T>) -> Result<T, ClientError> {
+        match self.time {
+            Some(time) => tokio::time::timeout(time, wait).await.map_err(|_| ClientError::TimedOut),
+            None => Ok(wait.await),
+        }
+    }
+
+    fn failed(&self, source: io::Error) -> ClientError {
+        ClientError::Io { path: self.path.to_owned(), source }
+    }
+
+    fn broken(&self, error: hyper::Error) -> ClientError {
+        if error.is_parse() {
+            return ClientError::Garbled(error.to_string());
+        }
+        self.failed(io::Error::other(if error.is_user() { error.to_string() } else { "the agent has stopped".into() }))
+    }
+}
+
+fn http_request(request: &Request) -> Result<HttpRequest<Full<Bytes>>, ClientError> {
+    let call = Call::of(request).ok_or_else(|| ClientError::Garbled("there is no way to ask this".to_owned()))?;
+    let method = match call.method {
+        Method::Get => "GET",
+        Method::Post => "POST",
+    };
+    HttpRequest::builder()
+        .method(method)
+        .uri(call.target)
+        .header(header::HOST, "localhost")
+        .header(header::ACCEPT, "application/x-ndjson")
+        .body(Full::new(Bytes::from(call.body)))
+        .map_err(|error| ClientError::Garbled(error.to_string()))
 }

@@ -1,10 +1,11 @@
-//! Requests and replies, one JSON object on a line each.
+//! Requests and replies: what is asked of an agent and what it answers, whatever the way they go.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::types::{ConflictItem, EventItem, HistoryItem, PathStatus, Status};
 use super::view::UnsyncedPage;
@@ -15,7 +16,7 @@ pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
 pub const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What a command wants of the agent. Folders are named by id.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
     Status,
@@ -58,6 +59,7 @@ pub enum Request {
     },
     /// The latest events, oldest first.
     Events {
+        #[serde(default = "events_by_default")]
         count: usize,
     },
     /// Stop the agent.
@@ -65,7 +67,7 @@ pub enum Request {
 }
 
 /// Which version to restore.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
     /// The one that was displaced last.
@@ -77,7 +79,7 @@ pub enum When {
 }
 
 /// What the agent answers.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "reply", content = "value", rename_all = "snake_case")]
 pub enum Reply {
     Status(Status),
@@ -120,10 +122,16 @@ pub(super) struct Answer {
     pub reply: Reply,
 }
 
-/// A path in JSON, whatever its bytes: those that are not plain text are written as `%` and two hexadecimal digits.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// A path in JSON, whatever its bytes: `%`, and bytes that are not text, are written as `%` and two hexadecimal digits.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String)]
 pub struct WirePath(pub PathBuf);
+
+/// How many events are told where nobody says how many.
+fn events_by_default() -> usize {
+    50
+}
 
 impl From<WirePath> for String {
     fn from(path: WirePath) -> String {

@@ -5,6 +5,9 @@
 
 pub mod client;
 pub mod message;
+mod reply;
+mod router;
+pub mod routes;
 pub mod server;
 pub mod types;
 pub mod view;

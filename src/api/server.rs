@@ -8,31 +8,40 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use axum::Router;
+use axum::http::StatusCode;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::message::{Answer, REQUEST_BYTES_MAX, Reply, Request};
+use super::message::{Reply, Request};
+use super::reply::Failure;
+use super::router;
 use crate::home::{Home, HomeError};
 
 /// Commands served side by side; more wait in the socket's queue.
-const CONNECTIONS_MAX: usize = 32;
-/// Intermediate replies that wait for a slow reader.
-const REPLIES_QUEUED_MAX: usize = 16;
-/// Time for a client to send its request and to take each reply.
-const CLIENT_TIME: Duration = Duration::from_secs(10);
+const CONNECTIONS_MAX: usize = 64;
+/// Time for a client to send the head of its request.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Room for the head of a request in bytes: its address may hold a long path.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Pause after a failed accept, which is for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where intermediate replies go while a request is handled.
 pub type Replies = mpsc::Sender<Reply>;
 
+/// A request that is being handled; it ends with the last reply.
+pub type Handling = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
 /// Answers requests. The future is dropped where the client goes away, which cancels the request.
 pub trait Handler: Send + Sync + 'static {
     /// Handles one request and returns the last reply.
-    fn handle(self: Arc<Self>, request: Request, replies: Replies) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
+    fn handle(self: Arc<Self>, request: Request, replies: Replies) -> Handling;
 }
 
 /// Why the socket could not be opened.
@@ -63,13 +72,23 @@ pub fn bind(home: &Home) -> Result<UnixListener, BindError> {
 /// Serves requests until dropped, which ends all connections.
 pub async fn serve(listener: UnixListener, handler: Arc<dyn Handler>) {
     let mut connections = JoinSet::new();
+    let all = router::router(handler);
+    let nothing = router::refusing(Failure::new(
+        StatusCode::FORBIDDEN,
+        "not_allowed",
+        "this agent belongs to another user; only its owner can give it orders",
+    ));
+    let own = rustix::process::getuid().as_raw();
     loop {
         while connections.len() >= CONNECTIONS_MAX {
             connections.join_next().await;
         }
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(converse(stream, Arc::clone(&handler)))),
+                Ok((stream, _)) => {
+                    let router = if is_allowed(user(&stream), own) { &all } else { &nothing };
+                    connections.spawn(converse(stream, router.clone()));
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection on the control socket");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -80,73 +99,35 @@ pub async fn serve(listener: UnixListener, handler: Arc<dyn Handler>) {
     }
 }
 
-/// One connection: a request, and replies until the last.
-async fn converse(stream: UnixStream, handler: Arc<dyn Handler>) {
-    let (read_half, mut writer) = stream.into_split();
-    let mut reader = BufReader::new(read_half);
-    let request = match tokio::time::timeout(CLIENT_TIME, read_request(&mut reader)).await {
-        Ok(Ok(Some(request))) => request,
-        Ok(Err(text)) => return drop(send(&mut writer, Reply::Error { text }, true).await),
-        // Gone, or silent.
-        Ok(Ok(None)) | Err(_) => return,
-    };
-    let (replies, mut queued) = mpsc::channel(REPLIES_QUEUED_MAX);
-    let mut work = handler.handle(request, replies);
-    let mut gone = [0u8; 1];
-    loop {
-        tokio::select! {
-            biased;
-            Some(reply) = queued.recv() => {
-                if send(&mut writer, reply, false).await.is_err() {
-                    return;
-                }
-            }
-            reply = &mut work => {
-                // What was queued before the last reply goes out before it.
-                while let Ok(earlier) = queued.try_recv() {
-                    if send(&mut writer, earlier, false).await.is_err() {
-                        return;
-                    }
-                }
-                return drop(send(&mut writer, reply, true).await);
-            }
-            read = reader.read(&mut gone) => match read {
-                // Nothing more is expected of a client, so this is its end.
-                Ok(0) | Err(_) => return,
-                Ok(_) => {}
-            },
-        }
+/// One connection with one request: then no connection is kept from others by a client that is done with it.
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
+    let served = http1::Builder::new()
+        .keep_alive(false)
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    if let Err(error) = served.await {
+        tracing::debug!(%error, "a connection to the control socket ended early");
     }
 }
 
-/// The request, `None` where the client went away first, or what is wrong with it.
-async fn read_request(reader: &mut BufReader<OwnedReadHalf>) -> Result<Option<Request>, String> {
-    let mut line = Vec::new();
-    let read = reader.take(REQUEST_BYTES_MAX as u64).read_until(b'\n', &mut line).await;
-    match read {
-        Ok(0) | Err(_) => Ok(None),
-        Ok(_) if !line.ends_with(b"\n") && line.len() == REQUEST_BYTES_MAX => Err("the request is too long".to_owned()),
-        Ok(_) if !line.ends_with(b"\n") => Ok(None),
-        Ok(_) => serde_json::from_slice(&line).map(Some).map_err(|e| {
-            format!("the agent does not know this request ({e}); it may be of another version: restart it")
-        }),
-    }
+/// Whose process is at the other end, where the system says so.
+fn user(stream: &UnixStream) -> Option<u32> {
+    stream.peer_cred().ok().map(|credentials| credentials.uid())
 }
 
-async fn send(writer: &mut OwnedWriteHalf, reply: Reply, last: bool) -> io::Result<()> {
-    let mut line = serde_json::to_vec(&Answer { last, reply })?;
-    line.push(b'\n');
-    match tokio::time::timeout(CLIENT_TIME, writer.write_all(&line)).await {
-        Ok(written) => written,
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    }
+/// True for the agent's own user and for root, which may do everything anyway. The mode of the socket says the same;
+/// this is for where the socket was opened to others by mistake.
+fn is_allowed(user: Option<u32>, own: u32) -> bool {
+    user.is_some_and(|user| user == own || user == 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::client::{self, ClientError};
-    use std::io::{BufRead, Write};
+    use std::io::{Read, Write};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Instant;
 
@@ -166,7 +147,7 @@ mod tests {
     }
 
     impl Handler for Echo {
-        fn handle(self: Arc<Self>, request: Request, replies: Replies) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+        fn handle(self: Arc<Self>, request: Request, replies: Replies) -> Handling {
             Box::pin(async move {
                 match request {
                     Request::PairShow => {
@@ -215,15 +196,29 @@ mod tests {
             client::ask(&self.home, request, Duration::from_secs(20))
         }
 
-        /// Sends raw bytes and returns the first line that comes back.
-        fn raw(&self, bytes: &[u8]) -> String {
+        /// Sends raw bytes and returns all that comes back, up to the text given.
+        fn raw(&self, bytes: &[u8], until: &str) -> String {
             let mut stream = std::os::unix::net::UnixStream::connect(self.home.socket()).unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
             // The agent may stop reading before the end.
             let _ = stream.write_all(bytes);
-            let mut line = String::new();
-            let _ = std::io::BufReader::new(stream).read_line(&mut line);
-            line
+            let (mut text, mut buffer) = (String::new(), [0; 4096]);
+            while until.is_empty() || !text.contains(until) {
+                match stream.read(&mut buffer) {
+                    Ok(0) | Err(_) => break,
+                    Ok(length) => text.push_str(&String::from_utf8_lossy(&buffer[..length])),
+                }
+            }
+            text
+        }
+
+        /// The status and the body of one request, the body of which is given.
+        fn http(&self, method: &str, target: &str, body: &str) -> (u16, String) {
+            let length = body.len();
+            let request = format!("{method} {target} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}");
+            let answer = self.raw(request.as_bytes(), "");
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{target}: {answer:?}"));
+            (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
         }
     }
 
@@ -267,8 +262,11 @@ mod tests {
     #[test]
     fn a_client_that_goes_away_cancels_its_request() {
         let server = Running::start();
-        let line = server.raw(b"{\"request\":\"pair_show\"}\n");
-        assert!(line.contains("\"last\":false") && line.contains("AB"), "{line}");
+        let text = server.raw(b"POST /v1/pairing HTTP/1.1\r\nhost: x\r\n\r\n", "AB");
+        assert!(
+            text.contains(r#"{"last":false,"reply":"pair_code","value":{"code":"AB","valid_seconds":300}}"#),
+            "{text}"
+        );
         wait_for(&server.handler.waits);
         wait_for(&server.handler.cancelled);
     }
@@ -276,10 +274,51 @@ mod tests {
     #[test]
     fn nonsense_and_endless_requests_are_refused() {
         let server = Running::start();
-        for bytes in [&b"{\"request\":\"fly\"}\n"[..], b"\xff\n", b"[[[[\n"] {
-            assert!(server.raw(bytes).contains("does not know this request"), "{bytes:?}");
+        let long = "x".repeat(super::super::routes::BODY_BYTES_MAX + 1);
+        for (method, target, body, status, code) in [
+            ("GET", "/", "", 404, "unknown_route"),
+            ("GET", "/v1/fly", "", 404, "unknown_route"),
+            ("GET", "/v1/stop", "", 405, "wrong_method"),
+            ("POST", "/v1/status", "", 405, "wrong_method"),
+            ("POST", "/v1/pairing/join", "{", 400, "bad_request"),
+            ("POST", "/v1/pairing/join", "[]", 400, "bad_request"),
+            ("POST", "/v1/pairing/join", "{}", 400, "bad_request"),
+            ("POST", "/v1/pairing/join", r#"{"code":"a","more":1}"#, 400, "bad_request"),
+            ("POST", "/v1/pairing/join", r#"{"code":"a","request":"stop"}"#, 400, "bad_request"),
+            ("POST", "/v1/folders/x/rescan", r#"{"folder":"y"}"#, 400, "bad_request"),
+            ("GET", "/v1/events?count=many", "", 400, "bad_request"),
+            ("GET", "/v1/events?number=5", "", 400, "bad_request"),
+            ("GET", "/v1/items?path=%zz", "", 400, "bad_request"),
+            ("GET", "/v1/items", "", 400, "bad_request"),
+            ("POST", "/v1/pairing/join", &long, 413, "too_long"),
+            ("POST", "/v1/folders/x/confirm-changes", "", 409, "refused"),
+        ] {
+            let (found, answer) = server.http(method, target, body);
+            let error: serde_json::Value =
+                serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{target} {answer}"));
+            assert_eq!((found, error["error"]["code"].as_str()), (status, Some(code)), "{method} {target} {answer}");
+            assert!(error["error"]["text"].as_str().is_some_and(|text| !text.is_empty()), "{answer}");
         }
-        assert!(server.raw(&vec![b'x'; REQUEST_BYTES_MAX]).contains("too long"));
+        for bytes in [&b"\xff\n\n"[..], b"{\"request\":\"status\"}\n\r\n"] {
+            let answer = server.raw(bytes, "");
+            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+        }
+        assert!(server.raw(&vec![b'x'; 2 * HEAD_BYTES_MAX], "").starts_with("HTTP/1.1 4"));
+    }
+
+    #[test]
+    fn only_the_owner_and_root_are_served() {
+        for (user, own, allowed) in
+            [(Some(7), 7, true), (Some(0), 7, true), (Some(8), 7, false), (Some(7), 0, false), (None, 7, false)]
+        {
+            assert_eq!(is_allowed(user, own), allowed, "{user:?} at an agent of {own}");
+        }
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        one.set_nonblocking(true).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inside = runtime.enter();
+        let own = rustix::process::getuid().as_raw();
+        assert_eq!(user(&UnixStream::from_std(one).unwrap()), Some(own));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! are text with control characters and bytes that are not UTF-8 escaped.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::view::TransferItem;
 
@@ -11,7 +12,7 @@ use super::view::TransferItem;
 pub const PROBLEMS_SHOWN_MAX: usize = 50;
 
 /// This device, its folders and its peers.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     pub device_id: String,
     pub name: String,
@@ -25,7 +26,7 @@ pub struct Status {
 }
 
 /// What a folder is doing.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FolderState {
     /// All that is known of is here, and connected peers have what is here.
@@ -51,7 +52,7 @@ pub enum FolderState {
 }
 
 /// A folder on this device.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct FolderStatus {
     pub id: String,
     pub label: String,
@@ -97,7 +98,7 @@ pub struct FolderStatus {
 }
 
 /// Trouble with one item, which does not stop the others.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct ProblemItem {
     pub path: String,
     /// Stable name of the kind, such as "no_space".
@@ -108,14 +109,14 @@ pub struct ProblemItem {
 }
 
 /// Deletions that wait for the user's word.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct HeldDeletions {
     pub deletions: u64,
     pub text: String,
 }
 
 /// How far a peer is with a folder.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct FolderPeerStatus {
     pub device_id: String,
     pub name: String,
@@ -149,7 +150,7 @@ pub struct FolderPeerStatus {
 }
 
 /// Another device.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct PeerStatus {
     pub device_id: String,
     pub name: String,
@@ -184,14 +185,14 @@ pub struct PeerStatus {
 }
 
 /// A folder that another device shares with this one.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct FolderOffer {
     pub id: String,
     pub label: String,
 }
 
 /// One path: what state it is in, and why.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct PathStatus {
     pub path: String,
     /// Label of the folder that holds it.
@@ -212,7 +213,7 @@ pub struct PathStatus {
 }
 
 /// One path at one peer.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct PathPeerStatus {
     pub device_id: String,
     pub name: String,
@@ -231,7 +232,7 @@ pub struct PathPeerStatus {
 }
 
 /// An earlier version of a path that can be restored.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct HistoryItem {
     /// Names this version in `p2psync restore PATH@ID`.
     pub id: String,
@@ -251,7 +252,7 @@ pub struct HistoryItem {
 }
 
 /// A conflict copy that lies in a folder.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct ConflictItem {
     pub folder: String,
     /// The conflict copy.
@@ -265,7 +266,7 @@ pub struct ConflictItem {
 }
 
 /// Something that happened, worth telling the user.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct EventItem {
     pub time_ms: i64,
     pub folder: Option<String>,

@@ -3,6 +3,7 @@
 //! Stable like `types`.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Transfers told for a folder; a `_total` counts them all.
 pub const TRANSFERS_SHOWN_MAX: usize = 20;
@@ -10,7 +11,7 @@ pub const TRANSFERS_SHOWN_MAX: usize = 20;
 pub const PAGE_ITEMS_MAX: usize = 500;
 
 /// A file on its way to this device.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct TransferItem {
     pub path: String,
     pub bytes: u64,
@@ -21,7 +22,7 @@ pub struct TransferItem {
 }
 
 /// Something that is not in sync, with the reason.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct UnsyncedItem {
     /// Id of the folder.
     pub folder: String,
@@ -38,7 +39,7 @@ pub struct UnsyncedItem {
 }
 
 /// A part of all that is not in sync.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct UnsyncedPage {
     pub items: Vec<UnsyncedItem>,
     /// To be given with the next request; none where this is the end.

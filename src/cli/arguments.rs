@@ -5,14 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Shown below the help of `status`.
-const STATUS_EXAMPLES: &str = "\
-Examples:
-  p2psync status                    folders and peers, what is under way, what to do next
-  p2psync status --watch            the same, live; q ends it, ? shows the keys
-  p2psync status ~/P2PSync/a.odt    one file: what state it is in, and why
-  p2psync status --problems         all that is not in sync, each with its reason
-  p2psync status --json             for programs";
+use super::completions::Shell;
+use super::service::System;
 
 /// Keeps folders the same on your own devices, peer to peer
 #[derive(Parser, Debug)]
@@ -53,9 +47,12 @@ impl fmt::Display for LogLevel {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Run the agent in the foreground
-    Run,
+    Run {
+        /// Log to this file instead of stderr; it is kept small by starting a new one now and then
+        #[arg(long, value_name = "FILE")]
+        log_file: Option<PathBuf>,
+    },
     /// Show how things are, or all about one path
-    #[command(after_help = STATUS_EXAMPLES)]
     Status {
         /// A file or directory in one of the folders
         path: Option<PathBuf>,
@@ -68,6 +65,9 @@ pub enum Command {
         /// Print JSON, for programs
         #[arg(long)]
         json: bool,
+        /// End with code 3 where something is not in sync, and with 4 where no agent runs
+        #[arg(long)]
+        exit_code: bool,
     },
     /// Pair with another device: shows a code, or takes the code that the other shows
     Pair {
@@ -113,10 +113,68 @@ pub enum Command {
         at: Option<String>,
     },
     /// Print this device's id (and make its key if there is none)
-    Id,
+    Id {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// The config file
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Run the agent in the background, from login to logout
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// Look for what may keep p2psync from working well, and say what to do about it
+    Doctor {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+        /// Write a report for the developers to this new file: no file names, names of devices, addresses or keys
+        #[arg(long, value_name = "FILE")]
+        bundle: Option<PathBuf>,
+    },
+    /// Print a script that lets a shell complete commands, folders, peers and paths
+    Completions { shell: Shell },
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man { dir: PathBuf },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum ServiceCommand {
+    /// Set the service up and start it
+    Install {
+        /// Take the place of a service file that was changed by hand; the old one is kept beside it
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Stop the service and remove it; folders, key and settings stay
+    Uninstall,
+    /// Start the service
+    Start,
+    /// Stop the service until the next login
+    Stop,
+    /// Tell whether the service is set up and runs
+    Status {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what the service has logged
+    Logs {
+        /// Go on showing what is added
+        #[arg(short, long)]
+        follow: bool,
+        /// How many lines
+        #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 100)]
+        lines: u32,
+    },
+    /// Print the service file, to set it up by hand
+    Print {
+        /// For which system
+        #[arg(long, value_enum, default_value_t)]
+        system: System,
+    },
 }
 
 #[derive(Subcommand, Debug)]
@@ -131,6 +189,9 @@ pub enum PeerCommand {
         /// Where to reach it; may be given several times
         #[arg(long = "address", value_name = "HOST:PORT")]
         addresses: Vec<String>,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
     },
     /// List all peers
     List {
@@ -142,6 +203,9 @@ pub enum PeerCommand {
     Remove {
         #[arg(value_name = "ID|NAME")]
         peer: String,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
     },
     /// Call a peer something else on this device
     Rename {
@@ -149,6 +213,9 @@ pub enum PeerCommand {
         peer: String,
         #[arg(value_name = "NEW")]
         name: String,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -166,6 +233,9 @@ pub enum FolderCommand {
         label: Option<String>,
         #[command(flatten)]
         peers: Peers,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
     },
     /// List all folders
     List {
@@ -200,6 +270,9 @@ pub struct OneFolder {
     /// Id or label; may be left out if there is just one folder
     #[arg(value_name = "FOLDER")]
     pub name: Option<String>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// With whom to share.
@@ -213,9 +286,25 @@ pub struct Peers {
 #[derive(Subcommand, Debug)]
 pub enum ConfigCommand {
     /// Check the config file
-    Check,
+    Check {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Print where the config file is
-    Path,
+    Path {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show every setting as it is in effect, and where it comes from
+    Show {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring a config file of an older version up to date; the old one is kept beside it
+    Upgrade,
 }
 
 #[cfg(test)]
@@ -261,12 +350,27 @@ mod tests {
             &["restore", "a@2d"],
             &["config", "check"],
             &["config", "path"],
+            &["config", "show", "--json"],
+            &["status", "--exit-code"],
+            &["run", "--log-file", "/l"],
+            &["service", "install"],
+            &["service", "logs", "-f", "-n", "5"],
+            &["service", "print", "--system", "launchd"],
+            &["doctor", "--bundle", "report.json"],
+            &["completions", "bash"],
         ];
         for words in accepted {
             let line = std::iter::once("p2psync").chain(words.iter().copied());
             assert!(Arguments::try_parse_from(line).is_ok(), "{words:?}");
         }
-        for words in [&["peer"][..], &["restore"], &["frobnicate"], &["run", "--log-level", "loud"], &["status", "-w", "a"]] {
+        for words in [
+            &["peer"][..],
+            &["restore"],
+            &["frobnicate"],
+            &["run", "--log-level", "loud"],
+            &["completions"],
+            &["status", "-w", "a"],
+        ] {
             let line = std::iter::once("p2psync").chain(words.iter().copied());
             assert_eq!(Arguments::try_parse_from(line).unwrap_err().exit_code(), 2, "{words:?}");
         }

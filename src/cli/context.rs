@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 use crate::api::client::{self, ClientError};
 use crate::api::{Reply, Request};
 use crate::config::{self, Config, ConfigError, Folder, Peer};
 use crate::core::id::DeviceId;
+use crate::core::nearest::nearest;
 use crate::engine;
 use crate::home::Home;
 
@@ -114,7 +115,7 @@ pub fn absolute(given: &Path) -> anyhow::Result<PathBuf> {
 
 /// The peer with this name, id or short id.
 pub fn find_peer<'a>(config: &'a Config, word: &str) -> anyhow::Result<&'a Peer> {
-    config.find_peer(word).with_context(|| format!("there is no peer '{word}'; 'p2psync peer list' shows all"))
+    config.find_peer(word).ok_or_else(|| unknown("peer", word, config.peers.iter().map(|p| p.name.as_str())))
 }
 
 /// The folder with this id, label or path, or the only one.
@@ -136,8 +137,17 @@ pub fn find_folder<'a>(config: &'a Config, word: Option<&str>) -> anyhow::Result
         (Some(_), Some(_)) => {
             bail!("several folders are labelled '{word}': give the id ('p2psync folder list' shows them)")
         }
-        (None, _) => bail!("there is no folder '{word}'; 'p2psync folder list' shows all"),
+        (None, _) => {
+            let known = config.folders.iter().flat_map(|f| [f.label.as_str(), f.id.as_str()]);
+            Err(unknown("folder", word, known))
+        }
     }
+}
+
+/// What is said of a name that nothing has: which, what was meant, and where all are shown.
+fn unknown<'a>(kind: &str, word: &str, known: impl Iterator<Item = &'a str>) -> anyhow::Error {
+    let meant = nearest(word, known).map(|name| format!("did you mean '{name}'? ")).unwrap_or_default();
+    anyhow!("there is no {kind} '{word}'; {meant}'p2psync {kind} list' shows all")
 }
 
 #[cfg(test)]
@@ -173,6 +183,7 @@ mod tests {
         let message = |word| find_folder(&config, word).unwrap_err().to_string();
         assert!(message(Some("same")).contains("several folders are labelled"));
         assert!(message(Some("x")).contains("no folder 'x'"));
+        assert!(message(Some("smae")).contains("did you mean 'same'?"));
         assert!(message(None).contains("say which"));
         let only = config::remove_folder(&context.home, &"l".parse().unwrap()).unwrap();
         assert_eq!(find_folder(&only, None).unwrap().id.as_str(), "d");
@@ -189,6 +200,7 @@ mod tests {
             assert_eq!(find_peer(&config, word).unwrap().id, id, "{word}");
         }
         assert!(find_peer(&config, "phone").is_err());
+        assert!(find_peer(&config, "dekk").unwrap_err().to_string().contains("did you mean 'desk'?"));
     }
 
     #[test]

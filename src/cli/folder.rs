@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
 use ring::rand::{SecureRandom, SystemRandom};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::arguments::{FolderCommand, OneFolder, Peers};
 use super::context::{Context, absolute, find_folder, find_peer};
@@ -21,19 +21,30 @@ const RANDOM_ID_BYTES: usize = 10;
 /// Carries out a `folder` command.
 pub fn run(context: &Context, command: FolderCommand) -> anyhow::Result<()> {
     match command {
-        FolderCommand::Add { path, id, label, peers } => add(context, &path, id.as_deref(), label, &peers),
+        FolderCommand::Add { path, id, label, peers, json } => add(context, &path, id.as_deref(), label, &peers, json),
         FolderCommand::List { json } => list(context, json),
         FolderCommand::Remove(folder) => remove(context, &folder),
         FolderCommand::Share { folder, peers } => share(context, &folder, &peers),
         FolderCommand::Pause(folder) => set_paused(context, &folder, true),
         FolderCommand::Resume(folder) => set_paused(context, &folder, false),
         FolderCommand::Rescan(folder) => rescan(context, &folder),
-        FolderCommand::ConfirmChanges(folder) => decide(context, &folder, |folder| Request::Confirm { folder }),
-        FolderCommand::RejectChanges(folder) => decide(context, &folder, |folder| Request::Reject { folder }),
+        FolderCommand::ConfirmChanges(folder) => {
+            decide(context, &folder, "confirm-changes", |folder| Request::Confirm { folder })
+        }
+        FolderCommand::RejectChanges(folder) => {
+            decide(context, &folder, "reject-changes", |folder| Request::Reject { folder })
+        }
     }
 }
 
-fn add(context: &Context, given: &Path, id: Option<&str>, label: Option<String>, peers: &Peers) -> anyhow::Result<()> {
+fn add(
+    context: &Context,
+    given: &Path,
+    id: Option<&str>,
+    label: Option<String>,
+    peers: &Peers,
+    as_json: bool,
+) -> anyhow::Result<()> {
     let id: FolderId = match id {
         Some(text) => text.parse().map_err(|e| anyhow!("'{}' can't be the id of a folder: {e}", clean(text)))?,
         None => random_id()?,
@@ -55,6 +66,9 @@ fn add(context: &Context, given: &Path, id: Option<&str>, label: Option<String>,
     let config = config::add_folder(&context.home, &new)?;
     context.reload();
     let place = output::short_path(&new.path, context.home.user_dir());
+    if as_json {
+        return print_change("added", config.folder(&id));
+    }
     let with = sharing_text(&config, &new.peers);
     output::print(&format!(
         "Added the folder {} at {place}, shared with {with}.\nOn each other device: p2psync folder add PATH --id {id}\n",
@@ -83,14 +97,6 @@ fn sharing(config: &Config, peers: &Peers) -> anyhow::Result<Option<Sharing>> {
 fn list(context: &Context, as_json: bool) -> anyhow::Result<()> {
     let config = config_or_empty(context)?;
     if as_json {
-        let item = |folder: &config::Folder| {
-            let peers = match &folder.peers {
-                Sharing::All => json!("all"),
-                Sharing::Only(ids) => json!(ids.iter().map(ToString::to_string).collect::<Vec<_>>()),
-            };
-            json!({ "id": folder.id.as_str(), "label": folder.label, "path": folder.path.to_string_lossy(),
-                    "peers": peers, "paused": folder.paused })
-        };
         return output::print_json(&config.folders.iter().map(item).collect::<Vec<_>>());
     }
     if config.folders.is_empty() {
@@ -104,6 +110,23 @@ fn list(context: &Context, as_json: bool) -> anyhow::Result<()> {
         table.row([folder.label.clone(), folder.id.to_string(), place, with, paused.to_owned()]);
     }
     output::print(&table.to_string())
+}
+
+/// A folder as `--json` shows it.
+fn item(folder: &config::Folder) -> Value {
+    let peers = match &folder.peers {
+        Sharing::All => json!("all"),
+        Sharing::Only(ids) => json!(ids.iter().map(ToString::to_string).collect::<Vec<_>>()),
+    };
+    json!({ "id": folder.id.as_str(), "label": folder.label, "path": folder.path.to_string_lossy(),
+            "peers": peers, "paused": folder.paused })
+}
+
+/// Tells programs what was done to a folder.
+fn print_change(action: &str, folder: Option<&config::Folder>) -> anyhow::Result<()> {
+    let mut change = folder.map(item).unwrap_or_else(|| json!({}));
+    change["action"] = json!(action);
+    output::print_json(&change)
 }
 
 fn sharing_text(config: &Config, peers: &Sharing) -> String {
@@ -122,6 +145,9 @@ fn remove(context: &Context, folder: &OneFolder) -> anyhow::Result<()> {
     let found = find_folder(&config, folder.name.as_deref())?;
     config::remove_folder(&context.home, &found.id)?;
     context.reload();
+    if folder.json {
+        return print_change("removed", Some(found));
+    }
     let place = output::short_path(&found.path, context.home.user_dir());
     output::print(&format!("{} is no longer shared from here. Its files stay in {place}.\n", clean(&found.label)))
 }
@@ -132,16 +158,22 @@ fn share(context: &Context, folder: &OneFolder, peers: &Peers) -> anyhow::Result
     let Some(sharing) = sharing(&config, peers)? else {
         bail!("say with whom: --peer NAME (several times if need be), or --peer all");
     };
-    config::set_folder_peers(&context.home, &found.id, &sharing)?;
+    let changed = config::set_folder_peers(&context.home, &found.id, &sharing)?;
     context.reload();
+    if folder.json {
+        return print_change("shared", changed.folder(&found.id));
+    }
     output::print(&format!("{} is shared with {}.\n", clean(&found.label), sharing_text(&config, &sharing)))
 }
 
 fn set_paused(context: &Context, folder: &OneFolder, paused: bool) -> anyhow::Result<()> {
     let config = context.config()?;
     let found = find_folder(&config, folder.name.as_deref())?;
-    config::set_paused(&context.home, &found.id, paused)?;
+    let changed = config::set_paused(&context.home, &found.id, paused)?;
     context.reload();
+    if folder.json {
+        return print_change(if paused { "paused" } else { "resumed" }, changed.folder(&found.id));
+    }
     let label = clean(&found.label);
     output::print(&match paused {
         true => format!("{label} is paused. Go on with: p2psync folder resume {}\n", found.id),
@@ -151,16 +183,19 @@ fn set_paused(context: &Context, folder: &OneFolder, paused: bool) -> anyhow::Re
 
 fn rescan(context: &Context, folder: &OneFolder) -> anyhow::Result<()> {
     let config = context.config()?;
-    let id =
-        folder.name.as_deref().map(|word| find_folder(&config, Some(word)).map(|f| f.id.to_string())).transpose()?;
-    let all = config.folders.iter().map(|f| clean(&f.label)).collect::<Vec<_>>().join(", ");
-    let label = folder.name.as_deref().and_then(|word| find_folder(&config, Some(word)).ok()).map(|f| clean(&f.label));
-    context.order(&Request::Rescan { folder: id }).map_err(|e| explain(e, "scanning"))?;
-    output::print(&format!("Scanning {}. 'p2psync status' shows how it goes.\n", label.unwrap_or(all)))
+    let chosen = folder.name.as_deref().map(|word| find_folder(&config, Some(word))).transpose()?;
+    let request = Request::Rescan { folder: chosen.map(|f| f.id.to_string()) };
+    let text = context.order(&request).map_err(|e| explain(e, "scanning"))?;
+    let folders = chosen.map_or(&config.folders[..], std::slice::from_ref);
+    if folder.json {
+        return print_order("rescan", folders, &text);
+    }
+    let labels = folders.iter().map(|f| clean(&f.label)).collect::<Vec<_>>().join(", ");
+    output::print(&format!("Scanning {labels}. 'p2psync status' shows how it goes.\n"))
 }
 
 /// Says what is to become of deletions that were held back.
-fn decide(context: &Context, folder: &OneFolder, request: fn(String) -> Request) -> anyhow::Result<()> {
+fn decide(context: &Context, folder: &OneFolder, action: &str, request: fn(String) -> Request) -> anyhow::Result<()> {
     let doing = "deciding about held deletions";
     let config = context.config()?;
     let found = find_folder(&config, folder.name.as_deref())?;
@@ -168,10 +203,20 @@ fn decide(context: &Context, folder: &OneFolder, request: fn(String) -> Request)
     if let Reply::Status(status) = context.ask(&Request::Status).map_err(|e| explain(e.into(), doing))?
         && status.folders.iter().any(|f| f.id == found.id.as_str() && f.held.is_none())
     {
-        return output::print(&format!("No deletions are held back in {label}, so there is nothing to decide.\n"));
+        let text = format!("No deletions are held back in {label}, so there is nothing to decide.\n");
+        return if folder.json { print_order(action, &[], text.trim()) } else { output::print(&text) };
     }
     let text = context.order(&request(found.id.to_string())).map_err(|e| explain(e, doing))?;
+    if folder.json {
+        return print_order(action, std::slice::from_ref(found), &text);
+    }
     output::print(&format!("{label}: {}\n", clean(&text)))
+}
+
+/// Tells programs what the agent was asked to do, and with which folders.
+fn print_order(action: &str, folders: &[config::Folder], text: &str) -> anyhow::Result<()> {
+    let ids: Vec<&str> = folders.iter().map(|f| f.id.as_str()).collect();
+    output::print_json(&json!({ "action": action, "folders": ids, "text": text }))
 }
 
 /// Says why an agent is needed where none runs.

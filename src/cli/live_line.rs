@@ -82,7 +82,8 @@ fn is_busy(state: FolderState) -> bool {
 /// What is going on, or how things are, in one line; what matters most comes first, for a narrow terminal cuts the rest.
 fn text(status: &Status) -> String {
     let connected = status.peers.iter().filter(|peer| peer.connected).count();
-    let devices = format!("{connected} of {} connected", super::output::count(status.peers.len() as u64, "device", "devices"));
+    let devices =
+        format!("{connected} of {} connected", super::output::count(status.peers.len() as u64, "device", "devices"));
     let busy: Vec<String> = status.folders.iter().filter(|f| is_busy(f.state)).map(one_folder).collect();
     let rest: Vec<String> = status.folders.iter().filter(|f| !is_busy(f.state)).map(one_folder).collect();
     let mut parts = busy;

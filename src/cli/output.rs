@@ -1,7 +1,7 @@
 //! How things look on a terminal: tables, sizes, times, and text from elsewhere that must not control the terminal.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -30,6 +30,16 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 /// Prints a value as JSON.
 pub fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
     print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// True where colours help: on a terminal that has them, and nobody said otherwise.
+pub fn has_colours(stream: &impl IsTerminal) -> bool {
+    let said = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
+    stream.is_terminal() && wants_colours(said("NO_COLOR").is_some(), said("TERM").as_deref())
+}
+
+fn wants_colours(is_refused: bool, terminal: Option<&std::ffi::OsStr>) -> bool {
+    !is_refused && terminal.is_some_and(|kind| kind != "dumb")
 }
 
 /// The error and its causes, each said once.
@@ -228,6 +238,23 @@ mod tests {
         assert!(ago(0, now).starts_with("on 19"), "{}", ago(0, now));
         assert_eq!(time_in(0, TimeZone::UTC), "1970-01-01 00:00:00");
         assert_eq!(time_in(i64::MAX, TimeZone::UTC), "unknown time");
+    }
+
+    #[test]
+    fn colours_are_refused_by_a_variable_or_a_terminal_without_them() {
+        let cases = [
+            (false, Some("xterm"), true),
+            (true, Some("xterm"), false),
+            (false, Some("dumb"), false),
+            (false, None, false),
+        ];
+        for (is_refused, terminal, wanted) in cases {
+            assert_eq!(
+                wants_colours(is_refused, terminal.map(std::ffi::OsStr::new)),
+                wanted,
+                "{is_refused} {terminal:?}"
+            );
+        }
     }
 
     #[test]

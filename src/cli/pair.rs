@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
-
 use super::context::Context;
 use super::output::{self, clean};
 use crate::api::client::{self, ClientError};
@@ -34,8 +32,8 @@ pub fn run(context: &Context, code: Option<String>) -> anyhow::Result<()> {
         Ok(Reply::Paired { name, device_id, folders }) => output::print(&paired(&name, &device_id, &folders)),
         Ok(Reply::Done { text }) => output::print(&format!("{}\n", clean(&text))),
         Ok(_) => Ok(()),
-        Err(ClientError::NotRunning) => {
-            bail!("pairing needs the agent on both devices, and none runs here: type 'p2psync run' in another terminal")
+        Err(error @ ClientError::NotRunning) => {
+            Err(anyhow::Error::from(error).context("pairing needs the agent on both devices"))
         }
         Err(e) => Err(e.into()),
     }

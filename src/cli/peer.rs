@@ -13,20 +13,23 @@ use crate::core::id::DeviceId;
 /// Carries out a `peer` command.
 pub fn run(context: &Context, command: PeerCommand) -> anyhow::Result<()> {
     match command {
-        PeerCommand::Add { id, name, addresses } => add(context, &id, name, addresses),
+        PeerCommand::Add { id, name, addresses, json } => add(context, &id, name, addresses, json),
         PeerCommand::List { json } => list(context, json),
-        PeerCommand::Remove { peer } => remove(context, &peer),
-        PeerCommand::Rename { peer, name } => {
+        PeerCommand::Remove { peer, json } => remove(context, &peer, json),
+        PeerCommand::Rename { peer, name, json } => {
             let config = context.config()?;
             let known = find_peer(&config, &peer)?;
-            config::rename_peer(&context.home, &known.id, &name)?;
+            let changed = config::rename_peer(&context.home, &known.id, &name)?;
             context.reload();
+            if json {
+                return print_change("renamed", changed.peer(&known.id));
+            }
             output::print(&format!("{} is now called {}.\n", clean(&known.name), clean(name.trim())))
         }
     }
 }
 
-fn add(context: &Context, id: &str, name: Option<String>, addresses: Vec<String>) -> anyhow::Result<()> {
+fn add(context: &Context, id: &str, name: Option<String>, addresses: Vec<String>, as_json: bool) -> anyhow::Result<()> {
     let id: DeviceId = id.parse().map_err(|e| anyhow!("{e}; copy the id from 'p2psync id' on the other device"))?;
     let own = context.device_id()?;
     if id == own {
@@ -35,6 +38,9 @@ fn add(context: &Context, id: &str, name: Option<String>, addresses: Vec<String>
     context.set_up()?;
     let config = config::add_peer(&context.home, &NewPeer { id, name, addresses })?;
     context.reload();
+    if as_json {
+        return print_change("added", config.peer(&id));
+    }
     let name = config.peer(&id).map_or_else(|| id.short(), |p| clean(&p.name));
     output::print(&format!(
         "Added {name} ({}).\nIf that has not been done yet, type on {name}: p2psync peer add {own} --name '{}'\n",
@@ -43,11 +49,22 @@ fn add(context: &Context, id: &str, name: Option<String>, addresses: Vec<String>
     ))
 }
 
-fn remove(context: &Context, word: &str) -> anyhow::Result<()> {
+/// Tells programs what was done to a peer.
+fn print_change(action: &str, peer: Option<&config::Peer>) -> anyhow::Result<()> {
+    output::print_json(&json!({
+        "action": action, "device_id": peer.map(|p| p.id.to_string()), "name": peer.map(|p| &p.name),
+        "addresses": peer.map(|p| &p.addresses),
+    }))
+}
+
+fn remove(context: &Context, word: &str, as_json: bool) -> anyhow::Result<()> {
     let config = context.config()?;
     let peer = find_peer(&config, word)?;
     config::remove_peer(&context.home, &peer.id)?;
     context.reload();
+    if as_json {
+        return print_change("removed", Some(peer));
+    }
     output::print(&format!(
         "Removed {}. Nothing is shared with it any more; files stay where they are.\n",
         clean(&peer.name)

@@ -11,9 +11,10 @@ pub mod words;
 use std::path::{Path, PathBuf};
 
 use super::context::Context;
+use super::exit::Exit;
 use super::output;
 use super::style::Style;
-use crate::api::{Reply, Request, Status, WirePath};
+use crate::api::{FolderState, FolderStatus, PathStatus, Reply, Request, Status, WirePath};
 use crate::config::ConfigError;
 use crate::engine;
 
@@ -25,27 +26,48 @@ pub struct Wanted {
     pub watch: bool,
     /// All that is not in sync.
     pub problems: bool,
+    /// The exit code is to tell whether all is in sync.
+    pub exit_code: bool,
 }
 
 /// Shows everything, all about one path, or all that is not in sync.
+///
+/// With `exit_code`, [`Exit::NotInSync`] is the error where something is not in sync, [`Exit::NotRunning`] where no
+/// agent runs.
 pub fn run(context: &Context, wanted: &Wanted) -> anyhow::Result<()> {
     if wanted.watch {
         return super::watch::run(context);
     }
-    if wanted.problems {
-        return problems::run(context, wanted.path.as_deref(), wanted.json);
-    }
-    match &wanted.path {
-        Some(path) => one_path(context, path, wanted.json),
+    let exit = match &wanted.path {
+        path if wanted.problems => problems::run(context, path.as_deref(), wanted.json)?,
+        Some(path) => one_path(context, path, wanted.json)?,
         None => {
             let status = status(context)?;
             if wanted.json {
-                return output::print_json(&status);
+                output::print_json(&status)?;
+            } else {
+                let text = full::text(&status, &context.home, context.now_ms, Style::of_stdout());
+                output::print(&with_config_fault(text, context))?;
             }
-            let text = full::text(&status, &context.home, context.now_ms, Style::of_stdout());
-            output::print(&with_config_fault(text, context))
+            exit_of(&status)
         }
+    };
+    if wanted.exit_code && exit != Exit::Fine { Err(exit.into()) } else { Ok(()) }
+}
+
+/// What `--exit-code` tells of everything. A paused folder is as its user wants it.
+fn exit_of(status: &Status) -> Exit {
+    let is_in_sync = |f: &FolderStatus| matches!(f.state, FolderState::InSync | FolderState::Paused);
+    match status.running {
+        false => Exit::NotRunning,
+        true if status.problems_total == 0 && status.folders.iter().all(is_in_sync) => Exit::Fine,
+        true => Exit::NotInSync,
     }
+}
+
+/// What `--exit-code` tells of one path. An ignored one is not meant to be in sync.
+fn exit_of_path(found: &PathStatus) -> Exit {
+    if matches!(found.state.as_str(), "in_sync" | "ignored" | "deleted") { Exit::Fine } else { Exit::NotInSync }
 }
 
 /// A few lines and what to do next.
@@ -81,7 +103,7 @@ fn status(context: &Context) -> anyhow::Result<Status> {
     )
 }
 
-fn one_path(context: &Context, given: &Path, json: bool) -> anyhow::Result<()> {
+fn one_path(context: &Context, given: &Path, json: bool) -> anyhow::Result<Exit> {
     let path = context.path_in_folder(&context.config()?, given)?;
     let found = context.ask_or_read(
         &Request::StatusPath { path: WirePath(path.clone()) },
@@ -91,10 +113,11 @@ fn one_path(context: &Context, given: &Path, json: bool) -> anyhow::Result<()> {
         },
         |config| engine::report::path_status(&context.home, config, &path, None),
     )?;
-    if json {
-        return output::print_json(&found);
+    match json {
+        true => output::print_json(&found)?,
+        false => output::print(&path::text(&found, context.now_ms, Style::of_stdout()))?,
     }
-    output::print(&path::text(&found, context.now_ms, Style::of_stdout()))
+    Ok(exit_of_path(&found))
 }
 
 #[cfg(test)]

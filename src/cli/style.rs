@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 
-/// Says in any value that programs are to print without colour (no-color.org).
-const NO_COLOUR_VARIABLE: &str = "NO_COLOR";
+use super::output;
+
 /// Narrower than that nothing is laid out for; longer lines are wrapped by the terminal.
 const WIDTH_MIN: usize = 40;
 /// Longer lines are hard to read, however wide the terminal is.
@@ -40,7 +40,7 @@ impl Style {
         }
         let columns = rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| usize::from(size.ws_col));
         let width = (columns > 0).then(|| columns.clamp(WIDTH_MIN, WIDTH_MAX));
-        Self { width, colour: has_colour() }
+        Self { width, colour: output::has_colours(&stdout) }
     }
 
     pub fn paint(&self, tone: Tone, text: &str) -> String {
@@ -71,12 +71,6 @@ impl Style {
         out.push('\n');
         out
     }
-}
-
-/// True where neither the environment nor the terminal speaks against colours.
-pub fn has_colour() -> bool {
-    let is_asked_not_to = std::env::var_os(NO_COLOUR_VARIABLE).is_some_and(|value| !value.is_empty());
-    !is_asked_not_to && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Columns that a text takes, without its colours.

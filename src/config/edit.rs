@@ -361,7 +361,7 @@ fn remove(document: &mut DocumentMut, kind: &str, fits: impl Fn(&str) -> bool) -
 }
 
 /// Waits for other editors of this config to finish; the file stays, because a lock on a removed file locks nothing.
-fn lock(home: &Home) -> Result<File, ConfigError> {
+pub(super) fn lock(home: &Home) -> Result<File, ConfigError> {
     let path = home.config_file().with_file_name("config.lock");
     let fail = |source| ConfigError::Io { doing: "lock", path: path.clone(), source };
     if let Some(dir) = path.parent() {

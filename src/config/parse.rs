@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_spanned::Spanned;
 
 use super::fault::Fault;
+use super::keys::advice_for_unknown;
 use super::raw::{RawConfig, RawFolder, RawNetwork, RawPeer, RawSharing, RawSync};
 use super::{Config, ConfigError, Folder, LABEL_CHARS_MAX, NAME_CHARS_MAX, Network, Peer, Sharing, Sync};
 use crate::core::id::{DeviceId, FolderId};
@@ -46,6 +47,7 @@ pub struct Surroundings {
 
 /// Reads and checks a config; `path` is only for messages.
 pub fn parse(text: &str, path: &Path, around: &Surroundings) -> Result<Config, ConfigError> {
+    super::version::check(text, path)?;
     let raw: RawConfig = toml_edit::de::from_str(text).map_err(|e| {
         let what = e.message().lines().next().unwrap_or("not a config").trim().to_owned();
         let advice = advice_for(&what);
@@ -341,8 +343,13 @@ pub(super) fn expand(text: &str, user_dir: &Path) -> Result<PathBuf, String> {
     Ok(path.components().collect())
 }
 
-fn advice_for(what: &str) -> &'static str {
-    if what.contains("unknown field") || what.contains("missing field") {
+fn advice_for(what: &str) -> String {
+    // The reader names the key and those that it knows, each in backquotes.
+    let mut quoted = what.split('`').skip(1).step_by(2);
+    if let (true, Some(word)) = (what.contains("unknown field"), quoted.next()) {
+        return advice_for_unknown(word, &quoted.collect::<Vec<_>>());
+    }
+    let advice = if what.contains("missing field") {
         "config.example.toml shows every key and where it goes"
     } else if what.contains("invalid type") || what.contains("invalid value") {
         "text goes in \"quotes\"; numbers, true and false without"
@@ -350,5 +357,6 @@ fn advice_for(what: &str) -> &'static str {
         "keep one of the two"
     } else {
         "this is not valid TOML here: look for a missing quote, bracket or ="
-    }
+    };
+    advice.to_owned()
 }

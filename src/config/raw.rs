@@ -6,6 +6,9 @@ use serde_spanned::Spanned;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConfig {
+    /// Checked before the rest is read.
+    #[serde(rename = "version")]
+    pub _version: Option<i64>,
     pub name: Option<Spanned<String>>,
     #[serde(default)]
     pub network: RawNetwork,

@@ -15,6 +15,7 @@ pub mod guard;
 pub mod id;
 pub mod ignore;
 pub mod message;
+pub mod nearest;
 pub mod path;
 pub mod problem;
 pub mod version;

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::control::Control;
 use super::links::{LinkConfig, LinkFolder, LinkPeer, LinkTable, Links};
+use super::manager;
 use super::running::{Running, StartFolder};
 use super::serve::Server;
 use super::shared::Order;
@@ -66,6 +67,7 @@ async fn main(home: Home) -> anyhow::Result<()> {
         worked = agent.work(&mut inbox, &mut hang_up) => worked,
     };
     tracing::info!("stopping");
+    manager::stopping();
     agent.stop().await;
     worked
 }
@@ -109,6 +111,7 @@ impl Agent {
         }
         // It may have changed since it was read, before the watch began.
         self.obey(Order::ConfigChanged).await;
+        let _heartbeat = manager::ready();
         loop {
             tokio::select! {
                 _ = hang_up.recv() => self.obey(Order::ConfigChanged).await,

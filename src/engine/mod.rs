@@ -11,6 +11,7 @@
 //! | `fetch`, `serve` | chunks in, chunks out |
 //! | `links` | connections to peers |
 //! | `flow`, `transfer` | how fast bytes flow, and what is on its way |
+//! | `manager` | word to the service manager that started the agent |
 //! | `control`, `report` | answers to commands |
 //! | `stepping` | all that works on the disk, step by step in one thread, for a simulator |
 
@@ -28,6 +29,7 @@ mod link;
 pub mod links;
 mod lived;
 mod local;
+mod manager;
 mod recover;
 pub mod report;
 mod restore;

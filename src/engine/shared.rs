@@ -11,6 +11,7 @@ use super::clock::Clock;
 use super::flow::Flow;
 use super::hints::Hints;
 use super::link::LinkTable;
+use super::scan::Departed;
 use super::transfer::Transfers;
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::ignore::Rules;
@@ -72,6 +73,8 @@ pub struct Shared {
     pub suspicious_boot: AtomicBool,
     /// Whoever looks also reads, instead of having it read by threads beside it.
     pub reads_inline: bool,
+    /// What a scan has just seen to leave its place.
+    pub departed: Departed,
     pub stop: AtomicBool,
     pub live: Live,
     pub links: LinkTable,
@@ -136,6 +139,7 @@ impl Shared {
             left_behind: Mutex::default(),
             suspicious_boot: AtomicBool::new(false),
             reads_inline: false,
+            departed: Departed::default(),
             stop: AtomicBool::new(false),
             live: Live::default(),
             links: LinkTable::default(),

@@ -146,7 +146,8 @@ mod tests {
     }
 
     fn check(index: &Index) {
-        let wanted = "SELECT count(*), total(most) FROM (SELECT max(size) AS most FROM rivals WHERE kind = 1 GROUP BY path)";
+        let wanted =
+            "SELECT count(*), total(most) FROM (SELECT max(size) AS most FROM rivals WHERE kind = 1 GROUP BY path)";
         assert_eq!(index.tally_wanted().unwrap(), walked(index, wanted));
         let deleted = "SELECT count(DISTINCT path), 0.0 FROM rivals WHERE kind = 0";
         assert_eq!(index.tally_rival_deletions().unwrap(), walked(index, deleted).items);

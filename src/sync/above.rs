@@ -134,4 +134,19 @@ impl Folder {
         entry.meta = ours.meta.clone();
         Ok(entry)
     }
+
+    /// Directories that were kept for what was left in them are the user's again when something new is in them.
+    pub(super) fn revive_kept_parents(&mut self, path: &RelPath, now: Now) -> Result<(), IndexError> {
+        for directory in path.ancestors() {
+            let above = self.ours(&directory)?;
+            if above.mark != Mark::Kept {
+                break;
+            }
+            let mut entry = self.revived_entry(&above.entry)?;
+            entry.version = above.entry.version.join(&entry.version);
+            self.index.put(&entry, None, Mark::Here, now.wall_ms())?;
+            self.rescans.insert(directory);
+        }
+        Ok(())
+    }
 }

@@ -63,6 +63,8 @@ use want::Work;
 pub const WORKS_MAX: usize = 2048;
 /// How long a vanished path may come back under its name, or turn up under another, before it counts as deleted.
 pub const DELETE_SETTLE_MS: u64 = 250;
+/// As long as new files keep turning up, what has vanished may be among them: deletions wait for them so long at most.
+const DELETE_WAIT_MAX_MS: u64 = 5_000;
 /// How long tombstones are kept at least.
 const TOMBSTONE_MS: i64 = 90 * 24 * 3600 * 1000;
 /// How often old tombstones and unused lists are looked for.
@@ -95,6 +97,8 @@ pub struct Folder {
     next_work: WorkId,
     /// Contents that are being brought into the stage, each with how many works want it.
     fetching: BTreeMap<Content, usize>,
+    /// Contents of files that are just being moved to history, each with how many.
+    leaving: BTreeMap<Content, usize>,
     /// Works whose bytes are staged and that wait for the directory above them, by that directory.
     parked: BTreeMap<RelPath, Vec<WorkId>>,
     pass: want::Pass,
@@ -111,6 +115,8 @@ pub struct Folder {
     rolled_back_ms: Option<u64>,
     /// When the newest missing path was seen missing; deletions wait from then on.
     missing_since_ms: Option<u64>,
+    /// When the first of those was.
+    missing_first_ms: u64,
     /// Files that have vanished and may turn up under another name, by inode.
     vanished: BTreeMap<u64, RelPath>,
     /// Until then deletions are not held: the user has confirmed them.
@@ -154,6 +160,7 @@ impl Folder {
             busy: BTreeMap::new(),
             next_work: 1,
             fetching: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             parked: BTreeMap::new(),
             pass: want::Pass::default(),
             fresh: want::Fresh::default(),
@@ -164,6 +171,7 @@ impl Folder {
             after_crash,
             rolled_back_ms: None,
             missing_since_ms,
+            missing_first_ms: 0,
             vanished: BTreeMap::new(),
             confirmed_until_ms: 0,
             doubted: BTreeSet::new(),

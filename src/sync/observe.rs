@@ -57,6 +57,11 @@ impl Folder {
             Seen::Absent => self.observe_absent(path, ours, now)?,
             Seen::Directory(disk) => self.observe_present(path, ours, Kind::Directory, disk, now)?,
             Seen::Symlink { disk, target } => self.observe_present(path, ours, Kind::Symlink(target), disk, now)?,
+            // Known without a look, where it is not known any more: somebody has to look.
+            Seen::File { content, ref lists, .. } if lists.is_empty() && !self.has_list(content)? => {
+                self.rescans.insert(path.clone());
+                return Ok(());
+            }
             Seen::File { disk, content, lists } => {
                 self.index.put_lists(content, &lists)?;
                 self.observe_present(path, ours, Kind::File(content), disk, now)?;
@@ -143,21 +148,6 @@ impl Folder {
         Ok(ours.entry.version.get(epoch) >= begun)
     }
 
-    /// Directories that were kept for what was left in them are the user's again when something new is in them.
-    fn revive_kept_parents(&mut self, path: &RelPath, now: Now) -> Result<(), IndexError> {
-        for directory in path.ancestors() {
-            let above = self.ours(&directory)?;
-            if above.mark != Mark::Kept {
-                break;
-            }
-            let mut entry = self.revived_entry(&above.entry)?;
-            entry.version = above.entry.version.join(&entry.version);
-            self.index.put(&entry, None, Mark::Here, now.wall_ms())?;
-            self.rescans.insert(directory);
-        }
-        Ok(())
-    }
-
     fn observe_present(
         &mut self,
         path: &RelPath,
@@ -206,6 +196,7 @@ impl Folder {
         self.touch(now);
         if let Some(content) = entry.kind.content() {
             self.note_move(disk.inode, content, now)?;
+            self.wait_for_the_vanished(now);
         }
         if !is_first_scan && !entry.kind.is_directory() {
             let kind = if ours.entry.is_live() { "changed" } else { "added" };
@@ -266,7 +257,9 @@ impl Folder {
             }
         }
         self.index.set_disk(path, None, Mark::Missing, now.wall_ms())?;
-        self.missing_since_ms = Some(now.mono_ms);
+        if self.missing_since_ms.replace(now.mono_ms).is_none() {
+            self.missing_first_ms = now.mono_ms;
+        }
         Ok(())
     }
 

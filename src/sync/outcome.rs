@@ -90,6 +90,7 @@ impl Folder {
     fn end(&mut self, id: WorkId) -> Option<Work> {
         let work = self.works.remove(&id)?;
         self.busy.remove(&work.path);
+        self.has_left(&work);
         if let Some(away) = self.moved_away.remove(&id).and_then(|other| self.works.remove(&other)) {
             self.busy.remove(&away.path);
             self.release(&away.path);

@@ -294,6 +294,7 @@ impl Folder {
             }
             let records = self.index.records_since(link.sent, BATCH_ENTRIES_MAX)?;
             let is_all = records.len() < BATCH_ENTRIES_MAX;
+            let records = if is_all { records } else { without_half_a_move(records) };
             let (entries, was_cut) = cut_batch(records);
             let upto = match entries.last() {
                 Some(last) if was_cut || !is_all => last.seq,
@@ -362,12 +363,28 @@ fn cut_batch(records: Vec<Record>) -> (Vec<Announced>, bool) {
         bytes +=
             200 + entry.path.as_bytes().len() + link + 34 * entry.superseded.len() + 20 * entry.version.pairs().len();
         if bytes > BATCH_BYTES && !entries.is_empty() {
+            // Its other half would come too late: see `without_half_a_move`.
+            if !record.entry.is_live() && entries.len() > 1 && is_file(&entries) {
+                entries.pop();
+            }
             break;
         }
         entries.push(announce(record));
     }
     let was_cut = entries.len() < count;
     (entries, was_cut)
+}
+
+fn is_file(entries: &[Announced]) -> bool {
+    entries.last().is_some_and(|last| last.entry.kind.content().is_some())
+}
+
+/// Of a full batch the last file is told with the next one: its deletion elsewhere, which makes it a move, may be next.
+fn without_half_a_move(mut records: Vec<Record>) -> Vec<Record> {
+    if records.len() > 1 && records.last().is_some_and(|last| last.entry.kind.content().is_some()) {
+        records.pop();
+    }
+    records
 }
 
 /// A record as peers are told it.

@@ -58,6 +58,10 @@ impl Folder {
                 if let Some(looked) = self.plan_move(&ours, &rival, decision)? {
                     return Ok(looked);
                 }
+                // On its way to history neither the old place nor the new one can be read.
+                if self.leaving.contains_key(content) {
+                    return Ok(Looked::Skipped);
+                }
                 let sources = self.sources(&rival)?;
                 let (path, content) = (path.clone(), *content);
                 let copy = copy_for(&ours, decision);

@@ -45,6 +45,7 @@ impl Folder {
         self.found.0.insert(fresh, COUNT_MAX);
         // What is under way was planned with versions that are about to change; the scan finds what it did.
         self.works.clear();
+        self.leaving.clear();
         self.moved_away.clear();
         self.busy.clear();
         self.parked.clear();

@@ -7,7 +7,7 @@ use crate::core::guard;
 use crate::core::path::RelPath;
 use crate::index::{IndexError, Mark, Record};
 
-use super::{DELETE_SETTLE_MS, Folder, Now};
+use super::{DELETE_SETTLE_MS, DELETE_WAIT_MAX_MS, Folder, Now};
 
 /// Deletions announced in one transaction, and rows looked at per query.
 const SETTLE_BATCH: usize = 2000;
@@ -100,6 +100,19 @@ impl Folder {
             self.announce_deletion(&ours, true, now)?;
         }
         Ok(())
+    }
+
+    /// A new file has turned up: those that have vanished may come next.
+    pub(super) fn wait_for_the_vanished(&mut self, now: Now) {
+        let is_too_long = now.mono_ms >= self.missing_first_ms + DELETE_WAIT_MAX_MS;
+        if let Some(since) = self.missing_since_ms.as_mut().filter(|_| !is_too_long && !self.vanished.is_empty()) {
+            *since = now.mono_ms;
+        }
+    }
+
+    /// True where a content can be read chunk by chunk: the list of a larger one is there, and so what is below it.
+    pub(super) fn has_list(&self, content: Content) -> Result<bool, IndexError> {
+        Ok(content.depth == 0 || self.index.list_body(content.id)?.is_some())
     }
 
     /// True where the missing paths are so much of the folder that the user is asked first.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::core::action::{Action, WorkId};
-use crate::core::content::ChunkList;
+use crate::core::content::{ChunkList, Content};
 use crate::core::decide::{self, Decision};
 use crate::core::entry::Entry;
 use crate::core::id::DeviceId;
@@ -107,9 +107,13 @@ impl Pass {
         self.progress = true;
     }
 
-    /// Peers have said more: whether their deletions are too many is asked again.
+    /// Peers have said more: whether their deletions are too many is asked again, and what is to be here comes first
+    /// again, as it may be what they delete elsewhere.
     pub fn doubt(&mut self) {
         self.guarded = false;
+        if self.deleting {
+            (self.deleting, self.after, self.before) = (false, None, None);
+        }
     }
 
     pub fn is_wanted(&self) -> bool {
@@ -332,10 +336,22 @@ impl Folder {
         let path = ours.entry.path.clone();
         self.busy.insert(path.clone(), id);
         self.index.set_todo(&path, false)?;
+        if let Some(content) = leaving(&ours, &goal) {
+            *self.leaving.entry(content).or_default() += 1;
+        }
         let (fresh_of, asks_all) = (self.fresh.turn, self.is_everybody_here());
         let work = Work { path, goal, ours, action: None, lists: Vec::new(), look_again: false, fresh_of, asks_all };
         self.works.insert(id, work);
         Ok(id)
+    }
+
+    /// A file that was to go is in history, or has stayed.
+    pub(super) fn has_left(&mut self, work: &Work) {
+        let Some(content) = leaving(&work.ours, &work.goal) else { return };
+        match self.leaving.get_mut(&content) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(self.leaving.remove(&content)),
+        }
     }
 
     /// Orders an action, or parks it until the directory above it has been made.
@@ -347,6 +363,12 @@ impl Folder {
             None => self.outputs.push(Output::Apply(id, action)),
         }
     }
+}
+
+/// What is in a file that a work takes away.
+fn leaving(ours: &Record, goal: &Goal) -> Option<Content> {
+    let Goal::Adopt { rival, .. } = goal else { return None };
+    ours.entry.kind.content().filter(|_| !rival.entry.is_live() && ours.is_held())
 }
 
 #[cfg(test)]

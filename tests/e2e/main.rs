@@ -11,6 +11,7 @@ mod crash_power;
 mod first_sync;
 mod harness;
 mod interrupted;
+mod moves;
 mod names;
 mod pairing;
 mod safety;

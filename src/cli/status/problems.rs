@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::super::context::Context;
 use crate::api::{Reply, Request, UnsyncedItem, UnsyncedPage};
+use crate::cli::exit::Exit;
 use crate::cli::output::{self, clean, number};
 use crate::cli::style::{Style, Tone};
 use crate::config::Config;
@@ -13,7 +14,7 @@ use crate::engine;
 const PAGE_ITEMS: usize = 200;
 
 /// Prints page after page; what is printed is not kept.
-pub fn run(context: &Context, path: Option<&Path>, json: bool) -> anyhow::Result<()> {
+pub fn run(context: &Context, path: Option<&Path>, json: bool) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let below = path.map(|path| below(context, &config, path)).transpose()?;
     let style = Style::of_stdout();
@@ -35,10 +36,11 @@ pub fn run(context: &Context, path: Option<&Path>, json: bool) -> anyhow::Result
         }
     }
     match (json, count) {
-        (true, 0) => output::print("[]\n"),
-        (true, _) => output::print("\n]\n"),
-        (false, count) => output::print(&summary(count)),
+        (true, 0) => output::print("[]\n")?,
+        (true, _) => output::print("\n]\n")?,
+        (false, count) => output::print(&summary(count))?,
     }
+    Ok(if count == 0 { Exit::Fine } else { Exit::NotInSync })
 }
 
 /// What of all the folders is meant.

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::words::next_step;
-use super::{full, path, samples, short};
-use crate::api::{FolderOffer, PathPeerStatus, PathStatus, Status};
+use super::{exit_of, exit_of_path, full, path, samples, short};
+use crate::api::{FolderOffer, FolderState, FolderStatus, PathPeerStatus, PathStatus, Status};
+use crate::cli::exit::Exit;
 use crate::cli::style::Style;
 use crate::home::Home;
 use samples::NOW_MS;
@@ -66,7 +67,8 @@ fn the_json_of_every_state_is_stable() {
 #[test]
 fn what_an_older_agent_does_not_tell_is_not_known() {
     let mut json = serde_json::to_value(samples::in_sync()).unwrap();
-    let new = ["complete_percent", "rate_in", "rate_out", "eta_seconds", "transfers", "transfers_total", "declined_items"];
+    let new =
+        ["complete_percent", "rate_in", "rate_out", "eta_seconds", "transfers", "transfers_total", "declined_items"];
     let folder = json["folders"][0].as_object_mut().unwrap();
     new.iter().for_each(|key| drop(folder.remove(*key)));
     let status: Status = serde_json::from_value(json).unwrap();
@@ -131,4 +133,18 @@ fn a_path_is_explained_with_the_version_at_each_device() {
         ..found
     };
     insta::assert_snapshot!("path_waiting", path::text(&waiting, NOW_MS, NARROW));
+}
+
+#[test]
+fn the_exit_code_tells_whether_all_is_in_sync() {
+    let status = |running, states: &[FolderState]| Status {
+        running,
+        folders: states.iter().map(|state| FolderStatus { state: *state, ..Default::default() }).collect(),
+        ..Default::default()
+    };
+    assert_eq!(exit_of(&status(true, &[FolderState::InSync, FolderState::Paused])), Exit::Fine);
+    assert_eq!(exit_of(&status(true, &[FolderState::InSync, FolderState::WaitingForPeers])), Exit::NotInSync);
+    assert_eq!(exit_of(&status(false, &[FolderState::NotRunning])), Exit::NotRunning);
+    let path = |state: &str| exit_of_path(&PathStatus { state: state.into(), ..Default::default() });
+    assert_eq!([path("in_sync"), path("ignored"), path("waiting")], [Exit::Fine, Exit::Fine, Exit::NotInSync]);
 }

@@ -195,8 +195,7 @@ mod tests {
     fn nothing_is_told_of_the_pace_before_it_means_something() {
         let folder = FolderStatus { rate_in: Some(0), complete_percent: Some(100), ..FolderStatus::default() };
         assert_eq!(pace(&folder), Vec::<String>::new());
-        let folder =
-            FolderStatus { rate_in: Some(2048), complete_percent: Some(7), eta_seconds: Some(30), ..folder };
+        let folder = FolderStatus { rate_in: Some(2048), complete_percent: Some(7), eta_seconds: Some(30), ..folder };
         assert_eq!(pace(&folder).join(", "), "7 % done, 2.0 KB/s, about 30 seconds left");
     }
 

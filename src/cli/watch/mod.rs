@@ -20,7 +20,7 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::context::Context;
-use super::style;
+use super::output;
 use agent::News;
 use draw::Palette;
 use screen::{Key, Screen, Wish};
@@ -47,7 +47,7 @@ pub fn run(context: &Context) -> anyhow::Result<()> {
 }
 
 fn show(terminal: &mut DefaultTerminal, inbox: &Receiver<News>, wishes: &Sender<Wish>) -> anyhow::Result<()> {
-    let palette = Palette { colour: style::has_colour() };
+    let palette = Palette { colour: output::has_colours(&io::stdout()) };
     let mut screen = Screen { now_ms: now_ms(), ..Screen::default() };
     let mut is_stale = true;
     loop {

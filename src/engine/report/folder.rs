@@ -125,8 +125,7 @@ fn transfer(view: &View, moving: &Moving) -> TransferItem {
 /// Deletions that wait for the user's word, here and at peers.
 fn held_deletions(view: &View) -> Result<u64, IndexError> {
     let asked_for = view.reader.tally_rival_deletions()?;
-    let theirs =
-        if asked_for > DELETIONS_COUNTED_MAX { asked_for } else { view.reader.count_rival_deletions()? };
+    let theirs = if asked_for > DELETIONS_COUNTED_MAX { asked_for } else { view.reader.count_rival_deletions()? };
     Ok(theirs + view.reader.tally_marked(Mark::Held)?)
 }
 
@@ -203,8 +202,9 @@ fn syncing_text(facts: &Facts, sending: &[&PeerFacts]) -> String {
             parts.push(format!("{} ({}) to come", words::count(files, "file", "files"), words::bytes(bytes)))
         }
     }
-    parts
-        .extend(sending.iter().map(|p| format!("{} still lacks {}", p.name, words::count(p.pending.items, "item", "items"))));
+    parts.extend(
+        sending.iter().map(|p| format!("{} still lacks {}", p.name, words::count(p.pending.items, "item", "items"))),
+    );
     if parts.is_empty() {
         parts.push("looking at what has just changed".to_owned());
     }

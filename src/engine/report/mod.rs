@@ -35,7 +35,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::flow::Rates;
 use super::transfer::Moving;
-use crate::api::{ConflictItem, EventItem, FolderOffer, FolderPeerStatus, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status, UnsyncedPage};
+use crate::api::{
+    ConflictItem, EventItem, FolderOffer, FolderPeerStatus, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status,
+    UnsyncedPage,
+};
 use crate::config::{Config, Folder, Peer};
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::path::RelPath;

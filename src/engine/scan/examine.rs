@@ -112,9 +112,17 @@ impl<'scope, 'env> Queue<'scope, 'env> {
 
     /// Has a path read that the caller has claimed. What `before` has of the directories above is reported first: a
     /// peer that heard of a file before its directory would make one of its own, and keep a copy of what stood there.
-    pub fn push(&mut self, look: Look, size: u64, before: &mut Report) {
-        self.items.push(Item { look, size });
-        self.bytes = self.bytes.saturating_add(size);
+    ///
+    /// What has merely moved here with the directory above it is known already, and not read.
+    pub fn push(&mut self, look: Look, state: DiskState, before: &mut Report) {
+        if !look.requested
+            && let Some(content) = self.shared.departed.take(&state, self.shared.clock.instant())
+        {
+            let is_sent = before.add(look.path, Seen::File { disk: state, content, lists: Vec::new() });
+            return self.note(is_sent);
+        }
+        self.bytes = self.bytes.saturating_add(state.size);
+        self.items.push(Item { look, size: state.size });
         if self.items.len() >= BATCH_FILES || self.bytes >= BATCH_BYTES {
             self.note(before.flush());
             self.hand_over();

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `sweep` | compares a tree on the disk with the index, as two sorted streams |
 //! | `paths` | looks at the paths that wait in [`super::hints`] |
+//! | `departed` | remembers what has just left its place, so that it need not be read at its new one |
 //! | `examine` | reads what has changed, on several threads, and reports it |
 //!
 //! Architecture invariant: nothing is reported as absent because of a look at a folder that is not there. Every
@@ -13,6 +14,7 @@
 //! of it. So reports of one path come in the order of the looks, and whether something is news is decided against an
 //! index that knows of the look before.
 
+mod departed;
 mod examine;
 pub(super) mod paths;
 mod sweep;
@@ -26,6 +28,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+pub use departed::Departed;
 
 use super::hints::FullJob;
 use super::shared::{FolderHandle, LookError, Shared};

@@ -195,7 +195,7 @@ impl Looker<'_, '_, '_> {
         } else if state.kind == DiskKind::Directory {
             self.report.add(look.path, Seen::Directory(state));
         } else {
-            self.queue.push(look, state.size, &mut self.report);
+            self.queue.push(look, state, &mut self.report);
         }
     }
 
@@ -206,6 +206,9 @@ impl Looker<'_, '_, '_> {
         let is_gone = record.is_some_and(|record| is_on_disk(record) && !is_ignored(record));
         let is_news = look.requested || is_gone || self.reader.problem(&look.path)?.is_some();
         if is_news && !really_absent(self.shared, vec![look.path.clone()])?.is_empty() {
+            if let Some(record) = record {
+                self.shared.departed.note(record, self.shared.clock.instant());
+            }
             self.report.add(look.path, Seen::Absent);
             return Ok(());
         }

@@ -175,7 +175,7 @@ impl Merge<'_, '_, '_> {
             return Ok(true);
         }
         if state.kind != DiskKind::Directory {
-            self.queue.push(look, state.size, self.report);
+            self.queue.push(look, state, self.report);
             return Ok(true);
         }
         // The walk may go on in a directory that was renamed meanwhile.
@@ -221,6 +221,7 @@ impl Merge<'_, '_, '_> {
             put_off(self.shared, Look::hinted(record.entry.path));
             return Ok(());
         }
+        self.shared.departed.note(&record, self.shared.clock.instant());
         self.absent.push(record.entry.path);
         if self.absent.len() >= ABSENT_BATCH {
             self.report_absent()?;

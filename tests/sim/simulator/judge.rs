@@ -295,7 +295,11 @@ impl World {
         let torn = self.torn(&trees);
         let trees: Vec<Tree> = trees.iter().map(|tree| without(tree, &torn)).collect();
         let rules = trees.iter().map(rules_of).collect::<Vec<_>>();
-        let synced: Vec<Tree> = trees.iter().zip(&rules).map(|(tree, rules)| without_ignored(tree, rules)).collect();
+        let synced: Vec<Tree> = trees
+            .iter()
+            .enumerate()
+            .map(|(at, tree)| self.without_kept(at, without_ignored(tree, &rules[at]), tree))
+            .collect();
         let declined = self.declined();
         for (at, tree) in synced.iter().enumerate().skip(1) {
             let tree = without(tree, &declined);
@@ -374,9 +378,10 @@ impl World {
 
     fn check_ledger(&self, trees: &[Tree]) -> Result<(), String> {
         let live: BTreeSet<&Vec<u8>> = trees.iter().flat_map(|tree| tree.values()).map(|item| &item.bytes).collect();
-        let users = self.users();
-        for (bytes, origin) in users.ledger.wanted() {
-            if !live.contains(bytes) {
+        let wanted: Vec<_> =
+            self.users().ledger.wanted().map(|(bytes, origin)| (bytes.clone(), origin.clone())).collect();
+        for (bytes, origin) in &wanted {
+            if !live.contains(bytes) && !self.was_brought_back(bytes) {
                 let kept: Vec<usize> =
                     (0..self.devices.len()).filter(|at| self.contents(*at).contains(bytes)).collect();
                 return Err(format!(
@@ -416,6 +421,20 @@ impl World {
         }
     }
 
+    /// A directory that is deleted stays at a device where something ignored is in it, and only there.
+    fn without_kept(&self, at: usize, synced: Tree, tree: &Tree) -> Tree {
+        let Some(agent) = &self.devices[at].agent else { return synced };
+        let is_kept = |name: &str| {
+            let record =
+                RelPath::parse(name.as_bytes()).ok().and_then(|p| agent.folder.index().record(&p).ok().flatten());
+            let below = format!("{name}/");
+            record.is_some_and(|record| record.mark == Mark::Kept && !record.entry.is_live())
+                && tree.keys().any(|path| path.starts_with(&below) && !synced.contains_key(path))
+        };
+        let kept: BTreeSet<String> = synced.keys().filter(|name| is_kept(name)).cloned().collect();
+        synced.into_iter().filter(|(name, _)| !kept.contains(name)).collect()
+    }
+
     /// The index says what is on the disk.
     fn check_index(&self, at: usize, torn: &BTreeSet<String>) -> Result<(), String> {
         let device = &self.devices[at];
@@ -423,7 +442,7 @@ impl World {
         let index = agent.folder.index();
         let tree = without(&self.tree(at), torn);
         let rules = rules_of(&tree);
-        for (name, item) in without_ignored(&tree, &rules) {
+        for (name, item) in self.without_kept(at, without_ignored(&tree, &rules), &tree) {
             let Ok(path) = RelPath::parse(name.as_bytes()) else { continue };
             let record = index.record(&path).map_err(|e| e.to_string())?;
             let fits = record.as_ref().is_some_and(|record| {

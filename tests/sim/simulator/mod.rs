@@ -20,6 +20,7 @@
 pub mod aimed;
 pub mod device;
 pub mod disk;
+pub mod film;
 pub mod judge;
 pub mod ledger;
 pub mod network;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use p2psync::core::content::{Content, ContentId};
 use p2psync::core::guard::GuardLimits;
 use p2psync::core::id::DeviceId;
 use p2psync::core::path::RelPath;
@@ -12,6 +13,7 @@ use p2psync::sync::{Input, Settings};
 
 use super::device::{Device, folder_id};
 use super::disk::{Call, CutMode, Fault, Hook, Inner, Item, Options, SimDisk, Unmounted};
+use super::film::Film;
 use super::ledger::Ledger;
 use super::network::{Arrival, Network};
 use super::plan::{Act, Event, Mode, NAMES, OddDisk, Plan};
@@ -39,6 +41,8 @@ const GUARD_LOW: GuardLimits = GuardLimits { entries_min: 2, percent: 40 };
 const LATE_MS: i64 = 1500;
 /// Calls after which an agent is cut off at most, if it is to be, once a user has come in between.
 const CUT_SOON_CALLS: usize = 8;
+/// Entries of an index looked at: more than any run makes.
+const RECORDS_MAX: usize = 10_000;
 /// What a trace shows of one input or message.
 const TRACED_CHARS: usize = 1500;
 
@@ -47,6 +51,19 @@ const TRACED_CHARS: usize = 1500;
 pub struct Users {
     pub ledger: Ledger,
     pub open: Vec<OpenFile>,
+    /// For the trace: what each disk held.
+    films: Vec<Film>,
+}
+
+impl Users {
+    /// Adds to the trace what has changed on a disk.
+    fn film(&mut self, at: usize, disk: &Inner) {
+        if self.films.len() <= at {
+            self.films.resize_with(at + 1, Film::default);
+        }
+        let lines = self.films[at].look(at, disk);
+        self.ledger.noted.extend(lines);
+    }
 }
 
 /// How the next work on a disk is cut off.
@@ -92,6 +109,8 @@ pub struct World {
     pub shown: BTreeSet<(usize, String, Vec<u8>)>,
     /// What was written to such files: it has to come back as long as that life goes on.
     owed: Vec<(usize, u64, Vec<u8>)>,
+    /// What lost indexes said to be gone from a path: device, path, content.
+    forgotten: BTreeSet<(usize, String, ContentId)>,
     pub trace: Option<Vec<String>>,
     digest: u64,
 }
@@ -142,6 +161,7 @@ impl World {
             displaced: Vec::new(),
             shown: BTreeSet::new(),
             owed: Vec::new(),
+            forgotten: BTreeSet::new(),
             trace: is_traced.then(Vec::new),
             digest: plan.seed,
         };
@@ -230,6 +250,7 @@ impl World {
         self.random = random;
         self.excuse_unsynced(at, &before);
         self.note(|| format!("device {at} loses power ({mode:?}), with it {lost:?}"), &[at as u64, lost.len() as u64]);
+        self.film(at);
     }
 
     fn install_hook(&mut self, at: usize) {
@@ -258,10 +279,14 @@ impl World {
             };
             let mut users = users.lock().unwrap_or_else(PoisonError::into_inner);
             if is_traced {
+                users.film(at, disk);
                 users.ledger.noted.push(format!("a user at {at} comes in between: {act:?}"));
             }
-            let Users { ledger, open } = &mut *users;
+            let Users { ledger, open, .. } = &mut *users;
             User { device: at, disk, ledger, random: &mut random, open }.act(act);
+            if is_traced {
+                users.film(at, disk);
+            }
             if is_close && left < u64::MAX {
                 // What is cut off soon after somebody came in between is the hardest to put right.
                 cut_in.store(left.min(random.below(CUT_SOON_CALLS) as u64), Ordering::Relaxed);
@@ -293,11 +318,12 @@ impl World {
         }
         let users = Arc::clone(&self.users);
         let mut users = users.lock().unwrap_or_else(PoisonError::into_inner);
-        let Users { ledger, open } = &mut *users;
+        let Users { ledger, open, .. } = &mut *users;
         let mut disk = self.devices[at].disk.lock();
         work(&mut User { device: at, disk: &mut disk, ledger, random, open });
         drop(disk);
         drop(users);
+        self.film(at);
         self.hear(at);
     }
 
@@ -426,6 +452,7 @@ impl World {
         }
         self.cut_in[at].store(u64::MAX, Ordering::Relaxed);
         self.take_notes();
+        self.film(at);
         self.note_displaced(at, step, &known);
         self.check_contents(at, &before);
         if self.devices[at].disk.lock().is_cut_off()
@@ -439,6 +466,15 @@ impl World {
         }
         self.devices[at].collect();
         self.hear(at);
+    }
+
+    /// Adds to the trace what has changed on a disk since it was last looked at.
+    fn film(&mut self, at: usize) {
+        if self.trace.is_some() {
+            let users = Arc::clone(&self.users);
+            users.lock().unwrap_or_else(PoisonError::into_inner).film(at, &self.devices[at].disk.lock());
+            self.take_notes();
+        }
     }
 
     fn take_notes(&mut self) {
@@ -728,9 +764,36 @@ impl World {
     fn lose_index(&mut self, at: usize) {
         if self.may_lose_index(at) {
             self.kill(at);
+            self.note_forgotten(at);
             self.devices[at].index = None;
             self.start(at);
         }
+    }
+
+    /// Notes what an index says is gone from a path, before that index goes.
+    fn note_forgotten(&mut self, at: usize) {
+        let Some(index) = &self.devices[at].index else { return };
+        for record in index.records_from(None, None, RECORDS_MAX).unwrap_or_default() {
+            let entry = record.entry;
+            if !entry.is_live() {
+                let path = entry.path.to_string();
+                self.forgotten.extend(entry.superseded.into_iter().map(|id| (at, path.clone(), id)));
+            }
+        }
+    }
+
+    /// True where users have brought a version back to where it had been seen to go, and the index went before it saw
+    /// that. Directories can be moved to and fro without a trace in the files in them, so a new index takes it for what it
+    /// was when it went: an old version, that belongs in history. It has to be there.
+    pub fn was_brought_back(&self, bytes: &[u8]) -> bool {
+        let id = Content::of_chunk(bytes).id;
+        let is_displaced = |at: usize, path: &str| {
+            let slots = format!("{OWN}/history/{path}~");
+            let items = self.devices[at].disk.lock().items(FOLDER);
+            items.into_iter().any(|(name, item)| name.starts_with(slots.as_bytes()) && item.bytes == bytes)
+        };
+        let of_it = self.forgotten.iter().filter(|(.., forgotten)| *forgotten == id);
+        self.users().ledger.was_moved(bytes) && of_it.into_iter().any(|(at, path, _)| is_displaced(*at, path))
     }
 
     /// See [`Self::lose_index`].
@@ -751,6 +814,7 @@ impl World {
     fn damage_index(&mut self, at: usize, random: &mut Random) {
         if self.may_lose_index(at) {
             self.kill(at);
+            self.note_forgotten(at);
             self.devices[at].damage_index(random);
             self.start(at);
         }
@@ -776,6 +840,7 @@ impl World {
     fn restore_index(&mut self, at: usize) {
         if let Some(saved) = self.devices[at].saved.take() {
             self.kill(at);
+            self.note_forgotten(at);
             self.devices[at].index = Some(saved.open().expect("memory"));
             self.start(at);
         }

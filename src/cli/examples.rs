@@ -1,0 +1,192 @@
+//! Examples for `--help`, the manual pages and docs/commands.md, and the shapes that `--json` prints.
+
+/// What belongs to one command besides its options.
+pub struct Usage {
+    /// The words after `p2psync`; none for `p2psync` itself.
+    pub command: &'static str,
+    /// The words after `p2psync` of each example, and what it does.
+    pub examples: &'static [(&'static str, &'static str)],
+    /// What `--json` prints; empty where there is none.
+    pub json: &'static str,
+}
+
+const fn usage(command: &'static str, examples: &'static [(&'static str, &'static str)], json: &'static str) -> Usage {
+    Usage { command, examples, json }
+}
+
+const PEER_SHAPE: &str = r#"{"action": "added|removed|renamed", "device_id", "name", "addresses": [..]}"#;
+const FOLDER_SHAPE: &str = r#"{"action": "added|removed|shared|paused|resumed", "id", "label", "path", "peers": "all" or [device ids], "paused"}"#;
+const ORDER_SHAPE: &str = r#"{"action": "rescan|confirm-changes|reject-changes", "folders": [ids], "text"}"#;
+
+/// All commands that have an example. A command that is missing here brings its own help text.
+pub const USAGES: &[Usage] = &[
+    usage(
+        "",
+        &[
+            ("run", "start, and set up what is missing"),
+            ("pair", "then meet your other device"),
+            ("status", "see how things are"),
+        ],
+        "",
+    ),
+    usage(
+        "run",
+        &[("run", "in this terminal, until Ctrl-C"), ("run --log-file ~/p2psync.log", "with the log in a file")],
+        "",
+    ),
+    usage(
+        "status",
+        &[
+            ("status", "everything"),
+            ("status --watch", "the same, live; q ends it, ? shows the keys"),
+            ("status ~/P2PSync/report.odt", "all about one file"),
+            ("status --problems", "all that is not in sync, each with its reason"),
+            ("status --exit-code", "for scripts: code 3 where something is not in sync"),
+        ],
+        r#"{"device_id", "name", "running", "listening", "folders": [..], "peers": [..], "problems_total"}; with PATH {"path", "folder", "state", "explanation": [..], "since_ms", "next", "here", "peers": [..]}; with --problems [{"folder", "path", "state", "kind", "reasons": [..], "since_ms", "peer"}]"#,
+    ),
+    usage("pair", &[("pair", "show a code"), ("pair K7QF-29XM", "take the code that the other device shows")], ""),
+    usage(
+        "peer add",
+        &[(
+            "peer add ZSX4HOS-7V6CCLW-DWHPNG3-HFIPXKE-EXN4IMZ-GPA66UQ-VOUWKQA-PWQTACX --name desktop --address desktop.example.org:7724",
+            "a device that multicast does not reach",
+        )],
+        PEER_SHAPE,
+    ),
+    usage(
+        "peer list",
+        &[("peer list", "names, ids and whether they are connected")],
+        r#"[{"device_id", "name", "addresses": [..], "connected", "address"}]"#,
+    ),
+    usage("peer remove", &[("peer remove desktop", "by name; files stay where they are")], PEER_SHAPE),
+    usage("peer rename", &[("peer rename desktop 'living room'", "only on this device")], PEER_SHAPE),
+    usage(
+        "folder add",
+        &[
+            ("folder add ~/Documents", "share with every peer"),
+            ("folder add ~/Photos --id photos --peer desktop", "take part in a folder of that id, with one peer only"),
+        ],
+        FOLDER_SHAPE,
+    ),
+    usage(
+        "folder list",
+        &[("folder list", "labels, ids, places and with whom they are shared")],
+        r#"[{"id", "label", "path", "peers": "all" or [device ids], "paused"}]"#,
+    ),
+    usage("folder remove", &[("folder remove photos", "by id or label; its files stay where they are")], FOLDER_SHAPE),
+    usage(
+        "folder share",
+        &[
+            ("folder share photos --peer desktop --peer phone", "with these only"),
+            ("folder share photos --peer all", "with all, also those paired later"),
+        ],
+        FOLDER_SHAPE,
+    ),
+    usage("folder pause", &[("folder pause photos", "nothing is scanned, sent or taken meanwhile")], FOLDER_SHAPE),
+    usage("folder resume", &[("folder resume photos", "what changed meanwhile is synced now")], FOLDER_SHAPE),
+    usage("folder rescan", &[("folder rescan", "all folders"), ("folder rescan photos", "one")], ORDER_SHAPE),
+    usage("folder confirm-changes", &[("folder confirm-changes photos", "the held deletions are wanted")], ORDER_SHAPE),
+    usage(
+        "folder reject-changes",
+        &[("folder reject-changes photos", "the held deletions were a mistake")],
+        ORDER_SHAPE,
+    ),
+    usage(
+        "log",
+        &[("log", "the latest events"), ("log -n 200", "more of them")],
+        r#"[{"time_ms", "folder", "kind", "path", "device", "text"}], oldest first"#,
+    ),
+    usage(
+        "conflicts",
+        &[("conflicts", "files that two devices changed at once")],
+        r#"[{"folder", "path", "original", "mtime_ms", "bytes", "device"}]"#,
+    ),
+    usage(
+        "history",
+        &[("history ~/P2PSync/report.odt", "of one file"), ("history ~/P2PSync", "of everything in a directory")],
+        r#"[{"id", "path", "folder", "displaced_ms", "mtime_ms", "bytes", "displaced_by", "reason", "expires_ms"}]"#,
+    ),
+    usage(
+        "restore",
+        &[
+            ("restore ~/P2PSync/report.odt", "the version before the present one"),
+            ("restore ~/P2PSync/report.odt@2d", "as it was two days ago"),
+        ],
+        "",
+    ),
+    usage("id", &[("id", "for 'p2psync peer add' on another device")], r#"{"device_id", "short", "name"}"#),
+    usage(
+        "config check",
+        &[("config check", "after a change by hand")],
+        r#"{"path", "ok", "folders", "peers", "fault": null or {"line", "column", "what", "advice"}, "warnings": [{"key", "line", "what", "advice"}]}"#,
+    ),
+    usage(
+        "config path",
+        &[("config path", "for an editor: $EDITOR \"$(p2psync config path)\"")],
+        r#"{"path", "exists"}"#,
+    ),
+    usage(
+        "config show",
+        &[("config show", "as it would be written in the file")],
+        r#"[{"key", "value", "from": "file|environment|default", "line", "variable"}]"#,
+    ),
+    usage("config upgrade", &[("config upgrade", "needed only where 'p2psync config check' says so")], ""),
+    usage("service install", &[("service install", "p2psync runs from now on whenever you are logged in")], ""),
+    usage("service uninstall", &[("service uninstall", "it runs no more by itself")], ""),
+    usage("service start", &[("service start", "now")], ""),
+    usage("service stop", &[("service stop", "until the next login")], ""),
+    usage(
+        "service status",
+        &[("service status", "")],
+        r#"{"installed", "enabled", "active", "agent_running", "unit", "text"}"#,
+    ),
+    usage("service logs", &[("service logs", "the last 100 lines"), ("service logs -f", "and what follows")], ""),
+    usage(
+        "service print",
+        &[
+            ("service print", "for this system"),
+            ("service print --system launchd", "for a Mac"),
+            ("service print --system windows", "for the Task Scheduler"),
+        ],
+        "",
+    ),
+    usage(
+        "doctor",
+        &[
+            ("doctor", "everything that can be looked at"),
+            ("doctor --bundle report.json", "what developers need to know, and no more"),
+        ],
+        r#"{"worst": "ok|warn|fail", "checks": [{"area", "code", "result": "ok|warn|fail|unknown", "subject", "text", "remedy", "facts": {..}}]}"#,
+    ),
+    usage(
+        "completions",
+        &[
+            ("completions bash", "save it as ~/.local/share/bash-completion/completions/p2psync"),
+            ("completions fish", "save it as ~/.config/fish/completions/p2psync.fish"),
+        ],
+        "",
+    ),
+    usage("man", &[("man ./man1", "one page for each command")], ""),
+];
+
+/// The text under the options in `--help`.
+pub fn help_text(usage: &Usage) -> String {
+    let width = usage.examples.iter().map(|(words, _)| words.chars().count()).max().unwrap_or(0).min(EXAMPLE_COLUMNS);
+    let mut text = String::from("Examples:\n");
+    for (words, what) in usage.examples {
+        let line = match (what.is_empty(), words.chars().count() > width) {
+            (true, _) => format!("  p2psync {words}\n"),
+            (_, true) => format!("  p2psync {words}\n    # {what}\n"),
+            _ => format!("  p2psync {words:width$}   # {what}\n"),
+        };
+        text.push_str(&line);
+    }
+    if !usage.json.is_empty() {
+        text.push_str(&format!("\nWith --json: {}\n", usage.json));
+    }
+    text
+}
+
+/// Widest example, in characters, with its explanation on the same line.
+const EXAMPLE_COLUMNS: usize = 50;
