@@ -14,7 +14,8 @@ FROM entries GROUP BY seq >> 10;
 
 -- Kept by the triggers below. 'wanted': paths with rivals that are files, and the bytes of the largest at each.
 -- 'deleted': paths with rivals that are tombstones. 'mark N': entries with that mark. 'problem KIND': paths with that
--- trouble. Bytes are a floating number because sizes that peers announce may add up to anything.
+-- trouble. Bytes are a floating number because sizes that peers announce may add up to anything. No trigger says "or
+-- ignore": the statement that fires it decides about conflicts, and may say otherwise.
 CREATE TABLE tallies (
     name  TEXT NOT NULL PRIMARY KEY,
     items INTEGER NOT NULL,
@@ -64,7 +65,8 @@ CREATE TRIGGER rival_tombstones_changed AFTER UPDATE OF kind ON rivals WHEN (OLD
 END;
 
 CREATE TRIGGER marks_added AFTER INSERT ON entries WHEN NEW.mark <> 0 BEGIN
-    INSERT OR IGNORE INTO tallies VALUES ('mark ' || NEW.mark, 0, 0);
+    INSERT INTO tallies SELECT 'mark ' || NEW.mark, 0, 0
+    WHERE NOT EXISTS (SELECT 1 FROM tallies WHERE name = 'mark ' || NEW.mark);
     UPDATE tallies SET items = items + 1 WHERE name = 'mark ' || NEW.mark;
 END;
 
@@ -73,13 +75,15 @@ CREATE TRIGGER marks_gone AFTER DELETE ON entries WHEN OLD.mark <> 0 BEGIN
 END;
 
 CREATE TRIGGER marks_changed AFTER UPDATE OF mark ON entries WHEN OLD.mark <> NEW.mark BEGIN
-    INSERT OR IGNORE INTO tallies VALUES ('mark ' || NEW.mark, 0, 0);
+    INSERT INTO tallies SELECT 'mark ' || NEW.mark, 0, 0
+    WHERE NOT EXISTS (SELECT 1 FROM tallies WHERE name = 'mark ' || NEW.mark);
     UPDATE tallies SET items = items - 1 WHERE name = 'mark ' || OLD.mark;
     UPDATE tallies SET items = items + 1 WHERE name = 'mark ' || NEW.mark AND NEW.mark <> 0;
 END;
 
 CREATE TRIGGER problems_added AFTER INSERT ON problems BEGIN
-    INSERT OR IGNORE INTO tallies VALUES ('problem ' || NEW.kind, 0, 0);
+    INSERT INTO tallies SELECT 'problem ' || NEW.kind, 0, 0
+    WHERE NOT EXISTS (SELECT 1 FROM tallies WHERE name = 'problem ' || NEW.kind);
     UPDATE tallies SET items = items + 1 WHERE name = 'problem ' || NEW.kind;
 END;
 
@@ -88,7 +92,8 @@ CREATE TRIGGER problems_gone AFTER DELETE ON problems BEGIN
 END;
 
 CREATE TRIGGER problems_changed AFTER UPDATE OF kind ON problems WHEN OLD.kind <> NEW.kind BEGIN
-    INSERT OR IGNORE INTO tallies VALUES ('problem ' || NEW.kind, 0, 0);
+    INSERT INTO tallies SELECT 'problem ' || NEW.kind, 0, 0
+    WHERE NOT EXISTS (SELECT 1 FROM tallies WHERE name = 'problem ' || NEW.kind);
     UPDATE tallies SET items = items - 1 WHERE name = 'problem ' || OLD.kind;
     UPDATE tallies SET items = items + 1 WHERE name = 'problem ' || NEW.kind;
 END;

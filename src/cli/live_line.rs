@@ -65,9 +65,10 @@ pub struct LogWriter;
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match LINE.get() {
-            Some(bar) if !bar.is_finished() => bar.suspend(|| io::stderr().write(bytes)),
-            _ => io::stderr().write(bytes),
+            Some(bar) if !bar.is_finished() => bar.suspend(|| io::stderr().write_all(bytes))?,
+            _ => io::stderr().write_all(bytes)?,
         }
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -87,10 +88,10 @@ fn text(status: &Status) -> String {
     let busy: Vec<String> = status.folders.iter().filter(|f| is_busy(f.state)).map(one_folder).collect();
     let rest: Vec<String> = status.folders.iter().filter(|f| !is_busy(f.state)).map(one_folder).collect();
     let mut parts = busy;
-    // Where all is quiet one folder says as much as many.
+    // Where all is quiet many folders say no more than one.
     parts.extend(match &rest[..] {
         [] => None,
-        _ if status.folders.iter().all(|f| f.state == FolderState::InSync) => Some("all in sync".to_owned()),
+        [_, _, ..] if status.folders.iter().all(|f| f.state == FolderState::InSync) => Some("all in sync".to_owned()),
         several => Some(several.join("; ")),
     });
     if !status.peers.is_empty() {

@@ -122,7 +122,7 @@ fn the_live_view_follows_the_terminal_obeys_keys_and_gives_the_terminal_back() {
     wait_settled(&[&a, &b]);
     let mut terminal = Terminal::start(&a, &["status", "--watch"], &[], (80, 24));
     terminal.wait_for(DRAWING);
-    terminal.wait_for("p2psync on a");
+    terminal.wait_for(" on a (");
     terminal.wait_for("Shared");
     assert!(!terminal.is_sane(), "keys are read one by one");
     terminal.forget();

@@ -11,7 +11,7 @@ const PROBLEMS_LISTED_MAX: usize = 10;
 /// Transfers listed per folder before the rest is only counted.
 const TRANSFERS_LISTED_MAX: usize = 5;
 /// Columns of what stands before each line of a folder: its label, set in.
-const LABEL_COLUMNS: usize = 12;
+const LABEL_COLUMNS: usize = 13;
 /// Names of devices get so many columns at most; longer ones push the rest to the right.
 const NAME_COLUMNS_MAX: usize = 20;
 

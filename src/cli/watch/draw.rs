@@ -14,7 +14,7 @@ use crate::cli::style::Tone;
 
 /// Lines for more about the selected folder.
 const DETAIL_LINES: u16 = 2;
-/// Below so many lines there are only folders.
+/// Below so many lines the folders come first, and nothing more is told of the selected one.
 const LINES_FOR_ALL_MIN: u16 = 9;
 /// The keys, in full and short.
 const KEYS: [&str; 3] = [
@@ -84,7 +84,7 @@ fn draw_body(frame: &mut Frame, body: Rect, screen: &Screen, palette: Palette) {
     let folders = rows::folders(screen, width.saturating_sub(2));
     let is_small = body.height < LINES_FOR_ALL_MIN;
     let folder_lines = match is_small {
-        true => body.height,
+        true => lines(folders.len()).clamp(1, body.height.max(1)),
         false => lines(folders.len()).clamp(1, (body.height / 3).max(1)),
     };
     let Some((area, mut rest)) = split_top(body, folder_lines) else { return };
@@ -92,17 +92,14 @@ fn draw_body(frame: &mut Frame, body: Rect, screen: &Screen, palette: Palette) {
         put(frame, area, &[(Tone::Faint, "no folder yet: 'p2psync folder add PATH'".to_owned())], palette);
     }
     draw_folders(frame, area, &folders, screen.selected, palette);
-    if is_small {
-        return;
-    }
-    if let (Some(folder), Some((area, below))) = (screen.folder(), split_top(rest, DETAIL_LINES)) {
+    if let (false, Some(folder), Some((area, below))) = (is_small, screen.folder(), split_top(rest, DETAIL_LINES)) {
         let area = Rect { x: area.x + 2, width: area.width.saturating_sub(2), ..area };
         let text = Paragraph::new(rows::detail(folder)).wrap(Wrap { trim: true });
         frame.render_widget(text.style(palette.of(Tone::Faint)), area);
         rest = below;
     }
     let peers = rows::peers(screen);
-    rest = section(frame, rest, ("Peers", peers.len() as u64), &peers, rest.height / 2, palette);
+    rest = section(frame, rest, ("Peers", peers.len() as u64), &peers, (rest.height / 2).max(3), palette);
     let transfers = rows::transfers(screen, width.saturating_sub(2));
     let heading = ("Coming", rows::transfers_total(screen));
     rest = section(frame, rest, heading, &transfers, (rest.height / 2).max(3), palette);

@@ -11,7 +11,7 @@ use crate::cli::style::Tone;
 /// Columns that names take at most.
 const NAME_COLUMNS_MAX: usize = 20;
 /// Columns of a bar of progress, where there is room for one.
-const BAR_COLUMNS: usize = 16;
+const BAR_COLUMNS: usize = 10;
 /// From this width on there is room for a bar.
 const BAR_FROM_COLUMNS: usize = 70;
 

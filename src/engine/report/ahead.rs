@@ -27,7 +27,8 @@ pub fn complete_percent(facts: &Facts, here: Tally, staged_bytes: u64) -> Option
     }
     let left = Tally { bytes: facts.need.bytes.saturating_sub(staged_bytes), ..facts.need };
     let done = Tally { bytes: here.bytes.saturating_add(staged_bytes), ..here };
-    Some(percent(done, left))
+    let is_only_to_be_placed = facts.need.bytes > 0 && left.bytes == 0;
+    Some(if is_only_to_be_placed { 99 } else { percent(done, left) })
 }
 
 /// How long it takes until all has come that can come now.

@@ -169,8 +169,8 @@ fn there(around: &Surroundings, peer: DeviceId, after: Option<&RelPath>, count: 
     }
     let told = view.reader.exceptions(peer, EXCEPTIONS_MAX)?.into_iter();
     let mut told = told.filter(|e| after.is_none_or(|after| e.path > *after)).peekable();
-    let mut last = None;
-    while let Some(exception) = told.next_if(|_| items.len() < count) {
+    let (mut last, mut taken) = (None, 0);
+    while let Some(exception) = told.next_if(|_| taken < count) {
         let (state, why) = match exception.reason {
             Reason::Ignored | Reason::Declined => continue,
             Reason::Pending => (State::Syncing, format!("{name} is about to fetch it.")),
@@ -188,6 +188,7 @@ fn there(around: &Surroundings, peer: DeviceId, after: Option<&RelPath>, count: 
             ..item(view)
         });
         last = Some(exception.path);
+        taken += 1;
     }
     let has_more = told.peek().is_some();
     Ok((items, last.filter(|_| has_more)))

@@ -9,7 +9,7 @@ use crate::core::problem::ProblemKind;
 use crate::index::{IndexError, Mark, ProblemRow, Record, Rival};
 
 /// Paths with rivals that are looked at one by one, a few milliseconds of work; beyond that they are only counted.
-const SURVEYED_MAX: usize = 256;
+const SURVEYED_MAX: usize = 128;
 
 /// What is to become of a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
