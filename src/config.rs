@@ -13,13 +13,14 @@ mod settings;
 mod version;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::core::id::{DeviceId, FolderId};
 use crate::home::Home;
 
-pub use advice::{Warning, warnings};
+pub use advice::{Unknown, Warning, unknown_settings, warnings};
 pub use edit::{
     NewFolder, NewPeer, add_address, add_folder, add_peer, create, default_text, host_name, remove_folder, remove_peer,
     rename_peer, set_folder_peers, set_paused,
@@ -45,6 +46,7 @@ pub struct Config {
     pub name: String,
     pub network: Network,
     pub sync: Sync,
+    pub api: Api,
     pub peers: Vec<Peer>,
     pub folders: Vec<Folder>,
 }
@@ -70,9 +72,36 @@ pub struct Sync {
     /// Time between full comparisons with peers.
     pub reconcile: Duration,
     pub history_days: u32,
+    pub history_max: HistoryMax,
     /// This many deletions, and more than the percentage of the folder, wait for the user.
     pub hold_deletes_above: u64,
     pub hold_deletes_percent: u8,
+}
+
+/// How much space the history of one folder may take. What another device's change displaced last stays all the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HistoryMax {
+    /// Of the disk.
+    Percent(u32),
+    Gib(u32),
+}
+
+impl HistoryMax {
+    /// In bytes, on a disk of this size.
+    pub fn bytes(self, disk_bytes: u64) -> u64 {
+        match self {
+            // Not more than the disk, and exact enough.
+            HistoryMax::Percent(percent) => disk_bytes / 100 * u64::from(percent),
+            HistoryMax::Gib(gib) => u64::from(gib) << 30,
+        }
+    }
+}
+
+/// How programs on this device reach the agent, besides its socket.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Api {
+    /// Port of this machine for a browser; `None` where there is none.
+    pub browser_port: Option<NonZeroU16>,
 }
 
 /// Another device that we share with.

@@ -104,6 +104,11 @@ impl Home {
         self.config_dir.join("identity")
     }
 
+    /// What lets programs and browsers in at the agent's port.
+    pub fn token_file(&self) -> PathBuf {
+        self.config_dir.join("api-token")
+    }
+
     pub fn index_dir(&self) -> PathBuf {
         self.data_dir.join("index")
     }

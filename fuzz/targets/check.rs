@@ -8,7 +8,9 @@ use p2psync::core::message::{
 };
 use p2psync::core::path::RelPath;
 use p2psync::core::version::{COUNT_MAX, VersionVector};
-use p2psync::net::bounds::{FOLDERS_MAX, NAME_CHARS_MAX, REASON_CHARS_MAX, REQUEST_ITEMS_MAX};
+use p2psync::net::bounds::{
+    FOLDERS_MAX, HAVE_RANGES_MAX, NAME_CHARS_MAX, PAST_VERSIONS_MAX, REASON_CHARS_MAX, REQUEST_ITEMS_MAX,
+};
 use p2psync::net::frame::Frame;
 
 /// Longest error in bytes: it goes to logs and screens, and often quotes what came.
@@ -158,6 +160,22 @@ pub fn frame(frame: &Frame) {
             assert!(chunks.items.iter().all(|(_, bytes)| bytes.len() as u64 <= CHUNK_BYTES_MAX));
         }
         Frame::NotHere { items, .. } => assert!(items.len() <= REQUEST_ITEMS_MAX),
+        Frame::Have(have) => {
+            assert_eq!(have.folder.as_str().parse().as_ref(), Ok(&have.folder));
+            content(&have.content);
+            assert!(have.ranges.len() <= HAVE_RANGES_MAX);
+            let is_within = |(start, length): &(u64, u64)| *length > 0 && start + length <= have.content.size;
+            assert!(have.ranges.iter().all(is_within));
+        }
+        Frame::AskPast(ask) => ask.path.iter().for_each(path),
+        Frame::Past(past) => {
+            assert!(past.versions.len() <= PAST_VERSIONS_MAX);
+            for version in &past.versions {
+                path(&version.path);
+                content(&version.content);
+                assert!(version.mode <= 0o777);
+            }
+        }
         Frame::Close(reason) => shown(reason, REASON_CHARS_MAX),
         Frame::Ping(_) | Frame::Pong(_) | Frame::Unknown(_) => {}
     }

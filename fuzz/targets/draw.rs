@@ -11,7 +11,7 @@ use p2psync::core::message::{
 use p2psync::core::path::{self, RelPath};
 use p2psync::core::version::{COUNT_MAX, EPOCHS_MAX, VersionVector};
 use p2psync::net::bounds::{FOLDERS_MAX, NAME_CHARS_MAX, REASON_CHARS_MAX, clean_text};
-use p2psync::net::frame::{Chunks, DeviceHello, Frame, Request, WantedContent};
+use p2psync::net::frame::{Chunks, DeviceHello, Frame, Have, Request, WantedContent};
 
 /// Bytes that values are drawn from; zeros when they are used up.
 pub struct Draw<'a>(pub &'a [u8]);
@@ -214,12 +214,13 @@ impl<'a> Draw<'a> {
     }
 
     pub fn frame(&mut self) -> Frame {
-        match self.byte() % 10 {
+        match self.byte() % 11 {
             0 => Frame::Hello(DeviceHello {
                 protocol: u16::from_be_bytes(self.array()),
                 name: self.text(NAME_CHARS_MAX),
                 agent: self.text(NAME_CHARS_MAX),
                 folders: self.list(FOLDERS_MAX, |d| (d.folder_id(), d.text(NAME_CHARS_MAX))),
+                sent_ms: self.flag().then(|| self.u64() as i64),
             }),
             1..=3 => Frame::Folder(self.folder_id(), self.message()),
             4 => {
@@ -252,7 +253,17 @@ impl<'a> Draw<'a> {
                 }
             }
             8 => Frame::Close(self.text(REASON_CHARS_MAX)),
-            _ => Frame::Unknown(self.byte().max(14)),
+            9 => {
+                let content = self.content();
+                let size = content.size;
+                let range = |d: &mut Self| {
+                    let start = d.u64() % size.max(1);
+                    (start, 1 + d.u64() % (size - start).max(1))
+                };
+                let ranges = if size == 0 { Vec::new() } else { self.list(1024, range) };
+                Frame::Have(Have { folder: self.folder_id(), content, ranges })
+            }
+            _ => Frame::Unknown(self.byte().max(15)),
         }
     }
 }

@@ -67,7 +67,8 @@ pub fn run(data: &[u8]) {
 }
 
 fn hello() -> Vec<u8> {
-    let hello = DeviceHello { protocol: 1, name: "desk".into(), agent: "test".into(), folders: Vec::new() };
+    let hello =
+        DeviceHello { protocol: 1, name: "desk".into(), agent: "test".into(), folders: Vec::new(), sent_ms: None };
     encode(&Frame::Hello(hello)).expect("a small hello can be written").parts().concat()
 }
 

@@ -9,11 +9,11 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Request as HttpRequest, Response, header};
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
 use tokio::net::UnixStream;
 
 use super::message::{Answer, REPLY_BYTES_MAX, Reply, Request};
 use super::routes::{Call, Method};
+use super::types::Refusal;
 use crate::home::Home;
 
 /// Longest error in bytes.
@@ -38,17 +38,6 @@ pub enum ClientError {
 struct Line<'a> {
     path: &'a Path,
     time: Option<Duration>,
-}
-
-/// What an agent says where it does not even begin with a request.
-#[derive(Deserialize)]
-struct Refusal {
-    error: RefusalText,
-}
-
-#[derive(Deserialize)]
-struct RefusalText {
-    text: String,
 }
 
 /// Asks one thing and returns the last reply; a reply that says "error" is an error.
@@ -141,7 +130,9 @@ impl Line<'_> {
         };
         match serde_json::from_slice::<Refusal>(&body) {
             // It is the very route that it lacks, or the very fields.
-            Ok(refusal) if matches!(status.as_u16(), 400 | 404 | 405) => ClientError::Garbled(refusal.error.text),
+            Ok(refusal) if matches!(refusal.error.code.as_str(), "bad_request" | "unknown_route" | "wrong_method") => {
+                ClientError::Garbled(refusal.error.text)
+            }
             Ok(refusal) => ClientError::Refused(refusal.error.text),
             Err(_) => ClientError::Garbled(status.to_string()),
         }

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::types::{ConflictItem, EventItem, HistoryItem, PathStatus, Status};
+use super::past::{HistoryUsage, PruneReport, RewindReport, WaitReport};
+use super::types::{
+    ConflictItem, EventItem, FolderOffer, FolderProblem, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status,
+};
 use super::view::UnsyncedPage;
 
-/// Longest request in bytes: a path and a few words.
-pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// Longest reply in bytes: a status with many folders.
 pub const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -19,51 +20,110 @@ pub const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
+    /// This device, its folders and its peers.
     Status,
-    StatusPath {
-        path: WirePath,
-    },
+    /// The folders.
+    Folders,
+    /// One folder, by its id.
+    Folder { folder: String },
+    /// The peers.
+    Peers,
+    /// One peer, by its device id or name.
+    Peer { peer: String },
+    /// What state a path is in, and why.
+    StatusPath { path: WirePath },
     /// What is not in sync, after what the last page told; of one folder or of all.
     Unsynced {
         folder: Option<String>,
+        /// What the last page told as `next`.
         after: Option<String>,
+        #[serde(default = "unsynced_by_default")]
         count: usize,
     },
-    /// The config file has changed.
+    /// Read the config file again.
     Reload,
     /// Scan this folder, or all of them.
-    Rescan {
-        folder: Option<String>,
-    },
-    /// The held deletions are wanted.
-    Confirm {
-        folder: String,
-    },
-    /// The held deletions are not wanted.
-    Reject {
-        folder: String,
-    },
+    Rescan { folder: Option<String> },
+    /// The held deletions are wanted: they go ahead.
+    Confirm { folder: String },
+    /// The held deletions are not wanted: the files come back.
+    Reject { folder: String },
     /// Show a pairing code and wait for another device; goes on as long as the connection.
     PairShow,
-    /// Pair with the device that shows this code.
-    PairJoin {
-        code: String,
-    },
-    Restore {
-        path: WirePath,
-        when: When,
-    },
+    /// Pair with the device that shows this code, in words or in short, or this link.
+    PairJoin { code: String },
+    /// Bring an earlier version back to its place; what lies there goes into history.
+    Restore { path: WirePath, when: When },
+    /// Trouble with single items, in all folders.
+    Problems,
+    /// Conflict copies in all folders.
     Conflicts,
-    History {
-        path: WirePath,
+    /// Earlier versions of a path, or of all below it, the latest first.
+    History { path: WirePath },
+    /// How much the history of this folder holds, or of all.
+    HistoryUsage { folder: Option<String> },
+    /// Removes versions from history, of this folder or of all.
+    HistoryPrune {
+        folder: Option<String>,
+        /// What was put there before this time, in milliseconds since 1970 UTC.
+        before_ms: i64,
+        /// Only says what would go.
+        dry_run: bool,
     },
     /// The latest events, oldest first.
     Events {
         #[serde(default = "events_by_default")]
         count: usize,
     },
+    /// Settles a conflict; what is not kept goes into history.
+    Resolve {
+        /// The conflict copy.
+        copy: WirePath,
+        keep: Keep,
+    },
+    /// Takes back what has happened at or below a path.
+    Rewind {
+        path: WirePath,
+        to: RewindTo,
+        /// Only says what would be done.
+        dry_run: bool,
+    },
+    /// Answers once as many peers (`None`: all) hold what is at or below the path, or the time is over.
+    Wait {
+        path: WirePath,
+        peers: Option<u32>,
+        /// From an earlier answer: the moment up to which changes matter.
+        upto: Option<u64>,
+        for_ms: u64,
+    },
+    /// Events as they happen, until the connection ends.
+    Follow,
     /// Stop the agent.
     Stop,
+}
+
+/// How far to go back.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RewindTo {
+    /// To what was there at this time, in milliseconds since 1970 UTC.
+    AtMs(i64),
+    /// To before the last changes that one other device made in one go. With a time, only if those ended then.
+    BeforePeer { ended_ms: Option<i64> },
+    /// To before the last request of this kind that was carried out.
+    BeforeRewind,
+}
+
+/// What is kept of a file and its conflict copy.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    Original,
+    Copy,
+    /// Both, the copy under an ordinary name.
+    Both,
+    /// Neither: this file of this device takes the original's place.
+    File(WirePath),
 }
 
 /// Which version to restore.
@@ -83,11 +143,28 @@ pub enum When {
 #[serde(tag = "reply", content = "value", rename_all = "snake_case")]
 pub enum Reply {
     Status(Status),
+    Folders(Vec<FolderStatus>),
+    Folder(FolderStatus),
+    Peers(Vec<PeerStatus>),
+    Peer(PeerStatus),
+    Problems(Vec<FolderProblem>),
     Path(PathStatus),
     Unsynced(UnsyncedPage),
     Conflicts(Vec<ConflictItem>),
     History(Vec<HistoryItem>),
     Events(Vec<EventItem>),
+    Waited(WaitReport),
+    Rewound(RewindReport),
+    HistoryUsage(Vec<HistoryUsage>),
+    Pruned(Vec<PruneReport>),
+    /// From now on no event is left out without a word.
+    Following {},
+    /// Something has happened just now.
+    Event(EventItem),
+    /// So many events were left out, for the reader was too slow.
+    Missed {
+        count: u64,
+    },
     /// Done, in words.
     Done {
         text: String,
@@ -96,19 +173,35 @@ pub enum Reply {
     Progress {
         text: String,
     },
-    /// The code to type on the other device.
+    /// The code to type on the other device: in short and in words. The link says the same to a device that finds this
+    /// one in no other way.
     PairCode {
         code: String,
         valid_seconds: u64,
+        #[serde(default)]
+        words: String,
+        #[serde(default)]
+        link: String,
     },
-    /// Paired with this device; `folders` holds the labels of the folders that are shared with it now.
+    /// Paired with this device; `folders` holds the labels of the folders that are shared with it now, `offers` what it
+    /// shares and is not here yet.
     Paired {
         device_id: String,
         name: String,
         folders: Vec<String>,
+        #[serde(default)]
+        offers: Vec<FolderOffer>,
     },
     /// Not done: what happened and what to do.
     Error {
+        text: String,
+    },
+    /// Not done: there is no such thing.
+    Missing {
+        text: String,
+    },
+    /// Not done: the agent is still starting.
+    Starting {
         text: String,
     },
 }
@@ -127,6 +220,11 @@ pub(super) struct Answer {
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String)]
 pub struct WirePath(pub PathBuf);
+
+/// Items of a page of what is not in sync, where nobody says how many.
+fn unsynced_by_default() -> usize {
+    200
+}
 
 /// How many events are told where nobody says how many.
 fn events_by_default() -> usize {

@@ -15,6 +15,7 @@ use tokio::time::Sleep;
 use super::message::Reply;
 use super::routes::Format;
 use super::server::Handling;
+use super::types::{Refusal, RefusalText};
 
 /// A stream that has nothing to say sends an empty line after this long, so that either side notices when the other
 /// has gone.
@@ -51,18 +52,21 @@ impl Failure {
     fn of(reply: &Reply) -> Option<Self> {
         match reply {
             Reply::Error { text } => Some(Self::new(StatusCode::CONFLICT, "refused", text.as_str())),
+            Reply::Missing { text } => Some(Self::new(StatusCode::NOT_FOUND, "not_found", text.as_str())),
+            Reply::Starting { text } => Some(Self::new(StatusCode::SERVICE_UNAVAILABLE, "starting", text.as_str())),
             _ => None,
         }
     }
 
-    fn value(&self) -> Value {
-        json!({ "code": self.code, "text": self.text })
+    fn into_text(self) -> RefusalText {
+        RefusalText { code: self.code.to_owned(), text: self.text }
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        body(self.status, &json!({ "error": self.value() }))
+        let status = self.status;
+        body(status, &json!(Refusal { error: self.into_text() }))
     }
 }
 
@@ -152,7 +156,7 @@ pub fn body(status: StatusCode, value: &Value) -> Response {
 /// The name of a reply, and what it says.
 fn parts(reply: &Reply) -> (String, Value) {
     if let Some(failure) = Failure::of(reply) {
-        return ("error".to_owned(), failure.value());
+        return ("error".to_owned(), json!(failure.into_text()));
     }
     let Ok(Value::Object(mut fields)) = serde_json::to_value(reply) else { return Default::default() };
     let name = fields.remove("reply").and_then(|name| name.as_str().map(str::to_owned));

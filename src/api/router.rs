@@ -12,14 +12,15 @@ use axum::routing::{MethodRouter, get, post};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::message::Reply;
+use super::openapi;
 use super::reply::{self, Failure, Stream};
-use super::routes::{BODY_BYTES_MAX, Format, Method, ROUTES, Route};
+use super::routes::{BODY_BYTES_MAX, DOCUMENT_PATH, Format, Method, ROUTES, Route};
 use super::server::Handler;
 
 /// Replies that wait for a slow reader.
 const REPLIES_QUEUED_MAX: usize = 16;
 /// Answers without an end that go on at the same time; more would leave no connection for other requests.
-const STREAMS_MAX: usize = 24;
+pub(super) const STREAMS_MAX: usize = 24;
 /// Time for a body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
@@ -37,6 +38,7 @@ pub fn router(handler: Arc<dyn Handler>) -> Router {
     for route in &ROUTES {
         router = router.route(route.path, answering(route));
     }
+    router = router.route(DOCUMENT_PATH, get(async || reply::body(StatusCode::OK, openapi::document())));
     router.fallback(no_such_route).method_not_allowed_fallback(no_such_method).with_state(shared)
 }
 

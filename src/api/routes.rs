@@ -15,23 +15,40 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 const TAG: &str = "request";
 
 /// All that can be asked. Where a request has several routes, the one with the most fields in its path is taken.
-pub static ROUTES: [Route; 15] = [
-    get("/v1/status", "status"),
-    get("/v1/items", "status_path").with(&[("path", Kind::Path)]),
-    get("/v1/unsynced", "unsynced").with(&[("folder", Kind::Text), ("after", Kind::Text), ("count", Kind::Number)]),
-    get("/v1/conflicts", "conflicts"),
-    get("/v1/history", "history").with(&[("path", Kind::Path)]),
-    get("/v1/events", "events").with(&[("count", Kind::Number)]),
-    post("/v1/reload", "reload"),
-    post("/v1/rescan", "rescan"),
-    post("/v1/folders/{folder}/rescan", "rescan"),
-    post("/v1/folders/{folder}/confirm-changes", "confirm"),
-    post("/v1/folders/{folder}/reject-changes", "reject"),
-    post("/v1/restore", "restore"),
-    post("/v1/pairing", "pair_show").answering(Format::Lines),
-    post("/v1/pairing/join", "pair_join"),
-    post("/v1/stop", "stop"),
+pub static ROUTES: [Route; 26] = [
+    get("/v1/status", "status", &["status"]),
+    get("/v1/folders", "folders", &["folders"]),
+    get("/v1/folders/{folder}", "folder", &["folder"]),
+    get("/v1/peers", "peers", &["peers"]),
+    get("/v1/peers/{peer}", "peer", &["peer"]),
+    get("/v1/items", "status_path", &["path"]).with(&[("path", Kind::Path)]),
+    get("/v1/problems", "problems", &["problems"]),
+    get("/v1/unsynced", "unsynced", &["unsynced"]).with(&[
+        ("folder", Kind::Text),
+        ("after", Kind::Text),
+        ("count", Kind::Number),
+    ]),
+    get("/v1/conflicts", "conflicts", &["conflicts"]),
+    get("/v1/history", "history", &["history"]).with(&[("path", Kind::Path)]),
+    get("/v1/history/usage", "history_usage", &["history_usage"]).with(&[("folder", Kind::Text)]),
+    post("/v1/history/prune", "history_prune", &["pruned"]),
+    get("/v1/events", "events", &["events"]).with(&[("count", Kind::Number)]),
+    get("/v1/events/stream", "follow", &["following", "event", "missed"]).answering(Format::Events),
+    post("/v1/reload", "reload", &["done"]),
+    post("/v1/rescan", "rescan", &["done"]),
+    post("/v1/folders/{folder}/rescan", "rescan", &["done"]),
+    post("/v1/folders/{folder}/confirm-changes", "confirm", &["done"]),
+    post("/v1/folders/{folder}/reject-changes", "reject", &["done"]),
+    post("/v1/restore", "restore", &["done"]),
+    post("/v1/conflicts/resolve", "resolve", &["done"]),
+    post("/v1/rewind", "rewind", &["rewound"]),
+    post("/v1/wait", "wait", &["waited"]),
+    post("/v1/pairing", "pair_show", &["pair_code", "paired"]).answering(Format::Lines),
+    post("/v1/pairing/join", "pair_join", &["paired"]),
+    post("/v1/stop", "stop", &["done"]),
 ];
+/// Where all that can be asked is described.
+pub const DOCUMENT_PATH: &str = "/v1/openapi.json";
 
 /// A way to ask for something.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +58,8 @@ pub struct Route {
     pub path: &'static str,
     /// Name of the [`Request`] in JSON.
     pub request: &'static str,
+    /// Names of the replies in JSON; where it answers with one value, that is the last.
+    pub replies: &'static [&'static str],
     /// Fields in the query.
     pub query: &'static [(&'static str, Kind)],
     /// How it is answered where nobody says how.
@@ -136,7 +155,11 @@ impl Call {
         let mut fields = fields_of(request);
         fields.retain(|_, value| !value.is_null());
         let tag = fields.remove(TAG)?;
-        let fits = |route: &&Route| route.path_fields().all(|name| fields.get(name).is_some_and(Value::is_string));
+        let fits = |route: &&Route| {
+            route
+                .path_fields()
+                .all(|name| fields.get(name).and_then(Value::as_str).is_some_and(|text| !text.is_empty()))
+        };
         let routes = ROUTES.iter().filter(|route| tag == route.request).filter(fits);
         let route = routes.max_by_key(|route| route.path_fields().count())?;
         let mut target = String::new();
@@ -181,12 +204,12 @@ impl Kind {
     }
 }
 
-const fn get(path: &'static str, request: &'static str) -> Route {
-    Route { method: Method::Get, path, request, query: &[], format: Format::Json }
+const fn get(path: &'static str, request: &'static str, replies: &'static [&'static str]) -> Route {
+    Route { method: Method::Get, path, request, replies, query: &[], format: Format::Json }
 }
 
-const fn post(path: &'static str, request: &'static str) -> Route {
-    Route { method: Method::Post, path, request, query: &[], format: Format::Json }
+const fn post(path: &'static str, request: &'static str, replies: &'static [&'static str]) -> Route {
+    Route { method: Method::Post, path, request, replies, query: &[], format: Format::Json }
 }
 
 /// Names and values of a query, as they are written.

@@ -14,10 +14,11 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::browser::{self, Token};
 use super::message::{Reply, Request};
 use super::reply::Failure;
 use super::router;
@@ -53,6 +54,17 @@ pub enum BindError {
     Io { path: PathBuf, source: io::Error },
 }
 
+/// Where connections come from.
+enum Door {
+    Socket(UnixListener),
+    Port(TcpListener),
+}
+
+/// A connection, wherever it came from.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
 /// Opens the socket of this home in place of one left behind. The caller holds the home's lock, so nobody uses that.
 pub fn bind(home: &Home) -> Result<UnixListener, BindError> {
     home.create_socket_dir()?;
@@ -71,26 +83,35 @@ pub fn bind(home: &Home) -> Result<UnixListener, BindError> {
 
 /// Serves requests until dropped, which ends all connections.
 pub async fn serve(listener: UnixListener, handler: Arc<dyn Handler>) {
+    accept(Door::Socket(listener), router::router(handler)).await;
+}
+
+/// The same at a port of this machine, for those who have the token.
+pub async fn serve_browser(listener: TcpListener, handler: Arc<dyn Handler>, token: Token) {
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    let router = browser::guarded(router::router(handler), token, port);
+    accept(Door::Port(listener), router).await;
+}
+
+async fn accept(door: Door, all: Router) {
     let mut connections = JoinSet::new();
-    let all = router::router(handler);
     let nothing = router::refusing(Failure::new(
         StatusCode::FORBIDDEN,
         "not_allowed",
         "this agent belongs to another user; only its owner can give it orders",
     ));
-    let own = rustix::process::getuid().as_raw();
     loop {
         while connections.len() >= CONNECTIONS_MAX {
             connections.join_next().await;
         }
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    let router = if is_allowed(user(&stream), own) { &all } else { &nothing };
+            accepted = door.accept() => match accepted {
+                Ok((stream, is_allowed)) => {
+                    let router = if is_allowed { &all } else { &nothing };
                     connections.spawn(converse(stream, router.clone()));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection on the control socket");
+                    tracing::warn!(%error, "cannot accept a connection from a command");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -99,8 +120,23 @@ pub async fn serve(listener: UnixListener, handler: Arc<dyn Handler>) {
     }
 }
 
+impl Door {
+    /// The next connection, and whether it is let in.
+    async fn accept(&self) -> io::Result<(Box<dyn Stream>, bool)> {
+        match self {
+            Self::Socket(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let is_allowed = is_allowed(user(&stream), rustix::process::getuid().as_raw());
+                Ok((Box::new(stream), is_allowed))
+            }
+            // Here the token decides, request by request.
+            Self::Port(listener) => Ok((Box::new(listener.accept().await?.0), true)),
+        }
+    }
+}
+
 /// One connection with one request: then no connection is kept from others by a client that is done with it.
-async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
+async fn converse(stream: Box<dyn Stream>, router: Router) {
     let served = http1::Builder::new()
         .keep_alive(false)
         .timer(TokioTimer::new())
@@ -108,7 +144,7 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, 
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     if let Err(error) = served.await {
-        tracing::debug!(%error, "a connection to the control socket ended early");
+        tracing::debug!(%error, "a connection of a command ended early");
     }
 }
 
@@ -125,9 +161,11 @@ fn is_allowed(user: Option<u32>, own: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::router::STREAMS_MAX;
+    use super::super::routes::BODY_BYTES_MAX;
+    use super::super::testing::{Running, raw};
     use super::*;
     use crate::api::client::{self, ClientError};
-    use std::io::{Read, Write};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Instant;
 
@@ -152,7 +190,12 @@ mod tests {
                 match request {
                     Request::PairShow => {
                         let _guard = SetOnDrop(Arc::clone(&self));
-                        let code = Reply::PairCode { code: "AB".into(), valid_seconds: 300 };
+                        let code = Reply::PairCode {
+                            code: "AB".into(),
+                            valid_seconds: 300,
+                            words: "a-b".into(),
+                            link: String::new(),
+                        };
                         replies.send(code).await.unwrap();
                         self.waits.store(true, Ordering::SeqCst);
                         std::future::pending().await
@@ -170,64 +213,6 @@ mod tests {
         }
     }
 
-    /// A server on a runtime of its own, as long as the test.
-    struct Running {
-        _dir: tempfile::TempDir,
-        home: Home,
-        handler: Arc<Echo>,
-        runtime: Option<tokio::runtime::Runtime>,
-    }
-
-    impl Running {
-        fn start() -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let home = Home::at(dir.path(), dir.path().to_owned());
-            let handler = Arc::new(Echo::default());
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-            let listener = {
-                let _inside = runtime.enter();
-                bind(&home).unwrap()
-            };
-            runtime.spawn(serve(listener, Arc::clone(&handler) as Arc<dyn Handler>));
-            Self { _dir: dir, home, handler, runtime: Some(runtime) }
-        }
-
-        fn ask(&self, request: &Request) -> Result<Reply, ClientError> {
-            client::ask(&self.home, request, Duration::from_secs(20))
-        }
-
-        /// Sends raw bytes and returns all that comes back, up to the text given.
-        fn raw(&self, bytes: &[u8], until: &str) -> String {
-            let mut stream = std::os::unix::net::UnixStream::connect(self.home.socket()).unwrap();
-            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-            // The agent may stop reading before the end.
-            let _ = stream.write_all(bytes);
-            let (mut text, mut buffer) = (String::new(), [0; 4096]);
-            while until.is_empty() || !text.contains(until) {
-                match stream.read(&mut buffer) {
-                    Ok(0) | Err(_) => break,
-                    Ok(length) => text.push_str(&String::from_utf8_lossy(&buffer[..length])),
-                }
-            }
-            text
-        }
-
-        /// The status and the body of one request, the body of which is given.
-        fn http(&self, method: &str, target: &str, body: &str) -> (u16, String) {
-            let length = body.len();
-            let request = format!("{method} {target} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}");
-            let answer = self.raw(request.as_bytes(), "");
-            let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{target}: {answer:?}"));
-            (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-        }
-    }
-
-    impl Drop for Running {
-        fn drop(&mut self) {
-            self.runtime.take().unwrap().shutdown_background();
-        }
-    }
-
     fn wait_for(flag: &AtomicBool) {
         let start = Instant::now();
         while !flag.load(Ordering::SeqCst) {
@@ -238,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_request_is_answered_and_a_refusal_is_an_error() {
-        let server = Running::start();
+        let server = Running::start(Echo::default());
         let request = Request::Rescan { folder: Some("x".into()) };
         assert_eq!(server.ask(&request).unwrap(), Reply::Done { text: format!("{request:?}") });
         match server.ask(&Request::Confirm { folder: "x".into() }) {
@@ -249,7 +234,7 @@ mod tests {
 
     #[test]
     fn replies_on_the_way_arrive_in_order_before_the_last() {
-        let server = Running::start();
+        let server = Running::start(Echo::default());
         let mut seen = Vec::new();
         let last = client::converse(&server.home, &Request::Events { count: 50 }, None, |reply| match reply {
             Reply::Progress { text } => seen.push(text),
@@ -261,10 +246,10 @@ mod tests {
 
     #[test]
     fn a_client_that_goes_away_cancels_its_request() {
-        let server = Running::start();
+        let server = Running::start(Echo::default());
         let text = server.raw(b"POST /v1/pairing HTTP/1.1\r\nhost: x\r\n\r\n", "AB");
         assert!(
-            text.contains(r#"{"last":false,"reply":"pair_code","value":{"code":"AB","valid_seconds":300}}"#),
+            text.contains(r#"{"last":false,"reply":"pair_code","value":{"code":"AB","link":"","valid_seconds":300,"words":"a-b"}}"#),
             "{text}"
         );
         wait_for(&server.handler.waits);
@@ -273,8 +258,8 @@ mod tests {
 
     #[test]
     fn nonsense_and_endless_requests_are_refused() {
-        let server = Running::start();
-        let long = "x".repeat(super::super::routes::BODY_BYTES_MAX + 1);
+        let server = Running::start(Echo::default());
+        let long = "x".repeat(BODY_BYTES_MAX + 1);
         for (method, target, body, status, code) in [
             ("GET", "/", "", 404, "unknown_route"),
             ("GET", "/v1/fly", "", 404, "unknown_route"),
@@ -322,8 +307,41 @@ mod tests {
     }
 
     #[test]
+    fn streams_without_an_end_leave_room_for_other_requests() {
+        let server = Running::start(Echo::default());
+        let open = || {
+            let stream = std::os::unix::net::UnixStream::connect(server.home.socket()).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            assert!(raw(&stream, b"POST /v1/pairing HTTP/1.1\r\nhost: x\r\n\r\n", "AB").contains(" 200 "));
+            stream
+        };
+        let _streams: Vec<_> = (0..STREAMS_MAX).map(|_| open()).collect();
+        let (status, answer) = server.http("POST", "/v1/pairing", "");
+        assert!(status == 503 && answer.contains("busy"), "{status} {answer}");
+        server.ask(&Request::Reload).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_finish_its_request_is_let_go() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        for (sent, answered) in [
+            ("", ""),
+            ("GET /v1/status HTTP/1.1\r\nhost:", ""),
+            ("POST /v1/pairing/join HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{", "too_late"),
+        ] {
+            let (mut client, stream) = UnixStream::pair().unwrap();
+            client.write_all(sent.as_bytes()).await.unwrap();
+            let router = router::router(Arc::new(Echo::default()));
+            tokio::time::timeout(3 * HEAD_TIME, converse(Box::new(stream), router)).await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.contains(answered) && answer.is_empty() == answered.is_empty(), "{sent:?}: {answer}");
+        }
+    }
+
+    #[test]
     fn more_clients_than_are_served_at_once_all_get_answers() {
-        let server = Running::start();
+        let server = Running::start(Echo::default());
         std::thread::scope(|scope| {
             for _ in 0..CONNECTIONS_MAX + 8 {
                 scope.spawn(|| server.ask(&Request::Reload).unwrap());
@@ -333,7 +351,7 @@ mod tests {
 
     #[test]
     fn the_socket_is_for_its_owner_alone_and_an_old_one_is_replaced() {
-        let server = Running::start();
+        let server = Running::start(Echo::default());
         let mode = fs::metadata(server.home.socket()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let home = server.home.clone();

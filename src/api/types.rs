@@ -23,6 +23,9 @@ pub struct Status {
     pub folders: Vec<FolderStatus>,
     pub peers: Vec<PeerStatus>,
     pub problems_total: u64,
+    /// True while the agent has not opened all of its folders yet.
+    #[serde(default)]
+    pub starting: bool,
 }
 
 /// What a folder is doing.
@@ -71,6 +74,9 @@ pub struct FolderStatus {
     /// Conflict copies in the folder.
     pub conflicts: u64,
     pub held: Option<HeldDeletions>,
+    /// Files that no other device is known to have; what exceeds 100,000 may not be counted.
+    #[serde(default)]
+    pub only_here_files: u64,
     /// "ok", or why changes are found by scanning only and what would help.
     pub watch: String,
     pub last_scan_ms: Option<i64>,
@@ -100,6 +106,20 @@ pub struct FolderStatus {
 /// Trouble with one item, which does not stop the others.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct ProblemItem {
+    pub path: String,
+    /// Stable name of the kind, such as "no_space".
+    pub kind: String,
+    /// What happened and what to do.
+    pub text: String,
+    pub since_ms: i64,
+}
+
+/// Trouble with one item, and the folder that it is in.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct FolderProblem {
+    /// Id of the folder.
+    pub folder: String,
+    pub label: String,
     pub path: String,
     /// Stable name of the kind, such as "no_space".
     pub kind: String,
@@ -163,6 +183,12 @@ pub struct PeerStatus {
     /// Why there is no connection, in words.
     #[serde(default)]
     pub trouble: Option<String>,
+    /// Program and version there, as it said when it was last connected.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// How far its clock was ahead of this device's when it was last connected, in ms; negative where behind.
+    #[serde(default)]
+    pub clock_ahead_ms: Option<i64>,
     /// Folders that it shares with this device and that are not here yet.
     #[serde(default)]
     pub offers: Vec<FolderOffer>,
@@ -249,6 +275,9 @@ pub struct HistoryItem {
     pub reason: String,
     /// When it may be removed.
     pub expires_ms: Option<i64>,
+    /// Name of the other device that has it, where only that one has.
+    #[serde(default)]
+    pub only_on: Option<String>,
 }
 
 /// A conflict copy that lies in a folder.
@@ -263,6 +292,35 @@ pub struct ConflictItem {
     pub bytes: u64,
     /// The device that wrote it.
     pub device: Option<String>,
+    /// The file as it lies now; `None` where it is gone.
+    #[serde(default)]
+    pub live: Option<ConflictSide>,
+    /// Which of the two was written on this device: "copy", "original", or `None` where neither or both were.
+    #[serde(default)]
+    pub mine: Option<String>,
+    /// The version that both came from, where history on this device has it.
+    #[serde(default)]
+    pub base: Option<ConflictBase>,
+}
+
+/// One of the two files of a conflict.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct ConflictSide {
+    pub mtime_ms: i64,
+    pub bytes: u64,
+    /// The device that wrote it.
+    pub device: Option<String>,
+}
+
+/// The version that both files of a conflict came from.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct ConflictBase {
+    /// Its id in 'p2psync history'.
+    pub id: String,
+    pub mtime_ms: i64,
+    pub bytes: u64,
+    /// Where it lies on this device; not to be changed.
+    pub place: String,
 }
 
 /// Something that happened, worth telling the user.
@@ -275,5 +333,20 @@ pub struct EventItem {
     pub path: Option<String>,
     /// Name of the device it came from.
     pub device: Option<String>,
+    pub text: String,
+}
+
+/// Why something was not done.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Refusal {
+    pub error: RefusalText,
+}
+
+/// What went wrong, for a program and for a person.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct RefusalText {
+    /// One stable word, such as "not_found" or "refused".
+    pub code: String,
+    /// What happened and what to do.
     pub text: String,
 }

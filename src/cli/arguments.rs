@@ -3,9 +3,12 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::arguments_past::{ConflictCommand, GoingBack, Past, Waiting};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::accept::AcceptArguments;
 use super::completions::Shell;
+use super::pair::PairArguments;
 use super::service::System;
 
 /// Keeps folders the same on your own devices, peer to peer
@@ -70,10 +73,7 @@ pub enum Command {
         exit_code: bool,
     },
     /// Pair with another device: shows a code, or takes the code that the other shows
-    Pair {
-        /// The code shown on the other device
-        code: Option<String>,
-    },
+    Pair(PairArguments),
     /// Other devices
     #[command(subcommand)]
     Peer(PeerCommand),
@@ -89,21 +89,25 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// List conflict copies
+    /// List conflict copies, or settle a conflict
+    ///
+    /// Where two devices changed a file at once, the later version has its name, and the other lies beside it as a
+    /// conflict copy.
+    #[command(args_conflicts_with_subcommands = true)]
     Conflicts {
+        #[command(subcommand)]
+        command: Option<ConflictCommand>,
         /// Print JSON, for programs
         #[arg(long)]
         json: bool,
     },
-    /// List earlier versions of a path
-    History {
-        /// A file or directory in one of the folders; it may be gone
-        path: PathBuf,
-        /// Print JSON, for programs
-        #[arg(long)]
-        json: bool,
-    },
+    /// List earlier versions of a path, or see to how much space they take
+    #[command(args_conflicts_with_subcommands = true)]
+    History(Past),
     /// Bring back an earlier version of a file or directory; what lies there now goes into the history
+    ///
+    /// A directory with a time goes back to what it was then: what was there comes back, and what has come since goes
+    /// into the history. You are told first how much that is.
     Restore {
         /// PATH or PATH@WHEN; WHEN is an id from 'history', '2h' or '3d' ago, or a time like 2026-11-20T14:03
         #[arg(value_name = "PATH[@WHEN]")]
@@ -111,7 +115,29 @@ pub enum Command {
         /// WHEN, for paths that contain an @
         #[arg(long, value_name = "WHEN")]
         at: Option<String>,
+        #[command(flatten)]
+        going: GoingBack,
     },
+    /// Take back what another device did last to a folder, all that it did in one go
+    ///
+    /// What it replaced or deleted comes back, what it added goes into the history. What you changed since stays. You
+    /// are told first how much that is.
+    Undo {
+        /// Id or label; may be left out if there is just one folder
+        #[arg(value_name = "FOLDER")]
+        folder: Option<String>,
+        /// Take back the last 'undo' or 'restore' of a directory instead
+        #[arg(long)]
+        revert: bool,
+        #[command(flatten)]
+        going: GoingBack,
+    },
+    /// Wait until other devices have what is here
+    ///
+    /// Waits for what is in the folders at the moment of asking; of what changes later only PATH itself is waited for,
+    /// if it is a file. A device counts once the files lie complete on its disk. Ends with 0 once that is so, and with
+    /// 3 where the time was over before.
+    Wait(Waiting),
     /// Print this device's id (and make its key if there is none)
     Id {
         /// Print JSON, for programs
@@ -243,6 +269,8 @@ pub enum FolderCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Take part in a folder that another device shares with this one
+    Accept(AcceptArguments),
     /// Stop sharing a folder; its files stay where they are
     Remove(OneFolder),
     /// Say with whom a folder is shared
@@ -339,6 +367,11 @@ mod tests {
             &["folder", "reject-changes", "f"],
             &["pair"],
             &["pair", "ABCD-EFGH"],
+            &["pair", "apple", "guitar", "lemon", "zebra", "--accept", "all", "--into", "/p"],
+            &["pair", "p2psync://pair?code=ABCDEFGH", "--accept", "none", "--json"],
+            &["pair", "--no-qr"],
+            &["folder", "accept"],
+            &["folder", "accept", "Photos", "/p", "--merge", "--json"],
             &["status"],
             &["status", "a/b", "--json"],
             &["status", "--watch"],
@@ -347,7 +380,18 @@ mod tests {
             &["log", "-n", "5", "--json"],
             &["conflicts", "--json"],
             &["history", "a", "--json"],
+            &["history", "--usage"],
+            &["history", "--usage", "f", "--json"],
+            &["history", "prune", "f", "--older-than", "10d", "--yes"],
             &["restore", "a@2d"],
+            &["restore", "a@2d", "--dry-run", "--json"],
+            &["undo"],
+            &["undo", "f", "--revert", "--yes"],
+            &["wait"],
+            &["conflicts", "resolve", "a", "--keep", "mine"],
+            &["conflicts", "resolve", "a", "--diff"],
+            &["conflicts", "resolve", "a", "--tool", "merge"],
+            &["wait", "a", "--peers", "2", "--timeout", "5m", "--json"],
             &["config", "check"],
             &["config", "path"],
             &["config", "show", "--json"],
@@ -366,6 +410,9 @@ mod tests {
         for words in [
             &["peer"][..],
             &["restore"],
+            &["history"],
+            &["conflicts", "resolve", "a"],
+            &["conflicts", "resolve", "--diff"],
             &["frobnicate"],
             &["run", "--log-level", "loud"],
             &["completions"],

@@ -1,6 +1,7 @@
 //! `p2psync config`.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use serde_json::{Value, json};
 use toml_edit::Value as TomlValue;
@@ -43,6 +44,7 @@ fn check(context: &Context, as_json: bool) -> anyhow::Result<()> {
                 path.display()
             ));
         }
+        Err(error @ ConfigError::Invalid(_)) => return Err(with_others(error, &path)),
         found => found?,
     };
     let folders = output::count(config.folders.len() as u64, "folder", "folders");
@@ -58,6 +60,22 @@ fn check(context: &Context, as_json: bool) -> anyhow::Result<()> {
         outdated.iter().for_each(|change| text.push_str(&format!("  {}\n", clean(change))));
     }
     output::print(&text)
+}
+
+/// The first mistake, as the reader of the file tells it, and the other settings that there are not.
+fn with_others(first: ConfigError, path: &Path) -> anyhow::Error {
+    let line = match &first {
+        ConfigError::Invalid(fault) => fault.line,
+        _ => 0,
+    };
+    let unknown = config::read(path).map(|text| config::unknown_settings(&text)).unwrap_or_default();
+    let others = unknown.iter().filter(|unknown| unknown.line != line);
+    let lines: String =
+        others.map(|u| format!("\nline {}: there is no setting '{}' here: {}", u.line, u.name, u.advice)).collect();
+    match lines.is_empty() {
+        true => first.into(),
+        false => anyhow::anyhow!("{first}\n{lines}"),
+    }
 }
 
 fn check_json(found: &Result<Config, ConfigError>, path: &str) -> Value {
@@ -181,7 +199,9 @@ mod tests {
         let told = check_json(&fine.config(), "p");
         let keys: Vec<_> = told["warnings"].as_array().unwrap().iter().map(|w| w["key"].as_str().unwrap()).collect();
         assert_eq!((told["ok"].as_bool(), keys), (Some(true), vec!["folder[0].path", "folder[0].peers"]));
-        let (_dir, wrong) = context("name = \"x\"\nnmae = 1\n");
+        let (_dir, wrong) = context("name = \"x\"\nnmae = 1\n[sync]\nhistory_dyas = 2\n");
+        let said = check(&wrong, false).unwrap_err().to_string();
+        assert!(said.contains("2:1") && said.contains("line 4") && said.contains("'history_days'"), "{said}");
         let told = check_json(&wrong.config(), "p");
         assert_eq!(told["ok"], false);
         assert_eq!((&told["fault"]["line"], &told["fault"]["advice"]), (&json!(2), &json!("did you mean 'name'?")));

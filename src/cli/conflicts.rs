@@ -1,12 +1,14 @@
 //! `p2psync conflicts`.
 
+use std::fmt::Write;
+
 use super::context::Context;
 use super::output::{self, Table};
-use crate::api::{ConflictItem, Reply, Request};
+use crate::api::{ConflictItem, ConflictSide, Reply, Request};
 use crate::engine;
 
 /// Lists the conflict copies of all folders.
-pub fn run(context: &Context, json: bool) -> anyhow::Result<()> {
+pub fn list(context: &Context, json: bool) -> anyhow::Result<()> {
     let conflicts = context.ask_or_read(
         &Request::Conflicts,
         |reply| match reply {
@@ -25,13 +27,33 @@ fn text(conflicts: &[ConflictItem], now_ms: i64) -> String {
     if conflicts.is_empty() {
         return "There are no conflict copies.\n".to_owned();
     }
-    let mut table = Table::new(&["FOLDER", "CONFLICT COPY", "CHANGED", "BY", "SIZE"]);
+    let mut text = String::new();
     for item in conflicts {
-        let device = item.device.clone().unwrap_or_default();
-        let changed = output::ago(item.mtime_ms, now_ms);
-        table.row([item.folder.clone(), item.path.clone(), changed, device, output::bytes(item.bytes)]);
+        let _ = writeln!(text, "{} in {}", output::clean(&item.original), output::clean(&item.folder));
+        let mut table = Table::indented(2);
+        match &item.live {
+            Some(live) => table.row(side("the file", live, now_ms, item.mine.as_deref() == Some("original"))),
+            None => table.row(["the file".to_owned(), "is gone".to_owned(), String::new(), String::new()]),
+        }
+        let copy = ConflictSide { mtime_ms: item.mtime_ms, bytes: item.bytes, device: item.device.clone() };
+        table.row(side("the copy", &copy, now_ms, item.mine.as_deref() == Some("copy")));
+        if let Some(base) = &item.base {
+            let base = ConflictSide { mtime_ms: base.mtime_ms, bytes: base.bytes, device: None };
+            table.row(side("both came from", &base, now_ms, false));
+        }
+        let _ = writeln!(text, "{table}  {}", output::clean(&item.path));
     }
-    format!("{table}\nCompare each with the file it is named after, keep what you want there, and delete the copy.\n")
+    text.push_str(
+        "\nSettle one with: p2psync conflicts resolve PATH --keep mine|theirs|both; --diff shows how the two differ.\n",
+    );
+    text
+}
+
+/// A row of the table: what it is, who wrote it, when, and how large it is.
+fn side(what: &str, side: &ConflictSide, now_ms: i64, is_mine: bool) -> [String; 4] {
+    let device = side.device.clone().unwrap_or_default();
+    let device = if is_mine { format!("{device} (this device)") } else { device };
+    [what.to_owned(), device, output::ago(side.mtime_ms, now_ms), output::bytes(side.bytes)]
 }
 
 #[cfg(test)]
@@ -43,14 +65,27 @@ mod tests {
         let item = ConflictItem {
             folder: "P2PSync".into(),
             path: "a.conflict-20261122-140312-K3QZ7AB.txt".into(),
+            original: "a.txt".into(),
+            mtime_ms: 0,
             bytes: 12,
-            ..Default::default()
+            device: Some("laptop".into()),
+            live: Some(ConflictSide { mtime_ms: 30_000, bytes: 2048, device: Some("desk".into()) }),
+            mine: Some("copy".into()),
+            base: None,
         };
-        let shown = text(&[item], 60_000);
-        assert!(
-            shown.contains("a.conflict-20261122-140312-K3QZ7AB.txt") && shown.contains("keep what you want"),
-            "{shown}"
-        );
+        let gone = ConflictItem { live: None, ..item.clone() };
+        let shown = text(&[item, gone], 60_000);
+        for part in [
+            "a.txt in P2PSync\n",
+            "the file  desk",
+            "laptop (this device)",
+            "2.0 KB",
+            "a.conflict-20261122-140312-K3QZ7AB.txt",
+            "is gone",
+            "--keep mine|theirs|both",
+        ] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
         assert_eq!(text(&[], 0), "There are no conflict copies.\n");
     }
 }

@@ -18,6 +18,8 @@ const PEER_SHAPE: &str = r#"{"action": "added|removed|renamed", "device_id", "na
 const FOLDER_SHAPE: &str = r#"{"action": "added|removed|shared|paused|resumed", "id", "label", "path", "peers": "all" or [device ids], "paused"}"#;
 const ORDER_SHAPE: &str = r#"{"action": "rescan|confirm-changes|reject-changes", "folders": [ids], "text"}"#;
 
+const REWIND_SHAPE: &str = r#"of a directory {"folder", "path", "dry_run", "bring_back", "set_aside", "rename", "left", "items": [{"path", "what", "text"}], "failed": [{"path", "text"}], "device", "from_ms", "to_ms"}"#;
+
 /// All commands that have an example. A command that is missing here brings its own help text.
 pub const USAGES: &[Usage] = &[
     usage(
@@ -45,7 +47,15 @@ pub const USAGES: &[Usage] = &[
         ],
         r#"{"device_id", "name", "running", "listening", "folders": [..], "peers": [..], "problems_total"}; with PATH {"path", "folder", "state", "explanation": [..], "since_ms", "next", "here", "peers": [..]}; with --problems [{"folder", "path", "state", "kind", "reasons": [..], "since_ms", "peer"}]"#,
     ),
-    usage("pair", &[("pair", "show a code"), ("pair K7QF-29XM", "take the code that the other device shows")], ""),
+    usage(
+        "pair",
+        &[
+            ("pair", "show a code"),
+            ("pair apple-guitar-lemon-zebra", "take the code that the other device shows"),
+            ("pair K7QF-29XM --accept all --into ~/Sync", "without questions: take part in all its folders"),
+        ],
+        r#"a line {"event": "code", "code", "words", "link", "valid_seconds"} where a code is shown, then {"event": "paired", "device_id", "name", "folders": [labels], "offers": [{"id", "label"}], "accepted": [{"id", "label", "path"}]}"#,
+    ),
     usage(
         "peer add",
         &[(
@@ -57,7 +67,7 @@ pub const USAGES: &[Usage] = &[
     usage(
         "peer list",
         &[("peer list", "names, ids and whether they are connected")],
-        r#"[{"device_id", "name", "addresses": [..], "connected", "address"}]"#,
+        r#"[{"device_id", "name", "addresses": [..], "connected", "address", "last_seen_ms", "version", "clock_ahead_ms", "trouble"}]"#,
     ),
     usage("peer remove", &[("peer remove desktop", "by name; files stay where they are")], PEER_SHAPE),
     usage("peer rename", &[("peer rename desktop 'living room'", "only on this device")], PEER_SHAPE),
@@ -73,6 +83,14 @@ pub const USAGES: &[Usage] = &[
         "folder list",
         &[("folder list", "labels, ids, places and with whom they are shared")],
         r#"[{"id", "label", "path", "peers": "all" or [device ids], "paused"}]"#,
+    ),
+    usage(
+        "folder accept",
+        &[
+            ("folder accept", "asks where to put what other devices share"),
+            ("folder accept Photos ~/Pictures --merge", "this one, there, together with what is there"),
+        ],
+        r#"[{"action": "accepted", "id", "label", "path", "peers": [device ids], "paused"}]"#,
     ),
     usage("folder remove", &[("folder remove photos", "by id or label; its files stay where they are")], FOLDER_SHAPE),
     usage(
@@ -100,20 +118,57 @@ pub const USAGES: &[Usage] = &[
     usage(
         "conflicts",
         &[("conflicts", "files that two devices changed at once")],
-        r#"[{"folder", "path", "original", "mtime_ms", "bytes", "device"}]"#,
+        r#"[{"folder", "path", "original", "mtime_ms", "bytes", "device", "live": null or {"mtime_ms", "bytes", "device"}, "mine": "copy|original" or null, "base": null or {"id", "mtime_ms", "bytes", "place"}}]"#,
+    ),
+    usage(
+        "conflicts resolve",
+        &[
+            ("conflicts resolve report.odt --diff", "how the copy differs"),
+            ("conflicts resolve report.odt --keep mine", "what was written on this device"),
+            ("conflicts resolve report.odt --keep both", "the copy gets an ordinary name"),
+            ("conflicts resolve notes.txt --keep merged.txt", "this file in place of both"),
+            ("conflicts resolve notes.txt --tool merge.sh", "a program that merges LOCAL and REMOTE into OUTPUT"),
+        ],
+        "",
     ),
     usage(
         "history",
-        &[("history ~/P2PSync/report.odt", "of one file"), ("history ~/P2PSync", "of everything in a directory")],
-        r#"[{"id", "path", "folder", "displaced_ms", "mtime_ms", "bytes", "displaced_by", "reason", "expires_ms"}]"#,
+        &[
+            ("history ~/P2PSync/report.odt", "of one file"),
+            ("history ~/P2PSync", "of everything in a directory"),
+            ("history --usage", "how much space all of it takes"),
+        ],
+        r#"[{"id", "path", "folder", "displaced_ms", "mtime_ms", "bytes", "displaced_by", "reason", "expires_ms", "only_on"}]; with --usage [{"folder", "id", "versions", "bytes", "oldest_ms", "days", "limit_bytes"}]"#,
+    ),
+    usage(
+        "history prune",
+        &[
+            ("history prune --older-than 10d", "what was put there more than ten days ago"),
+            ("history prune Photos --dry-run", "how much that would be"),
+        ],
+        r#"[{"folder", "before_ms", "dry_run", "versions", "bytes"}]"#,
     ),
     usage(
         "restore",
         &[
             ("restore ~/P2PSync/report.odt", "the version before the present one"),
             ("restore ~/P2PSync/report.odt@2d", "as it was two days ago"),
+            ("restore ~/P2PSync/photos@3h", "the directory as it was three hours ago"),
         ],
-        "",
+        REWIND_SHAPE,
+    ),
+    usage(
+        "undo",
+        &[("undo --dry-run", "show what would be undone"), ("undo", "undo it"), ("undo --revert", "take that back")],
+        REWIND_SHAPE,
+    ),
+    usage(
+        "wait",
+        &[
+            ("wait", "until all other devices have everything"),
+            ("wait report.odt --peers 1 --timeout 5m", "until one of them has this file"),
+        ],
+        r#"[{"path", "folder", "done", "wanted", "holding", "peers": [{"device_id", "name", "connected", "last_seen_ms", "holds", "missing_items", "refused_items", "missing": [{"path", "text"}]}], "upto", "trouble"}]"#,
     ),
     usage("id", &[("id", "for 'p2psync peer add' on another device")], r#"{"device_id", "short", "name"}"#),
     usage(

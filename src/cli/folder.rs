@@ -6,6 +6,7 @@ use anyhow::{Context as _, anyhow, bail};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 
+use super::accept;
 use super::arguments::{FolderCommand, OneFolder, Peers};
 use super::context::{Context, absolute, find_folder, find_peer};
 use super::output::{self, Table, clean};
@@ -27,6 +28,7 @@ pub fn run(context: &Context, command: FolderCommand) -> anyhow::Result<()> {
         FolderCommand::Share { folder, peers } => share(context, &folder, &peers),
         FolderCommand::Pause(folder) => set_paused(context, &folder, true),
         FolderCommand::Resume(folder) => set_paused(context, &folder, false),
+        FolderCommand::Accept(arguments) => accept::run(context, &arguments),
         FolderCommand::Rescan(folder) => rescan(context, &folder),
         FolderCommand::ConfirmChanges(folder) => {
             decide(context, &folder, "confirm-changes", |folder| Request::Confirm { folder })
@@ -71,7 +73,7 @@ fn add(
     }
     let with = sharing_text(&config, &new.peers);
     output::print(&format!(
-        "Added the folder {} at {place}, shared with {with}.\nOn each other device: p2psync folder add PATH --id {id}\n",
+        "Added the folder {} at {place}, shared with {with}.\nOn each other device: p2psync folder accept (or: p2psync folder add PATH --id {id})\n",
         clean(&new.label)
     ))
 }

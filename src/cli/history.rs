@@ -4,23 +4,43 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
+use super::arguments_past::{GoingBack, HistoryCommand, Past};
 use super::context::Context;
 use super::output::{self, Table};
-use crate::api::client::ClientError;
-use crate::api::{HistoryItem, Reply, Request, When, WirePath};
+use super::{history_space, undo};
+use crate::api::client::{self, ClientError};
+use crate::api::{HistoryItem, Reply, Request, RewindTo, When, WirePath};
 use crate::core::path::RelPath;
 use crate::engine;
 
+/// Time for a version to come back, from another device if need be.
+const FETCHING_TIME: Duration = Duration::from_secs(6 * 3600);
 /// Shortest id of a version, in characters.
 const ID_CHARS_MIN: usize = 6;
 
+/// Lists earlier versions, or sees to how much space they take.
+pub fn run(context: &Context, past: Past) -> anyhow::Result<()> {
+    match (past.command, past.path) {
+        (Some(HistoryCommand::Prune { folder, older_than, going }), _) => {
+            history_space::prune(context, folder.as_deref(), older_than.as_deref(), &going)
+        }
+        (None, folder) if past.usage => {
+            let folder = folder.map(|folder| folder.to_string_lossy().into_owned());
+            history_space::usage(context, folder.as_deref(), past.json)
+        }
+        (None, Some(path)) => list(context, &path, past.json),
+        (None, None) => bail!("say of which file or directory: p2psync history PATH"),
+    }
+}
+
 /// Lists the earlier versions of a path.
-pub fn list(context: &Context, given: &Path, json: bool) -> anyhow::Result<()> {
+fn list(context: &Context, given: &Path, json: bool) -> anyhow::Result<()> {
     let path = context.path_in_folder(&context.config()?, given)?;
     let items = context.ask_or_read(
         &Request::History { path: WirePath(path.clone()) },
@@ -39,11 +59,14 @@ pub fn list(context: &Context, given: &Path, json: bool) -> anyhow::Result<()> {
 fn text(items: &[HistoryItem], given: &Path, now_ms: i64) -> String {
     let shown = output::clean(&given.to_string_lossy());
     let Some(first) = items.first() else {
-        return format!("There are no earlier versions of {shown} on this device.\n");
+        return format!("There are no earlier versions of {shown}, neither here nor on a device that is connected.\n");
     };
     let mut table = Table::new(&["ID", "CHANGED", "SIZE", "WHY KEPT", "WHEN", "BY", "PATH"]);
     for item in items {
-        let by = item.displaced_by.clone().unwrap_or_default();
+        let by = match &item.only_on {
+            Some(device) => format!("(on {device})"),
+            None => item.displaced_by.clone().unwrap_or_default(),
+        };
         let when = output::ago(item.displaced_ms, now_ms);
         let size = output::bytes(item.bytes);
         let changed = output::local_time(item.mtime_ms);
@@ -53,7 +76,7 @@ fn text(items: &[HistoryItem], given: &Path, now_ms: i64) -> String {
 }
 
 /// Brings back an earlier version of a file, or of all that is in a directory.
-pub fn restore(context: &Context, given: &Path, at: Option<&str>) -> anyhow::Result<()> {
+pub fn restore(context: &Context, given: &Path, at: Option<&str>, going: &GoingBack) -> anyhow::Result<()> {
     let (given, when) = match at {
         Some(text) => {
             let when = parse_when(text, context.now_ms, &TimeZone::system());
@@ -75,6 +98,10 @@ pub fn restore(context: &Context, given: &Path, at: Option<&str>) -> anyhow::Res
         }
         Err(error) => return Err(error.into()),
     };
+    let is_directory = path == root || path.is_dir() || items.iter().any(|item| item.path != itself);
+    if let (When::AtMs(at_ms), true) = (&when, is_directory) {
+        return undo::go_back(context, &path, &RewindTo::AtMs(*at_ms), going);
+    }
     let place_of = |item: &HistoryItem| if item.path == itself { path.clone() } else { root.join(&item.path) };
     let chosen = choose(&items, &when, |item| item.path != itself && place_of(item).symlink_metadata().is_ok());
     let shown = output::clean(&given.to_string_lossy());
@@ -84,11 +111,18 @@ pub fn restore(context: &Context, given: &Path, at: Option<&str>) -> anyhow::Res
     if chosen.is_empty() {
         bail!("there is no such version of {shown} in history; 'p2psync history PATH' lists what there is");
     }
+    if going.dry_run {
+        for item in chosen {
+            let (size, changed) = (output::bytes(item.bytes), output::local_time(item.mtime_ms));
+            output::print(&format!("{} would come back: {size}, as of {changed}\n", output::clean(&item.path)))?;
+        }
+        return Ok(());
+    }
     let mut failed = 0;
     for item in chosen {
         let request = Request::Restore { path: WirePath(place_of(item)), when: When::Id(item.id.clone()) };
         let name = output::clean(&item.path);
-        match context.order(&request) {
+        match bring(context, &request) {
             Ok(_) => {
                 let (size, changed) = (output::bytes(item.bytes), output::local_time(item.mtime_ms));
                 output::print(&format!("{name} is back: {size}, as of {changed}\n"))?;
@@ -103,6 +137,11 @@ pub fn restore(context: &Context, given: &Path, at: Option<&str>) -> anyhow::Res
         bail!("{} could not be brought back", output::count(failed, "file", "files"));
     }
     Ok(())
+}
+
+/// What another device has may be large and far away.
+fn bring(context: &Context, request: &Request) -> anyhow::Result<()> {
+    client::ask(&context.home, request, FETCHING_TIME).map(drop).map_err(Into::into)
 }
 
 /// One version of each path: the one with this id, the one that lay there at this time, or the latest of each path
@@ -154,7 +193,7 @@ fn parse_when(text: &str, now_ms: i64, zone: &TimeZone) -> Option<When> {
 }
 
 /// Reads an age such as `90s`, `15m`, `2h`, `3d` or `1w`, in milliseconds.
-fn parse_age(text: &str) -> Option<i64> {
+pub fn parse_age(text: &str) -> Option<i64> {
     let unit = text.chars().next_back()?;
     let seconds: i64 = match unit {
         's' => 1,

@@ -74,7 +74,7 @@ impl Rotating {
             if from.symlink_metadata().is_err() {
                 continue;
             }
-            check_is_log(&to)?;
+            check_is_log(&from).and_then(|()| check_is_log(&to))?;
             std::fs::rename(&from, &to)?;
         }
         (self.file, self.bytes) = open(&self.path)?;

@@ -1,27 +1,36 @@
 //! What a person touches: commands and what they print. One file per command.
 
+mod accept;
 mod arguments;
+mod arguments_past;
 mod completions;
 mod config;
 mod conflicts;
 mod context;
+mod countdown;
 mod doctor;
 mod examples;
 pub mod exit;
 mod folder;
 mod history;
+mod history_space;
 mod id;
 mod live_line;
 mod log;
 mod log_file;
 mod manual;
+mod offers;
 pub mod output;
 mod pair;
 mod peer;
+mod qr;
+mod resolve;
 mod run;
 mod service;
 mod status;
 mod style;
+mod undo;
+mod wait;
 mod watch;
 
 use anyhow::Context as _;
@@ -30,6 +39,7 @@ use tracing_subscriber::EnvFilter;
 
 pub use arguments::Arguments;
 use arguments::Command;
+use arguments_past::ConflictCommand;
 pub use completions::answer as complete;
 use context::Context;
 use log_file::LogFile;
@@ -44,14 +54,17 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Run { .. }) => run::run(&context),
         Some(Command::Peer(command)) => peer::run(&context, command),
         Some(Command::Folder(command)) => folder::run(&context, command),
-        Some(Command::Pair { code }) => pair::run(&context, code),
+        Some(Command::Pair(arguments)) => pair::run(&context, &arguments),
         Some(Command::Status { path, json, watch, problems, exit_code }) => {
             status::run(&context, &status::Wanted { path, json, watch, problems, exit_code })
         }
         Some(Command::Log { count, json }) => log::run(&context, count, json),
-        Some(Command::Conflicts { json }) => conflicts::run(&context, json),
-        Some(Command::History { path, json }) => history::list(&context, &path, json),
-        Some(Command::Restore { path, at }) => history::restore(&context, &path, at.as_deref()),
+        Some(Command::Conflicts { command: None, json }) => conflicts::list(&context, json),
+        Some(Command::Conflicts { command: Some(ConflictCommand::Resolve(how)), .. }) => resolve::run(&context, &how),
+        Some(Command::History(past)) => history::run(&context, past),
+        Some(Command::Restore { path, at, going }) => history::restore(&context, &path, at.as_deref(), &going),
+        Some(Command::Undo { folder, revert, going }) => undo::undo(&context, folder.as_deref(), revert, &going),
+        Some(Command::Wait(waiting)) => wait::run(&context, &waiting),
         Some(Command::Config(command)) => config::run(&context, &command),
         Some(Command::Service(command)) => service::run(&context, &command),
         Some(Command::Doctor { json, bundle }) => doctor::run(&context, json, bundle.as_deref()),

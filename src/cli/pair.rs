@@ -1,58 +1,316 @@
 //! `p2psync pair`.
 
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use ratatui::crossterm::terminal;
+use serde_json::{Value, json};
+
 use super::context::Context;
+use super::countdown::Countdown;
+use super::offers::{self, Dialogue, Ground, Offer};
 use super::output::{self, clean};
+use super::qr::Picture;
 use crate::api::client::{self, ClientError};
-use crate::api::{Reply, Request};
+use crate::api::{Reply, Request, Status};
+use crate::net::pairing_code::PairingCode;
+use crate::net::pairing_link::PairingLink;
 
 /// Longest time for joining: finding the other device, and the handshake.
 const JOIN_TIME: Duration = Duration::from_secs(120);
 
+/// What to do and how to show it.
+#[derive(Args, Debug)]
+pub struct PairArguments {
+    /// What the other device shows: its four words, the short code, or the link
+    #[arg(value_name = "CODE")]
+    pub code: Vec<String>,
+    /// What becomes of the folders that the other device shares; asked for on a terminal
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub accept: Option<Accept>,
+    /// Put folders that are accepted into this directory (your home directory if left out)
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
+    /// Show a QR code, however small the terminal is
+    #[arg(long, conflicts_with = "no_qr")]
+    pub qr: bool,
+    /// Show no QR code
+    #[arg(long)]
+    pub no_qr: bool,
+    /// Print JSON, one value on each line, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which folders of the other device are wanted here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Accept {
+    /// Each goes into a directory with its label as name; one that has files in it already is left out
+    All,
+    None,
+}
+
 /// Shows a code and waits, or joins the device that shows this code. Ctrl-C closes the connection, which cancels.
-pub fn run(context: &Context, code: Option<String>) -> anyhow::Result<()> {
-    let (request, time) = match code {
-        None => (Request::PairShow, None),
-        Some(code) => (Request::PairJoin { code }, Some(JOIN_TIME)),
+pub fn run(context: &Context, arguments: &PairArguments) -> anyhow::Result<()> {
+    let typed = arguments.code.join(" ");
+    let asked = read(&typed)?;
+    let own = match context.ask(&Request::Status) {
+        Ok(Reply::Status(status)) => status,
+        Ok(_) => bail!("the agent answered something else; it may be of another version: restart it"),
+        Err(error @ ClientError::NotRunning) => {
+            return Err(anyhow::Error::from(error).context("pairing needs the agent on both devices"));
+        }
+        Err(error) => return Err(error.into()),
     };
+    let (request, time) = match &asked {
+        Asked::Show => (Request::PairShow, None),
+        Asked::Code(code) => (Request::PairJoin { code: code.to_string() }, Some(JOIN_TIME)),
+        Asked::Link(link) => (Request::PairJoin { code: link.to_string() }, Some(JOIN_TIME)),
+    };
+    if !arguments.json {
+        output::print(&announcement(&asked, &own)?)?;
+    }
     let mut trouble = Ok(());
+    let mut countdown = None;
     let answer = client::converse(&context.home, &request, time, |reply| {
-        let text = match reply {
-            Reply::PairCode { code, valid_seconds } => showing(&clean(&code), valid_seconds),
-            Reply::Progress { text } => format!("{}\n", clean(&text)),
-            _ => return,
-        };
         if trouble.is_ok() {
-            trouble = output::print(&text);
+            trouble = on_the_way(&reply, arguments);
+        }
+        if let Reply::PairCode { valid_seconds, .. } = reply
+            && !arguments.json
+        {
+            countdown = Countdown::start(valid_seconds);
         }
     });
+    drop(countdown);
     trouble?;
-    match answer {
-        Ok(Reply::Paired { name, device_id, folders }) => output::print(&paired(&name, &device_id, &folders)),
-        Ok(Reply::Done { text }) => output::print(&format!("{}\n", clean(&text))),
-        Ok(_) => Ok(()),
-        Err(error @ ClientError::NotRunning) => {
-            Err(anyhow::Error::from(error).context("pairing needs the agent on both devices"))
+    match answer? {
+        Reply::Paired { name, device_id, folders, offers } => {
+            let offers = offers::of_device(&device_id, &name, &offers);
+            if !arguments.json {
+                output::print(&paired(&name, &device_id, &folders, &own))?;
+            }
+            let accepted = answer_offers(context, &offers, arguments)?;
+            if arguments.json {
+                let told: Vec<_> = offers.iter().map(Offer::as_told).collect();
+                print_line(&json!({ "event": "paired", "device_id": device_id, "name": name, "folders": folders,
+                                    "offers": told, "accepted": accepted }))?;
+            }
+            Ok(())
         }
-        Err(e) => Err(e.into()),
+        _ => Ok(()),
     }
 }
 
-fn showing(code: &str, valid_seconds: u64) -> String {
-    let minutes = valid_seconds.div_ceil(60);
+/// What the user typed.
+enum Asked {
+    Show,
+    Code(PairingCode),
+    Link(PairingLink),
+}
+
+/// Looks at the code here, so that a typing error is told at once, whether an agent runs or not.
+fn read(typed: &str) -> anyhow::Result<Asked> {
+    let typed = typed.trim();
+    Ok(match typed {
+        "" => Asked::Show,
+        link if PairingLink::is_meant(link) => Asked::Link(link.parse()?),
+        code => Asked::Code(code.parse()?),
+    })
+}
+
+/// Who is about to pair with whom.
+fn announcement(asked: &Asked, own: &Status) -> anyhow::Result<String> {
+    let this = format!("{} ({})", clean(&own.name), short(&own.device_id));
+    Ok(match asked {
+        Asked::Show => format!("This device is {this}.\n"),
+        Asked::Code(_) => format!("This device is {this}. Looking for the one that shows the code ...\n"),
+        Asked::Link(link) if link.device.to_string() == own.device_id => {
+            bail!("this is the link of this very device: open it on the other one")
+        }
+        Asked::Link(link) => {
+            format!("This device is {this}. Pairing with {} ({}) ...\n", clean(&link.name), link.device.short())
+        }
+    })
+}
+
+/// Shows what comes before the outcome.
+fn on_the_way(reply: &Reply, arguments: &PairArguments) -> anyhow::Result<()> {
+    match reply {
+        Reply::PairCode { code, valid_seconds, words, link } if arguments.json => print_line(&json!({
+            "event": "code", "code": code, "words": words, "link": link, "valid_seconds": valid_seconds
+        })),
+        Reply::PairCode { code, valid_seconds, words, link } => {
+            let picture = if arguments.no_qr { None } else { picture(&clean(link), arguments.qr) };
+            output::print(&showing(code, words, link, *valid_seconds, picture.as_deref()))
+        }
+        Reply::Progress { text } if !arguments.json => output::print(&format!("{}\n", clean(text))),
+        _ => Ok(()),
+    }
+}
+
+/// The link as a QR code, where it can be seen or is asked for.
+fn picture(link: &str, is_wanted: bool) -> Option<String> {
+    let picture = Picture::of(link).filter(|_| !link.is_empty())?;
+    let is_terminal = std::io::stdout().is_terminal();
+    let (columns, lines) = terminal::size().ok().filter(|_| is_terminal).unwrap_or_default();
+    let is_shown = is_wanted || (picture.fits(columns, lines) && has_blocks());
+    is_shown.then(|| if is_terminal { picture.coloured() } else { picture.plain() })
+}
+
+/// Whether the terminal shows more than ASCII, as far as the surroundings tell.
+fn has_blocks() -> bool {
+    let said =
+        ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+    said.is_some_and(|locale| locale.to_lowercase().replace('-', "").contains("utf8"))
+}
+
+fn showing(code: &str, words: &str, link: &str, valid_seconds: u64, picture: Option<&str>) -> String {
+    let minutes = output::count(valid_seconds.div_ceil(60), "minute", "minutes");
+    // An agent of another version may tell less.
+    let first = if words.is_empty() { code } else { words };
+    let mut text = format!("On the other device, within {minutes}:\n\n    p2psync pair {}\n", clean(first));
+    if !words.is_empty() {
+        text.push_str(&format!("\nIn short: {}\n", clean(code)));
+    }
+    if let Some(picture) = picture {
+        text.push_str(&format!("\n{picture}"));
+    }
+    if !link.is_empty() {
+        let link = clean(link);
+        text.push_str(&format!("Where the devices do not find each other: p2psync pair '{link}'\n"));
+    }
+    text.push_str("\nWaiting for it (Ctrl-C cancels) ...\n");
+    text
+}
+
+fn paired(name: &str, device_id: &str, folders: &[String], own: &Status) -> String {
+    let labels: Vec<String> = folders.iter().map(|f| clean(f)).collect();
+    let shared = match &labels[..] {
+        [] => String::new(),
+        labels => format!("Shared with it: {}. 'p2psync status' shows how it goes.\n", labels.join(", ")),
+    };
+    let (there, here) = (short(device_id), short(&own.device_id));
     format!(
-        "Type this on the other device, within {}:\n\n    p2psync pair {code}\n\nWaiting for it (Ctrl-C cancels) ...\n",
-        output::count(minutes, "minute", "minutes")
+        "Paired with {} ({there}), which knows this device as {} ({here}).\n{shared}",
+        clean(name),
+        clean(&own.name)
     )
 }
 
-fn paired(name: &str, device_id: &str, folders: &[String]) -> String {
-    let short = device_id.split('-').next().unwrap_or_default();
-    let labels: Vec<String> = folders.iter().map(|f| clean(f)).collect();
-    let shared = match &labels[..] {
-        [] => "No folder is shared with it yet: p2psync folder add PATH".to_owned(),
-        labels => format!("Shared with it: {}. 'p2psync status' shows how it goes.", labels.join(", ")),
+/// Takes part in the folders of the other device that are wanted; returns those as JSON.
+fn answer_offers(context: &Context, found: &[Offer], arguments: &PairArguments) -> anyhow::Result<Vec<Value>> {
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    let is_talking = !arguments.json && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let into = arguments.into.as_deref().map(super::context::absolute).transpose()?;
+    let accepted = match arguments.accept {
+        Some(Accept::All) => accept_all(context, found, into.as_deref(), arguments.json)?,
+        None if is_talking => {
+            let mut dialogue = Dialogue { input: &mut std::io::stdin().lock(), output: &mut std::io::stdout() };
+            offers::ask_each(context, found, into.as_deref(), &mut dialogue)?
+        }
+        _ => {
+            for offer in found.iter().filter(|_| !arguments.json) {
+                let command = offers::command(&offer.as_told());
+                output::print(&format!("{} shares '{}': {command}\n", offer.from(), clean(&offer.label)))?;
+            }
+            Vec::new()
+        }
     };
-    format!("Paired with {} ({}).\n{shared}\n", clean(name), clean(short))
+    if !accepted.is_empty() {
+        context.reload();
+    }
+    for folder in accepted.iter().filter(|_| !arguments.json) {
+        if let Some(offer) = found.iter().find(|offer| offer.id == folder.id) {
+            output::print(&offers::accepted_text(context, folder, offer))?;
+        }
+    }
+    let told =
+        accepted.iter().map(|f| json!({ "id": f.id.as_str(), "label": f.label, "path": f.path.to_string_lossy() }));
+    Ok(told.collect())
+}
+
+/// Takes part in all of these folders, but puts none into a directory that has something in it: nobody was asked.
+fn accept_all(
+    context: &Context,
+    found: &[Offer],
+    into: Option<&Path>,
+    is_silent: bool,
+) -> anyhow::Result<Vec<crate::config::Folder>> {
+    let mut accepted = Vec::new();
+    for offer in found {
+        let config = context.config()?;
+        if config.folder(&offer.id).is_some() {
+            continue;
+        }
+        let place = offers::usual_place(&config, offer, into.unwrap_or(context.home.user_dir()));
+        match offers::ground(&place)? {
+            Ground::Holds(items) if !is_silent => output::print(&format!(
+                "'{}' is left out. {} To do that: {} {} --merge\n",
+                clean(&offer.label),
+                offers::merging(context, offer, &place, items),
+                offers::command(&offer.as_told()),
+                output::short_path(&place, context.home.user_dir()),
+            ))?,
+            Ground::Free => {
+                let folder = offers::accept(context, offer, &place);
+                accepted.push(folder.with_context(|| format!("cannot take part in '{}'", clean(&offer.label)))?);
+            }
+            Ground::Holds(_) | Ground::Taken => {}
+        }
+    }
+    Ok(accepted)
+}
+
+/// One JSON value on a line.
+fn print_line(value: &Value) -> anyhow::Result<()> {
+    output::print(&format!("{value}\n"))
+}
+
+fn short(device_id: &str) -> String {
+    clean(device_id.split('-').next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_shown_in_words_and_in_short_with_a_link_for_other_networks() {
+        let code = PairingCode::generate([1, 2, 3, 4, 5]);
+        let shown = showing(&code.to_string(), &code.words(), "p2psync://pair?x", 300, None);
+        let expected = format!(
+            "On the other device, within 5 minutes:\n\n    p2psync pair {}\n\nIn short: {code}\n\
+             Where the devices do not find each other: p2psync pair 'p2psync://pair?x'\n\n\
+             Waiting for it (Ctrl-C cancels) ...\n",
+            code.words()
+        );
+        assert_eq!(shown, expected);
+        // Of an agent that knows neither words nor links.
+        let shown = showing("K7QF-29XM", "", "", 60, None);
+        assert!(shown.contains("pair K7QF-29XM\n") && !shown.contains("In short"), "{shown}");
+    }
+
+    #[test]
+    fn both_devices_are_named_after_pairing() {
+        let own = Status { name: "desk".into(), device_id: "AAAAAAA-BBBBBBB".into(), ..Status::default() };
+        let text = paired("lap\x1btop", "CCCCCCC-DDDDDDD", &["Photos".into()], &own);
+        assert!(text.starts_with("Paired with lap\\u{1b}top (CCCCCCC), which knows this device as desk (AAAAAAA).\n"));
+        assert!(text.contains("Shared with it: Photos."));
+    }
+
+    #[test]
+    fn what_is_typed_is_looked_at_before_the_agent_is_asked() {
+        let code = PairingCode::generate([1, 2, 3, 4, 5]);
+        assert!(matches!(read(" "), Ok(Asked::Show)));
+        assert!(matches!(read(&code.words().replace('-', " ")), Ok(Asked::Code(read)) if read == code));
+        let error = |typed: &str| read(typed).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error("apple xylophone guitar zebra").contains("\"xylophone\" is not a word"));
+        assert!(error("p2psync://pair?code=").contains("letters and digits"));
+    }
 }

@@ -6,9 +6,13 @@ use serde_json::json;
 use super::arguments::PeerCommand;
 use super::context::{Context, find_peer};
 use super::output::{self, Table, clean};
-use crate::api::{Reply, Request};
+use crate::api::{PeerStatus, Reply, Request};
 use crate::config::{self, Config, NewPeer};
 use crate::core::id::DeviceId;
+use crate::engine;
+
+/// Difference of two clocks from which on it is told, in ms: which of two edits is the later one depends on the clocks.
+const CLOCK_TOLD_MS: u64 = 60_000;
 
 /// Carries out a `peer` command.
 pub fn run(context: &Context, command: PeerCommand) -> anyhow::Result<()> {
@@ -66,35 +70,80 @@ fn remove(context: &Context, word: &str, as_json: bool) -> anyhow::Result<()> {
         return print_change("removed", Some(peer));
     }
     output::print(&format!(
-        "Removed {}. Nothing is shared with it any more; files stay where they are.\n",
-        clean(&peer.name)
+        "Removed {name}: it is no longer connected, and nothing is shared with it any more. Files stay where they are.\n\
+         It cannot come back unless you pair with it again. To forget this device there too, type on {name}: \
+         p2psync peer remove '{own}'\n",
+        name = clean(&peer.name),
+        own = clean(&config.name)
     ))
 }
 
 fn list(context: &Context, as_json: bool) -> anyhow::Result<()> {
     let config = config_or_empty(context)?;
-    let live = match context.ask(&Request::Status) {
-        Ok(Reply::Status(status)) => status.peers,
-        _ => Vec::new(),
-    };
-    let find = |id: &DeviceId| live.iter().find(|p| p.device_id == id.to_string());
+    let known = if config.peers.is_empty() { Vec::new() } else { known(context)? };
+    let find = |id: &DeviceId| known.iter().find(|p| p.device_id == id.to_string()).cloned().unwrap_or_default();
     if as_json {
         let item = |peer: &config::Peer| {
             let found = find(&peer.id);
             json!({ "device_id": peer.id.to_string(), "name": peer.name, "addresses": peer.addresses,
-                    "connected": found.is_some_and(|p| p.connected), "address": found.and_then(|p| p.address.clone()) })
+                    "connected": found.connected, "address": found.address, "last_seen_ms": found.last_seen_ms,
+                    "version": found.version, "clock_ahead_ms": found.clock_ahead_ms, "trouble": found.trouble })
         };
         return output::print_json(&config.peers.iter().map(item).collect::<Vec<_>>());
     }
     if config.peers.is_empty() {
         return output::print("There are no peers yet. Pair with another device: p2psync pair\n");
     }
-    let mut table = Table::new(&["NAME", "ID", "STATE", "ADDRESSES"]);
+    let mut table = Table::new(&["NAME", "ID", "STATE", "ADDRESS", "VERSION", "CLOCK"]);
+    let mut notes = String::new();
     for peer in &config.peers {
-        let state = find(&peer.id).map(|p| output::peer_state(p, context.now_ms)).unwrap_or_else(|| "-".to_owned());
-        table.row([peer.name.clone(), peer.id.short(), state, peer.addresses.join(" ")]);
+        let found = find(&peer.id);
+        let address = found.address.clone().unwrap_or_else(|| peer.addresses.join(" "));
+        let clock = found.clock_ahead_ms.and_then(clock_text).unwrap_or_default();
+        let (state, version) = (output::peer_state(&found, context.now_ms), found.version.clone().unwrap_or_default());
+        table.row([peer.name.clone(), peer.id.short(), state, address, version, clock]);
+        if let Some(trouble) = &found.trouble {
+            notes.push_str(&format!("{}: {}\n", clean(&peer.name), clean(trouble)));
+        }
+        if let Some(warning) = clock_warning(&found) {
+            notes.push_str(&format!("{}: {warning}\n", clean(&peer.name)));
+        }
     }
-    output::print(&table.to_string())
+    output::print(&format!("{table}{notes}"))
+}
+
+/// What the agent knows of the peers, or the index where none runs.
+fn known(context: &Context) -> anyhow::Result<Vec<PeerStatus>> {
+    let status = context.ask_or_read(
+        &Request::Status,
+        |reply| match reply {
+            Reply::Status(status) => Some(status),
+            _ => None,
+        },
+        |config| engine::report::status(&context.home, config, None),
+    )?;
+    Ok(status.peers)
+}
+
+/// "5 minutes ahead", where a clock is wrong enough to matter.
+fn clock_text(ahead_ms: i64) -> Option<String> {
+    let direction = if ahead_ms > 0 { "ahead" } else { "behind" };
+    (ahead_ms.unsigned_abs() >= CLOCK_TOLD_MS).then(|| format!("{} {direction}", duration(ahead_ms.unsigned_abs())))
+}
+
+/// What a clock that is set otherwise than this device's may lead to.
+pub fn clock_warning(peer: &PeerStatus) -> Option<String> {
+    let text = clock_text(peer.clock_ahead_ms?)?;
+    let then = "where both devices change a file, the wrong version may get the name (the other is kept as a copy)";
+    Some(format!("its clock is {text} of this device's; {then}. Set both clocks by the network"))
+}
+
+fn duration(ms: u64) -> String {
+    match ms / 60_000 {
+        minutes @ ..120 => output::count(minutes, "minute", "minutes"),
+        minutes @ 120..2880 => output::count(minutes / 60, "hour", "hours"),
+        minutes => output::count(minutes / 1440, "day", "days"),
+    }
 }
 
 /// The config; where there is none, one without peers and folders.
@@ -105,5 +154,19 @@ pub fn config_or_empty(context: &Context) -> anyhow::Result<Config> {
             Ok(config::parse(&text, &context.home.config_file(), &config::surroundings(&context.home))?)
         }
         other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_told_of_where_it_is_a_minute_off() {
+        let warning = |ahead_ms| clock_warning(&PeerStatus { clock_ahead_ms: ahead_ms, ..PeerStatus::default() });
+        assert_eq!([warning(None), warning(Some(59_999)), warning(Some(-2_000))], [None, None, None]);
+        assert!(warning(Some(60_000)).unwrap().contains("1 minute ahead of this device's"));
+        assert!(warning(Some(-3 * 3_600_000)).unwrap().contains("3 hours behind"));
+        assert!(warning(Some(i64::MIN)).unwrap().contains("days behind"));
     }
 }

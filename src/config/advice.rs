@@ -1,6 +1,12 @@
 //! What is allowed in a config, but hardly meant.
 
+use toml_edit::{Document, Item, Table};
+
+use super::keys::{SECTIONS, advice_for_unknown, keys_of};
 use super::{Config, Sharing};
+
+/// Unknown settings that are told at once.
+const UNKNOWN_TOLD_MAX: usize = 20;
 
 /// Something in the config that works, but probably not as its writer thinks.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -10,6 +16,51 @@ pub struct Warning {
     pub what: String,
     /// What to do about it.
     pub advice: String,
+}
+
+/// A setting that there is not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unknown {
+    /// The line of the file, counted from 1.
+    pub line: usize,
+    pub name: String,
+    /// What to do about it.
+    pub advice: String,
+}
+
+/// All settings in a file that there are not, the first ones first; the reader of the file stops at one.
+pub fn unknown_settings(text: &str) -> Vec<Unknown> {
+    let Ok(document) = Document::parse(text) else { return Vec::new() };
+    let mut found = Vec::new();
+    let lists: Vec<&str> = SECTIONS.iter().map(|(section, _)| *section).filter(|s| !s.is_empty()).collect();
+    for (section, _) in SECTIONS {
+        let mut allowed: Vec<&str> = keys_of(section).map(|key| key.name).collect();
+        let tables: Vec<&Table> = match document.get(section) {
+            _ if section.is_empty() => {
+                allowed.extend(&lists);
+                vec![document.as_table()]
+            }
+            Some(Item::Table(table)) => vec![table],
+            Some(Item::ArrayOfTables(list)) => list.iter().collect(),
+            _ => Vec::new(),
+        };
+        for table in tables {
+            let names = table.iter().map(|(name, _)| name).filter(|name| !allowed.contains(name));
+            found.extend(names.map(|name| Unknown {
+                line: line_of(text, table, name),
+                name: name.to_owned(),
+                advice: advice_for_unknown(name, &allowed),
+            }));
+        }
+    }
+    found.sort_by_key(|unknown| unknown.line);
+    found.truncate(UNKNOWN_TOLD_MAX);
+    found
+}
+
+fn line_of(text: &str, table: &Table, name: &str) -> usize {
+    let start = table.key(name).and_then(toml_edit::Key::span).map_or(0, |span| span.start);
+    text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1
 }
 
 /// Everything in a config that deserves a second look. Looks at the disk.
@@ -65,4 +116,26 @@ pub fn warnings(config: &Config) -> Vec<Warning> {
         );
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_unknown_settings_are_told_at_once_with_their_lines() {
+        let text =
+            "nmae = \"x\"\n[network]\nlisten = \"[::]:1\"\nmultcast = true\n\n[[folder]]\nid = \"a\"\npausd = true\n";
+        let found = unknown_settings(text);
+        let told: Vec<_> = found.iter().map(|u| (u.line, u.name.as_str(), u.advice.as_str())).collect();
+        assert_eq!(
+            told,
+            [
+                (1, "nmae", "did you mean 'name'?"),
+                (4, "multcast", "did you mean 'multicast'?"),
+                (8, "pausd", "did you mean 'paused'?")
+            ]
+        );
+        assert!(unknown_settings("name = \"x\"\n[[peer]]\nid = \"y\"\n").is_empty());
+    }
 }

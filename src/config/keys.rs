@@ -21,10 +21,11 @@ pub struct Key {
 }
 
 /// Sections in the order of the docs, each with what it is about. The empty name is the top level.
-pub const SECTIONS: [(&str, &str); 5] = [
+pub const SECTIONS: [(&str, &str); 6] = [
     ("", "At the top of the file, before the first section."),
     ("network", "How this device finds and reaches others."),
     ("sync", "How folders are kept in sync."),
+    ("api", "How programs on this device reach the agent, besides its socket."),
     ("peer", "Another device; one `[[peer]]` for each. `p2psync pair` writes them on both sides."),
     ("folder", "A folder; one `[[folder]]` for each. `p2psync folder add` writes them."),
 ];
@@ -99,6 +100,14 @@ pub const KEYS: &[Key] = &[
     key("sync", "history_days", "number, 1 to 36525", "30", "How long replaced and deleted files stay in the history."),
     key(
         "sync",
+        "history_max_percent",
+        "number, 1 to 100",
+        "20",
+        "How much of the disk the history of a folder may take; what another device displaced last stays all the same.",
+    ),
+    key("sync", "history_max_gib", "number, 1 or more", "(none)", "The same as a size in GiB; only one of the two."),
+    key(
+        "sync",
         "hold_deletes_above",
         "number",
         "1000",
@@ -110,6 +119,13 @@ pub const KEYS: &[Key] = &[
         "number, 0 to 100",
         "80",
         "The percentage of the folder for `hold_deletes_above`.",
+    ),
+    key(
+        "api",
+        "browser_port",
+        "number, 0 to 65535",
+        "0",
+        "A port of this machine for a browser or your own programs; docs/api.md says how to use it. 0: none.",
     ),
     key("peer", "id", "device id", "(required)", "What `p2psync id` prints on that device."),
     key("peer", "name", "text, 1 to 64 characters", "(the short id)", "What to call it on this device."),
@@ -187,6 +203,7 @@ pub fn reference() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::raw::RawConfig;
     use crate::config::{Surroundings, parse};
     use std::path::Path;
 
@@ -217,13 +234,14 @@ mod tests {
             "peer" | "folder" => format!("[[{section}]]\n{needed}"),
             _ => format!("[{section}]\n"),
         };
-        let said = fault(&format!("{head}qqqqqqqqqqqq = 1\n"));
+        let text = format!("{head}qqqqqqqqqqqq = 1\n");
+        let said = toml_edit::de::from_str::<RawConfig>(&text).err().unwrap().message().to_owned();
         let first = said.lines().next().unwrap();
         let mut names: Vec<String> = first
             .split('`')
             .skip(3)
             .step_by(2)
-            .filter(|name| !["network", "sync", "peer", "folder"].contains(name))
+            .filter(|name| !SECTIONS.iter().any(|(section, _)| section == name))
             .map(str::to_owned)
             .collect();
         names.sort();

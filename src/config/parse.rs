@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +12,9 @@ use serde_spanned::Spanned;
 use super::fault::Fault;
 use super::keys::advice_for_unknown;
 use super::raw::{RawConfig, RawFolder, RawNetwork, RawPeer, RawSharing, RawSync};
-use super::{Config, ConfigError, Folder, LABEL_CHARS_MAX, NAME_CHARS_MAX, Network, Peer, Sharing, Sync};
+use super::{
+    Api, Config, ConfigError, Folder, HistoryMax, LABEL_CHARS_MAX, NAME_CHARS_MAX, Network, Peer, Sharing, Sync,
+};
 use crate::core::id::{DeviceId, FolderId};
 
 const LISTEN: &str = "[::]:7724";
@@ -21,6 +24,8 @@ const DISCOVERY_PORT: u16 = 7725;
 const RESCAN_MINUTES: u32 = 60;
 const RECONCILE_MINUTES: u32 = 10;
 const HISTORY_DAYS: u32 = 30;
+/// Part of the disk that a history may take.
+const HISTORY_MAX_PERCENT: u32 = 20;
 const HOLD_DELETES_ABOVE: u64 = 1000;
 const HOLD_DELETES_PERCENT: u8 = 80;
 /// A year: no period in minutes is longer.
@@ -51,7 +56,7 @@ pub fn parse(text: &str, path: &Path, around: &Surroundings) -> Result<Config, C
     let raw: RawConfig = toml_edit::de::from_str(text).map_err(|e| {
         let what = e.message().lines().next().unwrap_or("not a config").trim().to_owned();
         let advice = advice_for(&what);
-        Fault::at(path, text, e.span().unwrap_or(0..0), what, advice)
+        Fault::at(path, text, e.span().unwrap_or(0..0), in_plain_words(what), advice)
     })?;
     let reader = Reader { text, path, around };
     let name = match &raw.name {
@@ -60,7 +65,9 @@ pub fn parse(text: &str, path: &Path, around: &Surroundings) -> Result<Config, C
     };
     let peers = reader.peers(&raw.peers)?;
     let folders = reader.folders(&raw.folders, &peers)?;
-    Ok(Config { name, network: reader.network(&raw.network)?, sync: reader.sync(&raw.sync)?, peers, folders })
+    let (network, sync) = (reader.network(&raw.network)?, reader.sync(&raw.sync)?);
+    let api = Api { browser_port: NonZeroU16::new(raw.api.browser_port) };
+    Ok(Config { name, network, sync, api, peers, folders })
 }
 
 /// The place that mistakes are reported against.
@@ -173,9 +180,33 @@ impl Reader<'_> {
             rescan: minutes(raw.rescan_minutes.as_ref(), RESCAN_MINUTES)?,
             reconcile: minutes(raw.reconcile_minutes.as_ref(), RECONCILE_MINUTES)?,
             history_days: bounded(raw.history_days.as_ref(), HISTORY_DAYS, DAYS_MAX)?,
+            history_max: self.history_max(raw)?,
             hold_deletes_above: raw.hold_deletes_above.unwrap_or(HOLD_DELETES_ABOVE),
             hold_deletes_percent: percent.map_or(HOLD_DELETES_PERCENT, |p| *p.get_ref()),
         })
+    }
+
+    fn history_max(&self, raw: &RawSync) -> Result<HistoryMax, ConfigError> {
+        match (&raw.history_max_percent, &raw.history_max_gib) {
+            (Some(_), Some(gib)) => Err(self.fault(
+                gib.span(),
+                "history_max_percent is set as well",
+                "keep one of the two: a part of the disk, or a size in GiB",
+            )),
+            (Some(percent), None) if !(1..=100).contains(percent.get_ref()) => Err(self.fault(
+                percent.span(),
+                format!("{} is out of range", percent.get_ref()),
+                "use a number from 1 to 100",
+            )),
+            (None, Some(gib)) if *gib.get_ref() == 0 => Err(self.fault(
+                gib.span(),
+                "0 is out of range",
+                "use a number from 1 on; without a history nothing could be brought back",
+            )),
+            (Some(percent), None) => Ok(HistoryMax::Percent(*percent.get_ref())),
+            (None, Some(gib)) => Ok(HistoryMax::Gib(*gib.get_ref())),
+            (None, None) => Ok(HistoryMax::Percent(HISTORY_MAX_PERCENT)),
+        }
     }
 
     fn peers(&self, raw: &[RawPeer]) -> Result<Vec<Peer>, ConfigError> {
@@ -341,6 +372,18 @@ pub(super) fn expand(text: &str, user_dir: &Path) -> Result<PathBuf, String> {
         return Err("the whole disk can't be a folder".to_owned());
     }
     Ok(path.components().collect())
+}
+
+/// The reader's words for what people meet often.
+fn in_plain_words(what: String) -> String {
+    let word = what.split('`').nth(1).unwrap_or_default();
+    if what.starts_with("unknown field") {
+        format!("there is no setting '{word}' here")
+    } else if what.starts_with("missing field") {
+        format!("the setting '{word}' is missing here")
+    } else {
+        what
+    }
 }
 
 fn advice_for(what: &str) -> String {

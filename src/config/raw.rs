@@ -14,6 +14,8 @@ pub(super) struct RawConfig {
     pub network: RawNetwork,
     #[serde(default)]
     pub sync: RawSync,
+    #[serde(default)]
+    pub api: RawApi,
     #[serde(default, rename = "peer")]
     pub peers: Vec<RawPeer>,
     #[serde(default, rename = "folder")]
@@ -38,8 +40,17 @@ pub(super) struct RawSync {
     pub rescan_minutes: Option<Spanned<u32>>,
     pub reconcile_minutes: Option<Spanned<u32>>,
     pub history_days: Option<Spanned<u32>>,
+    pub history_max_percent: Option<Spanned<u32>>,
+    pub history_max_gib: Option<Spanned<u32>>,
     pub hold_deletes_above: Option<u64>,
     pub hold_deletes_percent: Option<Spanned<u8>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawApi {
+    #[serde(default)]
+    pub browser_port: u16,
 }
 
 #[derive(Deserialize)]

@@ -47,11 +47,19 @@ fn an_empty_file_means_the_usual_values() {
 }
 
 #[test]
+fn the_history_is_bounded_by_a_part_of_the_disk_or_a_size() {
+    let max = |text: &str| read_text(&format!("[sync]\n{text}\n")).unwrap().sync.history_max;
+    assert_eq!(max(""), HistoryMax::Percent(20));
+    assert_eq!(max("history_max_percent = 5").bytes(1000), 50);
+    assert_eq!(max("history_max_gib = 3").bytes(1000), 3 << 30);
+}
+
+#[test]
 fn the_example_is_in_order_and_shows_the_usual_values() {
     let example = include_str!("../../config.example.toml");
     let config = read_text(example).unwrap();
     let usual = read_text("").unwrap();
-    assert_eq!((&config.network, &config.sync), (&usual.network, &usual.sync));
+    assert_eq!((&config.network, &config.sync, &config.api), (&usual.network, &usual.sync, &usual.api));
     assert_eq!(config.folders[0].path, PathBuf::from("/home/me/P2PSync"));
     assert_eq!(config.folders[0].peers, Sharing::All);
     assert_eq!(config.folders[1].peers, Sharing::Only(vec![config.peers[0].id]));
@@ -65,7 +73,7 @@ fn every_mistake_is_shown_with_line_column_and_remedy() {
     let peer = format!("[[peer]]\nid = \"{one}\"\nname = \"a\"\n");
     let folder = "[[folder]]\nid = \"x\"\npath = \"/d/x\"\n";
     let cases: &[(String, usize, usize, &str)] = &[
-        ("nam = \"x\"".into(), 1, 1, "unknown field"),
+        ("nam = \"x\"".into(), 1, 1, "no setting 'nam'"),
         ("name = \"\"".into(), 1, 8, "not a name"),
         ("name = 5".into(), 1, 8, "invalid type"),
         ("name = \"x".into(), 1, 10, "invalid basic string"),
@@ -73,17 +81,21 @@ fn every_mistake_is_shown_with_line_column_and_remedy() {
         ("[network]\nlisten = \"here\"".into(), 2, 10, "not an address"),
         ("[network]\nmulticast_v4 = \"10.0.0.1\"".into(), 2, 16, "multicast group"),
         ("[network]\nmulticast_v6 = \"239.1.1.1\"".into(), 2, 16, "multicast group"),
+        ("[api]\nbrowser_port = 70000".into(), 2, 16, "invalid value"),
         ("[network]\ndiscovery_port = 0".into(), 2, 18, "any port"),
         ("[network]\ndiscovery_port = 70000".into(), 2, 18, "invalid value"),
         ("[network]\nannounce_to = [\"ok:1\", \"bad\"]".into(), 2, 24, "has no port"),
         ("[sync]\nrescan_minutes = 0".into(), 2, 18, "out of range"),
         ("[sync]\nhold_deletes_percent = 101".into(), 2, 24, "100 percent"),
+        ("[sync]\nhistory_max_percent = 0".into(), 2, 23, "out of range"),
+        ("[sync]\nhistory_max_gib = 0".into(), 2, 19, "out of range"),
+        ("[sync]\nhistory_max_percent = 5\nhistory_max_gib = 5".into(), 3, 19, "set as well"),
         ("[[peer]]\nid = \"AAAA\"".into(), 2, 6, "56 letters"),
         (format!("{peer}{peer}"), 5, 6, "listed twice"),
         (format!("{peer}[[peer]]\nid = \"{two}\"\nname = \"a\""), 6, 8, "two peers"),
         (format!("{peer}addresses = [\"h:0\"]"), 4, 14, "not a port"),
         ("[[folder]]\nid = \"a b\"\npath = \"/x\"".into(), 2, 6, "folder id"),
-        ("[[folder]]\nid = \"a\"".into(), 1, 1, "missing field"),
+        ("[[folder]]\nid = \"a\"".into(), 1, 1, "is missing"),
         ("[[folder]]\nid = \"a\"\npath = \"x/y\"".into(), 3, 8, "not absolute"),
         ("[[folder]]\nid = \"a\"\npath = \"/x/../y\"".into(), 3, 8, "'..'"),
         ("[[folder]]\nid = \"a\"\npath = \"~you/x\"".into(), 3, 8, "your own home"),

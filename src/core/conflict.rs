@@ -18,6 +18,8 @@ const FOUND: &str = "FOUND";
 const AUTHOR_BYTES: usize = 7;
 /// Bytes of a hash in a name, shown as twice as many digits: enough among the copies of one file.
 const HASH_BYTES: usize = 4;
+/// Characters of a device's name in an ordinary name, of at most four bytes each.
+const DEVICE_CHARS_MAX: usize = 30;
 /// `20261122-140312-`
 const MOMENT_BYTES: usize = 16;
 
@@ -42,6 +44,20 @@ pub fn conflict_name(
     let room = COMPONENT_BYTES_MAX - tag.len() - extension.len();
     let stem = if stem.len() <= room { stem.to_vec() } else { shortened(stem, name, room) };
     path.with_file_name(&[&stem, &tag[..], extension].concat())
+}
+
+/// An ordinary name beside the file that `path` is a conflict copy's original of: `report (laptop).odt`, and with a
+/// `number` from 2 on `report (laptop 2).odt`.
+pub fn kept_name(path: &RelPath, device: &str, number: u32) -> Result<RelPath, PathError> {
+    let name = path.file_name();
+    let (stem, extension) = split_extension(name);
+    let device: String = device.chars().map(|c| if c == '/' || c.is_control() { '-' } else { c }).collect();
+    let device = if device.trim().is_empty() { "other" } else { device.trim() };
+    let device: String = device.chars().take(DEVICE_CHARS_MAX).collect();
+    let tag = if number < 2 { format!(" ({device})") } else { format!(" ({device} {number})") };
+    let room = COMPONENT_BYTES_MAX - tag.len() - extension.len();
+    let stem = if stem.len() <= room { stem.to_vec() } else { shortened(stem, name, room) };
+    path.with_file_name(&[&stem, tag.as_bytes(), extension].concat())
 }
 
 /// The path that a conflict copy is a copy of, or `None` where the name is not one of a conflict copy.
@@ -160,6 +176,17 @@ mod tests {
 
     fn named(name: &str, content: Option<ContentId>) -> String {
         conflict_name(&path(name.as_bytes()), MOMENT_NS, DeviceId::NONE, content).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_copy_that_is_kept_gets_an_ordinary_name() {
+        let kept = |name: &str, device: &str, number| kept_name(&path(name.as_bytes()), device, number).unwrap();
+        assert_eq!(kept("d/a.odt", "laptop", 1).to_string(), "d/a (laptop).odt");
+        assert_eq!(kept("a", "my laptop", 2).to_string(), "a (my laptop 2)");
+        assert_eq!(kept("a.txt", "x/y", 1).to_string(), "a (x-y).txt");
+        assert_eq!(kept("a.txt", " ", 1).to_string(), "a (other).txt");
+        let long = kept(&format!("{}.txt", "n".repeat(250)), &"\u{1f600}".repeat(99), u32::MAX);
+        assert!(long.file_name().len() <= COMPONENT_BYTES_MAX && original_of(&long).is_none());
     }
 
     #[test]

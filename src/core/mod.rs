@@ -18,4 +18,6 @@ pub mod message;
 pub mod nearest;
 pub mod path;
 pub mod problem;
+pub mod ranges;
+pub mod thinning;
 pub mod version;

@@ -9,7 +9,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::browser_port::BrowserPort;
 use super::control::Control;
+use super::feed::Feed;
 use super::links::{LinkConfig, LinkFolder, LinkPeer, LinkTable, Links};
 use super::manager;
 use super::running::{Running, StartFolder};
@@ -51,6 +53,8 @@ pub fn run(home: Home, lock: Lock) -> anyhow::Result<()> {
 }
 
 async fn main(home: Home) -> anyhow::Result<()> {
+    // First of all: whoever asks from now on is answered, if only as soon as the handler is there.
+    let listener = api::bind(&home)?;
     let identity = Arc::new(Identity::load_or_create(&home.identity_file())?);
     let config = config::load(&home)?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -61,7 +65,11 @@ async fn main(home: Home) -> anyhow::Result<()> {
     tracing::info!(address = %links.address(), "listening for other devices");
     let (orders, mut inbox) = mpsc::channel(ORDERS_QUEUED_MAX);
     let mut agent = Agent::new(home, config, identity.device_id(), (links, table), orders);
+    let control = agent.control.clone();
+    let mut serving = JoinSet::new();
+    serving.spawn(api::serve(listener, control.clone()));
     let worked = tokio::select! {
+        _ = control.stop_wanted() => Ok(()),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         worked = agent.work(&mut inbox, &mut hang_up) => worked,
@@ -69,6 +77,8 @@ async fn main(home: Home) -> anyhow::Result<()> {
     tracing::info!("stopping");
     manager::stopping();
     agent.stop().await;
+    // Only now, so that whoever asked for the stop has been answered.
+    serving.shutdown().await;
     worked
 }
 
@@ -81,6 +91,8 @@ struct Agent {
     server: Server,
     folders: BTreeMap<FolderId, Running>,
     control: Arc<Control>,
+    feed: Feed,
+    browser_port: BrowserPort,
     orders: mpsc::Sender<Order>,
 }
 
@@ -93,31 +105,33 @@ impl Agent {
         orders: mpsc::Sender<Order>,
     ) -> Self {
         let (config, links) = (Arc::new(config), Arc::new(links));
-        let control = Arc::new(Control::new(home.clone(), config.clone(), links.clone(), orders.clone()));
+        let feed = Feed::default();
+        let control = Control::new(home.clone(), config.clone(), links.clone(), orders.clone(), feed.clone());
+        let control = Arc::new(control);
         let server = Server::new(tokio::runtime::Handle::current());
-        Self { home, config, device, links, table, server, folders: BTreeMap::new(), control, orders }
+        let (folders, browser_port) = (BTreeMap::new(), BrowserPort::default());
+        Self { home, config, device, links, table, server, folders, control, feed, browser_port, orders }
     }
 
     /// Starts all there is and carries out orders until one says to stop. May be dropped at any await, as a crash may
     /// come at any moment: whoever wants the agent to stop does not wait for a folder that is slow to start.
     async fn work(&mut self, inbox: &mut mpsc::Receiver<Order>, hang_up: &mut Signal) -> anyhow::Result<()> {
-        self.start_folders().await;
-        let listener = api::bind(&self.home)?;
-        let mut serving = JoinSet::new();
-        serving.spawn(api::serve(listener, self.control.clone()));
+        let _heartbeat = manager::ready();
+        self.open_browser_port().await;
+        self.start_missing(None).await;
+        self.control.set_started();
         let watch = super::config_watch::start(&self.home.config_file(), self.orders.clone());
         if let Err(error) = &watch {
             tracing::warn!(%error, "changes of the config file by hand are noticed only at the next start");
         }
         // It may have changed since it was read, before the watch began.
         self.obey(Order::ConfigChanged).await;
-        let _heartbeat = manager::ready();
         loop {
             tokio::select! {
                 _ = hang_up.recv() => self.obey(Order::ConfigChanged).await,
                 order = inbox.recv() => match order {
-                    Some(Order::Stop) | None => return Ok(()),
                     Some(order) => self.obey(order).await,
+                    None => return Ok(()),
                 },
             }
         }
@@ -135,13 +149,7 @@ impl Agent {
             Order::ConfigChanged => drop(self.reload().await.inspect_err(|error| tracing::error!("{error:#}"))),
             Order::Failed(id) => self.folder_failed(id).await,
             Order::Restart(id) => self.start_missing(Some(&id)).await,
-            Order::Stop => {}
         }
-    }
-
-    async fn start_folders(&mut self) {
-        self.start_missing(None).await;
-        self.publish();
     }
 
     /// Starts the folders of the config that should run and don't.
@@ -157,14 +165,17 @@ impl Agent {
                 index_path: self.home.index_file(&folder.id),
                 rescan: config.sync.rescan,
                 history_days: config.sync.history_days,
+                history_max: config.sync.history_max,
                 links: self.table.clone(),
                 server: self.server.clone(),
                 orders: self.orders.clone(),
+                feed: self.feed.clone(),
             };
             match tokio::task::spawn_blocking(move || Running::start(start)).await {
                 Ok(Ok(running)) => {
                     self.links.add_folder(folder.id.clone(), running.ports());
                     self.folders.insert(folder.id.clone(), running);
+                    self.publish();
                 }
                 Ok(Err(error)) => {
                     tracing::error!(folder = %folder.label, "the folder cannot be used: {error:#}; it is tried again");
@@ -175,6 +186,11 @@ impl Agent {
             }
         }
         self.publish();
+    }
+
+    async fn open_browser_port(&mut self) {
+        let port = self.config.api.browser_port;
+        self.browser_port.set(port, &self.home, self.control.clone()).await;
     }
 
     fn restart_later(&self, id: FolderId) {
@@ -203,9 +219,11 @@ impl Agent {
         let config =
             config::load(&self.home).context("the config file is not taken over; everything stays as it was")?;
         if config == *self.config {
+            self.open_browser_port().await;
             return Ok(());
         }
         self.config = Arc::new(config);
+        self.open_browser_port().await;
         let gone: Vec<FolderId> = self
             .folders
             .iter()

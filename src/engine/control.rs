@@ -1,32 +1,39 @@
 //! Answers to commands: what the control socket asks, told by the agent and its folders.
 
+mod past;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::path::Path;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::links::{Links, Paired};
+use super::feed::Feed;
+use super::links::{Joined, Links, Paired};
 use super::report::{self, LiveFolder, LivePeer, LiveStatus};
-use super::restore;
 use super::shared::{Event, FolderHandle, Order};
 use crate::api::view::TRANSFERS_SHOWN_MAX;
-use crate::api::{FolderOffer, Handler, Replies, Reply, Request, When, WirePath};
+use crate::api::{FolderOffer, Handler, Replies, Reply, Request, Status};
 use crate::config::{self, Config, NewPeer};
 use crate::core::id::{DeviceId, FolderId};
-use crate::core::path::RelPath;
 use crate::failpoint;
 use crate::home::Home;
-use crate::index::Reader;
 use crate::sync::Input;
+
+/// What is said of a folder that has not been opened yet.
+const STARTING: &str = "p2psync is still starting; try again in a moment";
 
 /// What commands may see and do.
 pub struct Control {
     home: Home,
     links: Arc<Links>,
     orders: mpsc::Sender<Order>,
+    feed: Feed,
+    /// Someone wants the agent to stop.
+    stop: Notify,
     seen: Mutex<Seen>,
 }
 
@@ -35,12 +42,38 @@ struct Seen {
     config: Arc<Config>,
     folders: BTreeMap<FolderId, FolderHandle>,
     failures: BTreeMap<FolderId, String>,
+    /// False until every folder has been tried once.
+    is_started: bool,
+}
+
+impl Seen {
+    /// Why nothing can be done with this folder, which does not run.
+    fn not_running(&self, id: &str) -> Reply {
+        let known = id.parse().ok().and_then(|id: FolderId| self.config.folder(&id));
+        match known {
+            None => Reply::Missing { text: format!("there is no folder with the id '{id}'") },
+            Some(folder) if folder.paused => failed(format!("the folder {} is paused; resume it first", folder.label)),
+            Some(_) if !self.is_started => Reply::Starting { text: STARTING.into() },
+            Some(folder) => failed(format!("the folder {} is not running; 'p2psync status' says why", folder.label)),
+        }
+    }
 }
 
 impl Control {
-    pub fn new(home: Home, config: Arc<Config>, links: Arc<Links>, orders: mpsc::Sender<Order>) -> Self {
-        let seen = Mutex::new(Seen { config, folders: BTreeMap::new(), failures: BTreeMap::new() });
-        Self { home, links, orders, seen }
+    pub fn new(home: Home, config: Arc<Config>, links: Arc<Links>, orders: mpsc::Sender<Order>, feed: Feed) -> Self {
+        let (folders, failures) = (BTreeMap::new(), BTreeMap::new());
+        let seen = Mutex::new(Seen { config, folders, failures, is_started: false });
+        Self { home, links, orders, feed, stop: Notify::new(), seen }
+    }
+
+    /// Ends once someone wants the agent to stop.
+    pub async fn stop_wanted(&self) {
+        self.stop.notified().await;
+    }
+
+    /// From now on a folder that does not run is not just late.
+    pub fn set_started(&self) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).is_started = true;
     }
 
     /// From now on this is what runs.
@@ -86,6 +119,8 @@ impl Control {
                 bytes_in: link.bytes_in,
                 bytes_out: link.bytes_out,
                 trouble: link.last_error.filter(|_| !link.connected),
+                version: link.agent,
+                clock_ahead_ms: link.clock_ahead_ms,
                 offers: link.offers.into_iter().map(|(id, label)| FolderOffer { id: id.to_string(), label }).collect(),
             };
             (link.peer, peer)
@@ -102,10 +137,15 @@ impl Control {
     async fn answer(self: Arc<Self>, request: Request, replies: Replies) -> Reply {
         match request {
             Request::Status
+            | Request::Folders
+            | Request::Folder { .. }
+            | Request::Peers
+            | Request::Peer { .. }
             | Request::StatusPath { .. }
             | Request::Unsynced { .. }
+            | Request::Problems
             | Request::Conflicts
-            | Request::History { .. }
+            | Request::HistoryUsage { .. }
             | Request::Events { .. } => {
                 let control = self.clone();
                 tokio::task::spawn_blocking(move || control.read(request))
@@ -118,15 +158,17 @@ impl Control {
             Request::Reject { folder } => self.tell(&folder, Input::Reject, "the held deletions are undone").await,
             Request::PairShow => self.pair_show(replies).await,
             Request::PairJoin { code } => self.pair_join(&code).await,
-            Request::Restore { path, when } => {
-                let control = self.clone();
-                let work = tokio::task::spawn_blocking(move || control.restore(&path, &when));
-                work.await.unwrap_or_else(|e| failed(e.to_string()))
+            Request::History { .. }
+            | Request::HistoryPrune { .. }
+            | Request::Restore { .. }
+            | Request::Resolve { .. }
+            | Request::Rewind { .. }
+            | Request::Wait { .. } => self.answer_past(request).await,
+            Request::Follow => self.follow(replies).await,
+            Request::Stop => {
+                self.stop.notify_one();
+                Reply::Done { text: "stopping".into() }
             }
-            Request::Stop => match self.orders.send(Order::Stop).await {
-                Ok(()) => Reply::Done { text: "stopping".into() },
-                Err(_) => failed("the agent is stopping already".into()),
-            },
         }
     }
 
@@ -142,15 +184,26 @@ impl Control {
                 let part = (folder.as_deref(), after.as_deref(), count);
                 report::unsynced(home, &config, part, Some(&self.live())).map(Reply::Unsynced)
             }
+            Request::Problems => report::problems(home, &config).map(Reply::Problems),
             Request::Conflicts => report::conflicts(home, &config).map(Reply::Conflicts),
             Request::History { path } => report::history(home, &config, &path.0).map(Reply::History),
+            Request::HistoryUsage { folder } => {
+                report::history_usage(home, &config, folder.as_deref()).map(Reply::HistoryUsage)
+            }
             Request::Events { count } => report::events(home, &config, count).map(Reply::Events),
-            _ => report::status(home, &config, Some(&self.live())).map(Reply::Status),
+            request => report::status(home, &config, Some(&self.live())).map(|status| {
+                let starting = !self.seen.lock().unwrap_or_else(PoisonError::into_inner).is_started;
+                part_of(&config, Status { starting, ..status }, &request)
+            }),
         };
         reply.unwrap_or_else(|error| failed(format!("{error:#}")))
     }
 
     async fn reload(&self) -> Reply {
+        // The last step of the start is to read the config once more.
+        if !self.seen.lock().unwrap_or_else(PoisonError::into_inner).is_started {
+            return Reply::Done { text: "the config is read again when all folders have been opened".into() };
+        }
         let (answer, answered) = oneshot::channel();
         if self.orders.send(Order::Reload(answer)).await.is_err() {
             return failed("the agent is stopping".into());
@@ -167,19 +220,41 @@ impl Control {
             Some(id) => self.folder(id).into_iter().collect(),
             None => self.folders(),
         };
-        if handles.is_empty() {
-            return failed("no such folder is running".into());
+        if let (Some(id), []) = (folder, &handles[..]) {
+            return self.not_running(id);
         }
         handles.iter().for_each(|handle| handle.hints.request_full("asked for by the user"));
         Reply::Done { text: "scanning".into() }
     }
 
     async fn tell(&self, folder: &str, input: Input, text: &str) -> Reply {
-        let Some(handle) = self.folder(folder) else { return failed("this folder is not running".into()) };
+        let Some(handle) = self.folder(folder) else { return self.not_running(folder) };
         match handle.inputs.send(Event::Input(input)).await {
             Ok(()) => Reply::Done { text: text.into() },
             Err(_) => failed("this folder is stopping".into()),
         }
+    }
+
+    fn not_running(&self, id: &str) -> Reply {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).not_running(id)
+    }
+
+    /// Events as they happen; ends only with the listener.
+    async fn follow(&self, replies: Replies) -> Reply {
+        let mut heard = self.feed.listen();
+        let mut reply = Reply::Following {};
+        while replies.send(reply).await.is_ok() {
+            reply = match heard.recv().await {
+                Ok(happened) => {
+                    let config = self.config();
+                    let label = config.folder(&happened.folder).map_or(happened.folder.as_str(), |f| &f.label);
+                    Reply::Event(report::event(&config, label, happened.event.clone()))
+                }
+                Err(RecvError::Lagged(count)) => Reply::Missed { count },
+                Err(RecvError::Closed) => return failed("the agent is stopping".into()),
+            };
+        }
+        failed("cancelled".into())
     }
 
     /// Folders that a new peer will share at once.
@@ -191,26 +266,29 @@ impl Control {
 
     async fn pair_show(&self, replies: Replies) -> Reply {
         let showing = self.links.show_code(self.open_folders());
-        let shown = Reply::PairCode { code: showing.code(), valid_seconds: showing.valid_seconds() };
+        let (code, words, link) = (showing.code(), showing.words(), showing.link());
+        let shown = Reply::PairCode { code, valid_seconds: showing.valid_seconds(), words, link };
         if replies.send(shown).await.is_err() {
             return failed("cancelled".into());
         }
         match showing.wait().await {
-            Ok(paired) => self.add_paired(paired).await,
-            Err(error) => failed(error.to_string()),
+            Ok(paired) => self.add_paired(paired, Vec::new()).await,
+            Err(error) => failed(in_words(error)),
         }
     }
 
     async fn pair_join(&self, code: &str) -> Reply {
         match self.links.join_code(code, self.open_folders()).await {
-            Ok(paired) => self.add_paired(paired).await,
-            Err(error) => failed(error.to_string()),
+            Ok(Joined { paired, address }) => self.add_paired(paired, address.into_iter().collect()).await,
+            Err(error) => failed(in_words(error)),
         }
     }
 
-    async fn add_paired(&self, paired: Paired) -> Reply {
+    /// `addresses`: where the device was reached, if it might not be found there again by itself.
+    async fn add_paired(&self, paired: Paired, addresses: Vec<SocketAddr>) -> Reply {
         failpoint::hit("pairing.agreed");
-        let new = NewPeer { id: paired.device, name: Some(paired.name.clone()), addresses: Vec::new() };
+        let addresses = addresses.iter().map(ToString::to_string).collect();
+        let new = NewPeer { id: paired.device, name: Some(paired.name.clone()), addresses };
         let home = self.home.clone();
         let added = tokio::task::spawn_blocking(move || config::add_peer(&home, &new)).await;
         let config = match added {
@@ -228,37 +306,43 @@ impl Control {
             return failed(text);
         }
         let name = config.peer(&paired.device).map_or(paired.name, |peer| peer.name.clone());
-        let shared = paired
-            .folders
-            .into_iter()
-            .filter(|(id, _)| config.folder(id).is_some_and(|f| config.shares(f, &paired.device)));
-        Reply::Paired { device_id: paired.device.to_string(), name, folders: shared.map(|(_, label)| label).collect() }
-    }
-
-    /// Brings a version back to its place; what lies there goes into history first.
-    fn restore(&self, path: &WirePath, when: &When) -> Reply {
-        let config = self.config();
-        let Some((handle, relative)) = self.locate(&config, &path.0) else {
-            return failed(format!("{} is not in a synced folder that is running", path.0.display()));
-        };
-        match bring_back(&handle, &relative, when) {
-            Ok(text) => Reply::Done { text },
-            Err(text) => failed(text),
-        }
-    }
-
-    fn locate(&self, config: &Config, path: &Path) -> Option<(FolderHandle, RelPath)> {
-        use std::os::unix::ffi::OsStrExt;
-        let path = config::resolve(path);
-        let folder = config.folders.iter().find(|f| path.starts_with(&f.path))?;
-        let below = path.strip_prefix(&folder.path).ok()?;
-        Some((self.folder(folder.id.as_str())?, RelPath::parse(below.as_os_str().as_bytes()).ok()?))
+        let (here, offered): (Vec<_>, Vec<_>) =
+            paired.folders.into_iter().partition(|(id, _)| config.folder(id).is_some());
+        let is_shared = |id: &FolderId| config.folder(id).is_some_and(|f| config.shares(f, &paired.device));
+        let folders = here.into_iter().filter(|(id, _)| is_shared(id)).map(|(_, label)| label).collect();
+        let offers = offered.into_iter().map(|(id, label)| FolderOffer { id: id.to_string(), label }).collect();
+        Reply::Paired { device_id: paired.device.to_string(), name, folders, offers }
     }
 }
 
 impl Handler for Control {
     fn handle(self: Arc<Self>, request: Request, replies: Replies) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         Box::pin(self.answer(request, replies))
+    }
+}
+
+/// An error with its causes.
+fn in_words(error: impl std::error::Error + Send + Sync + 'static) -> String {
+    format!("{:#}", anyhow::Error::from(error))
+}
+
+/// What of a status is asked for.
+fn part_of(config: &Config, status: Status, request: &Request) -> Reply {
+    match request {
+        Request::Folders => Reply::Folders(status.folders),
+        Request::Folder { folder } => match status.folders.into_iter().find(|f| f.id == *folder) {
+            Some(folder) => Reply::Folder(folder),
+            None => Reply::Missing { text: format!("there is no folder with the id '{folder}'") },
+        },
+        Request::Peers => Reply::Peers(status.peers),
+        Request::Peer { peer } => {
+            let id = config.find_peer(peer).map(|peer| peer.id.to_string());
+            match status.peers.into_iter().find(|peer| Some(&peer.device_id) == id.as_ref()) {
+                Some(peer) => Reply::Peer(peer),
+                None => Reply::Missing { text: format!("there is no peer '{peer}'") },
+            }
+        }
+        _ => Reply::Status(status),
     }
 }
 
@@ -287,10 +371,27 @@ fn live_folder(id: &FolderId, handle: &FolderHandle, shares: &BTreeMap<DeviceId,
     }
 }
 
-/// Puts a version from history under its old name.
-fn bring_back(handle: &FolderHandle, path: &RelPath, when: &When) -> Result<String, String> {
-    let reader = Reader::open(&handle.index_path).map_err(|e| e.to_string())?;
-    let row = report::version_at(&reader, path, when).map_err(|e| e.to_string())?;
-    let row = row.ok_or_else(|| format!("there is no such version of {path} in history"))?;
-    restore::bring_back(handle, &row)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_folder_does_not_run_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(&dir.path().join("home"), dir.path().to_owned());
+        for id in ["late", "paused"] {
+            let (path, id) = (dir.path().join(id), id.parse::<FolderId>().unwrap());
+            let folder = config::NewFolder { label: id.to_string(), id, path, peers: config::Sharing::All };
+            config::add_folder(&home, &folder).unwrap();
+        }
+        let config = Arc::new(config::set_paused(&home, &"paused".parse().unwrap(), true).unwrap());
+        let (folders, failures) = (BTreeMap::new(), BTreeMap::new());
+        let mut seen = Seen { config, folders, failures, is_started: false };
+        assert!(matches!(seen.not_running("late"), Reply::Starting { .. }));
+        assert!(matches!(seen.not_running("other"), Reply::Missing { .. }));
+        assert!(matches!(seen.not_running("paused"), Reply::Error { text } if text.contains("resume")));
+        seen.is_started = true;
+        assert!(matches!(seen.not_running("late"), Reply::Error { text } if text.contains("status")));
+        assert!(matches!(seen.not_running(""), Reply::Missing { .. }));
+    }
 }

@@ -63,10 +63,16 @@ impl Desk {
             _ => Vec::new(),
         };
         let is_scanned = matches!(input, Input::ScanFinished { complete: true });
+        let is_scan_over = matches!(input, Input::ScanFinished { .. });
         let outputs = folder.handle(input, now)?;
         // Not before the index knows what is there now: what was just put into place would be read as if it were news.
         self.ended(&ended, errands);
         self.handle.hints.release(&looked_at);
+        self.handle.progress.looked_at(&looked_at);
+        if is_scan_over {
+            self.handle.progress.scan_ended();
+        }
+        self.handle.progress.took();
         if let Some(boot) = self.boot.take_if(|_| is_scanned) {
             folder.set_note(NOTE_BOOT, Some(&boot))?;
         }

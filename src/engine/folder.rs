@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::apply::Command;
 use super::desk::{Desk, Errands};
+use super::feed::Happened;
 use super::fetch::Fetcher;
 use super::restore;
 use super::shared::{Event, FolderHandle, Order};
@@ -16,7 +17,7 @@ use crate::core::action::{Action, WorkId};
 use crate::core::id::DeviceId;
 use crate::core::message::Message;
 use crate::core::path::RelPath;
-use crate::index::IndexError;
+use crate::index::{EventRow, IndexError};
 use crate::net::bounds;
 use crate::net::frame::Frame;
 use crate::sync::{FetchOrder, Folder, Input};
@@ -138,7 +139,11 @@ impl Errands for Channels {
     }
 
     fn show(&mut self, kind: &'static str, path: Option<RelPath>, text: String) {
-        let folder = &self.handle.label;
+        let (folder, at_ms) = (&self.handle.label, self.handle.clock.now().wall_ms());
+        self.handle.feed.tell(|| Happened {
+            folder: self.handle.id.clone(),
+            event: EventRow { id: 0, at_ms, kind: kind.to_owned(), path: path.clone(), text: text.clone() },
+        });
         match (kind, path) {
             ("fault" | "halted" | "held" | "problem" | "suspect" | "rollback", Some(path)) => {
                 tracing::warn!(%folder, %path, "{text}");

@@ -17,10 +17,13 @@
 
 pub mod agent;
 mod apply;
+mod browser_port;
 pub mod clock;
 mod config_watch;
 mod control;
 mod desk;
+mod elsewhere;
+mod feed;
 mod fetch;
 mod flow;
 mod folder;
@@ -30,10 +33,15 @@ pub mod links;
 mod lived;
 mod local;
 mod manager;
+mod prune;
+mod receipt;
 mod recover;
 pub mod report;
+mod resolve;
 mod restore;
 mod retention;
+mod rewind;
+mod rewind_request;
 mod rules;
 mod running;
 mod scan;
@@ -43,6 +51,7 @@ mod start;
 #[cfg(feature = "testing")]
 pub mod stepping;
 mod transfer;
+mod undo;
 
 #[cfg(test)]
 mod testing;

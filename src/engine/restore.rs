@@ -1,13 +1,24 @@
-//! Brings versions back from history to their paths.
+//! Changes to the folder that its user orders: versions brought back from history, files put aside or renamed.
+//!
+//! What lies where something is to come goes into history first, in a way that tells what it was; a file that changes
+//! at this moment stays as it is. The scan that follows takes up what was done as it would a change by any program.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use super::shared::Shared;
-use crate::core::action::{Action, Displace, Expected, Outcome};
+use crate::core::action::{Action, Displace, Expected, Outcome, Slot};
+use crate::core::content::{Content, ContentId};
+use crate::core::disk::{DiskKind, DiskState};
+use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::failpoint;
 use crate::fs::apply::{ApplyContext, apply};
 use crate::fs::history::{self, RestoreError};
+use crate::fs::read::{self, ReadOutcome};
 use crate::fs::root::OpenRoot;
-use crate::index::HistoryRow;
+use crate::index::{HistoryRow, Reader};
+use crate::net::frame::PastVersion;
 use crate::sync::Input;
 
 /// Copies a version back as the folder has decided. Where something stands at the path it stays; the path is looked at
@@ -27,43 +38,234 @@ pub fn copy_back(shared: &Shared, slot: &RelPath, path: &RelPath) {
 /// Says what was done, or what was in the way.
 pub fn bring_back(shared: &Shared, version: &HistoryRow) -> Result<String, String> {
     let path = &version.path;
-    let root = shared.root.open().map_err(|e| e.to_string())?;
-    let now_ms = shared.clock.wall_ms();
-    if root.look(path).map_err(|p| p.text)?.is_some() {
-        set_aside(shared, &root, path, now_ms)?;
-    }
-    failpoint::hit("restore.set_aside");
-    let restored = history::restore(&root, &version.slot, path, now_ms);
+    let change = Change::begin(shared)?;
+    let done = change.bring_back(&version.slot, path);
     shared.hints.request(vec![path.clone()]);
-    match restored {
-        Ok(_) => Ok(format!("{path} is back as it was")),
-        Err(RestoreError::Taken) => Err(format!("something new lies at {path}; try again")),
-        Err(error) => Err(format!("{path} could not be brought back: {error}")),
+    done.map(|_| format!("{path} is back as it was"))
+}
+
+/// A change that the user has ordered, to any number of paths.
+pub struct Change<'a> {
+    shared: &'a Shared,
+    root: OpenRoot,
+    /// `None` where the index can't be read now: then what lies there is read instead.
+    reader: Option<Reader>,
+    /// All that this change displaces is displaced at one time, ms since 1970.
+    pub now_ms: i64,
+}
+
+impl<'a> Change<'a> {
+    pub fn begin(shared: &'a Shared) -> Result<Self, String> {
+        let root = shared.root.open().map_err(|e| e.to_string())?;
+        let reader = Reader::open(&shared.index_path).ok();
+        Ok(Self { shared, root, reader, now_ms: shared.clock.wall_ms() })
+    }
+
+    /// Puts a copy of what is in a slot at a path; what lies there goes into history first. Says where that is there.
+    pub fn bring_back(&self, slot: &RelPath, path: &RelPath) -> Result<Option<RelPath>, String> {
+        if history::look(&self.root, slot).map_err(|p| p.text)?.is_none() {
+            return Err(format!("{path}: {}", RestoreError::Gone));
+        }
+        let displaced = match self.look(path)? {
+            Some(_) => Some(self.set_aside(path)?),
+            None => None,
+        };
+        failpoint::hit("restore.set_aside");
+        match history::restore(&self.root, slot, path, self.now_ms) {
+            Ok(_) => Ok(displaced),
+            Err(RestoreError::Taken) => Err(format!("something new lies at {path}; try again")),
+            Err(error) => Err(format!("{path} could not be brought back: {error}")),
+        }
+    }
+
+    /// Puts a copy of any file of this device at a path; what lies there goes into history first.
+    pub fn bring_in(&self, from: &Path, path: &RelPath) -> Result<(), String> {
+        let failed = |error: RestoreError| format!("{} could not be put at {path}: {error}", from.display());
+        let incoming = history::copy_in(&self.root, from, self.now_ms).map_err(failed)?;
+        let is_there = self.look(path).map(|there| there.is_some());
+        let is_free = is_there.and_then(|there| if there { self.set_aside(path).map(drop) } else { Ok(()) });
+        if let Err(error) = is_free {
+            incoming.discard(&self.root);
+            return Err(error);
+        }
+        incoming.place(&self.root, path).map_err(failed)
+    }
+
+    /// Puts a file that was fetched into the stage at its path, in one step with what lies there, which goes into history.
+    pub fn place_fetched(&self, version: &PastVersion, copy: u32) -> Result<(), String> {
+        let path = &version.path;
+        let (disk, known) = match self.look(path)? {
+            Some(disk) if disk.kind == DiskKind::Directory => {
+                return Err(format!("a directory lies at {path}; move it away first"));
+            }
+            Some(disk) => (Some(disk), self.known(path, &disk)?),
+            None => (None, Known { id: None, content: None, author: self.shared.device }),
+        };
+        let expect = disk.map(|disk| Expected { disk, content: known.id, displace: Displace::History });
+        history::make_above(&self.root, path).map_err(|e| format!("{path} could not be brought back: {e}"))?;
+        let action = Action::PlaceFile {
+            path: path.clone(),
+            content: version.content,
+            copy,
+            mtime_ns: version.mtime_ns,
+            mode: version.mode,
+            expect,
+        };
+        match self.apply(action)? {
+            Outcome::Done { displaced, .. } => {
+                if let Some(slot) = displaced {
+                    self.tell_displaced(path, slot, known);
+                }
+                Ok(())
+            }
+            Outcome::Failed(problem) => Err(format!("{path}: {}", problem.text)),
+            _ => Err(format!("{path} is changing right now; try again")),
+        }
+    }
+
+    fn tell_displaced(&self, path: &RelPath, slot: Slot, known: Known) {
+        let row = HistoryRow {
+            slot: slot.name,
+            path: path.clone(),
+            content: known.content,
+            disk: slot.disk,
+            author: known.author,
+            displaced_ms: self.now_ms,
+            by_remote: false,
+        };
+        self.shared.send(Input::History { found: vec![row], expired: Vec::new() });
+    }
+
+    /// Moves what lies at a path into history, as a deletion does. Says where it is there.
+    pub fn set_aside(&self, path: &RelPath) -> Result<RelPath, String> {
+        let disk = self.root.look(path).map_err(|p| p.text)?.ok_or_else(|| format!("{path} has just gone"))?;
+        if disk.kind == DiskKind::Directory {
+            return Err(format!("a directory lies at {path}; move it away first"));
+        }
+        let known = self.known(path, &disk)?;
+        let expect = Expected { disk, content: known.id, displace: Displace::History };
+        match self.apply(Action::Remove { path: path.clone(), expect })? {
+            Outcome::Done { displaced: Some(slot), .. } => {
+                let name = slot.name.clone();
+                self.tell_displaced(path, slot, known);
+                Ok(name)
+            }
+            Outcome::Failed(problem) => Err(format!("{path}: {}", problem.text)),
+            _ => Err(format!("{path} is changing right now; try again")),
+        }
+    }
+
+    /// Renames a file; where something stands at the new name, nothing is done and the answer is false.
+    pub fn rename(&self, from: &RelPath, to: &RelPath) -> Result<bool, String> {
+        if self.root.look(to).map_err(|p| p.text)?.is_some() {
+            return Ok(false);
+        }
+        let disk = self.root.look(from).map_err(|p| p.text)?.ok_or_else(|| format!("{from} has just gone"))?;
+        let (from, to) = (from.clone(), to.clone());
+        let text = format!("{from} could not be renamed to {to}");
+        history::make_above(&self.root, &to).map_err(|e| format!("{text}: {e}"))?;
+        let action = Action::Move { from, to, expect: disk, mtime_ns: disk.mtime_ns, mode: disk.mode };
+        match self.apply(action)? {
+            Outcome::Done { .. } => Ok(true),
+            Outcome::Failed(problem) => Err(format!("{text}: {}", problem.text)),
+            _ => Err(format!("{text}: it is changing right now; try again")),
+        }
+    }
+
+    /// Removes a directory if nothing is in it.
+    pub fn remove_if_empty(&self, directory: &RelPath) {
+        let _ = self.apply(Action::RemoveDirectory { path: directory.clone() });
+    }
+
+    /// What lies at a path now.
+    pub fn look(&self, path: &RelPath) -> Result<Option<DiskState>, String> {
+        self.root.look(path).map_err(|p| p.text)
+    }
+
+    fn apply(&self, action: Action) -> Result<Outcome, String> {
+        let context = ApplyContext { device: self.shared.device, now_ms: self.now_ms };
+        let outcome = apply(&self.root, &context, vec![(0, action)]).pop();
+        outcome.map(|(_, outcome)| outcome).ok_or_else(|| "nothing was done".to_owned())
+    }
+
+    /// What the file is that lies there: what the index says where that is sure, else what reading it says.
+    fn known(&self, path: &RelPath, disk: &DiskState) -> Result<Known, String> {
+        let own = self.shared.device;
+        if disk.kind != DiskKind::File {
+            return Ok(Known { id: None, content: None, author: own });
+        }
+        let record = self.reader.as_ref().and_then(|reader| reader.record(path).ok().flatten());
+        let record = record.filter(|record| record.disk.is_some_and(|seen| disk.is_unchanged_since(&seen)));
+        if let Some((content, author)) = record.and_then(|r| Some((r.entry.kind.content()?, r.entry.author))) {
+            return Ok(Known { id: Some(content.id), content: Some(content), author });
+        }
+        let now_ns = self.now_ms.saturating_mul(1_000_000);
+        match read::examine(&self.root, path, now_ns, &mut Vec::new(), &AtomicBool::new(false)) {
+            ReadOutcome::Hashed(hashed) => {
+                let id = hashed.content.id;
+                // Without its lists in the index a larger content could not be served.
+                Ok(Known { id: Some(id), content: Some(hashed.content).filter(|c| c.depth == 0), author: own })
+            }
+            ReadOutcome::Failed(problem) => Err(format!("{path}: {}", problem.text)),
+            _ => Err(format!("{path} is changing right now; try again")),
+        }
     }
 }
 
-/// Moves what lies at a path into history, as a deletion does.
-fn set_aside(shared: &Shared, root: &OpenRoot, path: &RelPath, now_ms: i64) -> Result<(), String> {
-    let disk = root.look(path).map_err(|p| p.text)?.ok_or("it has just gone")?;
-    let expect = Expected { disk, content: None, displace: Displace::History };
-    let context = ApplyContext { device: shared.device, now_ms };
-    let action = Action::Remove { path: path.clone(), expect };
-    let outcome = apply(root, &context, vec![(0, action)]).pop();
-    match outcome {
-        Some((_, Outcome::Done { displaced: Some(slot), .. })) => {
-            let row = HistoryRow {
-                slot: slot.name,
-                path: path.clone(),
-                content: None,
-                disk: slot.disk,
-                author: shared.device,
-                displaced_ms: now_ms,
-                by_remote: false,
-            };
-            shared.send(Input::History { found: vec![row], expired: Vec::new() });
-            Ok(())
+struct Known {
+    id: Option<ContentId>,
+    content: Option<Content>,
+    author: DeviceId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::id::EpochId;
+    use crate::engine::shared::Event;
+    use crate::engine::testing::{folder, path};
+    use crate::index::Index;
+
+    #[test]
+    fn what_is_set_aside_is_known_in_history_by_its_content() {
+        let (_dir, shared, mut inputs) = folder("");
+        drop(Index::open(&shared.index_path, EpochId(1)).unwrap());
+        let place = shared.root.path().join("a");
+        std::fs::write(&place, b"never scanned").unwrap();
+        let change = Change::begin(&shared).unwrap();
+        change.set_aside(&path("a")).unwrap();
+        assert!(!place.exists());
+        let content = Content::of_chunk(b"never scanned");
+        match inputs.try_recv() {
+            Ok(Event::Input(Input::History { found, .. })) => {
+                assert_eq!((found[0].content, found[0].by_remote), (Some(content), false));
+                assert!(history::shown_content(&found[0].slot).is_some_and(|shown| !shown.is_empty()));
+                change.bring_back(&found[0].slot, &path("a")).unwrap();
+            }
+            _ => panic!("nothing was told"),
         }
-        Some((_, Outcome::Failed(problem))) => Err(problem.text),
-        _ => Err(format!("{path} is changing right now; try again")),
+        assert_eq!(std::fs::read(&place).unwrap(), b"never scanned");
+    }
+
+    #[test]
+    fn a_file_from_elsewhere_takes_the_place_of_one_that_goes_into_history() {
+        let (dir, shared, mut inputs) = folder("");
+        drop(Index::open(&shared.index_path, EpochId(1)).unwrap());
+        let (place, outside) = (shared.root.path().join("a"), dir.path().join("merged"));
+        std::fs::write(&place, b"old").unwrap();
+        std::fs::write(&outside, b"merged").unwrap();
+        let change = Change::begin(&shared).unwrap();
+        change.bring_in(&outside, &path("a")).unwrap();
+        assert_eq!((std::fs::read(&place).unwrap(), outside.exists()), (b"merged".to_vec(), true));
+        assert!(matches!(inputs.try_recv(), Ok(Event::Input(Input::History { .. }))));
+        assert!(change.bring_in(&dir.path().join("none"), &path("a")).is_err());
+        assert_eq!(std::fs::read(&place).unwrap(), b"merged");
+        std::fs::create_dir(shared.root.path().join("d")).unwrap();
+        assert!(change.bring_in(&outside, &path("d")).unwrap_err().contains("directory"));
+        assert_eq!(std::fs::read_dir(shared.root.path().join(".p2psync/stage")).unwrap().count(), 0);
+        assert!(!change.rename(&path("a"), &path("d")).unwrap());
+        assert!(change.rename(&path("a"), &path("d/b")).unwrap());
+        change.remove_if_empty(&path("d"));
+        assert!(shared.root.path().join("d/b").exists());
     }
 }

@@ -1,4 +1,5 @@
-//! Lets versions go from history when their time is over, and unfinished downloads that nobody has gone on with.
+//! Lets versions go from history when their time is over, when there are many like them or where they take too much
+//! space; and unfinished downloads that nobody has gone on with.
 //!
 //! How old things are is not for the wall clock alone to say: see [`Lived`].
 
@@ -10,7 +11,10 @@ use std::{io, thread};
 use super::apply::beside;
 use super::fetch::Fetcher;
 use super::lived::Lived;
-use super::shared::{Event, FolderHandle};
+use super::shared::{Event, FolderHandle, Shared};
+use crate::config::HistoryMax;
+use crate::core::path::RelPath;
+use crate::core::thinning::{self, Ages, Version};
 use crate::fs::history;
 use crate::fs::root::OpenRoot;
 use crate::index::{HistoryRow, Reader};
@@ -22,18 +26,31 @@ const EVERY: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_secs(5);
 /// Slots that go in one step.
 const BATCH: usize = 500;
-const DAY_MS: i64 = 24 * 3600 * 1000;
+/// Paths whose versions are thinned out in one step.
+const THINNED_PATHS: usize = 5000;
+/// Batches that one step looks through for what may go to make room.
+const BOUND_PAGES: usize = 20;
+const HOUR_MS: i64 = 3600 * 1000;
+const DAY_MS: i64 = 24 * HOUR_MS;
 /// How long an unfinished download is kept after the last byte of it was written: long enough for a peer that is away
 /// for a holiday.
 const STAGED_MS: i64 = 14 * DAY_MS;
 /// Index note with what the wall clock is believed.
 const NOTE_LIVED: &str = "lived";
 
-/// Starts the thread. `days` of 0 keeps all of history. It ends once `stop` is set and it is unparked.
-pub fn spawn(handle: FolderHandle, fetcher: Fetcher, days: u32) -> io::Result<JoinHandle<()>> {
+/// How long and how much history is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// 0 keeps all.
+    pub days: u32,
+    pub max: HistoryMax,
+}
+
+/// Starts the thread. It ends once `stop` is set and it is unparked.
+pub fn spawn(handle: FolderHandle, fetcher: Fetcher, limits: Limits) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("retention".into()).spawn(move || {
         let mut retention = Retention::new(handle.clone());
-        let keep_ms = (days > 0).then_some(i64::from(days) * DAY_MS);
+        let keep_ms = (limits.days > 0).then_some(i64::from(limits.days) * DAY_MS);
         // At first only the time is noted: a start has other things to do.
         let mut due = retention.begin().map_or_else(|error| told(&handle, &error), |()| handle.clock.instant() + EVERY);
         while !handle.stop.load(Ordering::Relaxed) {
@@ -42,7 +59,11 @@ pub fn spawn(handle: FolderHandle, fetcher: Fetcher, days: u32) -> io::Result<Jo
                 continue;
             }
             let opened = Reader::open(&handle.index_path).map_err(|e| e.to_string());
-            due = match opened.and_then(|reader| retention.once(&reader, keep_ms)) {
+            let looked = opened.and_then(|reader| {
+                let is_more = retention.once(&reader, keep_ms)?;
+                Ok(is_more | retention.thin(&reader)? | retention.bound(&reader, limits.max)?)
+            });
+            due = match looked {
                 Ok(is_more) => handle.clock.instant() + if is_more { SOON } else { EVERY },
                 Err(error) => told(&handle, &error),
             };
@@ -62,12 +83,14 @@ pub struct Retention {
     lived: Option<Lived>,
     /// When that was, on the clock that only goes forward.
     passed_ms: u64,
+    /// The last path whose versions were thinned out, in this round through all of them.
+    thinned: Option<RelPath>,
 }
 
 impl Retention {
     pub fn new(handle: FolderHandle) -> Self {
         let passed_ms = handle.clock.mono_ms();
-        Self { handle, lived: None, passed_ms }
+        Self { handle, lived: None, passed_ms, thinned: None }
     }
 
     /// Notes how much time has passed since the last run.
@@ -83,6 +106,51 @@ impl Retention {
             Some(keep_ms) => expire(&self.handle, reader, self.before_ms(keep_ms)),
             None => Ok(false),
         }
+    }
+
+    /// Thins out the versions of the next paths. True where there are more.
+    fn thin(&mut self, reader: &Reader) -> Result<bool, String> {
+        let ages = Ages { hour_before_ms: self.before_ms(HOUR_MS), day_before_ms: self.before_ms(DAY_MS) };
+        let looked = reader.paths_with_versions(self.thinned.as_ref(), THINNED_PATHS);
+        let (paths, next) = looked.map_err(|e| e.to_string())?;
+        let mut going = Vec::new();
+        for path in &paths {
+            let rows = reader.history_of(path).map_err(|e| e.to_string())?;
+            let kept = thinning::kept(&versions(&rows), ages);
+            going.extend(rows.into_iter().zip(kept).filter(|(_, kept)| !kept).map(|(row, _)| row));
+        }
+        take_all_away(&self.handle, going)?;
+        self.thinned = next;
+        Ok(self.thinned.is_some())
+    }
+
+    /// Where history takes more space than it may, the oldest that does not have to stay goes. True where there is more.
+    fn bound(&self, reader: &Reader, max: HistoryMax) -> Result<bool, String> {
+        let root = self.handle.root.open().map_err(|e| e.to_string())?;
+        let most = max.bytes(root.disk_bytes().map_err(|p| p.text)?);
+        let used = reader.history_bytes().map_err(|e| e.to_string())?;
+        let mut excess = used.saturating_sub(most);
+        let (mut after, mut going) = (None::<(i64, RelPath)>, Vec::new());
+        // What went today is not given up for space: somebody may still miss it.
+        let before_ms = self.before_ms(DAY_MS);
+        for _ in 0..BOUND_PAGES {
+            if excess == 0 {
+                break;
+            }
+            let from = after.as_ref().map(|(ms, slot)| (*ms, slot));
+            let rows = reader.history_by_age(from, before_ms, BATCH).map_err(|e| e.to_string())?;
+            let Some(last) = rows.last() else { break };
+            after = Some((last.displaced_ms, last.slot.clone()));
+            for row in rows {
+                if excess > 0 && !is_protected(reader, &row)? {
+                    excess = excess.saturating_sub(row.disk.size);
+                    going.push(row);
+                }
+            }
+        }
+        let is_any = !going.is_empty();
+        take_all_away(&self.handle, going)?;
+        Ok(excess > 0 && is_any)
     }
 
     /// What has this time or an earlier one is older than `keep_ms`; ms since 1970 by the wall clock.
@@ -110,23 +178,50 @@ impl Retention {
 
 /// Takes away slots that were displaced before that time (ms since 1970). True where there are more.
 fn expire(handle: &FolderHandle, reader: &Reader, before_ms: i64) -> Result<bool, String> {
-    let root = handle.root.open().map_err(|e| e.to_string())?;
     let rows = reader.history_older(before_ms, BATCH).map_err(|e| e.to_string())?;
-    let (count, mut expired) = (rows.len(), Vec::new());
+    let count = rows.len();
+    let (gone, _) = take_all_away(handle, rows)?;
+    Ok(count == BATCH && gone > 0)
+}
+
+/// Takes these away. Says how many went, and how many bytes they were.
+pub fn take_all_away(handle: &Shared, rows: Vec<HistoryRow>) -> Result<(u64, u64), String> {
+    if rows.is_empty() {
+        return Ok((0, 0));
+    }
+    let root = handle.root.open().map_err(|e| e.to_string())?;
+    let (mut expired, mut bytes) = (Vec::new(), 0u64);
     for row in rows {
         match take_away(handle, &root, &row) {
-            Ok(()) => expired.push(row.slot),
+            Ok(()) => {
+                bytes = bytes.saturating_add(row.disk.size);
+                expired.push(row.slot);
+            }
             Err(error) => tracing::warn!(folder = %handle.label, slot = %row.slot, error, "it stays in history"),
         }
     }
-    let is_all = count < BATCH || expired.is_empty();
-    if !expired.is_empty() {
+    let count = expired.len() as u64;
+    if count > 0 {
         handle.send(Input::History { found: Vec::new(), expired });
     }
-    Ok(!is_all)
+    Ok((count, bytes))
 }
 
-fn take_away(handle: &FolderHandle, root: &OpenRoot, row: &HistoryRow) -> Result<(), String> {
+/// True for a version that stays for its full time however large history grows.
+fn is_protected(reader: &Reader, row: &HistoryRow) -> Result<bool, String> {
+    let rows = reader.history_of(&row.path).map_err(|e| e.to_string())?;
+    let at = rows.iter().position(|other| other.slot == row.slot);
+    // One that is not among the latest that are listed is none of the latest of its author.
+    Ok(at.is_some_and(|at| thinning::protected(&versions(&rows)).get(at) == Some(&true)))
+}
+
+fn versions(rows: &[HistoryRow]) -> Vec<Version> {
+    let version =
+        |row: &HistoryRow| Version { author: row.author, displaced_ms: row.displaced_ms, by_remote: row.by_remote };
+    rows.iter().map(version).collect()
+}
+
+fn take_away(handle: &Shared, root: &OpenRoot, row: &HistoryRow) -> Result<(), String> {
     match history::look(root, &row.slot).map_err(|p| p.text)? {
         // A program that still had the file open has gone on writing: it is no old version any more.
         Some(disk) if !disk.is_same_file_as(&row.disk) => {
@@ -136,5 +231,83 @@ fn take_away(handle: &FolderHandle, root: &OpenRoot, row: &HistoryRow) -> Result
         }
         Some(_) => history::expire(root, &row.slot).map_err(|p| p.text),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::content::Content;
+    use crate::core::disk::{DiskKind, DiskState};
+    use crate::core::id::{DeviceId, EpochId};
+    use crate::engine::testing::{folder, path};
+    use crate::index::Index;
+
+    const OWN: DeviceId = DeviceId([1; 32]);
+    const PEER: DeviceId = DeviceId([2; 32]);
+
+    fn row(at: &str, number: i64, age_ms: i64, author: DeviceId, by_remote: bool) -> HistoryRow {
+        let size = 1 << 30;
+        HistoryRow {
+            slot: path(&format!("{at}~{number}")),
+            path: path(at),
+            content: Some(Content::of_chunk(&number.to_be_bytes())),
+            disk: DiskState { kind: DiskKind::File, size, mtime_ns: 1, ctime_ns: 1, inode: 1, mode: 0o644 },
+            author,
+            displaced_ms: number - age_ms,
+            by_remote,
+        }
+    }
+
+    /// What of these rows a step lets go, by their numbers in the names of the slots.
+    fn gone(rows: &[HistoryRow], step: impl Fn(&mut Retention, &Reader) -> Result<bool, String>) -> Vec<String> {
+        let (_dir, handle, mut inputs) = folder("");
+        let mut index = Index::open(&handle.index_path, EpochId(1)).unwrap();
+        rows.iter().for_each(|row| index.add_history(row).unwrap());
+        let mut retention = Retention::new(handle.clone());
+        retention.lived = Some(Lived::new(handle.clock.wall_ms()));
+        step(&mut retention, &index).unwrap();
+        let mut gone = Vec::new();
+        while let Ok(event) = inputs.try_recv() {
+            if let Event::Input(Input::History { expired, .. }) = event {
+                gone.extend(expired.into_iter().map(|slot| slot.to_string()));
+            }
+        }
+        gone.sort();
+        gone
+    }
+
+    fn now_ms() -> i64 {
+        crate::engine::clock::Clock::system().wall_ms()
+    }
+
+    #[test]
+    fn many_versions_of_one_day_become_one() {
+        let now = now_ms();
+        let rows: Vec<HistoryRow> = (1..=5).map(|n| row("a", now + n, 40 * DAY_MS, OWN, false)).collect();
+        let gone = gone(&rows, |retention, reader| retention.thin(reader));
+        let day = |row: &HistoryRow| row.displaced_ms.div_euclid(DAY_MS);
+        if day(&rows[0]) == day(&rows[4]) {
+            assert_eq!(gone, rows[1..].iter().map(|row| row.slot.to_string()).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn where_space_is_short_the_oldest_goes_but_nothing_that_a_peer_displaced_last_nor_anything_of_today() {
+        let now = now_ms();
+        let rows = [
+            row("a", now, 9 * DAY_MS, PEER, true),
+            row("b", now, 8 * DAY_MS, OWN, false),
+            row("c", now, 7 * DAY_MS, OWN, true),
+            row("c", now + 1, 6 * DAY_MS, OWN, true),
+            row("d", now, 5 * DAY_MS, OWN, false),
+            row("e", now, HOUR_MS, OWN, false),
+        ];
+        let bounded = |gib| gone(&rows, |retention, reader| retention.bound(reader, HistoryMax::Gib(gib)));
+        let slots = |numbers: &[usize]| numbers.iter().map(|n| rows[*n].slot.to_string()).collect::<Vec<_>>();
+        assert_eq!(bounded(6), slots(&[]));
+        assert_eq!(bounded(5), slots(&[1]));
+        assert_eq!(bounded(4), slots(&[1, 2]));
+        assert_eq!(bounded(1), slots(&[1, 2, 4]));
     }
 }

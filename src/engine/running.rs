@@ -12,14 +12,16 @@ use tokio::sync::mpsc;
 
 use super::apply::Command;
 use super::clock::Clock;
+use super::feed::Feed;
 use super::fetch::Fetcher;
 use super::folder::{self, Channels, Driver};
 use super::link::LinkTable;
 use super::links::FolderPorts;
+use super::retention::Limits;
 use super::serve::Server;
 use super::shared::{Event, FolderHandle, INPUTS_QUEUED_MAX, Order, Shared};
-use super::{apply, retention, scan, start};
-use crate::config;
+use super::{apply, elsewhere, retention, scan, start};
+use crate::config::{self, HistoryMax};
 use crate::core::id::RunId;
 use crate::fs::root::Root;
 use crate::index::IndexError;
@@ -34,9 +36,11 @@ pub struct StartFolder {
     /// Time between full scans.
     pub rescan: Duration,
     pub history_days: u32,
+    pub history_max: HistoryMax,
     pub links: LinkTable,
     pub server: Server,
     pub orders: mpsc::Sender<Order>,
+    pub feed: Feed,
 }
 
 /// A folder whose threads run.
@@ -79,15 +83,21 @@ impl Running {
         shared.label = order.folder.label.clone();
         shared.index_path = order.index_path.clone();
         shared.links = order.links;
+        shared.feed = order.feed;
         let run = RunId(u64::from_le_bytes(random_bytes()));
         let (handle, machine, desk) = start::begin(shared, index, order.settings, run, &start::boot())?;
         let (applier, commands) = std_mpsc::channel();
         let (fetcher, mut others) = Fetcher::spawn(handle.clone())?;
+        handle.elsewhere.fetch_with(fetcher.clone());
         let (runtime, fetches) = (Handle::current(), fetcher.clone());
         let channels = Channels { handle: handle.clone(), applier: applier.clone(), fetcher: fetches, runtime };
         let main = folder::spawn(Driver::new(machine, desk, inputs, channels), order.orders)?;
         others.push(apply::spawn(handle.clone(), commands));
-        others.push(retention::spawn(handle.clone(), fetcher.clone(), order.history_days)?);
+        others.push(retention::spawn(
+            handle.clone(),
+            fetcher.clone(),
+            Limits { days: order.history_days, max: order.history_max },
+        )?);
         others.extend(scan::spawn(handle.clone(), order.rescan));
         Ok(Self { handle, applier, fetcher, server: order.server, main, others })
     }
@@ -111,13 +121,17 @@ impl Running {
         let (gone, id) = (self.server.clone(), self.handle.id.clone());
         let fetcher = || self.fetcher.clone();
         let (chunks, not_here, expects) = (fetcher(), fetcher(), fetcher());
-        let (up, down) = (fetcher(), fetcher());
+        let (up, down, have) = (fetcher(), fetcher(), fetcher());
+        let (asked, answered) = (self.handle.clone(), self.handle.clone());
         FolderPorts {
             inputs: self.handle.inputs.clone(),
             serve: Arc::new(move |peer, request| serve.request(&handle, peer, request)),
             chunks: Arc::new(move |peer, frame| chunks.chunks(peer, frame)),
             not_here: Arc::new(move |peer, request, items| not_here.not_here(peer, request, &items)),
+            have: Arc::new(move |peer, frame| have.have(peer, frame)),
             expects: Arc::new(move |peer, request| expects.expects(peer, request)),
+            ask_past: Arc::new(move |peer, ask| elsewhere::answer(&asked, peer, ask)),
+            past: Arc::new(move |peer, past| answered.elsewhere.take(peer, past)),
             link_up: Arc::new(move |peer| up.link_up(peer)),
             link_down: Arc::new(move |peer| {
                 down.link_down(peer);
@@ -177,9 +191,11 @@ mod tests {
             index_path: dir.join("index.db"),
             rescan: Duration::from_secs(3600),
             history_days: 30,
+            history_max: HistoryMax::Percent(100),
             links: LinkTable::default(),
             server: Server::new(Handle::current()),
             orders: mpsc::channel(1).0,
+            feed: Feed::default(),
         }
     }
 

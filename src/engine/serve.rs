@@ -4,7 +4,7 @@
 //! slow peer holds nothing up but itself. Disk work runs on blocking threads, a few at a time for all peers.
 //!
 //! Architecture invariant: only what the index announces in the very folder is served, and only while the file is what
-//! the index says. The answer to anything else is the same, whatever the reason.
+//! the index says; besides what of a peer's entry in that folder has been fetched and verified. The answer to anything else is the same, whatever the reason.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -318,7 +318,14 @@ pub(super) fn one(local: &Local, wanted: &WantedContent, lists: &mut Lists) -> O
         return local.list(content).filter(|_| announced);
     }
     let hinted = wanted.hint.as_ref().and_then(|(path, offset)| hinted_place(local, content, path, *offset, lists));
-    hinted.and_then(|place| read_reliably(local, &place, content)).or_else(|| local.chunk(content))
+    let in_place = hinted.and_then(|place| read_reliably(local, &place, content));
+    in_place.or_else(|| downloading(local, wanted)).or_else(|| local.chunk(content))
+}
+
+/// What is here of a file that is being fetched from others.
+fn downloading(local: &Local, wanted: &WantedContent) -> Option<Vec<u8>> {
+    let (path, offset) = wanted.hint.as_ref()?;
+    local.folder.downloads.chunk(path, wanted.content, *offset)
 }
 
 /// A look that was too close to a write may have missed one: what is read there is verified.

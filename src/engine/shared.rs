@@ -8,9 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::clock::Clock;
+use super::elsewhere::Elsewhere;
+use super::feed::Feed;
+use super::fetch::Downloads;
 use super::flow::Flow;
 use super::hints::Hints;
 use super::link::LinkTable;
+use super::receipt::Progress;
 use super::scan::Departed;
 use super::transfer::Transfers;
 use crate::core::id::{DeviceId, FolderId};
@@ -44,7 +48,6 @@ pub enum Order {
     Failed(FolderId),
     /// Try a folder again that could not be started.
     Restart(FolderId),
-    Stop,
 }
 
 /// Cheap handle to one running folder.
@@ -75,9 +78,18 @@ pub struct Shared {
     pub reads_inline: bool,
     /// What a scan has just seen to leave its place.
     pub departed: Departed,
+    /// What of large files is here before all of it is.
+    pub downloads: Downloads,
     pub stop: AtomicBool,
     pub live: Live,
     pub links: LinkTable,
+    /// What happens, for whoever waits for it.
+    pub progress: Progress,
+    /// What peers have that is not here any more.
+    pub elsewhere: Elsewhere,
+    /// Held while something is taken back.
+    pub rewinding: Mutex<()>,
+    pub feed: Feed,
 }
 
 /// How the last run ended.
@@ -140,9 +152,14 @@ impl Shared {
             suspicious_boot: AtomicBool::new(false),
             reads_inline: false,
             departed: Departed::default(),
+            downloads: Downloads::default(),
             stop: AtomicBool::new(false),
             live: Live::default(),
             links: LinkTable::default(),
+            progress: Progress::default(),
+            elsewhere: Elsewhere::default(),
+            rewinding: Mutex::default(),
+            feed: Feed::default(),
         }
     }
 

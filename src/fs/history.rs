@@ -3,22 +3,25 @@
 //! A slot is one displaced file. Its name tells people what it was and when it went, and the agent which content the
 //! index held it for.
 
+use std::ffi::OsStr;
 use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use rustix::io::Errno;
 
 use super::error::{FsError, is_absence, name_problem, problem};
 use super::read::{self, ReadOutcome};
-use super::root::{Area, OpenRoot, parent_bytes, special_file};
+use super::root::{Area, HISTORY, OpenRoot, parent_bytes, special_file};
 use super::stage;
-use super::sys::{self, Place};
+use super::sys::{self, OsSystem, Place, System};
 use super::walk::{self, Seen};
 use crate::core::content::{Content, ContentId};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::id::{base32, hex};
-use crate::core::path::{COMPONENT_BYTES_MAX, RelPath};
-use crate::core::problem::Problem;
+use crate::core::path::{COMPONENT_BYTES_MAX, OWN_DIR, RelPath};
+use crate::core::problem::{Problem, ProblemKind};
 use crate::failpoint;
 
 /// How many names are tried for one slot: more than actions fit one millisecond.
@@ -100,6 +103,11 @@ pub fn slots(root: &OpenRoot, sink: &mut dyn FnMut(Vec<Seen>) -> ControlFlow<()>
     walk::walk_area(root, Area::History, None, &mut |_, _| true, &mut without_directories).map(drop)
 }
 
+/// Where a slot of the folder at `root` lies, for whoever only reads it.
+pub fn place(root: &Path, slot: &RelPath) -> PathBuf {
+    root.join(OWN_DIR).join(HISTORY).join(OsStr::from_bytes(slot.as_bytes()))
+}
+
 /// What stands in a slot.
 pub fn look(root: &OpenRoot, slot: &RelPath) -> Result<Option<DiskState>, Problem> {
     match root.place(Area::History, slot).and_then(|place| place.state()) {
@@ -150,6 +158,37 @@ pub fn restore(root: &OpenRoot, slot: &RelPath, to: &RelPath, now_ms: i64) -> Re
         // The copy is the agent's own; the slot still has the bytes.
         let _ = stage::unlink_own(root, &copy.name);
     })
+}
+
+/// A copy of a file in the stage, complete and durable.
+pub struct Incoming(Place);
+
+/// Copies a file from anywhere on this device; links are not followed.
+pub fn copy_in(root: &OpenRoot, from: &Path, now_ms: i64) -> Result<Incoming, RestoreError> {
+    let failed = |errno: Errno| RestoreError::Failed(problem("copy it", errno));
+    let (Some(parent), Some(name)) = (from.parent(), from.file_name()) else { return Err(failed(Errno::INVAL)) };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let dir = OsSystem.open_root(parent).map_err(failed)?;
+    let source = Place { dir, name: name.as_bytes().into() };
+    match source.state().map_err(failed)? {
+        Some(state) if state.kind == DiskKind::File => {
+            copy_file(root, &source, &state, now_ms).map(Incoming).map_err(failed)
+        }
+        _ => Err(RestoreError::Failed(Problem::new(ProblemKind::SpecialFile, "is no ordinary file"))),
+    }
+}
+
+impl Incoming {
+    /// Puts it at a path where nothing may stand.
+    pub fn place(self, root: &OpenRoot, to: &RelPath) -> Result<(), RestoreError> {
+        let placed = place_from(root, &self.0, to).map(drop);
+        placed.inspect_err(|_| self.discard(root))
+    }
+
+    /// Drops it, where it is of no use any more.
+    pub fn discard(&self, root: &OpenRoot) {
+        let _ = stage::unlink_own(root, &self.0.name);
+    }
 }
 
 /// Moves what stands in a slot to `to`, where nothing may stand: for a concurrent edit found in the history.
@@ -266,6 +305,16 @@ fn place_from(root: &OpenRoot, from: &Place, to: &RelPath) -> Result<DiskState, 
     sync_up(root, to).map_err(failed)?;
     failpoint::hit("restore.durable");
     Ok(state)
+}
+
+/// Makes the directories above a path, durably.
+pub fn make_above(root: &OpenRoot, path: &RelPath) -> Result<(), RestoreError> {
+    let failed = |errno: Errno| match errno {
+        Errno::NOTDIR | Errno::LOOP => RestoreError::Taken,
+        other => RestoreError::Failed(name_problem("make the directory for it", other)),
+    };
+    root.make_place(Area::Tree, path).map_err(failed)?;
+    sync_up(root, path).map_err(failed)
 }
 
 /// Makes the directory of a path durable, and those above it, which may be new.

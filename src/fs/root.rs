@@ -16,7 +16,7 @@ use crate::failpoint;
 
 const MARKER: &str = "marker";
 const STAGE: &str = "stage";
-const HISTORY: &str = "history";
+pub(super) const HISTORY: &str = "history";
 /// The agent's own directories are nobody else's business.
 const OWN_MODE: u32 = 0o700;
 /// Longest marker read, in bytes: a folder id has at most 64, a token a few more.
@@ -234,6 +234,11 @@ impl OpenRoot {
     /// Bytes that can still be written to the folder's file system.
     pub fn free_bytes(&self) -> Result<u64, Problem> {
         self.tree.free_bytes().map_err(|e| problem("ask for the free space of the disk", e))
+    }
+
+    /// Size of the disk in bytes.
+    pub fn disk_bytes(&self) -> Result<u64, Problem> {
+        self.tree.disk_bytes().map_err(|e| problem("ask for the size of the disk", e))
     }
 
     /// The kind of network file system that the folder lies on, where changes are found by scanning only.

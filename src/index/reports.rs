@@ -110,7 +110,7 @@ impl Reader {
 }
 
 /// Bounds of the keys below a directory, or of all keys.
-fn bounds(below: Option<&RelPath>) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn bounds(below: Option<&RelPath>) -> (Vec<u8>, Vec<u8>) {
     // No component is as long, so no key reaches that far.
     below.map_or_else(|| (Vec::new(), vec![0xff; COMPONENT_BYTES_MAX + 1]), RelPath::keys_below)
 }

@@ -16,6 +16,12 @@ pub const BODY_BYTES_MAX: usize = FRAME_BYTES_MAX;
 pub const FILL_BYTES_MAX: usize = CHUNK_BYTES_MAX as usize;
 /// Most contents in one request, and chunks in one answer.
 pub const REQUEST_ITEMS_MAX: usize = 1024;
+/// Most ranges in one have.
+pub const HAVE_RANGES_MAX: usize = 1024;
+/// Most earlier versions in one answer: more than anybody looks through.
+pub const PAST_VERSIONS_MAX: usize = 500;
+/// Most bytes of them.
+pub const PAST_BYTES_MAX: usize = 256 * 1024;
 /// Most folders in one hello.
 pub const FOLDERS_MAX: usize = 1000;
 /// Longest name of a device or label of a folder, in characters.

@@ -8,15 +8,16 @@ use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
 
 use super::bounds::{
-    BODY_BYTES_MAX, FILL_BYTES_MAX, FOLDERS_MAX, FRAME_BYTES_MAX, HELLO_FRAME_BYTES_MAX, NAME_CHARS_MAX,
-    REASON_CHARS_MAX, REQUEST_ITEMS_MAX, clean_text,
+    BODY_BYTES_MAX, FILL_BYTES_MAX, FOLDERS_MAX, FRAME_BYTES_MAX, HAVE_RANGES_MAX, HELLO_FRAME_BYTES_MAX,
+    NAME_CHARS_MAX, REASON_CHARS_MAX, REQUEST_ITEMS_MAX, clean_text,
 };
 use super::frame::{Chunks, DeviceHello, Frame, Request, WantedContent};
 use super::wire::{
-    self, FieldError, List, WireAck, WireBatch, WireDeviceHello, WireDigest, WireFound, WireHello, WireNotHere,
-    WireRepair, WireRequest, WireWanted, found, raw_counts,
+    self, FieldError, List, WireAck, WireBatch, WireDeviceHello, WireDigest, WireFound, WireHave, WireHello,
+    WireHelloMore, WireNotHere, WireRepair, WireRequest, WireWanted, found, raw_counts,
 };
 use super::wire_entry::{WireAnnounced, entries};
+use super::wire_past::{WireAskPast, WirePast};
 use crate::core::content::CHUNK_BYTES_MAX;
 use crate::core::id::FolderId;
 use crate::core::message::{BATCH_ENTRIES_MAX, EXCEPTIONS_MAX, FOUND_MAX, Message, RUNS_MAX};
@@ -49,6 +50,9 @@ const NOT_HERE: u8 = 10;
 const PING: u8 = 11;
 const PONG: u8 = 12;
 const CLOSE: u8 = 13;
+const HAVE: u8 = 14;
+const ASK_PAST: u8 = 16;
+const PAST: u8 = 17;
 
 /// Deepest nesting of MessagePack that is read; the deepest frame has 6.
 const NESTING_MAX: usize = 32;
@@ -91,7 +95,7 @@ impl Encoded {
 /// Makes bytes of a frame, within all limits.
 pub fn encode(frame: &Frame) -> Result<Encoded, CodecError> {
     let (kind, body) = match frame {
-        Frame::Hello(hello) => return finish(HELLO, pack("hello", &wire_hello(hello))?, HELLO_FRAME_BYTES_MAX),
+        Frame::Hello(hello) => return finish(HELLO, pack_hello(hello)?, HELLO_FRAME_BYTES_MAX),
         Frame::Folder(folder, message) => encode_message(folder, message)?,
         Frame::Request(request) => (REQUEST, pack("request", &wire_request(request)?)?),
         Frame::Chunks(chunks) => return encode_chunks(chunks),
@@ -99,6 +103,12 @@ pub fn encode(frame: &Frame) -> Result<Encoded, CodecError> {
             bounded("not here", "items", items.len(), REQUEST_ITEMS_MAX)?;
             (NOT_HERE, pack("not here", &WireNotHere { request: *request, items: List(items.clone()) })?)
         }
+        Frame::Have(have) => {
+            bounded("have", "ranges", have.ranges.len(), HAVE_RANGES_MAX)?;
+            (HAVE, pack("have", &WireHave::from(have))?)
+        }
+        Frame::AskPast(ask) => (ASK_PAST, pack("question about the past", &WireAskPast::from(ask))?),
+        Frame::Past(past) => (PAST, pack("past", &WirePast::from(past))?),
         Frame::Ping(n) => (PING, n.to_be_bytes().to_vec()),
         Frame::Pong(n) => (PONG, n.to_be_bytes().to_vec()),
         Frame::Close(reason) => (CLOSE, clean_text(reason, REASON_CHARS_MAX).into_bytes()),
@@ -130,6 +140,19 @@ pub fn decode(mut frame: Bytes) -> Result<Frame, CodecError> {
         NOT_HERE => {
             let wire: WireNotHere = unpack("not here", &frame)?;
             Ok(Frame::NotHere { request: wire.request, items: wire.items.0 })
+        }
+        HAVE => {
+            let have = unpack::<WireHave<'_>>("have", &frame)?.try_into();
+            Ok(Frame::Have(have.map_err(|e| field_error("have", e))?))
+        }
+        ASK_PAST => {
+            let frame_name = "question about the past";
+            let ask = unpack::<WireAskPast<'_>>(frame_name, &frame)?.try_into();
+            ask.map(Frame::AskPast).map_err(|e| field_error(frame_name, e))
+        }
+        PAST => {
+            let past = unpack::<WirePast<'_>>("past", &frame)?.try_into();
+            past.map(Frame::Past).map_err(|e| field_error("past", e))
         }
         PING => Ok(Frame::Ping(number("ping", frame)?)),
         PONG => Ok(Frame::Pong(number("pong", frame)?)),
@@ -184,13 +207,23 @@ fn wire_hello(hello: &DeviceHello) -> WireDeviceHello<'_> {
     WireDeviceHello { protocol: hello.protocol, name: &hello.name, agent: &hello.agent, folders: List(folders) }
 }
 
+/// The hello and, as a value of its own behind it, what the first version did not have: that version skips it.
+fn pack_hello(hello: &DeviceHello) -> Result<Vec<u8>, CodecError> {
+    let mut body = pack("hello", &wire_hello(hello))?;
+    if let Some(sent_ms) = hello.sent_ms {
+        body.extend(pack("hello", &WireHelloMore { sent_ms })?);
+    }
+    Ok(body)
+}
+
 fn decode_hello(body: &[u8]) -> Result<Frame, CodecError> {
-    let wire: WireDeviceHello<'_> = unpack("hello", body)?;
+    let (wire, more): (WireDeviceHello<'_>, Option<WireHelloMore>) = unpack_with_more("hello", body)?;
     Ok(Frame::Hello(DeviceHello {
         protocol: wire.protocol,
         name: clean_text(wire.name, NAME_CHARS_MAX),
         agent: clean_text(wire.agent, NAME_CHARS_MAX),
         folders: labelled_folders("hello", wire.folders.0)?,
+        sent_ms: more.map(|more| more.sent_ms),
     }))
 }
 
@@ -295,9 +328,19 @@ pub(super) fn pack(frame: &'static str, value: &impl Serialize) -> Result<Vec<u8
 
 /// Reads one MessagePack value from the front of `body`.
 pub(super) fn unpack<'a, T: Deserialize<'a>>(frame: &'static str, body: &'a [u8]) -> Result<T, CodecError> {
+    Ok(unpack_with_more::<T, ()>(frame, body)?.0)
+}
+
+/// As [`unpack`], with the value behind the first where there is one that makes sense: a version to come may say
+/// something else there.
+fn unpack_with_more<'a, T: Deserialize<'a>, M: Deserialize<'a>>(
+    frame: &'static str,
+    body: &'a [u8],
+) -> Result<(T, Option<M>), CodecError> {
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(body);
     deserializer.set_max_depth(NESTING_MAX);
-    T::deserialize(&mut deserializer).map_err(|e| CodecError::Malformed { frame, what: e.to_string() })
+    let value = T::deserialize(&mut deserializer).map_err(|e| CodecError::Malformed { frame, what: e.to_string() })?;
+    Ok((value, M::deserialize(&mut deserializer).ok()))
 }
 
 /// Puts a flag before the body, and compresses it where that helps.

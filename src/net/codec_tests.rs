@@ -13,6 +13,7 @@ use crate::core::message::{Ack, Announced, BUCKETS, Batch, Cursor, DigestReport,
 use crate::core::path::{PATH_BYTES_MAX, RelPath};
 use crate::core::version::{COUNT_MAX, VersionVector};
 use crate::net::bounds::{encoded_entry_bytes_bound, fit};
+use crate::net::frame::Have;
 
 fn bytes_of(encoded: &Encoded) -> Bytes {
     let all = encoded.parts().concat();
@@ -104,10 +105,13 @@ fn message() -> impl Strategy<Value = Message> {
 
 fn frame() -> impl Strategy<Value = Frame> {
     let label = "[a-z ]{0,10}[a-z]";
-    let hello = (any::<u16>(), label, label, vec((Just(folder()), label.prop_map(|l| l.trim().into())), 0..5))
-        .prop_map(|(protocol, name, agent, folders)| {
-            Frame::Hello(DeviceHello { protocol, name: name.trim().into(), agent: agent.trim().into(), folders })
-        });
+    let folders = vec((Just(folder()), label.prop_map(|l| l.trim().into())), 0..5);
+    let hello = (any::<u16>(), label, label, folders, option::of(any::<i64>())).prop_map(
+        |(protocol, name, agent, folders, sent_ms)| {
+            let (name, agent) = (name.trim().into(), agent.trim().into());
+            Frame::Hello(DeviceHello { protocol, name, agent, folders, sent_ms })
+        },
+    );
     let wanted =
         (content(), option::of((path(), 0..SIZE_MAX))).prop_map(|(content, hint)| WantedContent { content, hint });
     let request = (any::<u32>(), vec(wanted, 0..10))
@@ -117,13 +121,17 @@ fn frame() -> impl Strategy<Value = Frame> {
         .prop_map(|(request, items)| Frame::Chunks(Chunks { request, items }));
     let not_here =
         (any::<u32>(), vec(any::<u16>(), 0..20)).prop_map(|(request, items)| Frame::NotHere { request, items });
+    let range = |size: u64| (0..size, 1..=size).prop_map(move |(start, length)| (start, length.min(size - start)));
+    let have = content().prop_filter("not empty", |content| content.size > 0).prop_flat_map(move |content| {
+        vec(range(content.size), 0..10).prop_map(move |ranges| Frame::Have(Have { folder: folder(), content, ranges }))
+    });
     let folder_message = message().prop_map(|m| Frame::Folder(folder(), m));
     let small = prop_oneof![
         any::<u64>().prop_map(Frame::Ping),
         any::<u64>().prop_map(Frame::Pong),
-        (14u8..).prop_map(Frame::Unknown)
+        (15u8..).prop_map(Frame::Unknown)
     ];
-    prop_oneof![hello, folder_message, request, chunks, not_here, small, "[a-z]{0,9}".prop_map(Frame::Close)]
+    prop_oneof![hello, folder_message, request, chunks, not_here, have, small, "[a-z]{0,9}".prop_map(Frame::Close)]
 }
 
 proptest! {
@@ -323,7 +331,7 @@ fn a_chunk_of_the_largest_size_fits_and_a_frame_too_long_is_not_sent() {
 
 #[test]
 fn what_a_later_version_appends_to_a_frame_is_ignored() {
-    let hello = DeviceHello { protocol: 9, name: "desk".into(), agent: "later".into(), folders: vec![] };
+    let hello = DeviceHello { protocol: 9, name: "desk".into(), agent: "later".into(), folders: vec![], sent_ms: None };
     let mut bytes = bytes_of(&encode(&Frame::Hello(hello.clone())).unwrap()).to_vec();
     bytes.extend_from_slice(&[0x93, 1, 2, 3]);
     assert_eq!(decode(bytes.into()), Ok(Frame::Hello(hello)));
@@ -333,7 +341,13 @@ fn what_a_later_version_appends_to_a_frame_is_ignored() {
 #[test]
 fn names_from_a_peer_are_cut_and_cleaned() {
     let name = format!("ev\u{1b}[31mil\u{202e}{}", "x".repeat(100));
-    let hello = DeviceHello { protocol: 1, name, agent: String::new(), folders: vec![(folder(), "a\nb".into())] };
+    let hello = DeviceHello {
+        protocol: 1,
+        name,
+        agent: String::new(),
+        folders: vec![(folder(), "a\nb".into())],
+        sent_ms: None,
+    };
     let Frame::Hello(heard) = read_back(&Frame::Hello(hello)) else { panic!("not a hello") };
     assert!(heard.name.starts_with("ev[31milxxx") && heard.name.chars().count() == NAME_CHARS_MAX);
     assert_eq!(heard.folders[0].1, "ab");
@@ -387,8 +401,11 @@ fn the_bytes_of_frames_never_change() {
         name: "desk".into(),
         agent: "p2psync".into(),
         folders: vec![(folder(), "L".into())],
+        sent_ms: None,
     };
-    assert_eq!(hex(&Frame::Hello(hello)), "0000001c019401a46465736ba770327073796e639192a764656661756c74a14c");
+    assert_eq!(hex(&Frame::Hello(hello.clone())), "0000001c019401a46465736ba770327073796e639192a764656661756c74a14c");
+    let timed = DeviceHello { sent_ms: Some(5), ..hello };
+    assert_eq!(hex(&Frame::Hello(timed)), "0000001e019401a46465736ba770327073796e639192a764656661756c74a14c9105");
     assert_eq!(
         hex(&Frame::Folder(folder(), batch(vec![entry(b"a", 7)]))),
         "00000029030092a764656661756c74950102919c07c3c4016103c0c0000091920107c090940000c0c0cd1388c2"

@@ -176,7 +176,13 @@ mod tests {
     use tokio::io::duplex;
 
     fn hello() -> Frame {
-        Frame::Hello(DeviceHello { protocol: 1, name: "desk".into(), agent: "test".into(), folders: vec![] })
+        Frame::Hello(DeviceHello {
+            protocol: 1,
+            name: "desk".into(),
+            agent: "test".into(),
+            folders: vec![],
+            sent_ms: None,
+        })
     }
 
     async fn read_bytes(bytes: &[u8]) -> Result<Frame, NetError> {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::core::content::Content;
-use crate::core::id::FolderId;
+use crate::core::id::{DeviceId, FolderId};
 use crate::core::message::Message;
 use crate::core::path::RelPath;
 
@@ -23,6 +23,9 @@ pub enum Frame {
         request: u32,
         items: Vec<u16>,
     },
+    Have(Have),
+    AskPast(AskPast),
+    Past(Past),
     Ping(u64),
     Pong(u64),
     /// The last frame, with the reason for people.
@@ -41,6 +44,8 @@ pub struct DeviceHello {
     pub agent: String,
     /// The folders that the sender shares with the receiver, each with its label.
     pub folders: Vec<(FolderId, String)>,
+    /// What the sender's clock showed when it sent this, in ms since 1970: only told to people, never decided by.
+    pub sent_ms: Option<i64>,
 }
 
 /// Asks for contents of one folder.
@@ -65,4 +70,44 @@ pub struct Chunks {
     pub request: u32,
     /// Index within the request, and the bytes.
     pub items: Vec<(u16, Bytes)>,
+}
+
+/// Says which parts of a content the sender has, while it fetches the rest: each as its first byte and its length. What
+/// it has said before still holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Have {
+    pub folder: FolderId,
+    pub content: Content,
+    pub ranges: Vec<(u64, u64)>,
+}
+
+/// Asks what the other side's history has of a path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AskPast {
+    /// Chosen by the sender; the answer repeats it.
+    pub id: u32,
+    pub folder: FolderId,
+    /// `None` for all of the folder.
+    pub path: Option<RelPath>,
+}
+
+/// Earlier versions of files, the latest first: an answer, which may leave out what does not fit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Past {
+    pub id: u32,
+    pub folder: FolderId,
+    pub versions: Vec<PastVersion>,
+}
+
+/// An earlier version of a file. Its content can be asked for like any other of the folder.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PastVersion {
+    pub path: RelPath,
+    pub content: Content,
+    pub mtime_ns: i64,
+    /// Permission bits.
+    pub mode: u32,
+    /// When the answering device put it into history, ms since 1970.
+    pub displaced_ms: i64,
+    pub author: DeviceId,
 }

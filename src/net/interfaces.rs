@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// One interface that is up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -28,6 +28,28 @@ pub fn list() -> io::Result<Interfaces> {
         }
     }
     Ok(all)
+}
+
+/// Where others may reach a listener at this address: itself, or where it is any, those of the interfaces, the likeliest
+/// first and at most `count_max`.
+pub fn reachable(listening: SocketAddr, count_max: usize) -> Vec<SocketAddr> {
+    if !listening.ip().is_unspecified() {
+        return vec![listening];
+    }
+    let mut found: Vec<_> = if_addrs::get_if_addrs().unwrap_or_default();
+    // Without a zone, which means nothing elsewhere, a link-local IPv6 address leads nowhere.
+    found.retain(|i| i.is_oper_up() && !i.is_loopback() && (i.ip().is_ipv4() || !i.is_link_local()));
+    found.retain(|i| listening.is_ipv6() || i.ip().is_ipv4());
+    found.sort_by_key(|i| (is_of_containers(&i.name), i.is_link_local(), i.ip().is_ipv6()));
+    let mut addresses: Vec<_> = found.into_iter().map(|i| SocketAddr::new(i.ip(), listening.port())).collect();
+    addresses.dedup();
+    addresses.truncate(count_max);
+    addresses
+}
+
+/// An interface that leads to containers or virtual machines on this computer, by the usual names.
+fn is_of_containers(name: &str) -> bool {
+    ["docker", "veth", "br-", "virbr", "cni", "podman", "lxc", "vmnet"].iter().any(|start| name.starts_with(start))
 }
 
 #[cfg(target_os = "linux")]

@@ -13,14 +13,18 @@ pub mod discovery;
 pub mod error;
 pub mod frame;
 pub mod identity;
-mod interfaces;
+pub mod interfaces;
 pub mod outbox;
 pub mod pairing;
 pub mod pairing_code;
+pub mod pairing_link;
+pub mod pairing_words;
+pub mod probe;
 pub mod socket;
 pub mod tls;
 mod wire;
 mod wire_entry;
+mod wire_past;
 
 pub use error::NetError;
 

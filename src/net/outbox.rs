@@ -169,7 +169,8 @@ mod tests {
     async fn control_overtakes_bulk_and_a_close_frame_ends_the_connection() {
         let (outbox, queue) = outbox();
         let (a, b) = duplex(1024);
-        let hello = DeviceHello { protocol: 1, name: String::new(), agent: String::new(), folders: vec![] };
+        let hello =
+            DeviceHello { protocol: 1, name: String::new(), agent: String::new(), folders: vec![], sent_ms: None };
         outbox.bulk(&chunk(1, 100_000)).await.unwrap();
         outbox.bulk(&chunk(2, 100_000)).await.unwrap();
         outbox.control(&Frame::Hello(hello.clone())).unwrap();

@@ -249,12 +249,12 @@ async fn show_inner<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Paired, PairError> {
     shown.check()?;
     let (exchange, ours) = start(&shown.code, parties, Role::Shower);
-    let theirs = receive(stream, SPAKE, MESSAGE_BYTES_MAX).await?;
+    let theirs = receive_from_joiner(stream, SPAKE, MESSAGE_BYTES_MAX).await?;
     let key = finish(exchange, &theirs)?;
     let transcript = [theirs, ours];
     send(stream, SPAKE, &transcript[1]).await?;
     failpoint::hit("pairing.answered");
-    let proof = receive(stream, PROOF, MESSAGE_BYTES_MAX).await?;
+    let proof = receive_from_joiner(stream, PROOF, MESSAGE_BYTES_MAX).await?;
     // From here on the code is dead, whatever comes out.
     shown.use_up()?;
     failpoint::hit("pairing.used_up");
@@ -262,7 +262,7 @@ async fn show_inner<S: AsyncRead + AsyncWrite + Unpin>(
     send(stream, PROOF, hmac::sign(&key, &proven(Role::Shower, &transcript, parties)).as_ref()).await?;
     send(stream, GREETING, &pack_greeting(greeting)?).await?;
     failpoint::hit("pairing.confirmed");
-    let theirs = receive(stream, GREETING, GREETING_BYTES_MAX).await?;
+    let theirs = receive_from_joiner(stream, GREETING, GREETING_BYTES_MAX).await?;
     unpack_greeting(parties.joiner, &theirs)
 }
 
@@ -339,6 +339,18 @@ async fn receive<S: AsyncRead + Unpin>(stream: &mut S, expected: u8, bytes_max: 
         kind if kind == expected => Ok(body),
         _ => Err(malformed("unexpected message")),
     }
+}
+
+/// As [`receive`]. A joiner has nothing to refuse: that a code was wrong is only true where this side has seen it.
+async fn receive_from_joiner<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    expected: u8,
+    bytes_max: usize,
+) -> Result<Vec<u8>, PairError> {
+    receive(stream, expected, bytes_max).await.map_err(|error| match error {
+        PairError::Network(_) => error,
+        _ => malformed("a refusal by the joiner"),
+    })
 }
 
 async fn end<S: AsyncWrite + Unpin>(stream: &mut S) {
@@ -472,6 +484,15 @@ mod tests {
         let to_joiner = greeting("desk");
         let (heard, showed) = tokio::join!(reflecting, show(b, &shown, parties(), &to_joiner));
         assert!(matches!((heard, showed), (Err(PairError::WrongCode), Err(PairError::WrongCode))));
+    }
+
+    #[tokio::test]
+    async fn a_joiner_cannot_claim_that_the_code_was_wrong() {
+        let shown = ShownCode::new(PairingCode::generate(CODE));
+        let (mut a, b) = streams();
+        send(&mut a, REFUSAL, &[1]).await.unwrap();
+        assert!(matches!(show(b, &shown, parties(), &greeting("desk")).await, Err(PairError::Network(_))));
+        assert!(shown.is_open());
     }
 
     #[tokio::test]

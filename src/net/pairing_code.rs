@@ -1,16 +1,27 @@
-//! The short code that a person carries from one device to the other: `XXXX-XXXX`.
+//! The code that a person carries from one device to the other: four words, or in short `XXXX-XXXX`.
 //!
 //! Two characters are public and find the device that shows the code, five are the secret, the last one is a check
-//! character over all, so that a typing error is noticed before anything is sent and does not use up the code.
+//! character over all, so that a typing error is noticed before anything is sent and does not use up the code. A word
+//! stands for two characters; the first word is the public part.
 
 use std::fmt;
 use std::str::FromStr;
+
+use super::pairing_words::{self, Found};
 
 /// Digits and letters without `I L O U`, which are read as `1 1 0 V`.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const CODE_CHARS: usize = 8;
 const NAMEPLATE_CHARS: usize = 2;
 const GROUP_CHARS: usize = 4;
+/// Words of a code told in words, each of which stands for two characters.
+const CODE_WORDS: usize = CODE_CHARS / 2;
+/// Up to so many letters and digits are taken for the short form: four words have at least twelve, even if cut short.
+const SHORT_CHARS_MAX: usize = CODE_CHARS + 2;
+/// Longest text that is looked at, in bytes: four long words with much between them.
+const TEXT_BYTES_MAX: usize = 256;
+/// Most characters of a wrong word that are repeated to the user.
+const SHOWN_CHARS_MAX: usize = 24;
 
 /// A pairing code.
 #[derive(Clone, PartialEq, Eq)]
@@ -21,10 +32,16 @@ pub struct PairingCode([u8; CODE_CHARS]);
 pub struct Nameplate([u8; NAMEPLATE_CHARS]);
 
 /// Why text is not a pairing code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodeError {
+    #[error("a pairing code is four words, or 8 letters and digits; this is neither")]
+    Neither,
     #[error("a pairing code has 8 letters and digits, this has {0}")]
     Length(usize),
+    #[error("a pairing code has four words, this has {0}")]
+    Words(usize),
+    #[error("{word:?} is not a word of pairing codes{}", suggestion(.close))]
+    Word { word: String, close: Vec<&'static str> },
     #[error("{0:?} does not occur in a pairing code")]
     Character(char),
     #[error("the pairing code has a typing error; nothing was sent, so it can be typed again")]
@@ -49,6 +66,16 @@ impl PairingCode {
         Nameplate([self.0[0], self.0[1]])
     }
 
+    /// The code as four words with dashes between them: easier to tell someone, and to type.
+    pub fn words(&self) -> String {
+        let words = self.0.chunks(2).map(|pair| {
+            let number =
+                pair.iter().fold(0, |number, c| number << 5 | u16::from(value_of(char::from(*c)).unwrap_or(0)));
+            pairing_words::word(number)
+        });
+        words.collect::<Vec<_>>().join("-")
+    }
+
     /// What both sides feed to SPAKE2.
     pub(super) fn password(&self) -> &[u8] {
         &self.0
@@ -58,24 +85,65 @@ impl PairingCode {
 impl FromStr for PairingCode {
     type Err = CodeError;
 
-    /// Case, blanks and dashes do not matter, and look-alikes are taken for what they look like.
+    /// Takes both forms. Case, blanks and dashes do not matter; look-alikes are taken for what they look like, and a
+    /// word with one slip for the only word near it, as long as the check character agrees.
     fn from_str(text: &str) -> Result<Self, CodeError> {
-        let mut values = Vec::with_capacity(CODE_CHARS);
-        for c in text.chars().filter(|c| !c.is_whitespace() && !matches!(c, '-' | '\u{2010}'..='\u{2015}' | '_')) {
-            let folded = match c.to_ascii_uppercase() {
-                'O' => '0',
-                'I' | 'L' => '1',
-                'U' => 'V',
-                other => other,
-            };
-            let value = ALPHABET.iter().position(|a| char::from(*a) == folded).ok_or(CodeError::Character(c))?;
-            values.push(value as u8);
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(CodeError::Neither);
         }
-        let values = <[u8; CODE_CHARS]>::try_from(values).map_err(|v| CodeError::Length(v.len()))?;
+        let is_between = |c: char| c.is_whitespace() || matches!(c, '-' | '\u{2010}'..='\u{2015}' | '_' | ',' | '.');
+        let parts: Vec<&str> = text.split(is_between).filter(|part| !part.is_empty()).collect();
+        let chars = parts.iter().map(|part| part.chars().count()).sum::<usize>();
+        let values = match parts.len() {
+            _ if chars <= SHORT_CHARS_MAX => short_values(&parts.concat())?,
+            1 => return Err(CodeError::Neither),
+            _ => word_values(&parts)?,
+        };
         match values.split_last() {
             Some((check, rest)) if check_value(rest) == *check => Ok(Self(values.map(|v| ALPHABET[usize::from(v)]))),
             _ => Err(CodeError::Check),
         }
+    }
+}
+
+fn short_values(text: &str) -> Result<[u8; CODE_CHARS], CodeError> {
+    let value = |c: char| value_of(c).ok_or(CodeError::Character(c));
+    let values = text.chars().map(value).collect::<Result<Vec<_>, _>>()?;
+    values.try_into().map_err(|values: Vec<u8>| CodeError::Length(values.len()))
+}
+
+fn word_values(words: &[&str]) -> Result<[u8; CODE_CHARS], CodeError> {
+    if words.len() != CODE_WORDS {
+        return Err(CodeError::Words(words.len()));
+    }
+    let mut values = [0; CODE_CHARS];
+    for (pair, typed) in values.chunks_mut(2).zip(words) {
+        let number = match pairing_words::find(&typed.to_lowercase()) {
+            Found::Exact(number) | Found::Near(number) => number,
+            Found::Unknown(close) => {
+                return Err(CodeError::Word { word: typed.chars().take(SHOWN_CHARS_MAX).collect(), close });
+            }
+        };
+        pair.copy_from_slice(&[(number >> 5 & 31) as u8, (number & 31) as u8]);
+    }
+    Ok(values)
+}
+
+/// The value of a character of the short form.
+fn value_of(c: char) -> Option<u8> {
+    let folded = match c.to_ascii_uppercase() {
+        'O' => '0',
+        'I' | 'L' => '1',
+        'U' => 'V',
+        other => other,
+    };
+    (0..).zip(ALPHABET).find(|(_, a)| char::from(**a) == folded).map(|(value, _)| value)
+}
+
+fn suggestion(close: &[&str]) -> String {
+    match close {
+        [] => String::new(),
+        words => format!("; did you mean {}?", words.join(" or ")),
     }
 }
 
@@ -164,6 +232,55 @@ mod tests {
                 prop_assert_eq!(parsed, if wrong == code.0 { Ok(code.clone()) } else { Err(CodeError::Check) });
             }
         }
+    }
+
+    proptest! {
+        #[test]
+        fn words_read_back_however_they_are_typed(random: [u8; 5], at in 0usize..4) {
+            let code = PairingCode::generate(random);
+            let shown = code.words();
+            let words: Vec<&str> = shown.split('-').collect();
+            prop_assert_eq!(words.len(), 4);
+            let cut = words.iter().map(|word| word.get(..4).unwrap_or(word)).collect::<Vec<_>>().join(" ");
+            let blanks = format!("  {} ", shown.replace('-', "  "));
+            // The letter does not occur in any word after another letter of its kind.
+            let slip = words.iter().enumerate().map(|(i, word)| if i == at { format!("{word}q") } else { (*word).into() });
+            let slip = slip.collect::<Vec<String>>().join(", ");
+            for typed in [shown.clone(), shown.to_uppercase(), blanks, cut, slip] {
+                prop_assert_eq!(typed.parse::<PairingCode>(), Ok(code.clone()), "{}", typed);
+            }
+        }
+
+        #[test]
+        fn what_anybody_types_is_a_code_or_refused(text in "[a-z -]{0,40}|\\PC{0,60}") {
+            if let Ok(code) = text.parse::<PairingCode>() {
+                prop_assert_eq!(code.words().parse(), Ok(code.clone()));
+            }
+        }
+
+        #[test]
+        fn words_in_another_order_are_noticed(random: [u8; 5], at in 0usize..4, with in 0usize..4) {
+            let code = PairingCode::generate(random);
+            let shown = code.words();
+            let mut words: Vec<&str> = shown.split('-').collect();
+            words.swap(at, with);
+            let parsed = words.join(" ").parse::<PairingCode>();
+            // Swapped words are four wrong characters at most: nearly always noticed, never taken for the same code.
+            prop_assert!(parsed == Err(CodeError::Check) || words.join("-") == shown || parsed != Ok(code));
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_none_is_named_with_those_that_come_close() {
+        let error = |text: &str| text.parse::<PairingCode>().unwrap_err().to_string();
+        assert_eq!(error("apple xylophone guitar zebra"), "\"xylophone\" is not a word of pairing codes");
+        assert_eq!(
+            error("apple bric guitar cra"),
+            "\"cra\" is not a word of pairing codes; did you mean crab or craft or crane?"
+        );
+        assert_eq!(error("apple guitar zebra"), "a pairing code has four words, this has 3");
+        assert_eq!(error("thankyouverymuch"), CodeError::Neither.to_string());
+        assert_eq!(error(&"apple ".repeat(100)), CodeError::Neither.to_string());
     }
 
     #[test]

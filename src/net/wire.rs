@@ -9,9 +9,9 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_bytes::{ByteBuf, Bytes};
 
-use super::bounds::{FOLDERS_MAX, REQUEST_ITEMS_MAX};
+use super::bounds::{FOLDERS_MAX, HAVE_RANGES_MAX, REQUEST_ITEMS_MAX};
 use super::wire_entry::{WireAnnounced, WireContent, entries};
-use crate::core::content::SIZE_MAX;
+use crate::core::content::{Content, SIZE_MAX};
 use crate::core::id::{EpochId, FolderId, RunId};
 use crate::core::message::{
     Ack, BATCH_ENTRIES_MAX, BUCKETS, Batch, Cursor, DigestReport, EXCEPTIONS_MAX, Exception, FOUND_MAX, Hello,
@@ -63,6 +63,12 @@ pub struct WireDeviceHello<'a> {
     pub folders: List<(&'a str, &'a str), FOLDERS_MAX>,
 }
 
+/// What later versions say behind their hello.
+#[derive(Serialize, Deserialize)]
+pub struct WireHelloMore {
+    pub sent_ms: i64,
+}
+
 #[derive(Serialize, Deserialize)]
 pub struct WireRequest<'a> {
     pub id: u32,
@@ -82,6 +88,13 @@ pub struct WireWanted<'a> {
 pub struct WireNotHere {
     pub request: u32,
     pub items: List<u16, REQUEST_ITEMS_MAX>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub struct WireHave<'a> {
+    pub folder: &'a str,
+    content: WireContent,
+    ranges: List<(u64, u64), HAVE_RANGES_MAX>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -162,6 +175,25 @@ impl TryFrom<WireWanted<'_>> for super::frame::WantedContent {
             None => None,
         };
         Ok(Self { content: wire.content.try_into()?, hint })
+    }
+}
+
+impl<'a> From<&'a super::frame::Have> for WireHave<'a> {
+    fn from(have: &'a super::frame::Have) -> Self {
+        Self { folder: have.folder.as_str(), content: have.content.into(), ranges: List(have.ranges.clone()) }
+    }
+}
+
+impl TryFrom<WireHave<'_>> for super::frame::Have {
+    type Error = FieldError;
+
+    fn try_from(wire: WireHave<'_>) -> Result<Self, FieldError> {
+        let content: Content = wire.content.try_into()?;
+        for (start, length) in &wire.ranges.0 {
+            let end = start.checked_add(*length).filter(|end| *length > 0 && *end <= content.size);
+            end.ok_or_else(|| ("ranges", "a range is empty or beyond the end of the content".to_owned()))?;
+        }
+        Ok(Self { folder: folder_id(wire.folder)?, content, ranges: wire.ranges.0 })
     }
 }
 

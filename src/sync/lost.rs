@@ -21,7 +21,7 @@ use super::{Folder, Now};
 /// So often nobody has to have had a content before it counts as lost: a device may be about to scan what its rules
 /// covered so far.
 const LOST_ATTEMPTS: u32 = 4;
-/// Paths remembered as let go of; what is beyond stays a problem.
+/// Contents remembered as let go of; what is beyond stays a problem.
 const LET_GO_MAX: usize = 10_000;
 
 impl Folder {
@@ -66,23 +66,26 @@ impl Folder {
         self.index.set_problem(path, &Problem::new(ProblemKind::Lost, text), now.wall_ms(), Some(retry))
     }
 
-    /// Lets go of what nobody has and nobody says to have, once. True where nothing is left to want.
+    /// Lets go of what nobody has and nobody says to have, once. True where that was so: then what else is known of the
+    /// path is decided about.
     fn let_go(&mut self, lost: &Rival) -> Result<bool, IndexError> {
         let path = &lost.entry.path;
-        if self.let_go.len() >= LET_GO_MAX || !self.let_go.insert(path.clone()) {
+        let Some(content) = lost.entry.kind.content_id() else { return Ok(false) };
+        if self.let_go.len() >= LET_GO_MAX || !self.let_go.insert((path.clone(), content)) {
             return Ok(false);
         }
+        let mut is_any = false;
         for rival in self.index.rivals(path)? {
             if !rival.held && rival.entry.kind == lost.entry.kind {
                 self.index.drop_rival(rival.peer, path)?;
+                is_any = true;
             }
         }
         self.index.set_todo(path, true)?;
-        let is_all = self.index.rivals(path)?.is_empty();
-        if is_all {
+        if self.index.rivals(path)?.is_empty() {
             self.index.clear_problem(path)?;
         }
-        Ok(is_all)
+        Ok(is_any)
     }
 
     /// Of several candidates one that no other includes; else one that somebody has, else the first. Where nobody had
@@ -114,7 +117,7 @@ mod tests {
     use super::*;
     use crate::core::content::Content;
     use crate::core::entry::{Entry, Kind};
-    use crate::core::id::{DeviceId, RunId};
+    use crate::core::id::{DeviceId, EpochId, RunId};
     use crate::core::message::{Announced, Batch, Message};
     use crate::core::version::VersionVector;
     use crate::sync::{FetchError, Input};
@@ -159,6 +162,21 @@ mod tests {
         // It is tried again at once when somebody has it.
         fixture.hear(Message::Repair { bucket: 0, entries: announced(true) });
         assert!(!fixture.folder.works.is_empty());
+    }
+
+    #[test]
+    fn each_of_two_versions_that_no_device_has_is_let_go_of() {
+        let mut fixture = Fixture::new(0);
+        fixture.hear(batch(false));
+        let own = Entry {
+            kind: Kind::File(Content::of_chunk(b"nobody's either")),
+            version: VersionVector::new().with(EpochId(9), 1),
+            ..entry(5)
+        };
+        let device = fixture.folder.settings.device;
+        fixture.folder.index.put_rival(device, &Announced { entry: own, seq: 1, held: false }).unwrap();
+        nobody_has_it(&mut fixture);
+        assert!(problem(&fixture).is_none() && fixture.folder.index().rivals(&path(0)).unwrap().is_empty());
     }
 
     #[test]

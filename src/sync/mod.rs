@@ -7,6 +7,7 @@
 //! | file | is about |
 //! | --- | --- |
 //! | `observe` | what a scan saw: local edits become events |
+//! | `leftover` | what a crash left behind: old bytes that are no edit |
 //! | `vanish` | what a scan no longer saw: moves, and deletions once they have settled |
 //! | `peers` | sessions: hello, index batches both ways, acknowledgements |
 //! | `rollback` | noticing that our own index went back in time |
@@ -27,6 +28,7 @@ mod above;
 mod declined;
 mod hold;
 mod io;
+mod leftover;
 mod lost;
 mod observe;
 mod outcome;
@@ -43,7 +45,7 @@ mod want;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::action::WorkId;
-use crate::core::content::Content;
+use crate::core::content::{Content, ContentId};
 use crate::core::decide::Found;
 use crate::core::id::{DeviceId, RunId};
 use crate::core::ignore::Rules;
@@ -105,6 +107,8 @@ pub struct Folder {
     fresh: want::Fresh,
     /// Paths to look at again because something at them was not as expected.
     rescans: BTreeSet<RelPath>,
+    /// Those of them that were not what an action expected: nothing more is done there before somebody has looked.
+    awaited: BTreeSet<RelPath>,
     /// Names that have become free, folded; see `declined`.
     freed: BTreeSet<String>,
     halted: bool,
@@ -121,8 +125,8 @@ pub struct Folder {
     vanished: BTreeMap<u64, RelPath>,
     /// Until then deletions are not held: the user has confirmed them.
     confirmed_until_ms: u64,
-    /// Paths at which something that nobody has was let go of in this run; see `lost`.
-    let_go: BTreeSet<RelPath>,
+    /// What nobody has and was let go of in this run, by path; see `lost`.
+    let_go: BTreeSet<(RelPath, ContentId)>,
     /// Paths whose last observation seemed older than what was known.
     doubted: BTreeSet<RelPath>,
     changed_mono_ms: u64,
@@ -165,6 +169,7 @@ impl Folder {
             pass: want::Pass::default(),
             fresh: want::Fresh::default(),
             rescans: BTreeSet::new(),
+            awaited: BTreeSet::new(),
             freed: BTreeSet::new(),
             halted: false,
             suspicious: false,

@@ -6,10 +6,9 @@ use crate::core::disk::{DiskKind, DiskState};
 use crate::core::entry::{Entry, Kind, MODE_MASK, Stamp};
 use crate::core::id::{DeviceId, EpochId};
 use crate::core::ignore::IGNORE_FILE;
-use crate::core::message::Announced;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
-use crate::core::version::{COUNT_MAX, VersionVector};
+use crate::core::version::COUNT_MAX;
 use crate::index::{IndexError, Mark, Record};
 
 use super::plan::{until_looked_at, until_shown};
@@ -20,12 +19,15 @@ const DOUBTED_MAX: usize = 10_000;
 /// Vanished files remembered by inode; more are announced as deletions of their own, and found by content.
 const VANISHED_MAX: usize = 100_000;
 /// Files of one content looked at to find where a vanished one went.
-const TWINS_MAX: usize = 16;
+pub(super) const TWINS_MAX: usize = 16;
 
 impl Folder {
     pub(super) fn observe(&mut self, observations: Vec<Observation>, now: Now) -> Result<(), IndexError> {
         for observation in observations {
             let path = observation.path;
+            if self.awaited.remove(&path) {
+                self.pass.want();
+            }
             // A path in work is frozen until its outcome is known; it is looked at again then.
             if let Some(work) = self.busy.get(&path) {
                 if let Some(work) = self.works.get_mut(work) {
@@ -84,68 +86,6 @@ impl Folder {
             return false;
         }
         true
-    }
-
-    /// Bytes that a newer entry has replaced already are no edit: they were put here by a swap whose commit was lost,
-    /// or were ignored so far. They get no version of their own, and so are replaced by the newer ones. Where a user
-    /// had the file before his eyes, he went back to an old version on purpose.
-    fn note_outdated(
-        &mut self,
-        path: &RelPath,
-        ours: &Record,
-        kind: &Kind,
-        disk: DiskState,
-        now: Now,
-    ) -> Result<bool, IndexError> {
-        // All directories are alike: only a crash tells one that was left behind from one that was made anew.
-        let is_possible = self.after_crash || (!kind.is_directory() && !ours.entry.is_live());
-        let Some(id) = kind.content_id().filter(|_| is_possible) else { return Ok(false) };
-        let is_outdated = self.index.rivals(path)?.iter().any(|rival| {
-            rival.entry.superseded.contains(&id)
-                && decide::decide(&ours.entry, &rival.entry, &self.found) == Decision::Take
-        });
-        let is_outdated = is_outdated && (ours.entry.is_live() || !self.was_ours_in_this_run(ours)?);
-        if is_outdated {
-            let mtime_ns = if kind.is_directory() { 0 } else { disk.mtime_ns };
-            let entry = Entry {
-                kind: kind.clone(),
-                mtime_ns,
-                weight_ns: mtime_ns,
-                version: VersionVector::new(),
-                ..ours.entry.clone()
-            };
-            self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
-        }
-        Ok(is_outdated)
-    }
-
-    /// After a crash: something that is known to be deleted, as it was before. A swap put it here whose commit
-    /// was lost, and the deletion was heard of before the scan: it is carried out, into history.
-    fn note_leftover(&mut self, ours: &Record, kind: &Kind, disk: DiskState, now: Now) -> Result<bool, IndexError> {
-        let was_replaced = kind.content_id().is_some_and(|id| ours.entry.superseded.contains(&id));
-        // What was made after the deletion was made on purpose.
-        let is_older = disk.ctime_ns != 0 && disk.ctime_ns / 1_000_000 <= ours.changed_ms;
-        if !self.after_crash || ours.entry.is_live() || !was_replaced || !is_older {
-            return Ok(false);
-        }
-        if self.was_ours_in_this_run(ours)? {
-            return Ok(false);
-        }
-        let tombstone = Announced { entry: ours.entry.clone(), seq: ours.seq, held: true };
-        self.index.put_rival(self.settings.device, &tombstone)?;
-        let version = VersionVector::new();
-        let mtime_ns = if kind.is_directory() { 0 } else { disk.mtime_ns };
-        let entry = Entry { kind: kind.clone(), mtime_ns, version, ..ours.entry.clone() };
-        self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
-        Ok(true)
-    }
-
-    /// True where something happened at a path since the start: what was seen to go, in a directory that was moved away,
-    /// and is here again was not left by a crash.
-    fn was_ours_in_this_run(&self, ours: &Record) -> Result<bool, IndexError> {
-        let epoch = self.epoch()?;
-        let begun = self.index.runs(epoch)?.last().map_or(1, |(_, first)| (*first).max(1));
-        Ok(ours.entry.version.get(epoch) >= begun)
     }
 
     fn observe_present(
@@ -323,6 +263,7 @@ impl Folder {
         }
         self.suspicious = false;
         self.after_crash = false;
+        self.awaited.clear();
         self.drop_moot_problems()?;
         self.pass.want();
         let state = self.index.state()?;
@@ -396,8 +337,8 @@ mod tests {
     use crate::core::action::{Action, Outcome};
     use crate::core::content::Content;
     use crate::core::id::RunId;
-    use crate::core::message::{Batch, Message};
-    use crate::core::version::EPOCHS_MAX;
+    use crate::core::message::{Announced, Batch, Message};
+    use crate::core::version::{EPOCHS_MAX, VersionVector};
     use crate::sync::Input;
 
     use super::*;
@@ -463,6 +404,31 @@ mod tests {
         fixture.feed(Input::Observed(vec![seen(0, 0)]));
         let ours = fixture.folder.ours(&path(0)).unwrap();
         assert!(ours.is_held() && ours.entry.version.get(fixture.folder.epoch().unwrap()) == ours.seq);
+    }
+
+    #[test]
+    fn a_rename_that_a_power_cut_has_undone_is_no_deletion() {
+        for is_absence_first in [true, false] {
+            let mut fixture = Fixture::new(1);
+            let gone = |n| Observation { path: path(n), seen: Seen::Absent };
+            // The file gets another name, which the power cut undoes.
+            fixture.feed(Input::Observed(vec![gone(0), Observation { path: path(1), ..seen(0, 0) }]));
+            fixture.wait(60_000);
+            assert!(!fixture.folder.ours(&path(0)).unwrap().entry.is_live());
+            fixture.folder.index.start_run(RunId(9)).unwrap();
+            fixture.folder.after_crash = true;
+            fixture.feed(Input::ScanStarted { suspicious: true });
+            let mut looks = vec![seen(0, 0), gone(1)];
+            if is_absence_first {
+                looks.reverse();
+            }
+            fixture.feed(Input::Observed(looks));
+            fixture.feed(Input::ScanFinished { complete: true });
+            fixture.wait(60_000);
+            let [back, undone] = [0, 1].map(|n| fixture.folder.ours(&path(n)).unwrap());
+            assert!(back.is_held() && !undone.entry.is_live());
+            assert!(back.entry.version.get(fixture.folder.epoch().unwrap()) > 0 && fixture.orders.is_empty());
+        }
     }
 
     #[test]

@@ -64,11 +64,7 @@ impl Folder {
                     }
                     self.rescans.extend(rescued);
                 }
-                Outcome::Changed => {
-                    let path = self.works.get(&id).map(|w| w.path.clone());
-                    self.rescans.extend(path.filter(|_| !sabotage::is(Bug::SurpriseForgotten)));
-                    self.give_up(id, None, now)?;
-                }
+                Outcome::Changed => self.surprised(id, now)?,
                 Outcome::NotEmpty => self.not_empty(id, now)?,
                 Outcome::ConflictNameTaken => self.conflict_name_taken(id, now)?,
                 Outcome::NotStaged => {
@@ -83,6 +79,27 @@ impl Folder {
             }
         }
         self.acks_are_due(now);
+        Ok(())
+    }
+
+    /// Something else was there than expected: that is looked at first.
+    fn surprised(&mut self, id: WorkId, now: Now) -> Result<(), IndexError> {
+        let Some(work) = self.works.get(&id) else { return Ok(()) };
+        let (path, was_left_over) = (work.path.clone(), work.ours.mark == Mark::Kept);
+        if !sabotage::is(Bug::SurpriseForgotten) {
+            self.rescans.insert(path.clone());
+            if !was_left_over {
+                let away = self.moved_away.get(&id).and_then(|other| self.works.get(other));
+                self.awaited.extend(away.map(|work| work.path.clone()));
+                self.awaited.insert(path.clone());
+            }
+        }
+        self.give_up(id, None, now)?;
+        if was_left_over {
+            // The directory has gone, and no scan tells of what counts as deleted.
+            self.index.set_disk(&path, None, Mark::Here, now.wall_ms())?;
+            self.index.set_todo(&path, true)?;
+        }
         Ok(())
     }
 
@@ -366,4 +383,67 @@ fn with_copy(mut action: Action, copy: Option<RelPath>) -> Action {
         expect.displace = copy.map_or(Displace::History, Displace::ConflictCopy);
     }
     action
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Fixture, PEERS_EPOCH, disk, path};
+    use super::super::{Input, Observation, Seen};
+    use super::*;
+    use crate::core::content::Content;
+    use crate::core::decide::deleted;
+    use crate::core::disk::DiskKind;
+    use crate::core::entry::Kind;
+    use crate::core::id::RunId;
+    use crate::core::message::{Announced, Batch, Message};
+
+    fn hear(fixture: &mut Fixture, entry: Entry, seq: u64) {
+        let entries = vec![Announced { entry, seq, held: true }];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: seq, more: false }));
+    }
+
+    /// What is fetched is there, and whatever is then ordered ends like this.
+    fn answer(fixture: &mut Fixture, outcome: &Outcome) -> Option<Action> {
+        let fetched: Vec<WorkId> =
+            fixture.folder.works.iter().filter(|(_, w)| w.action.is_none()).map(|w| *w.0).collect();
+        let staged = || Ok(Staged { lists: Vec::new(), copy: 0 });
+        fixture.feed(Input::Fetched(fetched.into_iter().map(|id| (id, staged())).collect()));
+        let (work, action) = fixture.orders.pop()?;
+        fixture.feed(Input::Applied(vec![(work, outcome.clone())]));
+        Some(action)
+    }
+
+    #[test]
+    fn a_file_for_the_place_of_a_directory_that_was_left_over_waits_for_it_to_be_emptied() {
+        let mut fixture = Fixture::new(0);
+        let directory = DiskState { kind: DiskKind::Directory, ..disk(1) };
+        let look = || Input::Observed(vec![Observation { path: path(0), seen: Seen::Directory(directory) }]);
+        fixture.feed(look());
+        let ours = fixture.folder.ours(&path(0)).unwrap().entry;
+        let gone = deleted(&ours, PEERS_EPOCH, 1);
+        hear(&mut fixture, gone.clone(), 1);
+        for _ in 0..=NOT_EMPTY_LOOKS {
+            assert!(matches!(answer(&mut fixture, &Outcome::NotEmpty), Some(Action::RemoveDirectory { .. })));
+            fixture.feed(look());
+        }
+        assert_eq!(fixture.folder.ours(&path(0)).unwrap().mark, Mark::Kept);
+
+        let kind = Kind::File(Content::of_chunk(b"in its place"));
+        hear(&mut fixture, Entry { kind, version: gone.version.with(PEERS_EPOCH, 2), ..gone }, 2);
+        for _ in 0..NOT_EMPTY_LOOKS {
+            let action = answer(&mut fixture, &Outcome::NotEmpty);
+            assert!(matches!(action, Some(Action::PlaceFile { expect: Some(_), .. })), "{action:?}");
+            fixture.feed(look());
+        }
+        answer(&mut fixture, &Outcome::NotEmpty);
+        let problem = fixture.folder.index().problem(&path(0)).unwrap().unwrap().problem;
+        assert_eq!(problem.kind, ProblemKind::InTheWay);
+        // Nothing is tried again at once.
+        assert!(fixture.folder.is_idle() && fixture.orders.is_empty());
+        fixture.wait(60_000);
+        assert!(answer(&mut fixture, &Outcome::Changed).is_some());
+        // The user has moved it away, of which no scan tells.
+        let action = answer(&mut fixture, &Outcome::NotStaged);
+        assert!(matches!(action, Some(Action::PlaceFile { expect: None, .. })), "{action:?}");
+    }
 }

@@ -392,3 +392,22 @@ pub(super) fn announce(record: Record) -> Announced {
     let held = record.is_held() || !record.entry.is_live();
     Announced { held, seq: record.seq, entry: record.entry }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Fixture, path};
+    use super::*;
+
+    #[test]
+    fn a_full_batch_does_not_end_between_a_file_and_its_deletion_elsewhere() {
+        let mut fixture = Fixture::new(3);
+        let records = fixture.folder.index().records_since(0, 10).unwrap();
+        assert_eq!(without_half_a_move(records.clone()).len(), 2);
+        assert_eq!(without_half_a_move(records[..1].to_vec()).len(), 1);
+        let ours = fixture.folder.ours(&path(0)).unwrap();
+        let now = fixture.now;
+        fixture.folder.announce_deletion(&ours, true, now).unwrap();
+        let records = fixture.folder.index().records_since(0, 10).unwrap();
+        assert_eq!(without_half_a_move(records).len(), 3);
+    }
+}

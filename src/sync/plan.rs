@@ -127,7 +127,8 @@ impl Folder {
                 self.index.rivals(&from)?.into_iter().any(|r| {
                     !r.entry.is_live() && decide::decide(&source.entry, &r.entry, &self.found) == Decision::Take
                 });
-            let (true, Some(expect), false) = (leaves, source.disk, self.busy.contains_key(&from)) else { continue };
+            let is_taken = self.busy.contains_key(&from) || self.awaited.contains(&from);
+            let (true, Some(expect), false) = (leaves, source.disk, is_taken) else { continue };
             let entry = self.outcome_entry(&ours.entry, rival, decision)?;
             let to = entry.path.clone();
             let action = Action::Move { from, to, expect, mtime_ns: entry.disk_mtime_ns(), mode: entry.mode() };
@@ -314,10 +315,21 @@ fn set_metadata(entry: &Entry, expect: DiskState) -> Action {
     Action::SetMetadata { path: entry.path.clone(), expect, mtime_ns, mode }
 }
 
+/// A deleted directory that is still there for what is in it. Only that it is a directory is known of it.
+const LEFT_OVER: DiskState =
+    DiskState { kind: DiskKind::Directory, size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0, mode: 0o755 };
+
+/// True where such a directory is in the way of what is to be there.
+pub(super) fn is_left_over(ours: &Record, wanted: &Kind) -> bool {
+    ours.mark == Mark::Kept && !ours.entry.is_live() && matches!(wanted, Kind::File(_) | Kind::Symlink(_))
+}
+
 /// The action that puts an entry in the place of ours.
 pub(super) fn place(ours: &Record, entry: &Entry, copy: Option<&RelPath>, staged: u32) -> Action {
     let path = entry.path.clone();
-    let expect = ours.disk.filter(|_| ours.entry.is_live()).map(|disk| Expected {
+    let disk =
+        if is_left_over(ours, &entry.kind) { Some(LEFT_OVER) } else { ours.disk.filter(|_| ours.entry.is_live()) };
+    let expect = disk.map(|disk| Expected {
         disk,
         content: ours.entry.kind.content().map(|c| c.id),
         displace: copy.map_or(Displace::History, |copy| Displace::ConflictCopy(copy.clone())),

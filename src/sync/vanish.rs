@@ -148,3 +148,100 @@ impl Folder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Fixture, PEERS_EPOCH, path, seen};
+    use super::super::{Input, Observation, Seen};
+    use super::*;
+    use crate::core::action::{Action, Outcome};
+    use crate::core::entry::Entry;
+    use crate::core::id::RunId;
+    use crate::core::message::{Announced, Batch, Message};
+    use crate::core::version::VersionVector;
+
+    fn absent(n: u64) -> Input {
+        Input::Observed(vec![Observation { path: path(n), seen: Seen::Absent }])
+    }
+
+    fn hear(fixture: &mut Fixture, entries: Vec<Entry>, from_seq: u64) {
+        let entries = (from_seq..).zip(entries).map(|(seq, entry)| Announced { entry, seq, held: true });
+        let entries: Vec<Announced> = entries.collect();
+        let upto = from_seq + entries.len() as u64 - 1;
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto, more: false }));
+    }
+
+    /// What the peer has instead of file `n`: the same content under another name, and that it is gone here.
+    fn moved(fixture: &Fixture, n: u64, to: u64, count: u64) -> [Entry; 2] {
+        let ours = fixture.folder.ours(&path(n)).unwrap().entry;
+        let version = VersionVector::new().with(PEERS_EPOCH, count);
+        [Entry { path: path(to), version, ..ours.clone() }, decide::deleted(&ours, PEERS_EPOCH, count + 1)]
+    }
+
+    #[test]
+    fn what_has_vanished_waits_while_new_files_turn_up_but_not_for_ever() {
+        let mut fixture = Fixture::new(3);
+        fixture.feed(absent(0));
+        fixture.wait(200);
+        fixture.feed(Input::Observed(vec![seen(10, 10)]));
+        fixture.wait(200);
+        assert!(fixture.folder.ours(&path(0)).unwrap().entry.is_live());
+        fixture.wait(200);
+        assert!(!fixture.folder.ours(&path(0)).unwrap().entry.is_live());
+
+        fixture.feed(absent(1));
+        for n in 0..2 * DELETE_WAIT_MAX_MS / 200 {
+            fixture.feed(Input::Observed(vec![seen(20 + n, 20 + n)]));
+            fixture.wait(200);
+        }
+        assert!(!fixture.folder.ours(&path(1)).unwrap().entry.is_live());
+    }
+
+    #[test]
+    fn a_file_that_is_known_without_a_look_has_to_be_one_whose_parts_are_known() {
+        let mut fixture = Fixture::new(1);
+        let Observation { seen: Seen::File { disk, content, .. }, .. } = seen(5, 5) else { unreachable!() };
+        let content = Content { depth: 1, size: 1 << 20, ..content };
+        let seen = Seen::File { disk, content, lists: Vec::new() };
+        fixture.feed(Input::Observed(vec![Observation { path: path(5), seen }]));
+        assert!(!fixture.folder.ours(&path(5)).unwrap().entry.is_live());
+    }
+
+    #[test]
+    fn what_is_to_be_here_comes_before_deletions_that_are_heard_with_it() {
+        let mut fixture = Fixture::new(3000);
+        fixture.hear_deleted(0, 2100);
+        let entries: Vec<Entry> = (0..70).flat_map(|n| moved(&fixture, n, 5000 + n, 3000 + 2 * n)).collect();
+        hear(&mut fixture, entries, 2101);
+        let mut moves = 0;
+        while !fixture.orders.is_empty() {
+            let is_wrong = |action: &Action| matches!(action, Action::Remove { path: gone, .. } if *gone < path(70));
+            assert!(!fixture.orders.iter().any(|(_, action)| is_wrong(action)));
+            moves += fixture.orders.iter().filter(|(_, action)| matches!(action, Action::Move { .. })).count();
+            let outcomes = std::mem::take(&mut fixture.orders).into_iter().map(|(work, action)| {
+                let disk = matches!(action, Action::Move { .. }).then(|| super::super::testing::disk(1));
+                (work, Outcome::Done { disk, displaced: None, conflict: None, rescued: None })
+            });
+            let outcomes = outcomes.collect();
+            fixture.feed(Input::Applied(outcomes));
+        }
+        assert_eq!(moves, 70);
+    }
+
+    #[test]
+    fn what_is_on_its_way_to_history_is_waited_for_and_what_surprises_is_looked_at_first() {
+        let mut fixture = Fixture::new(2);
+        let [new, gone] = moved(&fixture, 0, 9, 1);
+        hear(&mut fixture, vec![gone], 1);
+        let (work, action) = fixture.orders.pop().unwrap();
+        assert!(matches!(action, Action::Remove { .. }));
+        hear(&mut fixture, vec![new], 2);
+        assert_eq!(fixture.folder.works.len(), 1);
+        // Somebody has changed it: neither is it moved to its new place nor to history before that is known.
+        fixture.feed(Input::Applied(vec![(work, Outcome::Changed)]));
+        assert!(fixture.orders.is_empty());
+        assert!(!fixture.folder.works.values().any(|work| work.path == path(0)));
+        fixture.feed(Input::Observed(vec![seen(0, 77)]));
+        assert!(fixture.folder.works.values().all(|work| work.path == path(9)) && fixture.folder.works.len() == 1);
+    }
+}

@@ -237,7 +237,7 @@ impl Folder {
 
     /// Decides about one path's rivals until there is nothing to decide or work to be done.
     fn look_at(&mut self, path: &RelPath, now: Now) -> Result<Looked, IndexError> {
-        if self.busy.contains_key(path) {
+        if self.busy.contains_key(path) || self.awaited.contains(path) {
             return Ok(Looked::Skipped);
         }
         loop {

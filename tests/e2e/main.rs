@@ -1,6 +1,7 @@
 //! Real processes on real disks and sockets, seen only from outside: the `p2psync` command and the files in folders.
 
 mod abuse;
+mod api;
 mod changes;
 mod commands;
 mod conflicts;
@@ -11,11 +12,18 @@ mod crash_power;
 mod first_sync;
 mod harness;
 mod interrupted;
+mod manners;
 mod moves;
 mod names;
 mod pairing;
+mod past;
+mod receipts;
+#[path = "../../examples/bench_sync/relay.rs"]
+mod relay;
 mod safety;
+mod service;
 mod several;
+mod swarm;
 mod terminal;
 mod tree;
 mod trouble;

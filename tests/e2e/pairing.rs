@@ -5,11 +5,15 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::process::{Child, ChildStdout, Stdio};
 use std::time::Duration;
 
+use p2psync::net::pairing_code::PairingCode;
+
 use crate::harness::{Agent, FOLDER, World, wait_connected, wait_settled, wait_until};
 use crate::tree;
 
 /// Digits of a code, in their order.
 const CODE_ALPHABET: &[u8] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+/// A folder that only one of the devices has.
+const PHOTOS: &str = "photos-1";
 
 /// A multicast group and a port that belong to this test run.
 fn meeting_place(world: &World) -> (Ipv4Addr, u16) {
@@ -75,9 +79,21 @@ pub fn finish(name: &str, mut child: Child, mut output: BufReader<ChildStdout>) 
     (status.success(), said)
 }
 
+/// The link that a `pair` command shows after the code.
+pub fn link_of(output: &mut BufReader<ChildStdout>) -> String {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        assert!(output.read_line(&mut line).unwrap() > 0, "no link was shown");
+        if let Some((_, link)) = line.trim().split_once("p2psync pair 'p2psync:") {
+            break format!("p2psync:{}", link.trim_end_matches('\''));
+        }
+    }
+}
+
 /// Another code for the same device, without a typing error.
 fn wrong(code: &str) -> impl Iterator<Item = String> {
-    let bytes = code.as_bytes().to_vec();
+    let bytes = code.parse::<PairingCode>().unwrap().to_string().into_bytes();
     // The last character checks the others: one of the 32 fits.
     CODE_ALPHABET.iter().map(move |check| {
         let mut other = bytes.clone();
@@ -122,4 +138,120 @@ fn pairing_without_an_agent_says_what_to_start() {
     let a = world.agent("a");
     let said = a.fails(&["pair"]);
     assert!(said.contains("p2psync run"), "{said}");
+}
+
+#[test]
+fn words_are_taken_with_a_slip_and_one_that_is_none_is_named() {
+    let world = World::new();
+    let Some((a, b)) = neighbours(&world) else { return };
+    let (child, output, code) = show_code(&a);
+    let words: Vec<&str> = code.split('-').collect();
+    let said = b.fails(&["pair", words[0], words[1], "xylophone", words[3]]);
+    assert!(said.contains("\"xylophone\" is not a word"), "{said}");
+    let said = b.fails(&["pair", words[0], words[1], words[2]]);
+    assert!(said.contains("four words, this has 3"), "{said}");
+    // Nothing was sent, so the code is still good: in words with a letter too many, and one cut short.
+    let (slip, short) = (format!("{}q", words[1]), &words[2][..words[2].len().min(4)]);
+    let joined = b.ok(&["pair", words[0], &slip, short, &words[3].to_uppercase()]);
+    assert!(joined.contains("Paired with a ("), "{joined}");
+    assert!(finish("a", child, output).0);
+    wait_connected(&a, &b);
+}
+
+/// Two running devices without multicast; one has a folder that the other lacks.
+fn apart(world: &World) -> (Agent, Agent) {
+    let (mut a, mut b) = (world.agent("a"), world.agent("b"));
+    let photos = a.base.join("pictures");
+    a.ok(&["folder", "add", photos.to_str().unwrap(), "--id", PHOTOS, "--label", "My Photos"]);
+    std::fs::write(photos.join("beach.jpg"), "sand").unwrap();
+    a.start();
+    b.start();
+    (a, b)
+}
+
+#[test]
+fn a_link_pairs_without_multicast_and_the_folders_offered_are_taken_at_once() {
+    let world = World::new();
+    let (a, mut b) = apart(&world);
+    let (child, mut output, _) = show_code(&a);
+    let link = link_of(&mut output);
+    let joined = b.ok(&["pair", &link, "--accept", "all"]);
+    assert!(joined.contains("Pairing with a (") && joined.contains("Paired with a ("), "{joined}");
+    assert!(joined.contains("My Photos is in ~/My Photos from now on, shared with a."), "{joined}");
+    let (went_well, said) = finish("a", child, output);
+    assert!(went_well && said.contains("Paired with b (") && said.contains("this device as a ("), "{said}");
+    wait_connected(&a, &b);
+    wait_until("the photo arrives", || match std::fs::read(b.base.join("My Photos/beach.jpg")) {
+        Ok(bytes) if bytes == b"sand" => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    // Where the device was reached is kept: there is no other way to find it again.
+    b.restart();
+    wait_connected(&a, &b);
+}
+
+#[test]
+fn an_offer_is_taken_later_and_never_mixed_with_files_unasked() {
+    let world = World::new();
+    let (a, b) = apart(&world);
+    let place = b.base.join("My Photos");
+    std::fs::create_dir(&place).unwrap();
+    std::fs::write(place.join("mine.jpg"), "mine").unwrap();
+    let (child, mut output, _) = show_code(&a);
+    let link = link_of(&mut output);
+    let joined = b.ok(&["pair", &link, "--accept", "all"]);
+    assert!(joined.contains("'My Photos' is left out. ~/My Photos holds 1 item already"), "{joined}");
+    assert!(finish("a", child, output).0);
+    wait_connected(&a, &b);
+    wait_until("the offer is known", || {
+        let said = b.ok(&[]);
+        if said.contains("p2psync folder accept 'My Photos'") { Ok(()) } else { Err(said) }
+    });
+    let said = b.fails(&["folder", "accept"]);
+    assert!(said.contains("holds 1 item already") && said.contains("--merge"), "{said}");
+    let said = b.fails(&["folder", "accept", "Phots"]);
+    assert!(said.contains("there are: My Photos"), "{said}");
+    b.ok(&["folder", "accept", "My Photos", place.to_str().unwrap(), "--merge"]);
+    wait_until("both have both", || {
+        let has = |path: std::path::PathBuf| path.exists();
+        let all = has(place.join("beach.jpg")) && has(a.base.join("pictures/mine.jpg"));
+        if all && has(place.join("mine.jpg")) { Ok(()) } else { Err("not yet".to_owned()) }
+    });
+    assert!(b.ok(&["folder", "accept"]).contains("No connected device shares a folder that is not here"));
+}
+
+#[test]
+fn a_peer_that_is_removed_is_cut_off_at_once_told_so_and_stays_out() {
+    let world = World::new();
+    let (a, b) = world.pair();
+    let told = a.ok(&["peer", "remove", "b"]);
+    assert!(told.contains("Removed b: it is no longer connected"), "{told}");
+    wait_until("b is told", || {
+        let peer = b.peer(&a)?;
+        let trouble = peer.trouble.unwrap_or_default();
+        if !peer.connected && trouble.contains("no longer paired") { Ok(()) } else { Err(trouble) }
+    });
+    // It dials again, and is turned away.
+    wait_until("b is turned away", || {
+        let trouble = b.peer(&a)?.trouble.unwrap_or_default();
+        if trouble.contains("does not know this one") { Ok(()) } else { Err(trouble) }
+    });
+    assert!(b.ok(&["peer", "list"]).contains("does not know this one"));
+    b.write("after", "the end");
+    assert!(a.status().unwrap().peers.is_empty() && !a.at("after").exists());
+}
+
+#[test]
+fn peers_are_listed_with_version_and_clock_and_when_they_were_seen_last() {
+    let world = World::new();
+    let (mut a, mut b) = world.pair();
+    wait_settled(&[&a, &b]);
+    let peer = a.peer(&b).unwrap();
+    assert!(peer.version.is_some_and(|v| v.starts_with("p2psync ")));
+    assert!(peer.clock_ahead_ms.is_some_and(|ms| ms.abs() < 60_000));
+    b.stop();
+    a.stop();
+    let listed: serde_json::Value = serde_json::from_str(&a.ok(&["peer", "list", "--json"])).unwrap();
+    assert_eq!(listed[0]["connected"], false);
+    assert!(listed[0]["last_seen_ms"].as_i64().is_some_and(|ms| ms > 0), "{listed}");
 }

@@ -18,7 +18,7 @@ use p2psync::core::version::VersionVector;
 use p2psync::fs::history::slot_name;
 use p2psync::net::announcement::Announcement;
 use p2psync::net::codec::{decode, encode};
-use p2psync::net::frame::{Chunks, DeviceHello, Frame, Request, WantedContent};
+use p2psync::net::frame::{AskPast, Chunks, DeviceHello, Frame, Have, Past, Request, WantedContent};
 use p2psync::net::identity::Identity;
 use p2psync::net::pairing::{Greeting, write_greeting};
 use p2psync::net::pairing_code::{Nameplate, PairingCode};
@@ -81,7 +81,7 @@ fn network(all: &mut Seeds) {
     add(all, "stream", "interrupted", [&[0, 12, 1, 0, 3, 0, 0, 9, 60, 0, 200, 1, 1, 0][..], &stream].concat());
     add(all, "stream", "after-a-hello", [&[1, 3, 0, 5, 0][..], &stream[stream.len() / 2..]].concat());
     add(all, "stream", "too-long", [&[1, 0][..], &u32::MAX.to_be_bytes()].concat());
-    for kind in 0u8..10 {
+    for kind in 0u8..11 {
         for message in 0u8..if kind == 1 { 6 } else { 1 } {
             let drawn: Vec<u8> = (0u8..120).map(|n| n.wrapping_mul(37).wrapping_add(kind)).collect();
             let seed = [&[kind, 7][..], b"default", &[message], &drawn].concat();
@@ -122,19 +122,17 @@ fn typed(all: &mut Seeds) {
     add(all, "code", "device", DEVICE.to_string());
     add(all, "code", "device-typed", DEVICE.to_string().to_lowercase().replace('-', ""));
     add(all, "code", "folder", "my-photos_2026.1");
-    for request in [
-        r#"{"request":"status"}"#,
-        r#"{"request":"status_path","path":"/home/me/a%ffb%25"}"#,
-        r#"{"request":"rescan","folder":null}"#,
-        r#"{"request":"confirm","folder":"default"}"#,
-        r#"{"request":"pair_join","code":"0000-0000"}"#,
-        r#"{"request":"restore","path":"/a","when":{"at_ms":-5}}"#,
-        r#"{"request":"restore","path":"/a","when":"latest"}"#,
-        r#"{"request":"restore","path":"/a","when":{"id":"x"}}"#,
-        r#"{"request":"events","count":100}"#,
+    for (name, text) in [
+        ("name", "default"),
+        ("path", "path=/home/me/a+b%ffc%25"),
+        ("count", "count=100"),
+        ("code", r#"{"code":"0000-0000"}"#),
+        ("folder", r#"{"folder":null}"#),
+        ("restore-time", r#"{"path":"/a%ff","when":{"at_ms":-5}}"#),
+        ("restore-latest", r#"{"path":"/a","when":"latest"}"#),
+        ("restore-id", r#"{"path":"/a","when":{"id":"x"}}"#),
     ] {
-        let kind = request.split('"').nth(3).unwrap();
-        add(all, "api", &format!("{kind}-{}", request.len()), request);
+        add(all, "api", name, text);
     }
 }
 
@@ -260,11 +258,18 @@ fn frames() -> Vec<(&'static str, Frame)> {
     let digest = DigestReport { epoch: EpochId(1), seq: 9, seen: 8, buckets, is_answer: true };
     let batch = |entries| Message::Index(Batch { epoch: EpochId(1), run: RunId(2), entries, upto: 5000, more: true });
     let many = (0..40u64).map(|seq| Announced { seq, ..entries().remove(1) }).collect();
+    let large = Content { depth: 1, size: 1 << 30, ..Content::of_chunk(b"list") };
     let wanted = |hint| WantedContent { content: Content::of_chunk(b"seed"), hint };
     let items = vec![wanted(None), wanted(Some((path("a/b"), 1 << 33)))];
     let chunks = vec![(0, Bytes::from_static(b"seed")), (9, Bytes::new())];
     let folders = vec![(folder(), "P2PSync".into()), ("x".parse().unwrap(), "Räume".into())];
-    let device_hello = DeviceHello { protocol: 1, name: "desk".into(), agent: "p2psync 0.1.0".into(), folders };
+    let device_hello = DeviceHello {
+        protocol: 1,
+        name: "desk".into(),
+        agent: "p2psync 0.1.0".into(),
+        folders,
+        sent_ms: Some(1_764_000_000_000),
+    };
     vec![
         ("hello", Frame::Hello(device_hello)),
         ("folder-hello", about(Message::Hello(hello(Some(cursor))))),
@@ -279,6 +284,9 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("request", Frame::Request(Request { id: 7, folder: folder(), items })),
         ("chunks", Frame::Chunks(Chunks { request: 7, items: chunks })),
         ("not-here", Frame::NotHere { request: 7, items: vec![0, 5, u16::MAX] }),
+        ("have", Frame::Have(Have { folder: folder(), content: large, ranges: vec![(0, 1 << 20), (5 << 20, 7)] })),
+        ("ask-past", Frame::AskPast(AskPast { id: 7, folder: folder(), path: None })),
+        ("past", Frame::Past(Past { id: 7, folder: folder(), versions: Vec::new() })),
         ("ping", Frame::Ping(1)),
         ("pong", Frame::Pong(u64::MAX)),
         ("close", Frame::Close("bye".into())),

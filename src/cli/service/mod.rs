@@ -34,17 +34,8 @@ pub fn run(context: &Context, command: &ServiceCommand) -> anyhow::Result<()> {
     match command {
         ServiceCommand::Install { replace } => install(context, *replace),
         ServiceCommand::Uninstall => uninstall(context),
-        ServiceCommand::Start => {
-            reach(context)?.installed_unit()?;
-            no_other_agent(context, &reach(context)?)?;
-            order(&reach(context)?, "start")?;
-            output::print("p2psync runs. 'p2psync status' shows how things are.\n")
-        }
-        ServiceCommand::Stop => {
-            reach(context)?.installed_unit()?;
-            reach(context)?.order(&["stop", NAME])?;
-            output::print("p2psync has stopped. It starts again at the next login, or with: p2psync service start\n")
-        }
+        ServiceCommand::Start => start(context),
+        ServiceCommand::Stop => stop(context),
         ServiceCommand::Status { json } => status(context, *json),
         ServiceCommand::Logs { follow, lines } => logs(*follow, *lines),
         ServiceCommand::Print { .. } => Ok(()),
@@ -106,6 +97,21 @@ fn uninstall(context: &Context) -> anyhow::Result<()> {
     output::print(&format!(
         "p2psync no longer runs by itself. Your folders, key and settings stay as they are.\n{kept}"
     ))
+}
+
+fn start(context: &Context) -> anyhow::Result<()> {
+    let systemd = reach(context)?;
+    systemd.installed_unit()?;
+    no_other_agent(context, &systemd)?;
+    order(&systemd, "start")?;
+    output::print("p2psync runs. 'p2psync status' shows how things are.\n")
+}
+
+fn stop(context: &Context) -> anyhow::Result<()> {
+    let systemd = reach(context)?;
+    systemd.installed_unit()?;
+    systemd.order(&["stop", NAME])?;
+    output::print("p2psync has stopped. It starts again at the next login, or with: p2psync service start\n")
 }
 
 /// Starts or restarts the service; it counts as started when the agent says that it is ready.

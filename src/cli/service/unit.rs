@@ -230,6 +230,15 @@ mod tests {
     }
 
     #[test]
+    fn the_unit_of_the_package_is_the_one_that_install_writes() {
+        let packaged = include_str!("../../../packaging/p2psync.service");
+        let program = Program { path: super::super::PACKAGED_PROGRAM.into(), home: None, log_file: "/log".into() };
+        let written = text(System::Systemd, &program);
+        let rest = |unit: &str| unit.split_once('\n').map(|(_, rest)| rest.to_owned());
+        assert_eq!(rest(packaged), rest(&written));
+    }
+
+    #[test]
     fn nothing_in_a_path_means_something_to_systemd() {
         assert_eq!(quoted(Path::new("/a b/\"c\"/100%/$HOME\\")), r#""/a b/\"c\"/100%%/$$HOME\\""#);
     }

@@ -4,6 +4,7 @@ use super::words::{self, next_step};
 use crate::api::{FolderPeerStatus, FolderStatus, PeerStatus, Status, TransferItem};
 use crate::cli::output::{self, clean, count};
 use crate::cli::style::{Style, Tone};
+use crate::cli::{offers, peer};
 use crate::home::Home;
 
 /// Problems listed per folder before the rest is only counted.
@@ -77,6 +78,9 @@ impl FolderText<'_> {
         if folder.conflicts > 0 {
             let copies = count(folder.conflicts, "conflict copy", "conflict copies");
             self.line("Conflicts", &format!("{copies}: 'p2psync conflicts' shows them"));
+        }
+        if let Some(text) = words::only_here(folder) {
+            self.line("Only here", &format!("{text}; no other device has said that it has them"));
         }
         self.peers(&folder.peers);
         self.problems(folder);
@@ -166,9 +170,12 @@ fn peer_text(text: &mut String, peer: &PeerStatus, width: usize, now_ms: i64, st
     parts.extend(peer.trouble.as_ref().map(|trouble| clean(trouble)));
     let first = format!("  {:<width$}  {short}  ", clean(&peer.name));
     text.push_str(&style.hanging(&first, &parts.join("; ")));
+    if let Some(warning) = peer::clock_warning(peer) {
+        text.push_str(&style.hanging(&format!("  {:<width$}  ", ""), &warning));
+    }
     for offer in &peer.offers {
-        let (label, id) = (clean(&offer.label), clean(&offer.id));
-        let line = format!("shares '{label}' with this device: 'p2psync folder add PATH --id {id}' takes part");
+        let (label, command) = (clean(&offer.label), offers::command(offer));
+        let line = format!("shares '{label}' with this device. To take part: {command}");
         text.push_str(&style.hanging(&format!("  {:<width$}  ", ""), &line));
     }
 }

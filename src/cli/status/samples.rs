@@ -74,6 +74,7 @@ pub fn in_sync() -> Status {
         device_id: "AAAAAAA-B".into(),
         name: "laptop".into(),
         running: true,
+        starting: false,
         listening: Some("[::]:7724".into()),
         folders: vec![folder],
         peers,

@@ -40,6 +40,7 @@ fn sentence(folder: &FolderStatus) -> String {
     let pace = words::pace(folder).join(", ");
     parts.extend((!pace.is_empty() && folder.state == FolderState::Syncing).then_some(pace));
     parts.push(words::held_here(folder));
+    parts.extend(words::only_here(folder));
     parts.extend(trouble(std::slice::from_ref(folder)));
     parts.join("; ")
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::api::{FolderPeerStatus, FolderState, FolderStatus, PeerStatus, Status};
+use crate::cli::offers;
 use crate::cli::output::{self, clean, count};
 use crate::cli::style::Tone;
 
@@ -62,6 +63,12 @@ pub fn state_text(folder: &FolderStatus) -> String {
         FolderState::Starting => "starting",
     }
     .to_owned()
+}
+
+/// What would be lost with this device; nothing where no other is to have it.
+pub fn only_here(folder: &FolderStatus) -> Option<String> {
+    let is_told = folder.only_here_files > 0 && !folder.peers.is_empty();
+    is_told.then(|| count(folder.only_here_files, "file exists only here", "files exist only here"))
 }
 
 /// What lies in the folder.
@@ -141,9 +148,10 @@ pub fn next_step(status: &Status, is_full: bool) -> String {
     if status.folders.iter().any(|f| f.conflicts > 0) {
         return "'p2psync conflicts' shows the conflict copies".to_owned();
     }
-    let offered = |peer: &PeerStatus| peer.offers.first().map(|o| (clean(&peer.name), clean(&o.label), clean(&o.id)));
-    if let Some((name, label, id)) = status.peers.iter().find_map(offered) {
-        return format!("{name} shares '{label}': 'p2psync folder add PATH --id {id}' takes part in it");
+    let offered =
+        |peer: &PeerStatus| peer.offers.first().map(|o| (clean(&peer.name), clean(&o.label), offers::command(o)));
+    if let Some((name, label, command)) = status.peers.iter().find_map(offered) {
+        return format!("{name} shares '{label}', and this takes part in it: {command}");
     }
     // Whoever has proved to have the same once has the folder, and has only paused it, say.
     let is_without = |p: &&FolderPeerStatus| p.lacks_folder && p.proved_identical_ms.is_none();

@@ -20,6 +20,9 @@ impl Fetching {
                 job.is_poor(peer);
             }
         }
+        if self.wants.is_said_to_hold(content, peer) {
+            self.wants.drop_partner(peer);
+        }
         self.wants.refused(content, peer, false);
     }
 
@@ -31,6 +34,13 @@ impl Fetching {
         let has_other = |content: Content, peer: DeviceId| self.wants.has_other(content, peer, can_ask);
         for (peer, content) in self.open.take_overdue(now, has_other) {
             tracing::debug!(folder = %self.folder.label, peer = %peer.short(), "a request was not answered in time");
+            if self.wants.drop_partner(peer) {
+                self.jobs.values_mut().for_each(|job| job.is_poor(peer));
+            }
+            self.wants.refused(content, peer, false);
+        }
+        let is_spare = |content, peer| self.wants.has_spare_source(content, peer, can_ask);
+        for (peer, content) in self.open.take_late(now, is_spare) {
             self.wants.refused(content, peer, false);
         }
     }

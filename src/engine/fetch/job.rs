@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::download::Download;
 use super::wants::Source;
 use super::worker::JobId;
 use crate::core::action::WorkId;
@@ -10,12 +11,13 @@ use crate::core::content::{ChunkList, Content, ContentId};
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::engine::transfer::Transfer;
-use crate::fs::stage::StagedFile;
 
 /// Chunks that are looked for on this disk at once.
 const SLICE_CHUNKS: usize = 256;
 /// Bytes that a job wants at most before it looks further ahead: as much as the peers' windows take.
 const LOOKAHEAD_BYTES: u64 = 32 * 1024 * 1024;
+/// The same where others fetch the same: each asks for a part of that, and none waits for all others at each step.
+const LOOKAHEAD_BYTES_SHARED: u64 = 128 * 1024 * 1024;
 /// No list of a real file has more children than one for so many bytes; bounds the memory that lists take to a
 /// fraction of what the file takes on the disk.
 const BYTES_PER_CHILD_MIN: u64 = 1024;
@@ -60,7 +62,7 @@ pub(super) enum Progress {
 
 /// A content with lists, being filled part by part.
 pub(super) struct Large {
-    pub file: Arc<StagedFile>,
+    pub file: Arc<Download>,
     /// What is still to be looked at, the next last.
     steps: Vec<Step>,
     /// A worker is at a step, or the list for it is on its way.
@@ -68,6 +70,7 @@ pub(super) struct Large {
     /// What is on its way from peers.
     missing: usize,
     missing_bytes: u64,
+    lookahead_bytes: u64,
     /// Bytes of the chunks that a worker is looking for.
     filling_bytes: u64,
     lists: HashMap<ContentId, ChunkList>,
@@ -129,14 +132,23 @@ impl Job {
 }
 
 impl Large {
-    pub fn new(file: Arc<StagedFile>) -> Self {
+    pub fn new(file: Arc<Download>) -> Self {
         let steps = vec![Step::List(file.content(), 0)];
-        Self { file, steps, busy: false, missing: 0, missing_bytes: 0, filling_bytes: 0, lists: HashMap::new() }
+        Self {
+            file,
+            steps,
+            busy: false,
+            missing: 0,
+            missing_bytes: 0,
+            lookahead_bytes: LOOKAHEAD_BYTES,
+            filling_bytes: 0,
+            lists: HashMap::new(),
+        }
     }
 
     /// What to do next; whoever gets a list or chunks says later what became of them.
     pub fn next(&mut self) -> Next {
-        while !self.busy && self.missing_bytes < LOOKAHEAD_BYTES {
+        while !self.busy && self.missing_bytes < self.lookahead_bytes {
             match self.steps.pop() {
                 Some(Step::List(list, offset)) => match self.lists.get(&list.id) {
                     Some(known) if known.content() == list => {
@@ -159,6 +171,11 @@ impl Large {
             }
         }
         Next::Wait
+    }
+
+    /// Others fetch the same content.
+    pub fn share(&mut self) {
+        self.lookahead_bytes = LOOKAHEAD_BYTES_SHARED;
     }
 
     /// A verified list is here. False where no real file has such a list.

@@ -6,15 +6,21 @@
 //! Architecture invariant: bytes from a peer reach the disk only through [`worker`], which has verified them.
 
 mod ask;
+mod choice;
 mod copies;
+mod download;
+mod haves;
 mod job;
 mod open;
+mod partners;
 mod state;
+mod swarm;
 #[cfg(test)]
 mod tests;
 mod wants;
 mod worker;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -26,8 +32,9 @@ use super::shared::FolderHandle;
 use crate::core::action::WorkId;
 use crate::core::content::Content;
 use crate::core::id::DeviceId;
-use crate::net::frame::Chunks;
+use crate::net::frame::{Chunks, Have};
 use crate::sync::FetchOrder;
+pub use download::Downloads;
 use open::OpenRequests;
 use state::Fetching;
 use worker::Done;
@@ -36,6 +43,10 @@ use worker::Done;
 const WORKERS: usize = 2;
 /// How often to look for peers that have gone silent, while one is asked for something.
 const TICK: Duration = Duration::from_millis(500);
+/// The same while others fetch the same and wait for what is told them.
+const TICK_SHARED: Duration = Duration::from_millis(50);
+/// Haves of all peers that wait for the thread, each of some 16 KiB at most.
+const HAVES_WAITING_MAX: usize = 256;
 /// Events taken together, so that wants go out in few requests.
 const EVENTS_AT_ONCE: usize = 256;
 
@@ -44,6 +55,8 @@ const EVENTS_AT_ONCE: usize = 256;
 pub struct Fetcher {
     events: Sender<Event>,
     open: Arc<OpenRequests>,
+    /// Haves that wait for the thread.
+    haves: Arc<AtomicUsize>,
 }
 
 /// What the fetching thread hears.
@@ -54,6 +67,7 @@ enum Event {
     LinkDown(DeviceId),
     Chunks(DeviceId, Vec<(Content, Bytes)>),
     NotHere(DeviceId, Vec<Content>),
+    Have(DeviceId, Have, Waiting),
     Done(Done),
     /// Staged files that were last written before this time, ns since 1970, may go.
     Clear(i64),
@@ -76,7 +90,7 @@ impl Fetcher {
         let name = format!("fetch {}", folder.label);
         let fetching = Fetching::new(folder, tasks, open.clone());
         threads.push(thread(name, move || run(fetching, &inbox))?);
-        Ok((Fetcher { events, open }, threads))
+        Ok((Fetcher { events, open, haves: Arc::default() }, threads))
     }
 
     /// Orders a content; the result comes as an input of the folder.
@@ -130,9 +144,36 @@ impl Fetcher {
         }
     }
 
+    /// What a peer has of a content that it fetches too. Where too much of that waits it is dropped: it is no more than a
+    /// help.
+    pub fn have(&self, peer: DeviceId, have: Have) {
+        let waiting = Waiting::new(&self.haves);
+        if waiting.before < HAVES_WAITING_MAX {
+            self.tell(Event::Have(peer, have, waiting));
+        }
+    }
+
     /// After the folder has stopped nobody listens, and nothing is lost by that.
     fn tell(&self, event: Event) {
         let _ = self.events.send(event);
+    }
+}
+
+/// Counts what waits, from its making until it has been dealt with.
+struct Waiting {
+    count: Arc<AtomicUsize>,
+    before: usize,
+}
+
+impl Waiting {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        Self { before: count.fetch_add(1, Ordering::Relaxed), count: count.clone() }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -145,6 +186,7 @@ fn run(mut fetching: Fetching, inbox: &Receiver<Event>) {
     while !fetching.is_stopped() {
         let next = match fetching.is_idle() {
             true => inbox.recv().map_err(RecvTimeoutError::from),
+            false if fetching.is_shared() => inbox.recv_timeout(TICK_SHARED),
             false => inbox.recv_timeout(TICK),
         };
         match next {

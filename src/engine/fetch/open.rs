@@ -25,6 +25,10 @@ const SILENCE_WITH_OTHERS: Duration = Duration::from_secs(15);
 /// megabit or two.
 const REQUEST_LIFE_WITH_OTHERS: Duration = Duration::from_secs(60);
 
+/// A device that fetches the same content, and takes so long for what it was asked for, is helped where the content's
+/// source has nothing else to give.
+const LATE: Duration = Duration::from_secs(3);
+
 /// Ids of requests are unique in the whole agent, so that an answer finds its folder.
 static NEXT_REQUEST: AtomicU32 = AtomicU32::new(1);
 
@@ -125,6 +129,20 @@ impl OpenRequests {
             request.items.iter().any(Option::is_some)
         });
         overdue
+    }
+
+    /// Gives up on what was asked for long ago where `is_spare` says that another one has it and nothing to do.
+    pub fn take_late(&self, now: Instant, is_spare: impl Fn(Content, DeviceId) -> bool) -> Vec<(DeviceId, Content)> {
+        let mut late = Vec::new();
+        self.lock().requests.retain(|(peer, _), request| {
+            if now.saturating_duration_since(request.asked) >= LATE {
+                for item in &mut request.items {
+                    late.extend(item.take_if(|content| is_spare(*content, *peer)).map(|content| (*peer, content)));
+                }
+            }
+            request.items.iter().any(Option::is_some)
+        });
+        late
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

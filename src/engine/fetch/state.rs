@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::Event;
 use super::copies::Copies;
+use super::haves::Shared;
 use super::job::{Job, Large, Next, Order, Progress};
 use super::open::OpenRequests;
 use super::wants::Wants;
@@ -35,11 +36,12 @@ pub(super) struct Fetching {
     tasks: Sender<Task>,
     pub(super) open: Arc<OpenRequests>,
     pub(super) jobs: BTreeMap<JobId, Job>,
-    by_content: HashMap<Content, JobId>,
+    pub(super) by_content: HashMap<Content, JobId>,
     next_job: JobId,
     waiting: usize,
     pub(super) wants: Wants,
     copies: Copies,
+    pub(super) shared: Shared,
     /// The link on which each peer was last asked.
     pub(super) used: HashMap<DeviceId, LinkHandle>,
     /// Peers whose link is gone, though the table may still have it.
@@ -49,6 +51,7 @@ pub(super) struct Fetching {
 
 impl Fetching {
     pub fn new(folder: FolderHandle, tasks: Sender<Task>, open: Arc<OpenRequests>) -> Self {
+        let own = folder.device;
         Self {
             folder,
             tasks,
@@ -57,7 +60,8 @@ impl Fetching {
             by_content: HashMap::new(),
             next_job: 1,
             waiting: 0,
-            wants: Wants::default(),
+            wants: Wants::new(own),
+            shared: Shared::default(),
             copies: Copies::default(),
             used: HashMap::new(),
             broken: HashSet::new(),
@@ -77,13 +81,21 @@ impl Fetching {
     pub fn handle(&mut self, event: Event) {
         match event {
             Event::Order(order) => self.order(order),
-            Event::Applied(work) => self.copies.free(work),
-            Event::LinkUp(peer) => drop(self.broken.remove(&peer)),
+            Event::Applied(work) => {
+                self.copies.free(work);
+                self.no_longer_served(work);
+            }
+            Event::LinkUp(peer) => {
+                self.broken.remove(&peer);
+                self.greet(peer);
+            }
             Event::LinkDown(peer) => {
                 self.broken.insert(peer);
                 self.used.remove(&peer);
+                self.wants.leave(peer);
                 self.requeue(peer);
             }
+            Event::Have(peer, have, _waiting) => self.heard_have(peer, &have),
             Event::Chunks(peer, items) => {
                 for (want, bytes) in items {
                     if let Some(targets) = self.wants.arrived(want, peer, bytes.clone()) {
@@ -103,7 +115,11 @@ impl Fetching {
         self.give_up_overdue(now);
         self.start_jobs();
         self.ask(now);
-        let results = std::mem::take(&mut self.results);
+        self.tell_news(now);
+        let mut results = std::mem::take(&mut self.results);
+        // What the folder's machine has not ordered it need not hear of.
+        let elsewhere = &self.folder.elsewhere;
+        results.retain(|(work, result)| !elsewhere.fetched(*work, result));
         results.is_empty() || self.folder.send(Input::Fetched(results))
     }
 
@@ -176,6 +192,7 @@ impl Fetching {
             Done::Small { job, staged: Ok(true) } => self.finish(job, Vec::new()),
             Done::Small { job, staged: Ok(false) } => self.want_small(job),
             Done::Opened { job, file: Ok(file) } => {
+                self.opened(job, &file);
                 if let Some(running) = self.jobs.get_mut(&job) {
                     running.progress = Progress::Large(Large::new(file));
                 }
@@ -262,7 +279,7 @@ impl Fetching {
     }
 
     /// Orders the next step of a larger content.
-    fn advance(&mut self, id: JobId) {
+    pub(super) fn advance(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let twins = job.twins.clone();
         let Some(large) = job.large() else { return };
@@ -276,6 +293,7 @@ impl Fetching {
             Next::Finished => {
                 let progress = Progress::Duplicating { lists: Vec::new(), complete: 0 };
                 if let Progress::Large(large) = std::mem::replace(&mut job.progress, progress) {
+                    self.completed(id, &large.file);
                     self.finish(id, large.into_lists());
                 }
             }
@@ -326,6 +344,7 @@ impl Fetching {
     pub(super) fn fail(&mut self, id: JobId, error: &FetchError) {
         let Some(job) = self.take_job(id) else { return };
         self.wants.forget(id);
+        job.orders.iter().for_each(|order| self.no_longer_served(order.work));
         for order in job.orders {
             self.copies.free(order.work);
             self.results.push((order.work, Err(error.clone())));

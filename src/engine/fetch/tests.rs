@@ -201,7 +201,7 @@ fn one_way(from: &Device, to: &Device, mut wire: Wire) {
     let (outbox, queue) = outbox();
     let (near, far) = tokio::io::duplex(64 * 1024);
     from.runtime.spawn(write_loop(queue, FrameWriter::new(near, Arc::default())));
-    let hello = DeviceHello { protocol: 1, name: String::new(), agent: String::new(), folders: vec![] };
+    let hello = DeviceHello { protocol: 1, name: String::new(), agent: String::new(), folders: vec![], sent_ms: None };
     outbox.control(&Frame::Hello(hello)).unwrap();
     from.folder.links.write().unwrap().insert(to.id, LinkHandle::new(to.id, outbox));
     let (peer, folder, fetcher, server) = (from.id, to.folder.clone(), to.fetcher.clone(), to.server.clone());
@@ -215,6 +215,7 @@ fn one_way(from: &Device, to: &Device, mut wire: Wire) {
                     assert!(server.request(&folder, peer, request));
                 }
                 Some(Frame::Chunks(chunks)) => fetcher.chunks(peer, chunks),
+                Some(Frame::Have(have)) => fetcher.have(peer, have),
                 Some(Frame::NotHere { request, items }) => fetcher.not_here(peer, request, &items),
                 _ => {}
             }

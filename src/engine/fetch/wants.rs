@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 
+use super::choice::Choice;
+use super::swarm::Swarm;
 use super::worker::{JobId, Target};
 use crate::core::content::{Content, LIST_BYTES_MAX};
 use crate::core::id::DeviceId;
@@ -29,14 +31,16 @@ pub(super) struct Source {
 }
 
 /// One chunk or list, and all who wait for it.
-struct Want {
+pub(super) struct Want {
     targets: Vec<Target>,
-    sources: Vec<Source>,
+    pub sources: Vec<Source>,
     hint: (RelPath, u64),
-    failed: BTreeSet<DeviceId>,
+    /// Which large content it is a chunk of, and where in it.
+    pub place: Option<(JobId, u64)>,
+    pub failed: BTreeSet<DeviceId>,
     /// Who sent something else.
-    liar: Option<DeviceId>,
-    state: State,
+    pub liar: Option<DeviceId>,
+    pub state: State,
 }
 
 impl Want {
@@ -49,8 +53,10 @@ impl Want {
     }
 }
 
-enum State {
+pub(super) enum State {
     Queued,
+    /// Waits until another device that fetches the same content has it.
+    Parked,
     Asked(DeviceId),
     /// The bytes are being verified and written to the first `targets`.
     Writing {
@@ -72,19 +78,33 @@ pub(super) type Asked = (DeviceId, Vec<Content>);
 /// All wants of a folder.
 #[derive(Default)]
 pub(super) struct Wants {
-    wants: HashMap<Content, Want>,
-    queue: VecDeque<Content>,
+    pub(super) wants: HashMap<Content, Want>,
+    pub(super) queue: VecDeque<Content>,
     /// Bytes asked for or being written, by the peer they come from.
-    in_flight: BTreeMap<DeviceId, u64>,
+    pub(super) in_flight: BTreeMap<DeviceId, u64>,
+    /// Bytes that came from each peer since nothing was wanted.
+    pub(super) came: BTreeMap<DeviceId, u64>,
+    /// This device.
+    pub(super) own: DeviceId,
+    pub(super) swarms: BTreeMap<JobId, Swarm>,
 }
 
 impl Wants {
+    pub fn new(own: DeviceId) -> Self {
+        Self { own, ..Self::default() }
+    }
+
     /// Wants something for a target, with the path and offset where it lies in the file that it is for.
     pub fn add(&mut self, content: Content, target: Target, sources: &[Source], hint: (RelPath, u64)) {
         let queue = &mut self.queue;
+        let place = match &target {
+            Target::At { job, offset, .. } => Some((*job, *offset)),
+            _ => None,
+        };
         let want = self.wants.entry(content).or_insert_with(|| {
             queue.push_back(content);
             Want {
+                place,
                 targets: Vec::new(),
                 sources: Vec::new(),
                 hint,
@@ -109,11 +129,12 @@ impl Wants {
 
     /// A job has ended: nothing is wanted for it any more.
     pub fn forget(&mut self, job: JobId) {
+        self.end_swarm(job);
         self.wants.retain(|_, want| {
             if !matches!(want.state, State::Writing { .. }) {
                 want.targets.retain(|target| target.job() != job);
             }
-            !want.targets.is_empty() || !matches!(want.state, State::Queued)
+            !want.targets.is_empty() || !matches!(want.state, State::Queued | State::Parked)
         });
         self.queue.retain(|content| self.wants.contains_key(content));
     }
@@ -128,31 +149,38 @@ impl Wants {
         let mut rooms = Rooms { open, known: BTreeMap::new(), asked: Vec::new() };
         let mut hopeless = Vec::new();
         let mut waiting = VecDeque::new();
+        let mut busy = BTreeSet::new();
         while let Some(content) = self.queue.pop_front() {
-            let Some(want) = self.wants.get_mut(&content) else { continue };
-            let able = |s: &&Source| !want.failed.contains(&s.peer);
-            let able: Vec<Source> = want.sources.iter().filter(able).copied().collect();
-            let able: Vec<Source> = able.into_iter().filter(|s| rooms.room(s.peer).is_some()).collect();
-            if able.is_empty() {
-                let want = self.wants.remove(&content);
-                hopeless.extend(want.map(|w| Hopeless { jobs: jobs_of(&w.targets), liar: w.liar }));
-                continue;
-            }
-            let cost = cost(content);
-            let in_flight = |peer: DeviceId| self.in_flight.get(&peer).copied().unwrap_or_default();
-            let fits = |s: &&Source| in_flight(s.peer) == 0 || in_flight(s.peer) + cost <= WINDOW_BYTES;
-            let free = able.iter().filter(fits).filter(|s| rooms.takes(s.peer, cost));
-            match free.min_by_key(|s| (s.poor, in_flight(s.peer))).map(|s| s.peer) {
-                Some(peer) => {
-                    want.state = State::Asked(peer);
-                    *self.in_flight.entry(peer).or_default() += cost;
-                    rooms.ask(peer, content, cost);
+            let Some(want) = self.wants.get(&content) else { continue };
+            match self.choose(want, content, &mut rooms) {
+                Choice::Ask(peer) => self.note_asked(content, peer, &mut rooms),
+                Choice::Wait { for_source } => {
+                    busy.extend(want.place.filter(|_| for_source).map(|(job, _)| job));
+                    waiting.push_back(content);
                 }
-                None => waiting.push_back(content),
+                Choice::Park(job, offset) => self.park(job, offset, content),
+                Choice::Nobody => {
+                    let want = self.wants.remove(&content);
+                    hopeless.extend(want.map(|w| Hopeless { jobs: jobs_of(&w.targets), liar: w.liar }));
+                }
             }
         }
         self.queue = waiting;
+        self.take_over(&busy, &mut rooms);
         (rooms.asked.into_iter().map(|(peer, _, items)| (peer, items)).collect(), hopeless)
+    }
+
+    pub(super) fn note_asked<F: Fn(DeviceId) -> Option<usize>>(
+        &mut self,
+        content: Content,
+        peer: DeviceId,
+        rooms: &mut Rooms<F>,
+    ) {
+        let Some(want) = self.wants.get_mut(&content) else { return };
+        want.state = State::Asked(peer);
+        let cost = cost(content);
+        *self.in_flight.entry(peer).or_default() += cost;
+        rooms.ask(peer, content, cost);
     }
 
     /// Bytes have come: to whom they are to be brought. `None` where nobody wants them any more.
@@ -165,6 +193,7 @@ impl Wants {
             self.drop_want(content);
             return None;
         }
+        *self.came.entry(peer).or_default() += bytes.len() as u64;
         want.state = State::Writing { peer, bytes, targets: want.targets.len() };
         Some(want.targets.clone())
     }
@@ -224,6 +253,9 @@ impl Wants {
     fn drop_want(&mut self, content: Content) {
         self.release(content);
         self.wants.remove(&content);
+        if self.wants.is_empty() {
+            self.came.clear();
+        }
     }
 
     fn release(&mut self, content: Content) {
@@ -236,7 +268,7 @@ impl Wants {
 }
 
 /// The requests of one round.
-struct Rooms<F> {
+pub(super) struct Rooms<F> {
     open: F,
     /// How many more requests each peer takes; `None` where it is not connected.
     known: BTreeMap<DeviceId, Option<usize>>,
@@ -245,13 +277,13 @@ struct Rooms<F> {
 }
 
 impl<F: Fn(DeviceId) -> Option<usize>> Rooms<F> {
-    fn room(&mut self, peer: DeviceId) -> Option<usize> {
+    pub fn room(&mut self, peer: DeviceId) -> Option<usize> {
         let room = || (self.open)(peer).map(|open| REQUESTS_OPEN_MAX.saturating_sub(open));
         *self.known.entry(peer).or_insert_with(room)
     }
 
     /// True where the peer's last request of this round, or a further one, can take it.
-    fn takes(&self, peer: DeviceId, cost: u64) -> bool {
+    pub fn takes(&self, peer: DeviceId, cost: u64) -> bool {
         let room = self.known.get(&peer).copied().flatten().unwrap_or_default();
         room > 0 || self.asked.iter().any(|request| has_room(request, peer, cost))
     }
@@ -274,7 +306,7 @@ fn has_room((to, bytes, items): &(DeviceId, u64, Vec<Content>), peer: DeviceId, 
 }
 
 /// Bytes that will come; for a list, whose length is not known, a guess.
-fn cost(content: Content) -> u64 {
+pub(super) fn cost(content: Content) -> u64 {
     if content.depth == 0 {
         return content.size;
     }

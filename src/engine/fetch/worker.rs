@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::Event;
+use super::download::Download;
 use crate::core::content::{ChunkList, Content};
 use crate::core::id::DeviceId;
 use crate::core::problem::{Problem, ProblemKind};
@@ -34,7 +35,7 @@ pub(super) enum Task {
     /// Look for a chunk list in the index.
     List { job: JobId, list: Content },
     /// Write those chunks that are here; each with its offset.
-    Fill { job: JobId, file: Arc<StagedFile>, twins: Vec<u32>, chunks: Vec<(Content, u64)> },
+    Fill { job: JobId, file: Arc<Download>, twins: Vec<u32>, chunks: Vec<(Content, u64)> },
     /// Verify what a peer sent and bring it to all who wait for it.
     Write { want: Content, peer: DeviceId, bytes: Bytes, targets: Vec<Target> },
     /// Copy a staged file that is complete and verified.
@@ -46,7 +47,7 @@ pub(super) enum Task {
 pub(super) enum Target {
     List { job: JobId },
     Small { job: JobId, copy: u32 },
-    At { job: JobId, file: Arc<StagedFile>, offset: u64 },
+    At { job: JobId, file: Arc<Download>, offset: u64 },
 }
 
 /// What came of a task.
@@ -57,7 +58,7 @@ pub(super) enum Done {
     },
     Opened {
         job: JobId,
-        file: Result<Arc<StagedFile>, Problem>,
+        file: Result<Arc<Download>, Problem>,
     },
     Listed {
         job: JobId,
@@ -105,17 +106,27 @@ pub(super) fn run(folder: &FolderHandle, tasks: &Mutex<Receiver<Task>>, done: &S
                 .ok();
         }
         let root = folder.root.open().map_err(|e| Problem::new(ProblemKind::Io, e.to_string()));
-        for task in batch {
-            let result = match &root {
-                Ok(root) => {
-                    let local = reader.as_ref().map(|reader| Local { folder, root, reader });
-                    carry_out(&Context { folder, root, local }, task)
-                }
-                Err(problem) => failed(task, problem),
-            };
-            if done.send(Event::Done(result)).is_err() {
-                return;
-            }
+        // Copying a large file takes long, and asks the index for nothing.
+        let takes_long = batch.iter().any(|task| matches!(task, Task::Duplicate { .. }));
+        let carry_out_all = || {
+            batch.into_iter().all(|task| {
+                let result = match &root {
+                    Ok(root) => {
+                        let local = reader.as_ref().map(|reader| Local { folder, root, reader });
+                        carry_out(&Context { folder, root, local }, task)
+                    }
+                    Err(problem) => failed(task, problem),
+                };
+                done.send(Event::Done(result)).is_ok()
+            })
+        };
+        // A view of its own for each question to the index would cost more than the answers.
+        let is_heard = match &reader {
+            Some(reader) if !takes_long => reader.in_one_view(carry_out_all),
+            _ => carry_out_all(),
+        };
+        if !is_heard {
+            return;
         }
     }
 }
@@ -147,7 +158,7 @@ fn carry_out(context: &Context, task: Task) -> Done {
             Done::Small { job, staged: context.stage_small(content, copy, &twins) }
         }
         Task::Open { job, content, copy } => {
-            Done::Opened { job, file: StagedFile::open(context.root, content, copy).map(Arc::new) }
+            Done::Opened { job, file: Download::open(context.root, content, copy).map(Arc::new) }
         }
         Task::List { job, list } => {
             let body = context.local.and_then(|local| local.list(list));
@@ -198,7 +209,7 @@ impl Context<'_> {
     /// Writes the chunks that are here. The others come back.
     fn fill(
         &self,
-        file: &StagedFile,
+        file: &Download,
         twins: &[u32],
         chunks: Vec<(Content, u64)>,
     ) -> Result<Vec<(Content, u64)>, Problem> {
@@ -208,7 +219,7 @@ impl Context<'_> {
                 missing.push((chunk, offset));
                 continue;
             }
-            if file.has_data() && file.read(offset, chunk.size as usize).is_ok_and(|b| chunk.verify(&b).is_ok()) {
+            if file.keeps(chunk, offset) {
                 continue;
             }
             match self.find(chunk, twins, file.content(), offset) {

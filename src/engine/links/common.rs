@@ -81,6 +81,8 @@ struct PeerState {
     bytes_out: u64,
     last_error: Option<String>,
     offers: Vec<(FolderId, String)>,
+    agent: Option<String>,
+    clock_ahead_ms: Option<i64>,
 }
 
 impl Common {
@@ -185,7 +187,14 @@ impl Common {
             name: clean_text(&config.name, NAME_CHARS_MAX),
             agent: clean_text(&config.agent, NAME_CHARS_MAX),
             folders: offers.iter().map(|(id, offer)| (id.clone(), offer.label.clone())).collect(),
+            // Only the first of a link says it: see `session::establish`.
+            sent_ms: None,
         }
+    }
+
+    /// Where this device listens.
+    pub fn listening(&self) -> SocketAddr {
+        SocketAddr::new(self.config().listen.ip(), self.port)
     }
 
     pub fn announcement(&self) -> Announcement {
@@ -208,13 +217,19 @@ impl Common {
         lock(&self.strangers).iter().map(|(id, address)| (*id, *address)).collect()
     }
 
-    pub fn note_up(&self, peer: DeviceId, address: SocketAddr, traffic: Arc<Traffic>) {
+    pub fn note_up(&self, peer: DeviceId, address: SocketAddr, traffic: Arc<Traffic>, hello: &DeviceHello) {
         self.with_state(peer, |state| {
+            state.agent = Some(hello.agent.clone()).filter(|agent| !agent.is_empty());
             state.traffic = Some(traffic);
             state.address = Some(address);
             state.since_ms = Some(wall_ms());
             state.last_error = None;
         });
+    }
+
+    /// How far the peer's clock is ahead, where it said what it shows.
+    pub fn note_clock(&self, peer: DeviceId, ahead_ms: Option<i64>) {
+        self.with_state(peer, |state| state.clock_ahead_ms = ahead_ms);
     }
 
     pub fn note_down(&self, peer: DeviceId, reason: &str) {
@@ -255,6 +270,8 @@ impl Common {
                 bytes_in: state.bytes_in + live(|t| &t.read),
                 bytes_out: state.bytes_out + live(|t| &t.written),
                 last_error: state.last_error.clone().filter(|_| state.traffic.is_none()),
+                agent: state.agent.clone(),
+                clock_ahead_ms: state.clock_ahead_ms,
                 offers: state.offers.iter().filter(|(id, _)| !own.contains(id)).cloned().collect(),
                 shares: state.offers.iter().map(|(id, _)| id.clone()).collect(),
             }
@@ -275,7 +292,7 @@ fn peers_of(config: &LinkConfig) -> BTreeSet<DeviceId> {
     config.peers.iter().map(|peer| peer.id).collect()
 }
 
-fn wall_ms() -> i64 {
+pub fn wall_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 

@@ -15,7 +15,7 @@ use super::LinkHandle;
 use super::accept::{self, HalfOpen};
 use super::common::{Common, in_words, lock};
 use super::dial::{self, Dial};
-use super::session::{self, Established, LinkError};
+use super::session::{self, Established, LinkError, NO_LONGER_PAIRED};
 use crate::core::id::DeviceId;
 use crate::net::dial::keep_which;
 use crate::net::frame::Frame;
@@ -156,6 +156,9 @@ impl Manager {
     fn take_config(&mut self) {
         let (config, now) = (self.common.config(), Instant::now());
         self.dials.retain(|peer, _| self.common.is_peer(peer));
+        // At once, whatever the session is busy with.
+        let removed = self.links.iter().filter(|(peer, _)| !self.common.is_peer(peer));
+        removed.for_each(|(_, live)| live.handle.end(NO_LONGER_PAIRED));
         for peer in &config.peers {
             let dial = self.dials.entry(peer.id).or_insert_with(|| Dial::new(peer.addresses.clone(), now));
             dial.set_addresses(&peer.addresses, now);
@@ -169,7 +172,7 @@ impl Manager {
             dial.is_running = false;
         }
         if !self.common.is_peer(&peer) {
-            return self.refuse(link, "not shared with this device");
+            return self.refuse(link, NO_LONGER_PAIRED);
         }
         if let Some(live) = self.links.get(&peer)
             && self.stays(live, dialled_by_us, now)

@@ -33,14 +33,14 @@ use tokio::task::JoinHandle;
 use super::shared::Event;
 use crate::core::id::{DeviceId, FolderId};
 use crate::net::NetError;
-use crate::net::frame::{Chunks, Request};
+use crate::net::frame::{AskPast, Chunks, Have, Past, Request};
 use crate::net::identity::Identity;
 use crate::net::socket;
 use common::Common;
 
 pub use super::link::{LinkHandle, LinkTable};
 pub use crate::net::pairing::Paired;
-pub use pairing::{JoinError, Showing};
+pub use pairing::{JoinError, Joined, Showing};
 
 /// How long a goodbye may take, all links together.
 const STOP_TIME: Duration = Duration::from_millis(400);
@@ -81,12 +81,18 @@ pub struct LinkFolder {
     pub peers: BTreeSet<DeviceId>,
 }
 
+/// Takes a peer's question about earlier versions.
+pub type AskPastPort = Arc<dyn Fn(DeviceId, AskPast) + Send + Sync>;
+/// Takes a peer's answer to one.
+pub type PastPort = Arc<dyn Fn(DeviceId, Past) + Send + Sync>;
 /// Takes a request of a peer; false where that peer asks for too much at once.
 pub type ServePort = Arc<dyn Fn(DeviceId, Request) -> bool + Send + Sync>;
 /// Takes contents that a peer sent; unverified.
 pub type ChunksPort = Arc<dyn Fn(DeviceId, Chunks) + Send + Sync>;
 /// Takes the id and items of a request that a peer can't serve.
 pub type NotHerePort = Arc<dyn Fn(DeviceId, u32, Vec<u16>) + Send + Sync>;
+/// Takes what a peer has of a content that it fetches.
+pub type HavePort = Arc<dyn Fn(DeviceId, Have) + Send + Sync>;
 /// Says whether an answer to this request of ours is waited for.
 pub type ExpectsPort = Arc<dyn Fn(DeviceId, u32) -> bool + Send + Sync>;
 /// Hears of a link.
@@ -99,7 +105,10 @@ pub struct FolderPorts {
     pub serve: ServePort,
     pub chunks: ChunksPort,
     pub not_here: NotHerePort,
+    pub have: HavePort,
     pub expects: ExpectsPort,
+    pub ask_past: AskPastPort,
+    pub past: PastPort,
     pub link_up: LinkPort,
     pub link_down: LinkPort,
 }
@@ -118,6 +127,10 @@ pub struct LinkStatus {
     pub bytes_out: u64,
     /// Why there is no link, in words.
     pub last_error: Option<String>,
+    /// Program and version there, as it said last.
+    pub agent: Option<String>,
+    /// How far its clock was ahead of ours when the link came up, in ms; negative where behind.
+    pub clock_ahead_ms: Option<i64>,
     /// Folders that the peer shares with us and that are not here, with their labels.
     pub offers: Vec<(FolderId, String)>,
     /// All folders that the peer shares with us.
@@ -196,8 +209,8 @@ impl Links {
         pairing::show(&self.common, folders)
     }
 
-    /// Pairs with the device that shows `code`. The caller then adds the device to the config.
-    pub async fn join_code(&self, code: &str, folders: Vec<(FolderId, String)>) -> Result<Paired, JoinError> {
+    /// Pairs with the device that shows `code`, which may be a link. The caller then adds the device to the config.
+    pub async fn join_code(&self, code: &str, folders: Vec<(FolderId, String)>) -> Result<Joined, JoinError> {
         pairing::join(&self.common, code, folders).await
     }
 

@@ -5,28 +5,31 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant};
 
 use super::common::{Common, in_words, lock};
-use crate::core::id::FolderId;
+use crate::core::id::{DeviceId, FolderId};
+use crate::net::interfaces;
 use crate::net::pairing::{Greeting, PAIRING_SECONDS, PairError, Paired, ShownCode, pair_as_joiner, pair_as_shower};
 use crate::net::pairing_code::{CodeError, Nameplate, PairingCode};
+use crate::net::pairing_link::{self, LINK_ADDRESSES_MAX, PairingLink};
 use crate::net::tls::{self, Secured};
-use crate::net::{random_bytes, socket};
+use crate::net::{NetError, random_bytes, socket};
 
 /// How long the device that shows a code is looked for: several of its announcements.
 const SEARCH: Duration = Duration::from_secs(20);
 /// Devices to which the joining side proves that it knows the code, at most: each that does not know it can make one
 /// guess, and anybody can announce any number of devices that seem to show it.
 const PROOFS_MAX: usize = 3;
-/// Most devices that may be in the middle of an attempt.
-const ATTEMPTS_MAX: usize = 8;
 
 /// Why typing a code did not pair.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     #[error(transparent)]
     Code(#[from] CodeError),
+    #[error(transparent)]
+    Link(#[from] pairing_link::LinkError),
     #[error(transparent)]
     Pair(#[from] PairError),
     #[error(
@@ -63,6 +66,19 @@ impl Showing {
     /// The code to type on the other device.
     pub fn code(&self) -> String {
         self.shown.code().to_string()
+    }
+
+    /// The code as four words.
+    pub fn words(&self) -> String {
+        self.shown.code().words()
+    }
+
+    /// The code with this device and its addresses.
+    pub fn link(&self) -> String {
+        let common = &self.common;
+        let addresses = interfaces::reachable(common.listening(), LINK_ADDRESSES_MAX);
+        let (code, name) = (self.shown.code().clone(), common.config().name.clone());
+        PairingLink { code, device: common.own, name, addresses }.to_string()
     }
 
     pub fn valid_seconds(&self) -> u64 {
@@ -134,7 +150,9 @@ struct Attempt {
 impl Attempt {
     fn begin(common: &Arc<Common>) -> Option<(Self, Greeting)> {
         let mut pairing = lock(&common.pairing);
-        let pairing = pairing.as_mut().filter(|p| p.under_way < ATTEMPTS_MAX)?;
+        let pairing = pairing.as_mut()?;
+        // No limit of its own: each is a half-open connection, whose number is bounded with regard to the source. A
+        // limit here would let a few that say nothing keep everybody else out.
         pairing.under_way += 1;
         Some((Self { common: common.clone(), shown: pairing.shown.clone() }, pairing.greeting.clone()))
     }
@@ -149,7 +167,12 @@ impl Attempt {
                     let _ = pairing.outcome.send(Ok(paired));
                 }
             }
-            Err(PairError::WrongCode) => pairing.failure = Some(PairError::WrongCode),
+            // This very attempt has used up the code, so the others, which may go on for a while, come to nothing.
+            Err(PairError::WrongCode) => {
+                if let Some(pairing) = close(&self.common, &mut slot) {
+                    let _ = pairing.outcome.send(Err(PairError::WrongCode));
+                }
+            }
             Err(PairError::Network(error)) => drop(pairing.failure.get_or_insert(PairError::Network(error))),
             // Says that another attempt was faster.
             Err(PairError::Refused | PairError::Expired) => {}
@@ -172,50 +195,117 @@ impl Drop for Attempt {
     }
 }
 
-/// Finds the device that shows this code, and pairs with it.
-pub async fn join(common: &Arc<Common>, code: &str, folders: Vec<(FolderId, String)>) -> Result<Paired, JoinError> {
-    let code: PairingCode = code.parse()?;
+/// A pairing that was joined.
+#[derive(Debug)]
+pub struct Joined {
+    pub paired: Paired,
+    /// Where the device of a link was reached: it may not be found again by multicast.
+    pub address: Option<SocketAddr>,
+}
+
+/// Finds the device that shows this code, or that this link names, and pairs with it.
+pub async fn join(common: &Arc<Common>, typed: &str, folders: Vec<(FolderId, String)>) -> Result<Joined, JoinError> {
     let greeting = Greeting { name: common.config().name.clone(), folders };
-    let until = Instant::now() + SEARCH;
-    let mut heard = common.heard.subscribe();
-    let mut tried = BTreeSet::new();
-    let (mut proofs, mut failure) = (0, None);
-    // Whoever hears of a new device says where it is itself.
-    common.announce_now.notify_one();
-    loop {
-        let showing = lock(&common.book).showing(&code.nameplate(), Instant::now());
-        for address in showing.into_iter().filter(|address| tried.insert(*address)) {
-            match join_at(common, address, &code, &greeting, &mut proofs).await {
-                Ok(paired) => return Ok(paired),
-                Err(error) => failure = Some(heavier(failure, error)),
+    if PairingLink::is_meant(typed) {
+        return join_by_link(common, typed.parse()?, greeting).await;
+    }
+    let mut joining = Joining { common, code: typed.parse()?, device: None, greeting, proofs: 0, failure: None };
+    Ok(Joined { paired: joining.search().await?, address: None })
+}
+
+/// Tries the addresses of a link, and where none leads to its device, looks for that by multicast.
+async fn join_by_link(common: &Arc<Common>, link: PairingLink, greeting: Greeting) -> Result<Joined, JoinError> {
+    let device = Some(link.device);
+    let mut joining = Joining { common, code: link.code, device, greeting, proofs: 0, failure: None };
+    let mut dials = JoinSet::new();
+    for address in link.addresses {
+        let common = common.clone();
+        dials.spawn(async move { (address, dial(&common, address, device).await) });
+    }
+    while let Some(dialled) = dials.join_next().await {
+        match dialled {
+            Ok((address, Ok(secured))) => {
+                // One connection is enough; the others have said nothing.
+                dials.abort_all();
+                let paired = joining.prove(secured, address).await?;
+                return Ok(Joined { paired, address: Some(address) });
             }
-            if proofs >= PROOFS_MAX || Instant::now() >= until {
-                break;
+            Ok((_, Err(error))) => joining.note(error),
+            Err(_) => {}
+        }
+    }
+    Ok(Joined { paired: joining.search().await?, address: None })
+}
+
+/// An attempt to pair with the device that shows a code.
+struct Joining<'a> {
+    common: &'a Arc<Common>,
+    code: PairingCode,
+    /// The device that it has to be, where that is known.
+    device: Option<DeviceId>,
+    greeting: Greeting,
+    proofs: usize,
+    /// What tells most of what went wrong so far.
+    failure: Option<PairError>,
+}
+
+impl Joining<'_> {
+    /// Tries every device that is heard to show this code, until one is the right one.
+    async fn search(&mut self) -> Result<Paired, JoinError> {
+        let until = Instant::now() + SEARCH;
+        let mut heard = self.common.heard.subscribe();
+        let mut tried = BTreeSet::new();
+        // Whoever hears of a new device says where it is itself.
+        self.common.announce_now.notify_one();
+        loop {
+            let showing = lock(&self.common.book).showing(&self.code.nameplate(), Instant::now());
+            for address in showing.into_iter().filter(|address| tried.insert(*address)) {
+                match self.join_at(address).await {
+                    Ok(paired) => return Ok(paired),
+                    Err(error) => self.note(error),
+                }
+                if self.proofs >= PROOFS_MAX || Instant::now() >= until {
+                    break;
+                }
+            }
+            let has_used_up = self.proofs >= PROOFS_MAX;
+            if let Some(error) = self.failure.take_if(|e| has_used_up || !matches!(e, PairError::Network(_))) {
+                return Err(error.into());
+            }
+            if !matches!(tokio::time::timeout_at(until, heard.changed()).await, Ok(Ok(()))) {
+                return Err(self.failure.take().map_or(JoinError::NotFound, JoinError::Pair));
             }
         }
-        if let Some(error) = failure.take_if(|e| proofs >= PROOFS_MAX || !matches!(e, PairError::Network(_))) {
-            return Err(error.into());
-        }
-        if !matches!(tokio::time::timeout_at(until, heard.changed()).await, Ok(Ok(()))) {
-            return Err(failure.map_or(JoinError::NotFound, JoinError::Pair));
-        }
+    }
+
+    async fn join_at(&mut self, address: SocketAddr) -> Result<Paired, PairError> {
+        let secured = dial(self.common, address, self.device).await?;
+        self.prove(secured, address).await
+    }
+
+    /// Pairs over this connection.
+    async fn prove(&mut self, secured: Secured, address: SocketAddr) -> Result<Paired, PairError> {
+        self.proofs += 1;
+        let paired = pair_as_joiner(secured, &self.code, self.common.own, &self.greeting).await?;
+        self.common.note_address(paired.device, address);
+        Ok(paired)
+    }
+
+    fn note(&mut self, error: PairError) {
+        self.failure = Some(heavier(self.failure.take(), error));
     }
 }
 
-/// Pairs with the device at this address; counts it in `proofs` where it comes to that.
-async fn join_at(
-    common: &Arc<Common>,
-    address: SocketAddr,
-    code: &PairingCode,
-    greeting: &Greeting,
-    proofs: &mut usize,
-) -> Result<Paired, PairError> {
+/// A connection for pairing with whoever listens there, or with this device only.
+async fn dial(common: &Common, address: SocketAddr, expected: Option<DeviceId>) -> Result<Secured, PairError> {
     let stream = socket::dial(address).await?;
     let secured = tls::connect(stream, None, &common.tls).await?;
-    *proofs += 1;
-    let paired = pair_as_joiner(secured, code, common.own, greeting).await?;
-    common.note_address(paired.device, address);
-    Ok(paired)
+    match expected {
+        Some(expected) if expected != secured.peer => {
+            Err(NetError::OtherDevice { expected, found: secured.peer }.into())
+        }
+        _ => Ok(secured),
+    }
 }
 
 /// Of two failures the one that tells more: what a device said, before that it was not reached.

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsStream;
 
 use super::LinkHandle;
-use super::common::{Common, Offers, in_words};
+use super::common::{Common, Offers, in_words, wall_ms};
 use super::room::memory_bytes;
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::message::Message;
@@ -35,6 +35,11 @@ const GOODBYE: Duration = Duration::from_millis(200);
 /// Memory in bytes that the messages of one link take while they wait for their folders: several of the largest.
 pub(super) const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// Why the link with a removed device ends; both sides read it.
+pub(super) const NO_LONGER_PAIRED: &str = "the two devices are no longer paired";
+/// Greatest difference of clocks that is told, in ms: a hundred years.
+const CLOCK_AHEAD_MS_MAX: i64 = 100 * 366 * 24 * 3600 * 1000;
+
 /// Why a link did not come about, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -42,7 +47,7 @@ pub enum LinkError {
     Net(#[from] NetError),
     #[error("the other device ended the connection: {0}")]
     Goodbye(String),
-    #[error("this device no longer shares anything with the other one")]
+    #[error("{NO_LONGER_PAIRED}")]
     Removed,
     #[error("the other device asks for too much at once")]
     Greedy,
@@ -56,6 +61,8 @@ pub struct Established {
     pub address: SocketAddr,
     pub dialled_by_us: bool,
     hello: DeviceHello,
+    /// How far the peer's clock is ahead of ours.
+    clock_ahead_ms: Option<i64>,
     /// What the peer has been told.
     told: Offers,
     reader: FrameReader<ReadHalf<TlsStream<Wire>>>,
@@ -76,12 +83,16 @@ pub async fn establish(
     let (read, write) = tokio::io::split(secured.stream);
     let mut reader = FrameReader::new(read, traffic.clone());
     let mut writer = FrameWriter::new(write, traffic.clone());
-    let ours = Frame::Hello(common.hello(&told));
+    let ours = Frame::Hello(DeviceHello { sent_ms: Some(wall_ms()), ..common.hello(&told) });
     let exchange = async { tokio::try_join!(writer.send(&ours), reader.next()) };
     let timed_out = NetError::TimedOut { what: "waiting for the other device's hello", seconds: HELLO_SECONDS };
     let limit = Duration::from_secs(HELLO_SECONDS);
     match tokio::time::timeout(limit, exchange).await.map_err(|_| timed_out)??.1 {
-        Frame::Hello(hello) => Ok(Established { peer, address, dialled_by_us, hello, told, reader, writer, traffic }),
+        Frame::Hello(hello) => {
+            let ahead = |sent: i64| sent.saturating_sub(wall_ms()).clamp(-CLOCK_AHEAD_MS_MAX, CLOCK_AHEAD_MS_MAX);
+            let clock_ahead_ms = hello.sent_ms.map(ahead);
+            Ok(Established { peer, address, dialled_by_us, hello, clock_ahead_ms, told, reader, writer, traffic })
+        }
         Frame::Close(reason) => Err(LinkError::Goodbye(reason)),
         // The reader lets nothing else through.
         _ => Err(NetError::Closed.into()),
@@ -108,7 +119,7 @@ pub async fn run(
     predecessor: Option<oneshot::Receiver<()>>,
     common: Arc<Common>,
 ) -> String {
-    let Established { peer, address, hello, told, mut reader, writer, traffic, .. } = link;
+    let Established { peer, address, hello, clock_ahead_ms, told, mut reader, writer, traffic, .. } = link;
     let mut writing = JoinSet::new();
     writing.spawn(write_loop(queue, writer));
     if let Some(ended) = predecessor {
@@ -119,6 +130,7 @@ pub async fn run(
     let waiting = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
     let mut session = Session { peer, handle, told, theirs, active, common, waiting };
     session.begin(address, traffic, &hello);
+    session.common.note_clock(peer, clock_ahead_ms);
     let handle = session.handle.clone();
     let reason = tokio::select! {
         reason = handle.ending() => reason,
@@ -176,7 +188,7 @@ impl Session {
         let mut table = self.common.table.write().unwrap_or_else(PoisonError::into_inner);
         table.insert(self.peer, self.handle.clone());
         drop(table);
-        self.common.note_up(self.peer, address, traffic);
+        self.common.note_up(self.peer, address, traffic, hello);
         let name = self.common.name(&self.peer);
         tracing::info!("connected with {name} ({}) at {address}, running {}", self.peer.short(), hello.agent);
     }
@@ -209,6 +221,21 @@ impl Session {
             Frame::NotHere { request, items } => {
                 if let Some(active) = self.asker(request) {
                     (active.ports.not_here)(self.peer, request, items);
+                }
+            }
+            Frame::Have(have) => {
+                if let Some(active) = self.active.get(&have.folder) {
+                    (active.ports.have)(self.peer, have);
+                }
+            }
+            Frame::AskPast(ask) => {
+                if let Some(active) = self.active.get(&ask.folder) {
+                    (active.ports.ask_past)(self.peer, ask);
+                }
+            }
+            Frame::Past(past) => {
+                if let Some(active) = self.active.get(&past.folder) {
+                    (active.ports.past)(self.peer, past);
                 }
             }
             Frame::Ping(count) => self.handle.outbox.control(&Frame::Pong(count))?,

@@ -100,7 +100,10 @@ impl Device {
             }),
             chunks: Arc::new(move |_, answer| chunks.lock().unwrap().push(answer.request)),
             not_here: Arc::new(move |_, request, items| not_here.lock().unwrap().push((request, items))),
+            have: Arc::new(|_, _| {}),
             expects: Arc::new(|_, request| request == 7),
+            ask_past: Arc::new(|_, _| {}),
+            past: Arc::new(|_, _| {}),
             link_up: Arc::new(|_| {}),
             link_down: Arc::new(|_| {}),
         };
@@ -409,6 +412,7 @@ async fn two_devices_pair_by_a_code_and_are_then_connected() {
     let (showed, joined) = tokio::join!(showing.wait(), b.links.join_code(&code, vec![]));
     let (showed, joined) = (showed.unwrap(), joined.unwrap());
     assert_eq!((showed.device, showed.name.as_str()), (b.id, "b"));
+    let joined = joined.paired;
     assert_eq!((joined.device, joined.folders), (a.id, vec![(folder_id("photos"), "Photos".to_string())]));
     a.share(b.id, None, &["photos"]);
     b.share(a.id, None, &["photos"]);

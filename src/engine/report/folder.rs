@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::facts::{Facts, PeerFacts, Running, facts, peers};
-use super::{Asker, View, ahead, waits, words};
+use super::{Asker, View, ahead, receipt, waits, words};
 use crate::api::types::PROBLEMS_SHOWN_MAX;
 use crate::api::{FolderState, FolderStatus, HeldDeletions, ProblemItem, TransferItem};
 use crate::config::Folder;
@@ -99,6 +99,7 @@ fn read(view: &View, seen: &mut BTreeMap<DeviceId, i64>) -> Result<FolderStatus,
         problems_total: facts.problems + facts.declined,
         conflicts: copies.iter().filter(|path| conflict::original_of(path).is_some()).count() as u64,
         held,
+        only_here_files: receipt::files_only_here(reader, &view.peers().map(|peer| peer.id).collect::<Vec<_>>())?,
         watch: view.live().map_or_else(String::new, |l| l.watch.clone().unwrap_or_else(|| "ok".to_owned())),
         last_scan_ms: reader.note(NOTE_LAST_SCAN)?.and_then(|text| text.parse().ok()),
         peers: facts.peers.iter().map(|peer| peer.status(here)).collect(),

@@ -8,6 +8,7 @@
 //! | `peer` | one path at the peers: who has it, who does not yet and why |
 //! | `below` | a directory: what of all that is in it is not in sync |
 //! | `disk` | what lies there now, compared with what was seen last |
+//! | `receipt` | which peers have what is here |
 //! | `unsynced` | all that is not in sync, page by page |
 //! | `waits` | why a path is not as another device has it |
 //! | `past` | history, conflict copies, the log |
@@ -23,6 +24,7 @@ mod folder;
 mod past;
 mod path;
 mod peer;
+mod receipt;
 #[cfg(test)]
 mod testing;
 mod unsynced;
@@ -36,8 +38,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::flow::Rates;
 use super::transfer::Moving;
 use crate::api::{
-    ConflictItem, EventItem, FolderOffer, FolderPeerStatus, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status,
-    UnsyncedPage,
+    ConflictItem, EventItem, FolderOffer, FolderPeerStatus, FolderProblem, FolderStatus, HistoryItem, HistoryUsage,
+    PathStatus, PeerStatus, Status, UnsyncedPage, WaitReport,
 };
 use crate::config::{Config, Folder, Peer};
 use crate::core::id::{DeviceId, FolderId};
@@ -45,7 +47,8 @@ use crate::core::path::RelPath;
 use crate::home::Home;
 use crate::index::{IndexError, Reader};
 
-pub use past::{version_at, version_id};
+pub use past::{event, version_at, version_id};
+pub use receipt::Awaited;
 
 /// What only a running agent knows, at one moment.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -71,6 +74,10 @@ pub struct LivePeer {
     pub bytes_out: u64,
     /// Why there is no connection, in words.
     pub trouble: Option<String>,
+    /// Program and version there.
+    pub version: Option<String>,
+    /// How far its clock is ahead of ours, in ms.
+    pub clock_ahead_ms: Option<i64>,
     /// Folders that it shares with us and that are not here.
     pub offers: Vec<FolderOffer>,
 }
@@ -137,6 +144,22 @@ pub fn unsynced(
     unsynced::page(asker(home, config, live), folder, after, count)
 }
 
+/// Which peers hold what is waited for.
+pub fn receipt(
+    home: &Home,
+    config: &Config,
+    folder: &Folder,
+    awaited: &Awaited,
+    live: Option<&LiveStatus>,
+) -> Result<WaitReport, IndexError> {
+    receipt::read(asker(home, config, live), folder, awaited)
+}
+
+/// Trouble with single items in all folders.
+pub fn problems(home: &Home, config: &Config) -> anyhow::Result<Vec<FolderProblem>> {
+    past::problems(asker(home, config, None))
+}
+
 /// Conflict copies in all folders.
 pub fn conflicts(home: &Home, config: &Config) -> anyhow::Result<Vec<ConflictItem>> {
     past::conflicts(asker(home, config, None))
@@ -145,6 +168,11 @@ pub fn conflicts(home: &Home, config: &Config) -> anyhow::Result<Vec<ConflictIte
 /// Earlier versions of an absolute path, or of all below it, the latest first.
 pub fn history(home: &Home, config: &Config, path: &Path) -> anyhow::Result<Vec<HistoryItem>> {
     past::history(asker(home, config, None), path)
+}
+
+/// How much the history of a folder holds, or of all.
+pub fn history_usage(home: &Home, config: &Config, folder: Option<&str>) -> anyhow::Result<Vec<HistoryUsage>> {
+    past::usage(asker(home, config, None), folder)
 }
 
 /// The latest events of all folders, oldest first.
@@ -182,6 +210,7 @@ fn status_of(asker: Asker) -> Status {
         problems_total: folders.iter().map(|folder| folder.problems_total).sum(),
         folders,
         peers,
+        starting: false,
     }
 }
 
@@ -196,6 +225,8 @@ fn peer_status(asker: Asker, peer: &Peer, seen_ms: Option<i64>) -> PeerStatus {
         bytes_in: live.bytes_in,
         bytes_out: live.bytes_out,
         trouble: live.trouble,
+        version: live.version,
+        clock_ahead_ms: live.clock_ahead_ms,
         offers: live.offers,
         connected_since_ms: live.since_ms.filter(|_| live.connected),
         ..PeerStatus::default()

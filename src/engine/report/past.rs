@@ -8,17 +8,23 @@ use sha2::{Digest, Sha256};
 
 use super::folder::{CONFLICTS_MAX, unreadable};
 use super::{Asker, View};
-use crate::api::{ConflictItem, EventItem, HistoryItem, When};
-use crate::config::Folder;
+use crate::api::{ConflictBase, ConflictItem, ConflictSide, EventItem, FolderProblem, HistoryItem, HistoryUsage, When};
+use crate::config::{Config, Folder};
 use crate::core::conflict;
+use crate::core::entry::Entry;
 use crate::core::id::hex;
 use crate::core::path::RelPath;
-use crate::index::{EVENTS_MAX, EventRow, HistoryRow, IndexError, Reader};
+use crate::core::problem::ProblemKind;
+use crate::fs::history;
+use crate::fs::root::Root;
+use crate::index::{EVENTS_MAX, EventRow, HistoryRow, IndexError, ProblemRow, Reader};
 
 /// Versions that are listed at once.
 const VERSIONS_MAX: usize = 10_000;
 /// Bytes of a hash in the id of a version: enough for all that one history holds.
 const ID_BYTES: usize = 6;
+/// Problems of one folder that are listed at once.
+const PROBLEMS_MAX: usize = 10_000;
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// The id by which people name a version in history: hexadecimal digits.
@@ -42,22 +48,105 @@ pub fn version_at(reader: &Reader, path: &RelPath, when: &When) -> Result<Option
     })
 }
 
+/// Trouble with single items in all folders.
+pub fn problems(asker: Asker) -> anyhow::Result<Vec<FolderProblem>> {
+    let of_folder = |view: &View| -> Result<Vec<FolderProblem>, IndexError> {
+        let rows = view.reader.problems_below(None, ProblemKind::NoSource, PROBLEMS_MAX)?;
+        let item = |row: ProblemRow| FolderProblem {
+            folder: view.folder.id.to_string(),
+            label: view.folder.label.clone(),
+            path: row.path.to_string(),
+            kind: row.problem.kind.name().to_owned(),
+            text: row.problem.text,
+            since_ms: row.since_ms,
+        };
+        Ok(rows.into_iter().map(item).collect())
+    };
+    all_folders(asker, of_folder)
+}
+
 /// Conflict copies in all folders.
 pub fn conflicts(asker: Asker) -> anyhow::Result<Vec<ConflictItem>> {
     let of_folder = |view: &View| -> Result<Vec<ConflictItem>, IndexError> {
         let records = view.reader.conflict_copies(CONFLICTS_MAX)?;
-        let item = |record: crate::index::Record| {
-            let entry = record.entry;
-            Some(ConflictItem {
-                folder: view.folder.label.clone(),
-                original: conflict::original_of(&entry.path)?.to_string(),
-                path: entry.path.to_string(),
-                mtime_ms: entry.mtime_ns / 1_000_000,
-                bytes: entry.kind.content().map_or(0, |content| content.size),
-                device: asker.author(&entry.author),
-            })
-        };
-        Ok(records.into_iter().filter_map(item).collect())
+        let mut items = Vec::with_capacity(records.len());
+        for record in records {
+            if let Some(original) = conflict::original_of(&record.entry.path) {
+                items.push(conflict_item(view, record.entry, original)?);
+            }
+        }
+        Ok(items)
+    };
+    all_folders(asker, of_folder)
+}
+
+fn conflict_item(view: &View, copy: Entry, original: RelPath) -> Result<ConflictItem, IndexError> {
+    let asker = view.asker;
+    let there = view.reader.record(&original)?.map(|record| record.entry);
+    let live = there.as_ref().filter(|entry| entry.is_live());
+    let size = |entry: &Entry| entry.kind.content().map_or(0, |content| content.size);
+    let is_mine = |entry: &Entry| entry.author == asker.device;
+    let mine = match live.map(is_mine) {
+        Some(true) if !is_mine(&copy) => Some("original"),
+        None | Some(false) if is_mine(&copy) => Some("copy"),
+        _ => None,
+    };
+    let base = match &there {
+        Some(entry) => base_of(view, &copy, entry)?,
+        None => None,
+    };
+    Ok(ConflictItem {
+        folder: view.folder.label.clone(),
+        original: original.to_string(),
+        path: copy.path.to_string(),
+        mtime_ms: copy.mtime_ns / 1_000_000,
+        bytes: size(&copy),
+        device: asker.author(&copy.author),
+        live: live.map(|entry| ConflictSide {
+            mtime_ms: entry.mtime_ns / 1_000_000,
+            bytes: size(entry),
+            device: asker.author(&entry.author),
+        }),
+        mine: mine.map(str::to_owned),
+        base,
+    })
+}
+
+/// The version that both came from. Where the file had several versions since, none is given: the wrong one would have
+/// a merge take back what was changed on one side.
+fn base_of(view: &View, copy: &Entry, there: &Entry) -> Result<Option<ConflictBase>, IndexError> {
+    let (copied, now) = (copy.kind.content_id(), there.kind.content_id());
+    let mut earlier = there.superseded.iter().filter(|id| Some(**id) != copied && Some(**id) != now);
+    let (Some(id), None) = (earlier.next(), earlier.next()) else { return Ok(None) };
+    let versions = view.reader.history_of(&there.path)?;
+    let row = versions.into_iter().find(|row| row.content.is_some_and(|content| content.id == *id));
+    Ok(row.map(|row| ConflictBase {
+        id: version_id(&row),
+        mtime_ms: row.disk.mtime_ns / 1_000_000,
+        bytes: row.disk.size,
+        place: history::place(&view.folder.path, &row.slot).to_string_lossy().into_owned(),
+    }))
+}
+
+/// How much the history of a folder holds, or of all.
+pub fn usage(asker: Asker, folder: Option<&str>) -> anyhow::Result<Vec<HistoryUsage>> {
+    let sync = &asker.config.sync;
+    let of_folder = |view: &View| -> Result<Vec<HistoryUsage>, IndexError> {
+        if folder.is_some_and(|id| id != view.folder.id.as_str()) {
+            return Ok(Vec::new());
+        }
+        let (versions, oldest_ms) = view.reader.history_extent()?;
+        let root = Root::new(view.folder.path.clone(), view.folder.id.clone()).open().ok();
+        let disk_bytes = root.and_then(|root| root.disk_bytes().ok());
+        Ok(vec![HistoryUsage {
+            folder: view.folder.label.clone(),
+            id: view.folder.id.to_string(),
+            versions,
+            bytes: view.reader.history_bytes()?,
+            oldest_ms,
+            days: sync.history_days,
+            limit_bytes: disk_bytes.map(|bytes| sync.history_max.bytes(bytes)),
+        }])
     };
     all_folders(asker, of_folder)
 }
@@ -66,7 +155,7 @@ pub fn conflicts(asker: Asker) -> anyhow::Result<Vec<ConflictItem>> {
 pub fn events(asker: Asker, count: usize) -> anyhow::Result<Vec<EventItem>> {
     let of_folder = |view: &View| -> Result<Vec<EventItem>, IndexError> {
         let rows = view.reader.last_events(count.min(EVENTS_MAX))?;
-        Ok(rows.into_iter().map(|row| event(view, row)).collect())
+        Ok(rows.into_iter().map(|row| event(view.asker.config, &view.folder.label, row)).collect())
     };
     let mut events = all_folders(asker, of_folder)?;
     events.sort_by_key(|event| event.time_ms);
@@ -101,7 +190,7 @@ fn version(view: &View, log: &[EventRow], row: HistoryRow) -> Result<HistoryItem
     let logged = log.iter().rev().find(|e| e.at_ms == row.displaced_ms && e.path.as_ref() == Some(&row.path));
     let displaced_by = match logged {
         _ if !row.by_remote => Some(view.asker.config.name.clone()),
-        Some(event) => from_device(view, &event.text).map(|(name, _)| name),
+        Some(event) => from_device(view.asker.config, &event.text).map(|(name, _)| name),
         None => None,
     };
     let is_deleted = match logged {
@@ -118,11 +207,13 @@ fn version(view: &View, log: &[EventRow], row: HistoryRow) -> Result<HistoryItem
         displaced_by,
         reason: if is_deleted { "deleted" } else { "replaced" }.to_owned(),
         expires_ms: Some(row.displaced_ms.saturating_add(i64::from(view.asker.config.sync.history_days) * DAY_MS)),
+        only_on: None,
     })
 }
 
-fn event(view: &View, row: EventRow) -> EventItem {
-    let (device, text) = match from_device(view, &row.text) {
+/// An event of the folder with this label, for people.
+pub fn event(config: &Config, label: &str, row: EventRow) -> EventItem {
+    let (device, text) = match from_device(config, &row.text) {
         Some((name, text)) => (Some(name), text),
         None => (None, row.text),
     };
@@ -132,7 +223,7 @@ fn event(view: &View, row: EventRow) -> EventItem {
     };
     EventItem {
         time_ms: row.at_ms,
-        folder: Some(view.folder.label.clone()),
+        folder: Some(label.to_owned()),
         kind: row.kind,
         path: row.path.map(|path| path.to_string()),
         device,
@@ -141,8 +232,8 @@ fn event(view: &View, row: EventRow) -> EventItem {
 }
 
 /// The peer that a line of the log speaks of by its short id, and the line with the peer's name in place of that.
-fn from_device(view: &View, text: &str) -> Option<(String, String)> {
-    view.asker.config.peers.iter().find_map(|peer| {
+fn from_device(config: &Config, text: &str) -> Option<(String, String)> {
+    config.peers.iter().find_map(|peer| {
         let short = peer.id.short();
         let is_word = |word: &str| word.trim_end_matches([';', ':', ',', '.']) == short;
         text.split(' ').any(is_word).then(|| (peer.name.clone(), text.replacen(&short, &peer.name, 1)))
@@ -240,6 +331,18 @@ mod tests {
         let item = &found[0];
         assert_eq!((item.path.as_str(), item.original.as_str()), (copy.as_str(), "d/a.txt"));
         assert_eq!((item.mtime_ms, item.bytes, item.device.as_deref()), (9, 3, Some("desk")));
+    }
+
+    #[test]
+    fn how_much_history_holds_is_told_for_each_folder() {
+        let mut world = World::alone();
+        displaced(&mut world, "1", "a", 300);
+        displaced(&mut world, "2", "b", 200);
+        let told = usage(world.asker(), None).unwrap();
+        assert_eq!((told.len(), told[0].versions, told[0].bytes, told[0].oldest_ms), (1, 2, 24, Some(200)));
+        assert!(told[0].limit_bytes.is_some_and(|bytes| bytes > 0));
+        assert_eq!(usage(world.asker(), Some("docs")).unwrap().len(), 1);
+        assert_eq!(usage(world.asker(), Some("other")).unwrap(), []);
     }
 
     #[test]

@@ -106,6 +106,7 @@ mod tests {
         let (departed, now) = (Departed::default(), Instant::now());
         departed.note(&file(7, 9), now);
         assert_eq!(departed.take(&file(7, 9).disk.expect("it is there"), now + KEPT * 2), None);
-        assert_eq!(departed.lock().by_inode.len() + departed.lock().noted.len(), 0);
+        let state = departed.lock();
+        assert!(state.by_inode.is_empty() && state.noted.is_empty());
     }
 }

@@ -198,6 +198,7 @@ impl FullScans {
         let shared: &Shared = &self.handle;
         let suspicious = shared.suspicious_boot.swap(false, Ordering::Relaxed);
         let begun = shared.clock.instant();
+        shared.progress.scan_begins();
         shared.live.scanning.store(true, Ordering::Relaxed);
         let complete = shared.send(Input::ScanStarted { suspicious }) && self.sweep(root, reader);
         shared.live.scanning.store(false, Ordering::Relaxed);

@@ -99,6 +99,9 @@ impl Looker<'_, '_, '_> {
         if !look.requested && is_swept(&look.path) {
             return Ok(());
         }
+        if self.is_as_known(&look)? {
+            return Ok(());
+        }
         let unknown = self.topmost_unknown(&look.path)?;
         if look.requested {
             // Whoever asked gets an answer for this very path; what leads there is looked at besides.
@@ -112,6 +115,27 @@ impl Looker<'_, '_, '_> {
             Some(above) => self.look(Look::hinted(above)),
             None => self.look(look.clone()),
         }
+    }
+
+    /// True where nothing is to be done about a hint: a file is as the index has it, mostly since the agent itself has
+    /// put it there.
+    fn is_as_known(&self, look: &Look) -> Result<bool, LookError> {
+        if look.requested || is_applying(self.shared, &look.path) {
+            return Ok(false);
+        }
+        if !self.shared.hints.claim(look) {
+            // Whoever is at it sees to it that it is looked at again.
+            return Ok(true);
+        }
+        let seen = self.root.look(&look.path).ok().flatten().filter(|state| state.kind != DiskKind::Directory);
+        let is_known = seen.map_or(Ok(false), |state| {
+            self.reader.in_one_view(|| {
+                let record = self.reader.record(&look.path)?;
+                Ok(is_unchanged(record.as_ref(), &state) && self.reader.problem(&look.path)?.is_none())
+            })
+        });
+        self.shared.hints.release([&look.path]);
+        is_known
     }
 
     /// The topmost directory above a path that the index does not know as one.

@@ -136,6 +136,9 @@ pub trait Handle: Any + Send + Sync {
     /// Bytes that an unprivileged program can still write to this file system.
     fn free_bytes(&self) -> Result<u64, Errno>;
 
+    /// Size of this file system in bytes.
+    fn disk_bytes(&self) -> Result<u64, Errno>;
+
     /// Name of the kind of network or user-space file system, for which the kernel reports no changes made elsewhere.
     fn network_fs(&self) -> Option<&'static str>;
 }

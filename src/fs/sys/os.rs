@@ -224,6 +224,11 @@ impl Handle for OsHandle {
         Ok((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
     }
 
+    fn disk_bytes(&self) -> Result<u64, Errno> {
+        let stat = rustix::fs::fstatvfs(&self.0)?;
+        Ok((stat.f_blocks as u64).saturating_mul(stat.f_frsize as u64))
+    }
+
     fn network_fs(&self) -> Option<&'static str> {
         #[cfg(target_os = "linux")]
         return match rustix::fs::fstatfs(&self.0).ok()?.f_type as u64 & 0xffff_ffff {

@@ -284,7 +284,7 @@ impl Seen {
                 self.over = Some(reason);
                 None
             }
-            Frame::Folder(..) | Frame::Unknown(_) => None,
+            Frame::Folder(..) | Frame::Have(_) | Frame::AskPast(_) | Frame::Past(_) | Frame::Unknown(_) => None,
         };
         if let Some(answer) = answer {
             let _ = answers.send(encode(&answer).unwrap().parts().concat());
@@ -311,7 +311,13 @@ impl Seen {
 
 pub fn hello(folders: &[&str]) -> Frame {
     let folders = folders.iter().map(|id| (folder(id), (*id).to_owned())).collect();
-    Frame::Hello(DeviceHello { protocol: 1, name: NAME.into(), agent: "abuse".into(), folders })
+    Frame::Hello(DeviceHello {
+        protocol: 1,
+        name: NAME.into(),
+        agent: "abuse".into(),
+        folders,
+        sent_ms: Some(i64::MIN),
+    })
 }
 
 pub fn folder(id: &str) -> FolderId {

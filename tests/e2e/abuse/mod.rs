@@ -1,6 +1,7 @@
 //! A live agent under attack, by strangers and by a paired device that has turned bad. Through it all the agent stays
 //! up and small, serves its honest peer, and writes nothing outside its folder.
 
+mod guessers;
 mod lies;
 mod load;
 mod mallory;

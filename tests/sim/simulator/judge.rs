@@ -292,6 +292,8 @@ impl World {
     pub fn verdict(&mut self) -> Result<(), String> {
         self.check_visible()?;
         let trees: Vec<Tree> = (0..self.devices.len()).map(|at| self.tree(at)).collect();
+        // What is suspect is there all the same.
+        self.check_ledger(&trees)?;
         let torn = self.torn(&trees);
         let trees: Vec<Tree> = trees.iter().map(|tree| without(tree, &torn)).collect();
         let rules = trees.iter().map(rules_of).collect::<Vec<_>>();
@@ -308,7 +310,6 @@ impl World {
         for (at, tree) in synced.iter().enumerate().skip(2) {
             same_trees(&synced[1], tree).map_err(|why| format!("device {at} differs from device 1: {why}"))?;
         }
-        self.check_ledger(&trees)?;
         if let Some((_, left)) = self.left.as_ref().filter(|_| self.plan.mode != Mode::Crowd) {
             self.is_as_left(&without(left, &declined), &trees[0])
                 .map_err(|why| format!("it did not end as the user left it: {why}"))?;
@@ -404,8 +405,11 @@ impl World {
                 copies.entry((original, &item.bytes)).or_default().push(path);
             }
         }
-        let is_one =
-            |paths: &Vec<&String>| paths.iter().filter_map(|path| maker(path)).collect::<BTreeSet<_>>().len() < 2;
+        // What it received after its backup was made, a restored index takes for its user's work.
+        let is_own = |maker: &Vec<&str>| !maker.last().is_some_and(|author| self.thrown_back.contains(*author));
+        let is_one = |paths: &Vec<&String>| {
+            paths.iter().filter_map(|path| maker(path)).filter(is_own).collect::<BTreeSet<_>>().len() < 2
+        };
         if let Some(paths) = copies.values().find(|paths| !is_one(paths)) {
             return Err(format!("one version has several copies: {paths:?}"));
         }
@@ -502,6 +506,16 @@ impl World {
                     lines.push(format!(
                         "    rival of {:?}: {:?} {:?} held {}",
                         rival.peer, entry.kind, entry.version, rival.held
+                    ));
+                }
+            }
+            let peers = self.devices.iter().map(|d| d.id);
+            for rival in peers.flat_map(|id| index.rivals_of(id, 1000).unwrap_or_default()) {
+                if index.record(&rival.entry.path).ok().flatten().is_none() {
+                    let entry = &rival.entry;
+                    lines.push(format!(
+                        "  nothing at {}; rival of {:?}: {:?} {:?} held {}",
+                        entry.path, rival.peer, entry.kind, entry.version, rival.held
                     ));
                 }
             }

@@ -111,6 +111,8 @@ pub struct World {
     owed: Vec<(usize, u64, Vec<u8>)>,
     /// What lost indexes said to be gone from a path: device, path, content.
     forgotten: BTreeSet<(usize, String, ContentId)>,
+    /// Devices whose index was replaced by an older one, by their short names.
+    pub thrown_back: BTreeSet<String>,
     pub trace: Option<Vec<String>>,
     digest: u64,
 }
@@ -162,6 +164,7 @@ impl World {
             shown: BTreeSet::new(),
             owed: Vec::new(),
             forgotten: BTreeSet::new(),
+            thrown_back: BTreeSet::new(),
             trace: is_traced.then(Vec::new),
             digest: plan.seed,
         };
@@ -841,6 +844,7 @@ impl World {
         if let Some(saved) = self.devices[at].saved.take() {
             self.kill(at);
             self.note_forgotten(at);
+            self.thrown_back.insert(self.devices[at].id.short());
             self.devices[at].index = Some(saved.open().expect("memory"));
             self.start(at);
         }
@@ -907,20 +911,22 @@ impl World {
         self.start(at);
     }
 
-    /// What a user has moved at a device, and the others still have under old names: they may have heard of the deletion
-    /// there and not of the new name. Carried out, it leaves the version in their histories, which is all that is left
+    /// What a user has moved at a device, and the others still have under old names: they may have heard that it is gone
+    /// there, or that something else is there, and not of the new name. Carried out, it leaves the version in their histories, which is all that is left
     /// once this device is thrown away.
     fn moved_only_at(&self, at: usize) -> Vec<Vec<u8>> {
         let Some(index) = &self.devices[at].index else { return Vec::new() };
         let others: Vec<Tree> = (0..self.devices.len()).filter(|b| *b != at).map(|b| self.tree(b)).collect();
-        let is_deleted_here = |name: &String| {
+        let is_gone_here = |name: &String, bytes: &Vec<u8>| {
             let record = RelPath::parse(name.as_bytes()).ok().and_then(|path| index.record(&path).ok().flatten());
-            record.is_some_and(|record| !record.entry.is_live())
+            let id = Content::of_chunk(bytes).id;
+            record.is_some_and(|record| !record.entry.is_live() || record.entry.superseded.contains(&id))
         };
         let own: BTreeSet<Vec<u8>> = self.tree(at).into_values().map(|item| item.bytes).collect();
         let has = |bytes: &Vec<u8>| others.iter().flatten().any(|(_, item)| item.bytes == *bytes);
-        let is_lost =
-            |bytes: &Vec<u8>| others.iter().flatten().all(|(name, item)| item.bytes != *bytes || is_deleted_here(name));
+        let is_lost = |bytes: &Vec<u8>| {
+            others.iter().flatten().all(|(name, item)| item.bytes != *bytes || is_gone_here(name, bytes))
+        };
         own.into_iter().filter(|bytes| has(bytes) && is_lost(bytes)).collect()
     }
 

@@ -383,6 +383,10 @@ impl Handle for SimHandle {
 
     fn expect_whole_read(&self) {}
 
+    fn disk_bytes(&self) -> Result<u64, Errno> {
+        self.free_bytes()
+    }
+
     fn free_bytes(&self) -> Result<u64, Errno> {
         Ok(self.on_self(Call::FreeBytes)?.free_bytes())
     }

@@ -1,0 +1,247 @@
+//! How long the parts take of which all work is made: `cargo bench`, or `cargo bench -- index` for some of them.
+//!
+//! Each is repeated for a while, and the fastest turn counts: whatever else runs only makes turns slower. Without
+//! `--bench` (as `cargo test --benches` runs it) each does one turn, to see that it works.
+
+use std::fs;
+use std::hint::black_box;
+use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use p2psync::core::chunker::ChunkSizes;
+use p2psync::core::content::{Content, ContentId};
+use p2psync::core::disk::{DiskKind, DiskState};
+use p2psync::core::entry::{Entry, Kind, Meta};
+use p2psync::core::id::{DeviceId, EpochId, FolderId, RunId};
+use p2psync::core::message::{Announced, Batch, Message};
+use p2psync::core::path::RelPath;
+use p2psync::core::ranges::Ranges;
+use p2psync::core::version::VersionVector;
+use p2psync::fs::read;
+use p2psync::fs::root::Root;
+use p2psync::fs::stage::StagedFile;
+use p2psync::fs::walk;
+use p2psync::index::{Index, Mark};
+use p2psync::net::codec::{decode, encode};
+use p2psync::net::frame::{Chunks, Frame};
+
+/// How long one part is repeated.
+const TIME: Duration = Duration::from_millis(600);
+const MIB: usize = 1 << 20;
+/// Bytes that are cut, hashed, written.
+const DATA_BYTES: usize = 32 * MIB;
+/// Entries of an index.
+const ENTRIES: u64 = 20_000;
+/// Files of a tree.
+const FILES: u64 = 2_000;
+/// Later than anything that is looked at here.
+const LATER_NS: i64 = i64::MAX / 2;
+
+/// What one turn of a part gets through.
+enum Per {
+    Bytes(usize),
+    Items(u64),
+}
+
+struct Bench {
+    is_measured: bool,
+    wanted: Vec<String>,
+}
+
+impl Bench {
+    /// Repeats a part, each time with something fresh, and prints its fastest turn.
+    fn part<T, R>(&self, name: &str, per: &Per, mut fresh: impl FnMut() -> T, mut turn: impl FnMut(T) -> R) {
+        if !self.wanted.is_empty() && !self.wanted.iter().any(|wanted| name.contains(wanted.as_str())) {
+            return;
+        }
+        let (mut fastest, mut spent) = (Duration::MAX, Duration::ZERO);
+        while spent < TIME {
+            let input = fresh();
+            let start = Instant::now();
+            black_box(turn(black_box(input)));
+            let took = start.elapsed();
+            (fastest, spent) = (fastest.min(took), spent + took);
+            if !self.is_measured {
+                return;
+            }
+        }
+        match per {
+            Per::Bytes(bytes) => {
+                println!("{name:<44} {:>9.1} MiB/s", *bytes as f64 / MIB as f64 / fastest.as_secs_f64())
+            }
+            Per::Items(items) => println!("{name:<44} {:>9.2} us each", fastest.as_secs_f64() * 1e6 / *items as f64),
+        }
+    }
+}
+
+fn main() {
+    let (options, wanted): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|word| word.starts_with("--"));
+    let bench = Bench { is_measured: options.iter().any(|option| option == "--bench"), wanted };
+    contents(&bench);
+    disk(&bench);
+    index(&bench);
+    frames(&bench);
+    values(&bench);
+}
+
+fn contents(bench: &Bench) {
+    let data = noise(DATA_BYTES, 1);
+    let sizes = ChunkSizes::for_file(DATA_BYTES as u64);
+    let cut = |data: &[u8]| {
+        let (mut at, mut chunks) = (0, Vec::new());
+        while let Some(length) = sizes.first_cut(&data[at..], true).filter(|length| *length > 0) {
+            chunks.push(at..at + length);
+            at += length;
+        }
+        chunks
+    };
+    bench.part("contents: cut", &Per::Bytes(DATA_BYTES), || (), |()| cut(&data));
+    let chunks = cut(&data);
+    let hash = |()| chunks.iter().map(|chunk| Content::of_chunk(&data[chunk.clone()])).collect::<Vec<_>>();
+    bench.part("contents: hash", &Per::Bytes(DATA_BYTES), || (), hash);
+}
+
+fn disk(bench: &Bench) {
+    let dir = tempfile::tempdir().expect("a directory for temporary files");
+    let root = Root::new(dir.path().join("folder"), folder());
+    root.create().expect("a folder in an empty directory");
+    for n in 0..FILES {
+        let directory = root.path().join(format!("d{}", n % 50));
+        fs::create_dir_all(&directory).expect("a new directory");
+        fs::write(directory.join(format!("f{n}")), noise(1000, n)).expect("a new file");
+    }
+    let data = noise(DATA_BYTES, 2);
+    fs::write(root.path().join("large"), &data).expect("a new file");
+    let open = root.open().expect("the folder that was just made");
+    let walk = |()| {
+        let mut seen = 0;
+        walk::walk(&open, None, &mut |_, _| true, &mut |batch| {
+            seen += batch.len();
+            ControlFlow::Continue(())
+        })
+        .expect("a tree that can be listed");
+        seen
+    };
+    bench.part("disk: walk", &Per::Items(FILES), || (), walk);
+    let stop = AtomicBool::new(false);
+    let examine = |buffer: &mut Vec<u8>, at: &RelPath| read::examine(&open, at, LATER_NS, buffer, &stop);
+    let mut buffer = Vec::new();
+    let large = path("large");
+    bench.part("disk: examine a large file", &Per::Bytes(DATA_BYTES), || (), |()| examine(&mut buffer, &large));
+    let small: Vec<RelPath> = (0..FILES).map(|n| path(&format!("d{}/f{n}", n % 50))).collect();
+    let examine_all = |()| small.iter().for_each(|at| drop(examine(&mut buffer, at)));
+    bench.part("disk: examine small files", &Per::Items(FILES), || (), examine_all);
+    let mut number = 0;
+    let assemble = |file: StagedFile| {
+        for (at, part) in (0u64..).step_by(64 << 10).zip(data.chunks(64 << 10)) {
+            file.write(at, part).expect("room on the disk");
+        }
+    };
+    let fresh = || {
+        number += 1;
+        let content = Content { id: ContentId([number; 32]), depth: 1, size: DATA_BYTES as u64 };
+        StagedFile::open(&open, content, 0).expect("a stage to write to")
+    };
+    bench.part("disk: assemble", &Per::Bytes(DATA_BYTES), fresh, assemble);
+}
+
+fn index(bench: &Bench) {
+    let dir = tempfile::tempdir().expect("a directory for temporary files");
+    let mut number = 0;
+    let mut fresh = || {
+        number += 1;
+        Index::open(&dir.path().join(format!("{number}.db")), EpochId(1)).expect("a new index")
+    };
+    let fill = |mut index: Index| {
+        index.begin().expect("an index that can be written to");
+        for n in 0..ENTRIES {
+            let disk = DiskState { kind: DiskKind::File, size: n, mtime_ns: 5, ctime_ns: 6, inode: n, mode: 0o644 };
+            index.put(&entry(n), Some(disk), Mark::Here, 1).expect("an index that can be written to");
+        }
+        index.commit().expect("an index that can be written to");
+        index
+    };
+    bench.part("index: put", &Per::Items(ENTRIES), &mut fresh, fill);
+    let index = fill(fresh());
+    let all: Vec<Entry> = (0..ENTRIES).step_by(7).map(entry).collect();
+    let looked = || Per::Items(all.len() as u64);
+    let by_path = |()| all.iter().filter(|e| index.record(&e.path).is_ok_and(|found| found.is_some())).count();
+    bench.part("index: look up by path", &looked(), || (), by_path);
+    bench.part("index: look up by path, in one view", &looked(), || (), |()| index.in_one_view(|| by_path(())));
+    let ids: Vec<ContentId> = all.iter().filter_map(|e| e.kind.content_id()).collect();
+    let by_content = |()| ids.iter().filter(|id| index.places(**id, 4).is_ok_and(|places| !places.is_empty())).count();
+    bench.part("index: look up by content", &looked(), || (), by_content);
+    let page = |()| index.records_since(0, ENTRIES as usize).map(|records| records.len());
+    bench.part("index: read in the order of changes", &Per::Items(ENTRIES), || (), page);
+}
+
+fn frames(bench: &Bench) {
+    let entries: Vec<Announced> = (0..1000).map(|n| Announced { entry: entry(n), seq: n + 1, held: true }).collect();
+    let batch = Batch { epoch: EpochId(1), run: RunId(1), entries, upto: 1000, more: false };
+    let chunk = |n| (n, noise(64 << 10, u64::from(n)).into());
+    let about = Frame::Folder(folder(), Message::Index(batch));
+    let chunks = Frame::Chunks(Chunks { request: 1, items: (0..4).map(chunk).collect() });
+    let each = [("index entries", about, Per::Items(1000)), ("chunks", chunks, Per::Bytes(4 * (64 << 10)))];
+    for (name, frame, per) in each {
+        let bytes = encode(&frame).expect("a frame within its limits").parts().concat();
+        bench.part(&format!("frames: encode {name}"), &per, || (), |()| encode(&frame).map(|e| e.byte_count()));
+        let body = bytes::Bytes::from(bytes).slice(4..);
+        bench.part(&format!("frames: decode {name}"), &per, || body.clone(), |body| decode(body).is_ok());
+    }
+}
+
+fn values(bench: &Bench) {
+    const TURNS: u64 = 100_000;
+    let vector = |from: u64| {
+        let pairs = (from..from + 8).map(|n| (EpochId(n * 3), n + 1)).collect();
+        VersionVector::from_pairs(pairs).expect("ascending epochs")
+    };
+    let (one, other) = (vector(1), vector(5));
+    let join = |()| (0..TURNS).map(|_| black_box(&one).join(black_box(&other)).pairs().len()).sum::<usize>();
+    bench.part("version vectors: join", &Per::Items(TURNS), || (), join);
+    let compare = |()| (0..TURNS).filter(|_| black_box(&one).included_in(black_box(&other))).count();
+    bench.part("version vectors: compare", &Per::Items(TURNS), || (), compare);
+    let add = |mut ranges: Ranges| {
+        for n in 0..TURNS {
+            ranges.add((n * 7919 % TURNS) * 100, 100);
+        }
+        ranges.count()
+    };
+    bench.part("ranges: add", &Per::Items(TURNS), Ranges::default, add);
+}
+
+fn entry(number: u64) -> Entry {
+    Entry {
+        path: path(&format!("some directory/{}/file number {number}.txt", number % 100)),
+        kind: Kind::File(Content::of_chunk(&number.to_be_bytes())),
+        mtime_ns: 1_700_000_000_000_000_000 + number as i64,
+        weight_ns: 1_700_000_000_000_000_000,
+        version: VersionVector::new().with(EpochId(1), number + 1),
+        author: DeviceId([1; 32]),
+        superseded: Vec::new(),
+        meta: Meta::default(),
+    }
+}
+
+fn path(name: &str) -> RelPath {
+    RelPath::parse(name.as_bytes()).expect("a valid path")
+}
+
+fn folder() -> FolderId {
+    "bench".parse().expect("a valid id")
+}
+
+/// Bytes that look random and never change (SplitMix64).
+fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)).to_le_bytes()
+    };
+    (0..length.div_ceil(8)).flat_map(|_| next()).take(length).collect()
+}

@@ -1,0 +1,412 @@
+//! Taking a directory, or what another device has just done, back to how it was.
+//!
+//! What is to be done is worked out first, told, and then done step by step; each step can be taken back by another one,
+//! which is kept. Nothing is removed: what a step takes out of its place goes into history.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::restore::Change;
+use super::shared::{Event, Shared};
+use crate::api::WirePath;
+use crate::core::content::ContentId;
+use crate::core::id::DeviceId;
+use crate::core::path::RelPath;
+use crate::index::{EVENTS_MAX, HistoryRow, IndexError, Reader, Record};
+
+/// Steps of one plan: more are done directory by directory.
+pub const STEPS_MAX: usize = 100_000;
+/// Steps that can be taken back: what is kept of them is a few megabytes at most.
+const KEPT_STEPS_MAX: usize = 20_000;
+/// Records and history that are read at once.
+const PAGE: usize = 1000;
+/// Index note with the steps that take back the last plan that was carried out.
+const NOTE_REWOUND: &str = "rewound";
+
+/// What is to be done with one path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Deed {
+    /// This version comes back from its slot in history.
+    Bring(RelPath),
+    /// What lies there goes into history.
+    SetAside,
+    /// It gets the name back that it had.
+    Rename(RelPath),
+}
+
+/// One step of a plan.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Step {
+    pub path: RelPath,
+    pub deed: Deed,
+}
+
+/// What is to be done, and what can't be.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+    /// Paths that stay as they are although they should not, each with the reason.
+    pub left: Vec<(RelPath, &'static str)>,
+    /// Of what a device did: which one, by the log, and from when to when, ms since 1970.
+    pub burst: Option<Burst>,
+    /// Directories made since then go where they become empty, ms since 1970.
+    pub since_ms: Option<i64>,
+}
+
+/// Changes that came from one device one soon after the other.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Burst {
+    /// Short id of the device.
+    pub device: String,
+    pub from_ms: i64,
+    pub to_ms: i64,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error("more than {STEPS_MAX} files would change; do it directory by directory")]
+    TooMany,
+}
+
+/// What takes all that is at or below a path (`None`: the folder) back to how it was at a time, ms since 1970.
+pub fn plan_at(reader: &Reader, at_ms: i64, below: Option<&RelPath>, own: DeviceId) -> Result<Plan, PlanError> {
+    let mut rows = reader.history_since(at_ms, below, STEPS_MAX + 1)?;
+    if let Some(path) = below {
+        let itself = reader.history_of(path)?.into_iter().filter(|row| row.displaced_ms > at_ms);
+        rows.splice(0..0, itself.collect::<Vec<_>>().into_iter().rev());
+    }
+    if rows.len() > STEPS_MAX {
+        return Err(PlanError::TooMany);
+    }
+    let mut displaced: BTreeMap<RelPath, Vec<HistoryRow>> = BTreeMap::new();
+    for row in rows {
+        displaced.entry(row.path.clone()).or_default().push(row);
+    }
+    let came = came_since(reader, at_ms)?;
+    let mut plan = Plan { since_ms: Some(at_ms), ..Plan::default() };
+    for (path, rows) in &displaced {
+        let record = reader.record(path)?;
+        plan.take_back(path, rows, record.as_ref(), at_ms);
+    }
+    let (mut after, mut gone) = (None, Vec::new());
+    loop {
+        let page = reader.records_from(after.as_ref(), below, PAGE)?;
+        for record in page.iter().filter(|r| r.changed_ms > at_ms && !displaced.contains_key(&r.entry.path)) {
+            plan.take_away(record, at_ms, &came, own);
+            // Directories come back with what is in them.
+            let was = record.entry.superseded.first().filter(|id| **id != ContentId::default());
+            if let (false, Some(id)) = (record.entry.is_live(), was) {
+                gone.push((record.entry.path.clone(), *id));
+            }
+            if plan.steps.len() > STEPS_MAX {
+                return Err(PlanError::TooMany);
+            }
+        }
+        match page.last() {
+            Some(last) if page.len() == PAGE => after = Some(last.entry.path.clone()),
+            _ => break,
+        }
+    }
+    plan.rename_back(reader, gone, &came)?;
+    Ok(plan)
+}
+
+/// Paths that the log says came into the folder after a time.
+fn came_since(reader: &Reader, at_ms: i64) -> Result<BTreeSet<RelPath>, IndexError> {
+    let events = reader.last_events(EVENTS_MAX)?.into_iter();
+    let came = events.filter(|event| event.at_ms > at_ms && matches!(&event.kind[..], "added" | "received"));
+    Ok(came.filter_map(|event| event.path).collect())
+}
+
+impl Plan {
+    /// A path of which versions went into history since: the earliest of them lay there at the time, unless it was only
+    /// written later.
+    fn take_back(&mut self, path: &RelPath, rows: &[HistoryRow], record: Option<&Record>, at_ms: i64) {
+        let Some(first) = rows.first() else { return };
+        let live = record.filter(|record| record.entry.is_live());
+        if live.is_some_and(|record| record.entry.kind.is_directory()) {
+            return self.left.push((path.clone(), "a directory lies there now"));
+        }
+        let is_younger = |row: &HistoryRow| row.disk.mtime_ns / 1_000_000 > at_ms;
+        if !is_younger(first) {
+            let is_there = |record: &Record| record.entry.kind.content().is_some_and(|c| Some(c) == first.content);
+            if !live.is_some_and(is_there) {
+                self.steps.push(Step { path: path.clone(), deed: Deed::Bring(first.slot.clone()) });
+            }
+            return;
+        }
+        let Some(live) = live else { return };
+        let since: BTreeSet<ContentId> = rows.iter().filter(|row| is_younger(row)).filter_map(content_id).collect();
+        if live.entry.superseded.iter().all(|id| since.contains(id)) {
+            self.steps.push(Step { path: path.clone(), deed: Deed::SetAside });
+        } else {
+            self.left.push((path.clone(), "what it was then is not in the history of this device"));
+        }
+    }
+
+    /// A path of which nothing went into history since, though something was noted of it.
+    fn take_away(&mut self, record: &Record, at_ms: i64, came: &BTreeSet<RelPath>, own: DeviceId) {
+        let entry = &record.entry;
+        // What was found when the folder was first looked through may have lain there for long.
+        let is_file = entry.is_live() && record.is_held() && !entry.kind.is_directory();
+        if !is_file || entry.author == DeviceId::NONE {
+            return;
+        }
+        let is_younger = entry.mtime_ns / 1_000_000 > at_ms;
+        if entry.superseded.is_empty() && (is_younger || came.contains(&entry.path)) {
+            self.steps.push(Step { path: entry.path.clone(), deed: Deed::SetAside });
+        } else if !entry.superseded.is_empty() && is_younger && entry.author == own {
+            let text = "it was changed on this device, and what it was then is not in the history here";
+            self.left.push((entry.path.clone(), text));
+        } else if !entry.superseded.is_empty() && is_younger {
+            self.left.push((entry.path.clone(), "what it was then is not in the history of this device"));
+        }
+    }
+
+    /// Names that are gone without anything in history: what had them was renamed, or deleted by the user here.
+    fn rename_back(
+        &mut self,
+        reader: &Reader,
+        gone: Vec<(RelPath, ContentId)>,
+        came: &BTreeSet<RelPath>,
+    ) -> Result<(), IndexError> {
+        let mut free: BTreeMap<ContentId, Vec<usize>> = BTreeMap::new();
+        for (number, step) in self.steps.iter().enumerate().filter(|(_, step)| step.deed == Deed::SetAside) {
+            let content = reader.record(&step.path)?.and_then(|record| record.entry.kind.content_id());
+            if let Some(id) = content {
+                free.entry(id).or_default().push(number);
+            }
+        }
+        for (path, id) in gone {
+            let renamed = free.get_mut(&id).and_then(Vec::pop).and_then(|number| self.steps.get_mut(number));
+            match renamed {
+                Some(step) => step.deed = Deed::Rename(path),
+                None if !came.contains(&path) => {
+                    self.left.push((path, "it was deleted on this device and is not in the history here"));
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub fn count(&self, is_counted: impl Fn(&Deed) -> bool) -> u64 {
+        self.steps.iter().filter(|step| is_counted(&step.deed)).count() as u64
+    }
+}
+
+fn content_id(row: &HistoryRow) -> Option<ContentId> {
+    row.content.map(|content| content.id)
+}
+
+/// Carries out a plan. Returns what failed, and keeps what takes it back.
+pub fn carry_out(shared: &Shared, plan: &Plan) -> Result<Vec<(RelPath, String)>, String> {
+    let change = Change::begin(shared)?;
+    let (mut failed, mut inverse, mut left) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for page in plan.steps.chunks(PAGE) {
+        let mut touched = Vec::with_capacity(page.len());
+        for step in page {
+            let path = step.path.clone();
+            touched.push(path.clone());
+            let back = match &step.deed {
+                Deed::Bring(slot) => change
+                    .bring_back(slot, &path)
+                    .map(|displaced| Step { path, deed: displaced.map_or(Deed::SetAside, Deed::Bring) }),
+                Deed::SetAside => change.set_aside(&path).map(|slot| {
+                    left.extend(path.parent());
+                    Step { path, deed: Deed::Bring(slot) }
+                }),
+                Deed::Rename(to) => {
+                    touched.push(to.clone());
+                    left.extend(path.parent());
+                    change.rename(&path, to).and_then(|is_done| {
+                        let back = Step { path: to.clone(), deed: Deed::Rename(path) };
+                        if is_done { Ok(back) } else { Err(format!("something new lies at {to}")) }
+                    })
+                }
+            };
+            match back {
+                Ok(back) => inverse.push(back),
+                Err(text) => failed.push((step.path.clone(), text)),
+            }
+        }
+        shared.hints.request(touched);
+    }
+    if let Some(since_ms) = plan.since_ms {
+        clear_directories(shared, &change, left, since_ms);
+    }
+    inverse.reverse();
+    let kept = if inverse.len() > KEPT_STEPS_MAX { String::new() } else { pack(&inverse) };
+    let _ = shared.inputs.blocking_send(Event::Note(NOTE_REWOUND, kept));
+    Ok(failed)
+}
+
+/// Directories that only what was taken away had brought go with it, where nothing else is in them.
+fn clear_directories(shared: &Shared, change: &Change, left: BTreeSet<RelPath>, since_ms: i64) {
+    let Ok(reader) = Reader::open(&shared.index_path) else { return };
+    let above: BTreeSet<RelPath> = left.iter().flat_map(RelPath::ancestors).collect();
+    let mut all: Vec<RelPath> = left.into_iter().chain(above).collect();
+    all.sort();
+    all.dedup();
+    let is_new = |path: &RelPath| {
+        let record = reader.record(path).ok().flatten();
+        record.is_some_and(|r| r.entry.kind.is_directory() && r.changed_ms >= since_ms)
+    };
+    let new: Vec<RelPath> = all.into_iter().rev().filter(is_new).collect();
+    new.iter().for_each(|path| change.remove_if_empty(path));
+    shared.hints.request(new);
+}
+
+/// The plan that takes back the last one that was carried out.
+pub fn plan_back(reader: &Reader) -> Result<Plan, IndexError> {
+    let note = reader.note(NOTE_REWOUND)?.unwrap_or_default();
+    Ok(Plan { steps: unpack(&note), ..Plan::default() })
+}
+
+/// A step as the index keeps it.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    path: WirePath,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slot: Option<WirePath>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<WirePath>,
+}
+
+fn pack(steps: &[Step]) -> String {
+    let wire = |path: &RelPath| {
+        WirePath(PathBuf::from(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path.as_bytes())))
+    };
+    let kept = steps.iter().map(|step| Kept {
+        path: wire(&step.path),
+        slot: if let Deed::Bring(slot) = &step.deed { Some(wire(slot)) } else { None },
+        to: if let Deed::Rename(to) = &step.deed { Some(wire(to)) } else { None },
+    });
+    serde_json::to_string(&kept.collect::<Vec<_>>()).unwrap_or_default()
+}
+
+fn unpack(text: &str) -> Vec<Step> {
+    let kept: Vec<Kept> = serde_json::from_str(text).unwrap_or_default();
+    let parse = |path: &WirePath| RelPath::parse(std::os::unix::ffi::OsStrExt::as_bytes(path.0.as_os_str())).ok();
+    let step = |kept: &Kept| {
+        let deed = match (&kept.slot, &kept.to) {
+            (Some(slot), _) => Deed::Bring(parse(slot)?),
+            (None, Some(to)) => Deed::Rename(parse(to)?),
+            (None, None) => Deed::SetAside,
+        };
+        Some(Step { path: parse(&kept.path)?, deed })
+    };
+    kept.iter().filter_map(step).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::content::Content;
+    use crate::core::disk::{DiskKind, DiskState};
+    use crate::core::entry::{Entry, Kind};
+    use crate::core::id::EpochId;
+    use crate::engine::testing::path;
+    use crate::index::{Index, Mark};
+    use proptest::prelude::*;
+
+    const OWN: DeviceId = DeviceId([1; 32]);
+    const PEER: DeviceId = DeviceId([2; 32]);
+
+    fn disk(mtime_ms: i64) -> DiskState {
+        let mtime_ns = mtime_ms * 1_000_000;
+        DiskState { kind: DiskKind::File, size: 1, mtime_ns, ctime_ns: 1, inode: 1, mode: 0o644 }
+    }
+
+    fn put(index: &mut Index, at: &str, text: &str, author: DeviceId, earlier: &[&str], changed_ms: i64) {
+        let content = Content::of_chunk(text.as_bytes());
+        let superseded = earlier.iter().map(|t| Content::of_chunk(t.as_bytes()).id).collect();
+        let mtime_ns = changed_ms * 1_000_000;
+        let entry = Entry { kind: Kind::File(content), author, superseded, mtime_ns, ..Entry::nothing(path(at)) };
+        index.put(&entry, Some(disk(changed_ms)), Mark::Here, changed_ms).unwrap();
+    }
+
+    fn displace(index: &mut Index, at: &str, text: &str, written_ms: i64, displaced_ms: i64) -> RelPath {
+        let slot = path(&format!("{at}~{displaced_ms}"));
+        let row = HistoryRow {
+            slot: slot.clone(),
+            path: path(at),
+            content: Some(Content::of_chunk(text.as_bytes())),
+            disk: disk(written_ms),
+            author: PEER,
+            displaced_ms,
+            by_remote: true,
+        };
+        index.add_history(&row).unwrap();
+        slot
+    }
+
+    fn step(at: &str, deed: Deed) -> Step {
+        Step { path: path(at), deed }
+    }
+
+    #[test]
+    fn a_directory_goes_back_to_what_it_was_at_a_time() {
+        let mut index = Index::in_memory(EpochId(1)).unwrap();
+        put(&mut index, "d/old", "same", PEER, &[], 50);
+        put(&mut index, "d/replaced", "v3", PEER, &["v2", "v1"], 300);
+        let first = displace(&mut index, "d/replaced", "v1", 50, 200);
+        displace(&mut index, "d/replaced", "v2", 200, 300);
+        let deleted = displace(&mut index, "d/deleted", "x", 50, 250);
+        put(&mut index, "d/new", "new", PEER, &[], 200);
+        put(&mut index, "d/new-and-edited", "new2", PEER, &["new1"], 300);
+        displace(&mut index, "d/new-and-edited", "new1", 200, 300);
+        put(&mut index, "d/edited-here", "mine", OWN, &["before"], 200);
+        put(&mut index, "d/found", "found", DeviceId::NONE, &[], 200);
+        put(&mut index, "elsewhere", "new", PEER, &[], 200);
+        put(&mut index, "d/name-now", "named", PEER, &[], 200);
+        let superseded = vec![Content::of_chunk(b"named").id];
+        let tombstone = Entry { superseded, ..Entry::nothing(path("d/name-then")) };
+        index.put(&tombstone, None, Mark::Here, 200).unwrap();
+        let plan = plan_at(&index, 100, Some(&path("d")), OWN).unwrap();
+        let wanted = [
+            step("d/deleted", Deed::Bring(deleted)),
+            step("d/new-and-edited", Deed::SetAside),
+            step("d/replaced", Deed::Bring(first)),
+            step("d/name-now", Deed::Rename(path("d/name-then"))),
+            step("d/new", Deed::SetAside),
+        ];
+        assert_eq!(plan.steps, wanted);
+        assert_eq!(plan.left.iter().map(|(p, _)| p.to_string()).collect::<Vec<_>>(), ["d/edited-here"]);
+        assert_eq!(plan_at(&index, 400, None, OWN).unwrap().steps, []);
+    }
+
+    #[test]
+    fn what_is_as_it_was_again_is_left_alone() {
+        let mut index = Index::in_memory(EpochId(1)).unwrap();
+        put(&mut index, "a", "v1", PEER, &["v2"], 300);
+        displace(&mut index, "a", "v1", 50, 200);
+        displace(&mut index, "a", "v2", 200, 300);
+        let plan = plan_at(&index, 100, None, OWN).unwrap();
+        assert_eq!((plan.steps.len(), plan.left.len()), (0, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn steps_that_are_kept_read_back(names in proptest::collection::vec("[^/\\x00]{1,9}", 0..5), which in 0..3) {
+            let paths: Vec<RelPath> = names.iter().filter_map(|name| RelPath::parse(name.as_bytes()).ok()).collect();
+            let deed = |path: &RelPath| match which {
+                0 => Deed::SetAside,
+                1 => Deed::Bring(path.clone()),
+                _ => Deed::Rename(path.clone()),
+            };
+            let steps: Vec<Step> = paths.iter().map(|path| Step { path: path.clone(), deed: deed(path) }).collect();
+            prop_assert_eq!(unpack(&pack(&steps)), steps);
+        }
+
+        #[test]
+        fn nonsense_in_the_note_is_no_step(text in "\\PC{0,40}") {
+            prop_assert_eq!(unpack(&text), []);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What receipts and undoing ask for: which entries have changed within a range of sequence numbers, how many, and what
+//! was put into history since a time.
+
+use rusqlite::params;
+
+use super::history::history_columns;
+use super::open::{Reader, rows_max};
+use super::reports::bounds;
+use super::row::{count_at, history_at, path_at};
+use super::{HistoryRow, IndexError};
+use crate::core::path::RelPath;
+use crate::core::version::COUNT_MAX;
+
+impl Reader {
+    /// How many entries, below a directory or anywhere, have their last change after `after_seq` and not after
+    /// `upto_seq`.
+    pub fn count_between(&self, after_seq: u64, upto_seq: u64, below: Option<&RelPath>) -> Result<u64, IndexError> {
+        let (after, upto) = range(after_seq, upto_seq);
+        let count = match below {
+            None => {
+                let sql = "SELECT count(*) FROM entries WHERE seq > ?1 AND seq <= ?2";
+                self.first(sql, [after, upto], |_, row| count_at(row, 0))?
+            }
+            Some(_) => {
+                let (from, to) = bounds(below);
+                let sql = "SELECT count(*) FROM entries WHERE seq > ?1 AND seq <= ?2 AND path > ?3 AND path < ?4";
+                self.first(sql, params![after, upto, from, to], |_, row| count_at(row, 0))?
+            }
+        };
+        Ok(count.unwrap_or(0))
+    }
+
+    /// The first of them, in the order of their changes.
+    pub fn paths_between(
+        &self,
+        after_seq: u64,
+        upto_seq: u64,
+        below: Option<&RelPath>,
+        limit: usize,
+    ) -> Result<Vec<RelPath>, IndexError> {
+        let (after, upto) = range(after_seq, upto_seq);
+        let (from, to) = bounds(below);
+        let sql = "SELECT path FROM entries WHERE seq > ?1 AND seq <= ?2 AND path > ?3 AND path < ?4
+                   ORDER BY seq LIMIT ?5";
+        self.rows(sql, params![after, upto, from, to, rows_max(limit)], |_, row| path_at(row, 0))
+    }
+
+    /// What was put into history after a time, below a directory or anywhere, by path and the earliest first.
+    pub fn history_since(
+        &self,
+        after_ms: i64,
+        below: Option<&RelPath>,
+        limit: usize,
+    ) -> Result<Vec<HistoryRow>, IndexError> {
+        let (from, to) = bounds(below);
+        let sql = concat!(
+            "SELECT ",
+            history_columns!(),
+            " FROM history WHERE path > ?1 AND path < ?2 AND displaced_ms > ?3 ORDER BY path, displaced_ms, slot LIMIT ?4"
+        );
+        self.rows(sql, params![from, to, after_ms, rows_max(limit)], history_at)
+    }
+
+    /// What was put into history after a moment and the slot there, the oldest first.
+    pub fn history_by_age(
+        &self,
+        after: Option<(i64, &RelPath)>,
+        before_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<HistoryRow>, IndexError> {
+        let (ms, slot) = after.map_or((i64::MIN, Vec::new()), |(ms, slot)| (ms, slot.key()));
+        let sql = concat!(
+            "SELECT ",
+            history_columns!(),
+            " FROM history WHERE displaced_ms >= ?1 AND (displaced_ms > ?1 OR slot > ?2) AND displaced_ms < ?3",
+            " ORDER BY displaced_ms, slot LIMIT ?4"
+        );
+        self.rows(sql, params![ms, slot, before_ms, rows_max(limit)], history_at)
+    }
+
+    /// Paths with more than one version in history, ascending after `after`, among the next `limit` paths; and the last
+    /// path that was looked at, where more follow.
+    pub fn paths_with_versions(
+        &self,
+        after: Option<&RelPath>,
+        limit: usize,
+    ) -> Result<(Vec<RelPath>, Option<RelPath>), IndexError> {
+        let sql = "SELECT path, count(*) FROM history WHERE path > ?1 GROUP BY path ORDER BY path LIMIT ?2";
+        let after = after.map(RelPath::key).unwrap_or_default();
+        let rows =
+            self.rows(sql, params![after, rows_max(limit)], |_, row| Ok((path_at(row, 0)?, count_at(row, 1)?)))?;
+        let next = rows.last().filter(|_| rows.len() == limit).map(|(path, _)| path.clone());
+        Ok((rows.into_iter().filter(|(_, count)| *count > 1).map(|(path, _)| path).collect(), next))
+    }
+
+    /// How many versions history has, and when the oldest of them was put there, ms since 1970.
+    pub fn history_extent(&self) -> Result<(u64, Option<i64>), IndexError> {
+        let sql = "SELECT count(*), min(displaced_ms) FROM history";
+        Ok(self.first(sql, [], |_, row| Ok((count_at(row, 0)?, row.get(1)?)))?.unwrap_or((0, None)))
+    }
+
+    /// How many files lie on this disk whose last change comes after a sequence number. Looks at `limit` rows at most.
+    pub fn files_after(&self, after_seq: u64, limit: usize) -> Result<u64, IndexError> {
+        let (after, _) = range(after_seq, 0);
+        let sql = "SELECT count(*) FROM (SELECT kind, mark, disk_kind FROM entries WHERE seq > ?1 LIMIT ?2)
+                   WHERE kind = 1 AND mark IN (0, 3) AND disk_kind IS NOT NULL";
+        Ok(self.first(sql, [after, rows_max(limit)], |_, row| count_at(row, 0))?.unwrap_or(0))
+    }
+}
+
+/// Both numbers as they are stored.
+fn range(after_seq: u64, upto_seq: u64) -> (i64, i64) {
+    (after_seq.min(COUNT_MAX).cast_signed(), upto_seq.min(COUNT_MAX).cast_signed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+
+    #[test]
+    fn changes_are_counted_and_named_within_a_range_of_numbers() {
+        let mut index = index();
+        for at in ["a", "d", "d/a", "d/b", "d-x"] {
+            put(&mut index, &file(at, b"1"));
+        }
+        put(&mut index, &tombstone("d/c"));
+        let d = path("d");
+        assert_eq!(index.count_between(0, 6, None).unwrap(), 6);
+        assert_eq!(index.count_between(3, 5, None).unwrap(), 2);
+        assert_eq!(index.count_between(0, 6, Some(&d)).unwrap(), 3);
+        assert_eq!(index.count_between(3, 5, Some(&d)).unwrap(), 1);
+        assert_eq!(index.count_between(6, 6, None).unwrap(), 0);
+        assert_eq!(index.paths_between(2, u64::MAX, Some(&d), 2).unwrap(), paths(&["d/a", "d/b"]));
+        assert_eq!(index.paths_between(0, u64::MAX, None, 1).unwrap(), paths(&["a"]));
+    }
+
+    #[test]
+    fn only_files_that_lie_here_are_counted_as_held() {
+        let mut index = index();
+        put(&mut index, &tombstone("gone"));
+        index.put(&file("a", b"1"), disk(1), crate::index::Mark::Here, 1).unwrap();
+        index.put(&file("away", b"1"), None, crate::index::Mark::Declined, 1).unwrap();
+        index.put(&file("b", b"1"), disk(1), crate::index::Mark::Here, 1).unwrap();
+        assert_eq!(index.files_after(0, 9).unwrap(), 2);
+        assert_eq!(index.files_after(2, 9).unwrap(), 1);
+        assert_eq!(index.files_after(0, 2).unwrap(), 1);
+        assert_eq!(index.files_after(u64::MAX, 9).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_went_into_history_since_a_time_comes_by_path_and_age() {
+        let mut index = index();
+        for (slot, at, ms) in [("s1", "d/a", 30), ("s2", "d/a", 20), ("s3", "d/a", 10), ("s4", "e", 30)] {
+            index.add_history(&displaced(slot, at, None, ms)).unwrap();
+        }
+        let since = |ms, below: Option<&str>| {
+            let below = below.map(path);
+            let rows = index.history_since(ms, below.as_ref(), 9).unwrap();
+            rows.into_iter().map(|row| row.slot.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(since(10, None), ["s2", "s1", "s4"]);
+        assert_eq!(since(0, Some("d")), ["s3", "s2", "s1"]);
+    }
+}
