@@ -374,9 +374,6 @@ mod tests {
             &["folder", "accept", "Photos", "/p", "--merge", "--json"],
             &["status"],
             &["status", "a/b", "--json"],
-            &["status", "--watch"],
-            &["status", "--problems", "--json"],
-            &["status", "a", "--problems"],
             &["log", "-n", "5", "--json"],
             &["conflicts", "--json"],
             &["history", "a", "--json"],
@@ -416,10 +413,20 @@ mod tests {
             &["frobnicate"],
             &["run", "--log-level", "loud"],
             &["completions"],
-            &["status", "-w", "a"],
         ] {
             let line = std::iter::once("p2psync").chain(words.iter().copied());
             assert_eq!(Arguments::try_parse_from(line).unwrap_err().exit_code(), 2, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_status_is_live_or_of_a_path_or_a_list_of_what_is_not_in_sync() {
+        let read = |words: &[&str]| Arguments::try_parse_from(["p2psync", "status"].iter().chain(words));
+        for words in [&["--watch"][..], &["-w"], &["--problems", "--json"], &["a", "--problems", "--exit-code"]] {
+            assert!(read(words).is_ok(), "{words:?}");
+        }
+        for words in [&["--watch", "a"][..], &["-w", "--json"], &["-w", "--problems"]] {
+            assert_eq!(read(words).unwrap_err().exit_code(), 2, "{words:?}");
         }
     }
 }

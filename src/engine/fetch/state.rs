@@ -259,22 +259,20 @@ impl Fetching {
         for (id, result) in results {
             match result {
                 Ok(Some(list)) => self.listed(id, list),
-                Ok(None) => self.part_written(id, want, peer),
+                Ok(None) => {
+                    let Some(job) = self.jobs.get_mut(&id) else { continue };
+                    job.transfer.add(want.size, Some(peer));
+                    match &mut job.progress {
+                        Progress::Small => self.finish(id, Vec::new()),
+                        Progress::Large(large) => {
+                            large.written(want);
+                            self.advance(id);
+                        }
+                        _ => {}
+                    }
+                }
                 Err(problem) => self.fail(id, &FetchError::Problem(problem)),
             }
-        }
-    }
-
-    fn part_written(&mut self, id: JobId, part: Content, peer: DeviceId) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        job.transfer.add(part.size, Some(peer));
-        match &mut job.progress {
-            Progress::Small => self.finish(id, Vec::new()),
-            Progress::Large(large) => {
-                large.written(part);
-                self.advance(id);
-            }
-            Progress::Waiting | Progress::Opening | Progress::Duplicating { .. } => {}
         }
     }
 
