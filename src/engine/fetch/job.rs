@@ -95,6 +95,13 @@ pub(super) enum Next {
 }
 
 impl Job {
+    /// One that waits for its turn, without sources yet.
+    pub fn new(id: JobId, content: Content, order: Order, twins: Vec<u32>) -> Self {
+        let transfer = Arc::new(Transfer::new(order.path.clone(), content.size));
+        let (sources, progress) = (Vec::new(), Progress::Waiting);
+        Self { id, content, orders: vec![order], sources, twins, progress, transfer }
+    }
+
     /// Takes up another order of the same content.
     pub fn join(&mut self, order: Order, sources: &[DeviceId]) {
         self.orders.push(order);

@@ -19,7 +19,6 @@ use crate::core::id::DeviceId;
 use crate::core::problem::{Problem, ProblemKind};
 use crate::engine::link::LinkHandle;
 use crate::engine::shared::FolderHandle;
-use crate::engine::transfer::Transfer;
 use crate::fs::stage;
 use crate::sync::{FetchError, FetchOrder, Input, Staged, WORKS_MAX};
 
@@ -139,9 +138,7 @@ impl Fetching {
         }
         let id = self.next_job;
         self.next_job += 1;
-        let (orders, transfer) = (vec![order], Arc::new(Transfer::new(path, content.size)));
-        let progress = Progress::Waiting;
-        let mut job = Job { id, content, orders, sources: Vec::new(), twins, progress, transfer };
+        let mut job = Job::new(id, content, order, twins);
         job.add_sources(&sources);
         self.by_content.insert(content, id);
         self.jobs.insert(id, job);
@@ -409,10 +406,7 @@ mod tests {
     fn job(id: JobId, depth: u8, peers: &[u8]) -> Job {
         let content = Content { depth, ..Content::of_chunk(&id.to_be_bytes()) };
         let path = RelPath::parse(b"f").expect("a path");
-        let orders = vec![Order { work: id, path, copy: 0 }];
-        let transfer = Arc::new(Transfer::new(orders[0].path.clone(), content.size));
-        let (sources, progress) = (Vec::new(), Progress::Waiting);
-        let mut job = Job { id, content, orders, sources, twins: Vec::new(), progress, transfer };
+        let mut job = Job::new(id, content, Order { work: id, path, copy: 0 }, Vec::new());
         job.add_sources(&peers.iter().map(|n| DeviceId([*n; 32])).collect::<Vec<_>>());
         job
     }
