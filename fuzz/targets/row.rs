@@ -312,7 +312,9 @@ fn read(index: &Index, known: &Known) {
     rivals(index.rivals_of(PEER, LIMIT));
     paths(index.rival_paths(None, None, LIMIT));
     got(index.count_rival_deletions());
-    got(index.pending());
+    got(index.tally_wanted());
+    got(index.tally_wanted_in_trouble(LIMIT));
+    got(index.tally_rival_deletions());
     history(index.history_from(None, LIMIT));
     history(index.history_older(i64::MAX, LIMIT));
     history(index.history_below(None, LIMIT));
@@ -356,7 +358,9 @@ fn read_around(index: &Index) {
     paths(index.problems_due(i64::MAX, i64::MAX, LIMIT));
     got(index.next_problem_ms());
     got(index.count_problems());
-    got(index.problem_counts());
+    got(index.tally_problems());
+    got(index.tally_since(0));
+    got(index.tally_exceptions(PEER, 0));
     got(index.last_events(LIMIT));
     got(index.events(0, LIMIT));
     got(index.count_since(0, None));

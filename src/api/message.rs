@@ -11,6 +11,7 @@ use super::past::{HistoryUsage, PruneReport, RewindReport, WaitReport};
 use super::types::{
     ConflictItem, EventItem, FolderOffer, FolderProblem, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status,
 };
+use super::view::UnsyncedPage;
 
 /// Longest reply in bytes: a status with many folders.
 pub const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -31,6 +32,14 @@ pub enum Request {
     Peer { peer: String },
     /// What state a path is in, and why.
     StatusPath { path: WirePath },
+    /// What is not in sync, after what the last page told; of one folder or of all.
+    Unsynced {
+        folder: Option<String>,
+        /// What the last page told as `next`.
+        after: Option<String>,
+        #[serde(default = "unsynced_by_default")]
+        count: usize,
+    },
     /// Read the config file again.
     Reload,
     /// Scan this folder, or all of them.
@@ -144,6 +153,7 @@ pub enum Reply {
     Peer(PeerStatus),
     Problems(Vec<FolderProblem>),
     Path(PathStatus),
+    Unsynced(UnsyncedPage),
     Conflicts(Vec<ConflictItem>),
     History(Vec<HistoryItem>),
     Events(Vec<EventItem>),
@@ -214,6 +224,11 @@ pub(super) struct Answer {
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String)]
 pub struct WirePath(pub PathBuf);
+
+/// Items of a page of what is not in sync, where nobody says how many.
+fn unsynced_by_default() -> usize {
+    200
+}
 
 /// How many events are told where nobody says how many.
 fn events_by_default() -> usize {

@@ -30,6 +30,7 @@ pub mod server;
 #[cfg(test)]
 mod testing;
 pub mod types;
+pub mod view;
 
 pub use message::{Keep, Reply, Request, RewindTo, When, WirePath};
 pub use past::{HistoryUsage, PruneReport, RewindItem, RewindReport, WaitItem, WaitPeer, WaitReport};
@@ -39,3 +40,4 @@ pub use types::{
     FolderStatus, HeldDeletions, HistoryItem, IgnoreFault, IgnoreRule, IgnoreRules, IgnoreTest, PathPeerStatus,
     PathStatus, PeerStatus, ProblemItem, Status,
 };
+pub use view::{TransferItem, UnsyncedItem, UnsyncedPage};

@@ -15,7 +15,7 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 const TAG: &str = "request";
 
 /// All that can be asked. Where a request has several routes, the one with the most fields in its path is taken.
-pub static ROUTES: [Route; 27] = [
+pub static ROUTES: [Route; 28] = [
     get("/v1/status", "status", &["status"]),
     get("/v1/folders", "folders", &["folders"]),
     get("/v1/folders/{folder}", "folder", &["folder"]),
@@ -23,6 +23,11 @@ pub static ROUTES: [Route; 27] = [
     get("/v1/peers/{peer}", "peer", &["peer"]),
     get("/v1/items", "status_path", &["path"]).with(&[("path", Kind::Path)]),
     get("/v1/problems", "problems", &["problems"]),
+    get("/v1/unsynced", "unsynced", &["unsynced"]).with(&[
+        ("folder", Kind::Text),
+        ("after", Kind::Text),
+        ("count", Kind::Number),
+    ]),
     get("/v1/conflicts", "conflicts", &["conflicts"]),
     get("/v1/history", "history", &["history"]).with(&[("path", Kind::Path)]),
     get("/v1/history/usage", "history_usage", &["history_usage"]).with(&[("folder", Kind::Text)]),

@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::view::TransferItem;
+
 /// Most problems listed for a folder; `problems_total` counts them all.
 pub const PROBLEMS_SHOWN_MAX: usize = 50;
 
@@ -94,6 +96,26 @@ pub struct FolderStatus {
     pub watch: String,
     pub last_scan_ms: Option<i64>,
     pub peers: Vec<FolderPeerStatus>,
+    /// How much of what is to be here is here, in whole percent of the bytes; 100 only where nothing is to come. None
+    /// while it is not known yet what is to come.
+    #[serde(default)]
+    pub complete_percent: Option<u8>,
+    /// Bytes per second from peers and to them, smoothed; none where no agent runs.
+    #[serde(default)]
+    pub rate_in: Option<u64>,
+    #[serde(default)]
+    pub rate_out: Option<u64>,
+    /// Until all that can come now has come; none while that can't be told.
+    #[serde(default)]
+    pub eta_seconds: Option<u64>,
+    /// Files on their way, the largest; `transfers_total` counts all.
+    #[serde(default)]
+    pub transfers: Vec<TransferItem>,
+    #[serde(default)]
+    pub transfers_total: u64,
+    /// Items that this device's disk can't hold; they count neither as problems of the folder nor as missing.
+    #[serde(default)]
+    pub declined_items: u64,
 }
 
 /// Trouble with one item, which does not stop the others.
@@ -142,6 +164,24 @@ pub struct FolderPeerStatus {
     pub in_sync: bool,
     /// When equal digests last proved both indexes identical.
     pub proved_identical_ms: Option<i64>,
+    /// Bytes of the files among `behind_items`.
+    #[serde(default)]
+    pub behind_bytes: u64,
+    /// Those of `behind_items` that wait for somebody there: a problem, or deletions that are held back.
+    #[serde(default)]
+    pub blocked_items: u64,
+    /// Items that it will never hold, by a rule of its own or for its disk; they count as done.
+    #[serde(default)]
+    pub declined_items: u64,
+    /// How much of what is here the peer has, in whole percent of the bytes; 100 only where it has all that it can hold.
+    /// None for one that has never told.
+    #[serde(default)]
+    pub complete_percent: Option<u8>,
+    /// Bytes per second from it and to it in this folder, smoothed; none where no agent runs.
+    #[serde(default)]
+    pub rate_in: Option<u64>,
+    #[serde(default)]
+    pub rate_out: Option<u64>,
 }
 
 /// Another device.
@@ -167,6 +207,22 @@ pub struct PeerStatus {
     /// Folders that it shares with this device and that are not here yet.
     #[serde(default)]
     pub offers: Vec<FolderOffer>,
+    /// Since when it is connected.
+    #[serde(default)]
+    pub connected_since_ms: Option<i64>,
+    /// Bytes per second from it and to it in all folders, smoothed; none where no agent runs.
+    #[serde(default)]
+    pub rate_in: Option<u64>,
+    #[serde(default)]
+    pub rate_out: Option<u64>,
+    /// What it lacks in all folders.
+    #[serde(default)]
+    pub behind_items: u64,
+    #[serde(default)]
+    pub behind_bytes: u64,
+    /// When all folders shared with it had been proved identical: the oldest of the latest proofs.
+    #[serde(default)]
+    pub proved_identical_ms: Option<i64>,
 }
 
 /// A folder that another device shares with this one.
@@ -189,6 +245,12 @@ pub struct PathStatus {
     /// What lies here, in words.
     pub here: Option<String>,
     pub peers: Vec<PathPeerStatus>,
+    /// Since when there has been trouble with it.
+    #[serde(default)]
+    pub since_ms: Option<i64>,
+    /// What happens next, or what would help, in a sentence.
+    #[serde(default)]
+    pub next: Option<String>,
 }
 
 /// One path at one peer.
@@ -200,6 +262,14 @@ pub struct PathPeerStatus {
     pub has_it: bool,
     /// In words.
     pub text: String,
+    /// The version that it has told of, where that is not the one that is here; in words.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// Size and time of the last change of that version, where it is a file.
+    #[serde(default)]
+    pub bytes: Option<u64>,
+    #[serde(default)]
+    pub mtime_ms: Option<i64>,
 }
 
 /// Whether a path is ignored.

@@ -59,6 +59,12 @@ pub enum Command {
     Status {
         /// A file or directory in one of the folders
         path: Option<PathBuf>,
+        /// Keep showing how things are, and act on folders with single keys
+        #[arg(short, long, conflicts_with_all = ["path", "json"])]
+        watch: bool,
+        /// List everything that is not in sync, with the reasons; with a path only what is below it
+        #[arg(long, conflicts_with = "watch")]
+        problems: bool,
         /// Print JSON, for programs
         #[arg(long)]
         json: bool,
@@ -486,6 +492,17 @@ mod tests {
         ] {
             let line = std::iter::once("p2psync").chain(words.iter().copied());
             assert_eq!(Arguments::try_parse_from(line).unwrap_err().exit_code(), 2, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_status_is_live_or_of_a_path_or_a_list_of_what_is_not_in_sync() {
+        let read = |words: &[&str]| Arguments::try_parse_from(["p2psync", "status"].iter().chain(words));
+        for words in [&["--watch"][..], &["-w"], &["--problems", "--json"], &["a", "--problems", "--exit-code"]] {
+            assert!(read(words).is_ok(), "{words:?}");
+        }
+        for words in [&["--watch", "a"][..], &["-w", "--json"], &["-w", "--problems"]] {
+            assert_eq!(read(words).unwrap_err().exit_code(), 2, "{words:?}");
         }
     }
 }

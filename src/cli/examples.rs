@@ -41,10 +41,12 @@ pub const USAGES: &[Usage] = &[
         "status",
         &[
             ("status", "everything"),
+            ("status --watch", "the same, live; q ends it, ? shows the keys"),
             ("status ~/P2PSync/report.odt", "all about one file"),
+            ("status --problems", "all that is not in sync, each with its reason"),
             ("status --exit-code", "for scripts: code 3 where something is not in sync"),
         ],
-        r#"{"device_id", "name", "running", "listening", "folders": [..], "peers": [..], "problems_total"}; with PATH {"path", "folder", "state", "explanation": [..], "here", "peers": [..]}"#,
+        r#"{"device_id", "name", "running", "listening", "folders": [..], "peers": [..], "problems_total"}; with PATH {"path", "folder", "state", "explanation": [..], "since_ms", "next", "here", "peers": [..]}; with --problems [{"folder", "path", "state", "kind", "reasons": [..], "since_ms", "peer"}]"#,
     ),
     usage(
         "pair",

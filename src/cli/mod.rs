@@ -17,6 +17,7 @@ mod history;
 mod history_space;
 mod id;
 mod ignore;
+mod live_line;
 mod log;
 mod log_file;
 mod manual;
@@ -30,8 +31,10 @@ mod resolve;
 mod run;
 mod service;
 mod status;
+mod style;
 mod undo;
 mod wait;
+mod watch;
 
 use anyhow::Context as _;
 
@@ -55,7 +58,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Peer(command)) => peer::run(&context, command),
         Some(Command::Folder(command)) => folder::run(&context, command),
         Some(Command::Pair(arguments)) => pair::run(&context, &arguments),
-        Some(Command::Status { path, json, exit_code }) => status::run(&context, path.as_deref(), json, exit_code),
+        Some(Command::Status { path, json, watch, problems, exit_code }) => {
+            status::run(&context, &status::Wanted { path, json, watch, problems, exit_code })
+        }
         Some(Command::Pause { words }) => pause::pause(&context, &words),
         Some(Command::Resume { folder }) => pause::resume(&context, folder.as_deref()),
         Some(Command::Ignore(command)) => ignore::run(&context, command),
@@ -87,7 +92,10 @@ pub fn start_logging(arguments: &Arguments) -> anyhow::Result<()> {
             let file = LogFile::open(path).with_context(|| format!("cannot log to {}", path.display()))?;
             subscriber.with_writer(file).with_ansi(false).init();
         }
-        _ => subscriber.with_writer(std::io::stderr).with_ansi(output::has_colours(&std::io::stderr())).init(),
+        _ => {
+            let has_colours = output::has_colours(&std::io::stderr());
+            subscriber.with_writer(|| live_line::LogWriter).with_ansi(has_colours).init();
+        }
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::context::Context;
+use super::live_line::LiveLine;
 use super::output;
 use crate::config::Config;
 use crate::core::id::DeviceId;
@@ -17,6 +18,7 @@ pub fn run(context: &Context) -> anyhow::Result<()> {
     let config = context.config()?;
     let id = engine::agent::device_id(home)?;
     output::print(&introduction(&config, &id, context))?;
+    let _line = LiveLine::start(home)?;
     engine::agent::run(home.clone(), lock)
 }
 

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 
 use super::report::LiveFolder;
 use super::shared::FolderHandle;
+use crate::api::view::TRANSFERS_SHOWN_MAX;
 use crate::api::{Reply, Request, Status};
 use crate::config::Config;
 use crate::core::id::{DeviceId, FolderId};
@@ -44,6 +45,9 @@ pub fn live_folder(
     shares: &BTreeMap<DeviceId, BTreeSet<FolderId>>,
 ) -> LiveFolder {
     let (connected, elsewhere): (Vec<_>, Vec<_>) = shares.iter().partition(|(_, folders)| folders.contains(id));
+    let (transfers_total, transfers_done, transfers) = handle.live.transfers.look(TRANSFERS_SHOWN_MAX);
+    let mut in_flight = handle.live.transfers.paths();
+    in_flight.extend(handle.applying.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
     LiveFolder {
         scanning: handle.live.is_scanning(),
         watch: handle.live.watch.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -51,6 +55,10 @@ pub fn live_folder(
         connected: connected.into_iter().map(|(peer, _)| *peer).collect(),
         unshared: elsewhere.into_iter().map(|(peer, _)| *peer).collect(),
         hints: 0,
-        in_flight: handle.applying.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect(),
+        in_flight,
+        transfers,
+        transfers_total,
+        transfers_done,
+        rates: handle.live.flow.rates(handle.clock.instant()),
     }
 }

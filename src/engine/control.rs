@@ -131,6 +131,7 @@ impl Control {
                 connected: link.connected,
                 address: link.address.map(|a| a.to_string()),
                 last_seen_ms: link.since_ms,
+                since_ms: link.since_ms.filter(|_| link.connected),
                 bytes_in: link.bytes_in,
                 bytes_out: link.bytes_out,
                 trouble: link.last_error.filter(|_| !link.connected),
@@ -162,6 +163,7 @@ impl Control {
             | Request::Peers
             | Request::Peer { .. }
             | Request::StatusPath { .. }
+            | Request::Unsynced { .. }
             | Request::Problems
             | Request::Conflicts
             | Request::HistoryUsage { .. }
@@ -209,6 +211,10 @@ impl Control {
         let reply = match request {
             Request::StatusPath { path } => {
                 report::path_status(home, &config, &path.0, Some(&self.live())).map(Reply::Path)
+            }
+            Request::Unsynced { folder, after, count } => {
+                let part = (folder.as_deref(), after.as_deref(), count);
+                report::unsynced(home, &config, part, Some(&self.live())).map(Reply::Unsynced)
             }
             Request::Problems => report::problems(home, &config).map(Reply::Problems),
             Request::Conflicts => report::conflicts(home, &config).map(Reply::Conflicts),

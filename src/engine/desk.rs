@@ -87,6 +87,9 @@ impl Desk {
     }
 
     fn ended(&mut self, works: &[WorkId], errands: &mut dyn Errands) {
+        if !works.is_empty() {
+            self.handle.live.flow.changed(works.len() as u64, self.handle.clock.instant());
+        }
         let mut applying = self.handle.applying.lock().unwrap_or_else(PoisonError::into_inner);
         for work in works {
             for path in self.under_way.remove(work).unwrap_or_default() {

@@ -10,6 +10,7 @@
 //! | `apply`, `recover`, `restore`, `retention` | changes the disk, and looks after its history |
 //! | `fetch`, `serve` | chunks in, chunks out |
 //! | `links` | connections to peers |
+//! | `flow`, `transfer` | how fast bytes flow, and what is on its way |
 //! | `manager` | word to the service manager that started the agent |
 //! | `control`, `report` | answers to commands |
 //! | `stepping` | all that works on the disk, step by step in one thread, for a simulator |
@@ -25,6 +26,7 @@ mod desk;
 mod elsewhere;
 mod feed;
 mod fetch;
+mod flow;
 mod folder;
 mod hints;
 mod link;
@@ -51,6 +53,7 @@ mod shared;
 mod start;
 #[cfg(feature = "testing")]
 pub mod stepping;
+mod transfer;
 mod undo;
 
 #[cfg(test)]

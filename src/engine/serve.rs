@@ -243,6 +243,8 @@ impl Turn {
             self.from = answer.upto;
             let mut frames = Vec::new();
             if !answer.chunks.is_empty() {
+                let bytes: usize = answer.chunks.iter().map(|(_, bytes)| bytes.len()).sum();
+                self.folder.live.flow.sent(self.link.peer, bytes as u64, self.folder.clock.instant());
                 frames.push(Frame::Chunks(Chunks { request: self.id, items: answer.chunks }));
             }
             if !answer.not_here.is_empty() {

@@ -11,11 +11,13 @@ use super::clock::Clock;
 use super::elsewhere::Elsewhere;
 use super::feed::Feed;
 use super::fetch::Downloads;
+use super::flow::Flow;
 use super::hints::Hints;
 use super::link::LinkTable;
 use super::notices::Notices;
 use super::receipt::Progress;
 use super::scan::Departed;
+use super::transfer::Transfers;
 use crate::core::disk::DiskState;
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::ignore::Rules;
@@ -128,6 +130,9 @@ pub struct Live {
     /// Bytes of contents taken from the wire, and from files that were already here.
     pub bytes_fetched: AtomicU64,
     pub bytes_reused: AtomicU64,
+    pub flow: Flow,
+    /// Contents on their way into the stage.
+    pub transfers: Transfers,
 }
 
 impl std::ops::Deref for FolderHandle {
@@ -170,6 +175,18 @@ impl Shared {
             rewinding: Mutex::default(),
             feed: Feed::default(),
         }
+    }
+
+    /// A peer sent verified bytes of contents.
+    pub fn note_received(&self, peer: DeviceId, bytes: u64) {
+        self.live.bytes_fetched.fetch_add(bytes, Ordering::Relaxed);
+        self.live.flow.received(peer, bytes, self.clock.instant());
+    }
+
+    /// Bytes of contents were found on this disk.
+    pub fn note_reused(&self, bytes: u64) {
+        self.live.bytes_reused.fetch_add(bytes, Ordering::Relaxed);
+        self.live.flow.reused(bytes, self.clock.instant());
     }
 
     /// Hands an input to the folder's thread, waiting for room. False where the folder has stopped.

@@ -1,5 +1,7 @@
 //! Sums over the index that would cost a walk to find: kept in memory by the writer, stored with every commit.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, params};
 
 use super::Totals;
@@ -10,6 +12,11 @@ use crate::core::entry::{Entry, Kind};
 use crate::core::message::BUCKETS;
 use crate::core::version::COUNT_MAX;
 
+/// Sequence numbers that are counted together: `seq >> BLOCK_BITS` names their block.
+pub(super) const BLOCK_BITS: u32 = 10;
+/// What one file counts for at most in the bytes of its block, as the migration that made the table says.
+pub(super) const BLOCK_FILE_BYTES_MAX: u64 = 8 << 40;
+
 /// The sums, with what of them is not stored yet.
 #[derive(Clone, Debug)]
 pub(super) struct Counters {
@@ -19,6 +26,8 @@ pub(super) struct Counters {
     pub(super) history_bytes: u64,
     digest: Box<[u128; BUCKETS]>,
     unstored: Box<[bool; BUCKETS]>,
+    /// By how much items and bytes of each block differ from what is stored.
+    blocks: BTreeMap<u64, (i64, i64)>,
 }
 
 impl Counters {
@@ -40,7 +49,7 @@ impl Counters {
             return Err(Fault::Bad("it counts less than nothing"));
         }
         let unstored = Box::new([false; BUCKETS]);
-        Ok(Self { last_seq, totals, history_bytes, digest: load_digest(conn)?, unstored })
+        Ok(Self { last_seq, totals, history_bytes, digest: load_digest(conn)?, unstored, blocks: BTreeMap::new() })
     }
 
     /// Writes what has changed.
@@ -64,17 +73,45 @@ impl Counters {
                 put.execute(params![bucket as i64, value.to_be_bytes()])?;
             }
         }
+        self.store_blocks(conn)
+    }
+
+    fn store_blocks(&mut self, conn: &Connection) -> Res<()> {
+        let sql = "INSERT INTO blocks (block, items, bytes) VALUES (?1, ?2, ?3) ON CONFLICT (block) DO UPDATE SET
+                   items = items + excluded.items, bytes = bytes + excluded.bytes";
+        for (block, (items, bytes)) in std::mem::take(&mut self.blocks) {
+            let block = block.cast_signed();
+            conn.prepare_cached(sql)?.execute(params![block, items, bytes])?;
+            if items < 0 {
+                conn.prepare_cached("DELETE FROM blocks WHERE block = ?1 AND items <= 0")?.execute([block])?;
+            }
+        }
         Ok(())
     }
 
-    pub(super) fn add(&mut self, entry: &Entry) {
+    pub(super) fn add(&mut self, seq: u64, entry: &Entry) {
         self.count(entry, u64::wrapping_add);
         self.sum(entry, u128::wrapping_add);
+        self.block(seq, entry, 1);
     }
 
-    pub(super) fn subtract(&mut self, entry: &Entry) {
+    pub(super) fn subtract(&mut self, seq: u64, entry: &Entry) {
         self.count(entry, u64::wrapping_sub);
         self.sum(entry, u128::wrapping_sub);
+        self.block(seq, entry, -1);
+    }
+
+    /// What of the blocks after this one is not stored yet: items and bytes.
+    pub(super) fn unstored_after(&self, block: u64) -> (i64, i64) {
+        let later = self.blocks.range(block + 1..);
+        later.fold((0, 0), |sum, (_, (items, bytes))| (sum.0 + items, sum.1 + bytes))
+    }
+
+    fn block(&mut self, seq: u64, entry: &Entry, sign: i64) {
+        let size = entry.kind.content().map_or(0, |content| content.size.min(BLOCK_FILE_BYTES_MAX));
+        let (items, bytes) = self.blocks.entry(seq >> BLOCK_BITS).or_default();
+        *items += sign;
+        *bytes += sign * size.cast_signed();
     }
 
     pub(super) fn digest(&self) -> Vec<u128> {

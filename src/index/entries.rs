@@ -27,14 +27,14 @@ impl Index {
             let old = index.record_raw(&key)?;
             if let Some(old) = &old {
                 index.execute("DELETE FROM entries WHERE seq = ?1", [old.seq.cast_signed()])?;
-                index.counters_mut().subtract(&old.entry);
+                index.counters_mut().subtract(old.seq, &old.entry);
             }
             let seq = index.next_seq();
             if seq >= COUNT_MAX {
                 return Err(Fault::Bad("its sequence numbers have run out"));
             }
             index.insert_entry(seq, &key, entry, disk, mark, now_ms)?;
-            index.counters_mut().add(entry);
+            index.counters_mut().add(seq, entry);
             index.counters_mut().last_seq = seq;
             index.note_use(old.and_then(|old| old.entry.kind.content()), entry.kind.content())?;
             Ok(seq)
@@ -129,7 +129,7 @@ impl Index {
     fn remove_raw(&mut self, key: &[u8]) -> Res<()> {
         let Some(old) = self.record_raw(key)? else { return Ok(()) };
         self.execute("DELETE FROM entries WHERE seq = ?1", [old.seq.cast_signed()])?;
-        self.counters_mut().subtract(&old.entry);
+        self.counters_mut().subtract(old.seq, &old.entry);
         self.note_use(old.entry.kind.content(), None)
     }
 }

@@ -28,6 +28,7 @@ mod reports;
 mod rivals;
 mod row;
 mod state;
+mod tallies;
 #[cfg(test)]
 mod testing;
 mod transaction;
@@ -37,6 +38,7 @@ pub use copy::Snapshot;
 pub use error::IndexError;
 pub use log::{EVENTS_MAX, TEXT_BYTES_MAX};
 pub use open::{Index, Reader};
+pub use tallies::Tally;
 
 use crate::core::content::Content;
 use crate::core::disk::DiskState;

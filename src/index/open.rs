@@ -19,7 +19,8 @@ use crate::core::id::{DeviceId, EpochId};
 use crate::failpoint;
 
 /// Each brings the format from its position to the next; never changed once released.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/0001_index.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../../migrations/0001_index.sql"), include_str!("../../migrations/0002_tallies.sql")];
 /// Marks the file as ours ("p2px" in ASCII).
 const APPLICATION_ID: i64 = 0x7032_7078;
 /// How long a writer waits for another process's short lock, such as a checkpoint.

@@ -2,7 +2,6 @@
 
 use rusqlite::params;
 
-use super::error::Fault;
 use super::history::history_columns;
 use super::open::{Reader, rows_max};
 use super::row::{count_at, history_at, path_at, record_at, record_columns};
@@ -10,9 +9,6 @@ use super::{HistoryRow, IndexError, ProblemRow, Record, Totals};
 use crate::core::path::{COMPONENT_BYTES_MAX, RelPath};
 use crate::core::problem::ProblemKind;
 use crate::core::version::COUNT_MAX;
-
-/// What the name of every conflict copy holds.
-const CONFLICT_TAG: &[u8] = b".conflict-";
 
 impl Reader {
     /// Paths with rivals below a directory or anywhere, ascending after `after`.
@@ -39,14 +35,13 @@ impl Reader {
 
     /// Live entries whose path looks like that of a conflict copy, in path order.
     pub fn conflict_copies(&self, limit: usize) -> Result<Vec<Record>, IndexError> {
-        // The inner query runs along the index of paths, which is much smaller than the table.
         let sql = concat!(
             "SELECT ",
             record_columns!(),
-            " FROM entries WHERE kind <> 0 AND seq IN (SELECT seq FROM entries WHERE instr(path, ?1) > 0)",
-            " ORDER BY path LIMIT ?2"
+            " FROM entries INDEXED BY entries_conflicts",
+            " WHERE kind <> 0 AND instr(path, x'2e636f6e666c6963742d') > 0 ORDER BY path LIMIT ?1"
         );
-        self.rows(sql, params![CONFLICT_TAG, rows_max(limit)], record_at)
+        self.rows(sql, [rows_max(limit)], record_at)
     }
 
     /// How much lies below a directory.
@@ -70,21 +65,12 @@ impl Reader {
 
     /// How many entries, below a directory or anywhere, changed after a sequence number.
     pub fn count_since(&self, after_seq: u64, below: Option<&RelPath>) -> Result<u64, IndexError> {
-        let after_seq = after_seq.min(COUNT_MAX).cast_signed();
         let count = match below {
-            // Known without a walk.
-            None if after_seq == 0 => {
-                let totals = self.totals()?;
-                let counts = [totals.files, totals.directories, totals.symlinks, totals.tombstones];
-                // They may wrap where rows were lost, until that is noticed.
-                Some(counts.into_iter().fold(0, u64::wrapping_add))
-            }
-            None => {
-                self.first("SELECT count(*) FROM entries WHERE seq > ?1", [after_seq], |_, row| count_at(row, 0))?
-            }
+            None => Some(self.tally_since(after_seq)?.items),
             Some(dir) => {
                 let (from, to) = dir.keys_below();
                 let sql = "SELECT count(*) FROM entries WHERE seq > ?1 AND path > ?2 AND path < ?3";
+                let after_seq = after_seq.min(COUNT_MAX).cast_signed();
                 self.first(sql, params![after_seq, from, to], |_, row| count_at(row, 0))?
             }
         };
@@ -108,12 +94,16 @@ impl Reader {
         Ok(problems)
     }
 
-    /// How many paths have which kind of trouble.
-    pub fn problem_counts(&self) -> Result<Vec<(ProblemKind, u64)>, IndexError> {
-        self.rows("SELECT kind, count(*) FROM problems GROUP BY kind", [], |_, row| {
-            let kind = row.get_ref(0)?.as_str().ok().and_then(ProblemKind::from_name);
-            Ok((kind.ok_or(Fault::Bad("an unknown kind of problem"))?, count_at(row, 1)?))
-        })
+    /// Paths with trouble after `after`, in path order, but for one kind of it.
+    pub fn problem_paths(
+        &self,
+        after: Option<&RelPath>,
+        except: ProblemKind,
+        limit: usize,
+    ) -> Result<Vec<RelPath>, IndexError> {
+        let after = after.map(RelPath::key).unwrap_or_default();
+        let sql = "SELECT path FROM problems WHERE path > ?1 AND kind <> ?2 ORDER BY path LIMIT ?3";
+        self.rows(sql, params![after, except.name(), rows_max(limit)], |_, row| path_at(row, 0))
     }
 
     /// What history has of everything below a directory or anywhere, latest first.
@@ -158,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn conflict_copies_are_found_by_their_names_along_the_index_of_paths() {
+    fn conflict_copies_are_found_by_their_names() {
         let mut index = index();
         let copy = "d/a.conflict-20261122-140312-K3QZ7AB.txt";
         for entry in [file(copy, b"1"), file("d/a.txt", b"2"), tombstone("b.conflict-20261122-140312-K3QZ7AB")] {
@@ -166,9 +156,6 @@ mod tests {
         }
         let found: Vec<String> = index.conflict_copies(9).unwrap().iter().map(|r| r.entry.path.to_string()).collect();
         assert_eq!(found, [copy]);
-        let plan = "EXPLAIN QUERY PLAN SELECT seq FROM entries WHERE instr(path, x'2e') > 0";
-        let step: String = index.conn.query_row(plan, [], |row| row.get(3)).unwrap();
-        assert!(step.contains("COVERING INDEX"), "{step}");
     }
 
     #[test]
@@ -187,7 +174,6 @@ mod tests {
         assert_eq!(index.rival_paths(None, None, 9).unwrap().len(), 5);
         let problems = |below| index.problems_below(below, ProblemKind::NoSource, 9).unwrap().len();
         assert_eq!((problems(Some(&d)), problems(None)), (1, 4));
-        assert_eq!(index.problem_counts().unwrap(), [(ProblemKind::Io, 4), (ProblemKind::NoSource, 1)]);
         assert_eq!(index.history_below(Some(&d), 9).unwrap().len(), 2);
         assert_eq!(index.history_below(None, 3).unwrap().len(), 3);
     }

@@ -25,6 +25,7 @@ mod safety;
 mod service;
 mod several;
 mod swarm;
+mod terminal;
 mod tree;
 mod trouble;
 mod trouble_busy;

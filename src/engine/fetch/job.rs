@@ -10,6 +10,7 @@ use crate::core::action::WorkId;
 use crate::core::content::{ChunkList, Content, ContentId};
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
+use crate::engine::transfer::Transfer;
 
 /// Chunks that are looked for on this disk at once.
 const SLICE_CHUNKS: usize = 256;
@@ -31,6 +32,8 @@ pub(super) struct Job {
     /// Complete staged files of the same content, which other works are about to put into place.
     pub twins: Vec<u32>,
     pub progress: Progress,
+    /// What others see of it.
+    pub transfer: Arc<Transfer>,
 }
 
 /// One file that is to have the content.
@@ -68,6 +71,8 @@ pub(super) struct Large {
     missing: usize,
     missing_bytes: u64,
     lookahead_bytes: u64,
+    /// Bytes of the chunks that a worker is looking for.
+    filling_bytes: u64,
     lists: HashMap<ContentId, ChunkList>,
 }
 
@@ -90,6 +95,13 @@ pub(super) enum Next {
 }
 
 impl Job {
+    /// One that waits for its turn, without sources yet.
+    pub fn new(id: JobId, content: Content, order: Order, twins: Vec<u32>) -> Self {
+        let transfer = Arc::new(Transfer::new(order.path.clone(), content.size));
+        let (sources, progress) = (Vec::new(), Progress::Waiting);
+        Self { id, content, orders: vec![order], sources, twins, progress, transfer }
+    }
+
     /// Takes up another order of the same content.
     pub fn join(&mut self, order: Order, sources: &[DeviceId]) {
         self.orders.push(order);
@@ -136,6 +148,7 @@ impl Large {
             missing: 0,
             missing_bytes: 0,
             lookahead_bytes: LOOKAHEAD_BYTES,
+            filling_bytes: 0,
             lists: HashMap::new(),
         }
     }
@@ -157,6 +170,7 @@ impl Large {
                 },
                 Some(Step::Chunks(chunks)) => {
                     self.busy = true;
+                    self.filling_bytes = chunks.iter().map(|(chunk, _)| chunk.size).sum();
                     return Next::Fill(chunks);
                 }
                 None if self.missing == 0 => return Next::Finished,
@@ -180,11 +194,13 @@ impl Large {
         is_real
     }
 
-    /// Chunks were looked for on this disk; these have to come from peers.
-    pub fn filled(&mut self, missing: &[(Content, u64)]) {
+    /// Chunks were looked for on this disk; these have to come from peers. Says how many bytes were there.
+    pub fn filled(&mut self, missing: &[(Content, u64)]) -> u64 {
         self.busy = false;
         self.missing += missing.len();
-        self.missing_bytes += missing.iter().map(|(chunk, _)| chunk.size).sum::<u64>();
+        let missing_bytes = missing.iter().map(|(chunk, _)| chunk.size).sum::<u64>();
+        self.missing_bytes += missing_bytes;
+        std::mem::take(&mut self.filling_bytes).saturating_sub(missing_bytes)
     }
 
     /// A chunk from a peer has been written.

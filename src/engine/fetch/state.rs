@@ -129,7 +129,7 @@ impl Fetching {
             return;
         }
         let twins = self.copies.complete_of(content);
-        let order = Order { work, path, copy: self.copies.take(work, content) };
+        let order = Order { work, path: path.clone(), copy: self.copies.take(work, content) };
         if let Some(job) = self.by_content.get(&content).and_then(|id| self.jobs.get_mut(id)) {
             job.join(order, &sources);
             // Who lacked it before may have it by now.
@@ -138,7 +138,7 @@ impl Fetching {
         }
         let id = self.next_job;
         self.next_job += 1;
-        let mut job = Job { id, content, orders: vec![order], sources: Vec::new(), twins, progress: Progress::Waiting };
+        let mut job = Job::new(id, content, order, twins);
         job.add_sources(&sources);
         self.by_content.insert(content, id);
         self.jobs.insert(id, job);
@@ -171,6 +171,7 @@ impl Fetching {
             let Some(first) = job.orders.first().filter(|_| rooms.fits(job)) else { continue };
             rooms.take(job);
             self.waiting -= 1;
+            self.folder.live.transfers.begin(job.id, job.transfer.clone());
             let (job_id, content, copy) = (job.id, job.content, first.copy);
             if job.is_small() {
                 job.progress = Progress::Small;
@@ -229,8 +230,9 @@ impl Fetching {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let Some(path) = job.orders.first().map(|order| order.path.clone()) else { return };
         let Some(large) = job.large() else { return };
-        large.filled(missing);
+        let found_bytes = large.filled(missing);
         let file = large.file.clone();
+        job.transfer.add(found_bytes, None);
         for (chunk, offset) in missing {
             let target = Target::At { job: id, file: file.clone(), offset: *offset };
             self.wants.add(*chunk, target, &job.sources, (path.clone(), *offset));
@@ -254,14 +256,18 @@ impl Fetching {
         for (id, result) in results {
             match result {
                 Ok(Some(list)) => self.listed(id, list),
-                Ok(None) => match self.jobs.get_mut(&id).map(|job| &mut job.progress) {
-                    Some(Progress::Small) => self.finish(id, Vec::new()),
-                    Some(Progress::Large(large)) => {
-                        large.written(want);
-                        self.advance(id);
+                Ok(None) => {
+                    let Some(job) = self.jobs.get_mut(&id) else { continue };
+                    job.transfer.add(want.size, Some(peer));
+                    match &mut job.progress {
+                        Progress::Small => self.finish(id, Vec::new()),
+                        Progress::Large(large) => {
+                            large.written(want);
+                            self.advance(id);
+                        }
+                        _ => {}
                     }
-                    _ => {}
-                },
+                }
                 Err(problem) => self.fail(id, &FetchError::Problem(problem)),
             }
         }
@@ -343,6 +349,7 @@ impl Fetching {
     fn take_job(&mut self, id: JobId) -> Option<Job> {
         let job = self.jobs.remove(&id)?;
         self.by_content.remove(&job.content);
+        self.folder.live.transfers.end(id);
         Some(job)
     }
 
@@ -399,8 +406,7 @@ mod tests {
     fn job(id: JobId, depth: u8, peers: &[u8]) -> Job {
         let content = Content { depth, ..Content::of_chunk(&id.to_be_bytes()) };
         let path = RelPath::parse(b"f").expect("a path");
-        let orders = vec![Order { work: id, path, copy: 0 }];
-        let mut job = Job { id, content, orders, sources: Vec::new(), twins: Vec::new(), progress: Progress::Waiting };
+        let mut job = Job::new(id, content, Order { work: id, path, copy: 0 }, Vec::new());
         job.add_sources(&peers.iter().map(|n| DeviceId([*n; 32])).collect::<Vec<_>>());
         job
     }

@@ -166,7 +166,7 @@ fn carry_out(context: &Context, task: Task) -> Done {
         }
         Task::Fill { job, file, twins, chunks } => Done::Filled { job, missing: context.fill(&file, &twins, chunks) },
         Task::Write { want, peer, bytes, targets } => {
-            Done::Written { want, peer, results: context.write(want, &bytes, &targets) }
+            Done::Written { want, peer, results: context.write(want, peer, &bytes, &targets) }
         }
         Task::Duplicate { job, content, from, to } => {
             let copied = to.into_iter().map(|copy| (copy, context.duplicate(content, from, copy)));
@@ -202,7 +202,7 @@ impl Context<'_> {
         }
         let Some(bytes) = self.find(content, twins, content, 0) else { return Ok(false) };
         stage::stage_small(self.root, content, copy, &bytes)?;
-        self.folder.live.bytes_reused.fetch_add(content.size, Ordering::Relaxed);
+        self.folder.note_reused(content.size);
         Ok(true)
     }
 
@@ -225,7 +225,7 @@ impl Context<'_> {
             match self.find(chunk, twins, file.content(), offset) {
                 Some(bytes) => {
                     file.write(offset, &bytes)?;
-                    self.folder.live.bytes_reused.fetch_add(chunk.size, Ordering::Relaxed);
+                    self.folder.note_reused(chunk.size);
                 }
                 None => missing.push((chunk, offset)),
             }
@@ -245,14 +245,14 @@ impl Context<'_> {
     }
 
     /// `None` where the bytes are not what was asked for.
-    fn write(&self, want: Content, bytes: &[u8], targets: &[Target]) -> Option<Vec<Written>> {
+    fn write(&self, want: Content, peer: DeviceId, bytes: &[u8], targets: &[Target]) -> Option<Vec<Written>> {
         let list = if want.depth == 0 {
             want.verify(bytes).ok()?;
             None
         } else {
             Some(ChunkList::parse(want, bytes).ok()?)
         };
-        self.folder.live.bytes_fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.folder.note_received(peer, bytes.len() as u64);
         let written = targets.iter().map(|target| {
             let result = match target {
                 Target::List { .. } => Ok(list.clone()),
@@ -278,7 +278,7 @@ impl Context<'_> {
                 offset += len;
             }
         }
-        self.folder.live.bytes_reused.fetch_add(content.size, Ordering::Relaxed);
+        self.folder.note_reused(content.size);
         Ok(())
     }
 }

@@ -24,8 +24,8 @@ pub fn of_root(around: &Surroundings) -> Result<PathStatus, IndexError> {
     let (state, mut explanation) = summary(around, None)?;
     explanation.extend(around.obstacles(state)?);
     let mut peers = Vec::new();
-    for facts in super::folder::peers(&around.view, &waits::survey(&around.view, None)?)? {
-        let lacks = facts.pending + facts.stuck;
+    for facts in super::facts::peers(&around.view, &waits::survey(&around.view, None)?)? {
+        let lacks = facts.behind().items;
         peers.push(PathPeerStatus {
             device_id: facts.device.to_string(),
             name: facts.name,
@@ -37,6 +37,7 @@ pub fn of_root(around: &Surroundings) -> Result<PathStatus, IndexError> {
                 (true, 0) => "has everything".to_owned(),
                 (true, lacks) => format!("lacks {}", words::count(lacks, "item", "items")),
             },
+            ..PathPeerStatus::default()
         });
     }
     Ok(PathStatus {

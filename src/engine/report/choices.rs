@@ -1,7 +1,7 @@
 //! What the user has chosen for a folder, in words: that it is left alone, which way changes go, and who does not
 //! have it.
 
-use super::folder::PeerFacts;
+use super::facts::PeerFacts;
 use super::waits::{Coming, Survey};
 use super::{Asker, View, words};
 use crate::config::Folder;

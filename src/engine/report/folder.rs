@@ -2,80 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use super::waits::{self, Progress, Survey};
-use super::{Asker, View, choices, receipt, words};
+use super::facts::{Facts, PeerFacts, Running, facts, peers};
+use super::{Asker, View, ahead, choices, receipt, waits, words};
 use crate::api::types::PROBLEMS_SHOWN_MAX;
-use crate::api::{FolderPeerStatus, FolderState, FolderStatus, HeldDeletions, ProblemItem};
+use crate::api::{FolderState, FolderStatus, HeldDeletions, ProblemItem, TransferItem};
 use crate::config::Folder;
 use crate::core::conflict;
 use crate::core::id::DeviceId;
-use crate::core::message::{EXCEPTIONS_MAX, Reason};
 use crate::core::problem::ProblemKind;
-use crate::index::{IndexError, Mark};
-use crate::sync::{NOTE_HALTED, NOTE_HELD};
+use crate::engine::transfer::Moving;
+use crate::index::{IndexError, Mark, Tally};
 
 /// Key of the index note that says when the last full scan ended, ms since 1970.
 const NOTE_LAST_SCAN: &str = "last_scan_ms";
+/// Deletions that peers ask for that are counted exactly; beyond that what is not here any more may be among them.
+const DELETIONS_COUNTED_MAX: u64 = 5000;
 /// Conflict copies that are counted; whoever has more will not mind the rest.
 pub const CONFLICTS_MAX: usize = 10_000;
-
-/// Whether the folder runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Running {
-    NoAgent,
-    Starting,
-    Yes,
-}
-
-/// How far a peer is with this folder.
-#[derive(Clone, Debug)]
-pub struct PeerFacts {
-    pub device: DeviceId,
-    pub name: String,
-    /// True once it has ever told what it has.
-    pub is_known: bool,
-    pub is_connected: bool,
-    /// True where it is connected and does not share the folder.
-    pub is_unshared: bool,
-    pub last_seen_ms: Option<i64>,
-    /// Entries of ours that it has not applied and will.
-    pub pending: u64,
-    /// Entries of ours that it can't apply until something is done there.
-    pub stuck: u64,
-    /// It has something that is not here yet.
-    pub is_ahead: bool,
-    /// It has not told all that it has.
-    pub is_unheard: bool,
-    pub proved_ms: Option<i64>,
-}
-
-/// All that a folder's state follows from.
-struct Facts {
-    id: String,
-    halted: Option<String>,
-    held: Option<String>,
-    /// Why the folder is left alone.
-    paused: Option<String>,
-    running: Running,
-    is_scanned: bool,
-    files: u64,
-    /// Files to come and their bytes.
-    need: (u64, u64),
-    /// Paths with something to do at once.
-    workable: u64,
-    /// Paths that wait for a device, and the names of those that have them.
-    absent: u64,
-    absent_names: Vec<String>,
-    /// Paths whose change here is being looked at.
-    looking: u64,
-    problems: u64,
-    declined: u64,
-    /// Paths changed here that stay here, and paths changed elsewhere that stay there.
-    own_changes: u64,
-    kept_out: u64,
-    peers: Vec<PeerFacts>,
-    now_ms: i64,
-}
 
 /// The folder's status; what its peers were last seen goes into `seen`.
 pub fn status(asker: Asker, folder: &Folder, seen: &mut BTreeMap<DeviceId, i64>) -> FolderStatus {
@@ -132,22 +75,23 @@ fn read(view: &View, seen: &mut BTreeMap<DeviceId, i64>) -> Result<FolderStatus,
     let facts = facts(view, &survey, peers)?;
     let (state, state_text) = state_of(&facts);
     let problems = reader.problems_below(None, ProblemKind::NoSource, PROBLEMS_SHOWN_MAX)?;
-    let copies = reader.conflict_copies(CONFLICTS_MAX)?;
+    let copies = reader.conflict_paths(CONFLICTS_MAX)?;
     let held = match &facts.held {
-        Some(text) => {
-            let deletions = reader.count_marked(Mark::Held)? + reader.count_rival_deletions()?;
-            Some(HeldDeletions { deletions, text: text.clone() })
-        }
+        Some(text) => Some(HeldDeletions { deletions: held_deletions(view)?, text: text.clone() }),
         None => None,
     };
+    let here = Tally { items: totals.files + totals.directories + totals.symlinks, bytes: totals.bytes };
+    let live = view.live();
+    let staged_bytes = live.map_or(0, |live| live.transfers_done);
+    let rate = |of: fn(&(u64, u64)) -> u64| live.map(|live| live.rates.peers.values().map(of).sum());
     Ok(FolderStatus {
         state,
         state_text,
         files: totals.files,
         directories: totals.directories,
         bytes: totals.bytes,
-        need_files: facts.need.0,
-        need_bytes: facts.need.1,
+        need_files: facts.need.items,
+        need_bytes: facts.need.bytes,
         problems: problems
             .into_iter()
             .map(|row| ProblemItem {
@@ -158,118 +102,39 @@ fn read(view: &View, seen: &mut BTreeMap<DeviceId, i64>) -> Result<FolderStatus,
             })
             .collect(),
         problems_total: facts.problems + facts.declined,
-        conflicts: copies.iter().filter(|r| conflict::original_of(&r.entry.path).is_some()).count() as u64,
+        conflicts: copies.iter().filter(|path| conflict::original_of(path).is_some()).count() as u64,
         held,
         own_changes: facts.own_changes,
         kept_out: facts.kept_out,
         only_here_files: receipt::files_only_here(reader, &view.peers().map(|peer| peer.id).collect::<Vec<_>>())?,
         watch: view.live().map_or_else(String::new, |l| l.watch.clone().unwrap_or_else(|| "ok".to_owned())),
         last_scan_ms: reader.note(NOTE_LAST_SCAN)?.and_then(|text| text.parse().ok()),
-        peers: facts.peers.iter().map(peer_status).collect(),
+        peers: facts.peers.iter().map(|peer| peer.status(here)).collect(),
+        complete_percent: ahead::complete_percent(&facts, here, staged_bytes),
+        rate_in: rate(|(from, _)| *from),
+        rate_out: rate(|(_, to)| *to),
+        eta_seconds: live.and_then(|live| ahead::eta_seconds(&facts, staged_bytes, &live.rates)),
+        transfers: live.map_or_else(Vec::new, |l| l.transfers.iter().map(|t| transfer(view, t)).collect()),
+        transfers_total: live.map_or(0, |live| live.transfers_total),
+        declined_items: facts.declined,
         ..bare(view.folder)
     })
 }
 
-fn facts(view: &View, survey: &Survey, peers: Vec<PeerFacts>) -> Result<Facts, IndexError> {
-    let (reader, live) = (&view.reader, view.live());
-    let need = if survey.is_all {
-        let bytes: Vec<u64> = survey.waits.iter().filter_map(waits::Wait::file_bytes).collect();
-        (bytes.len() as u64, bytes.iter().fold(0, |sum: u64, size| sum.saturating_add(*size)))
-    } else {
-        reader.pending()?
-    };
-    let minded = || survey.waits.iter().filter(|w| w.coming.is_minded());
-    let absent: Vec<&waits::Wait> = minded().filter(|w| w.progress == Progress::Absent).collect();
-    let mut away: Vec<DeviceId> = absent.iter().flat_map(|w| &w.rivals).copied().collect();
-    away.sort();
-    away.dedup();
-    let (mut problems, mut declined) = (0, 0);
-    for (kind, count) in reader.problem_counts()? {
-        match kind {
-            ProblemKind::NoSource => {}
-            kind if kind.is_declined() => declined += count,
-            _ => problems += count,
-        }
-    }
-    Ok(Facts {
-        id: view.folder.id.to_string(),
-        halted: live.and_then(|l| l.halted.clone()).or(reader.note(NOTE_HALTED)?),
-        held: reader.note(NOTE_HELD)?,
-        paused: choices::paused(view.asker, view.folder),
-        running: match (view.asker.live, live) {
-            (None, _) => Running::NoAgent,
-            (Some(_), None) => Running::Starting,
-            (Some(_), Some(_)) => Running::Yes,
-        },
-        is_scanned: reader.state()?.scanned,
-        files: reader.totals()?.files,
-        need,
-        workable: minded().filter(|w| w.progress == Progress::Workable).count() as u64,
-        absent: absent.len() as u64,
-        absent_names: view.asker.names(&away),
-        looking: reader.count_marked(Mark::Missing)? + live.map_or(0, |l| l.hints),
-        problems,
-        declined,
-        own_changes: reader.count_marked(Mark::Own)?,
-        kept_out: choices::kept_out(view, survey),
-        peers,
-        now_ms: view.asker.now_ms,
-    })
-}
-
-/// How far each peer is that the folder is shared with.
-pub fn peers(view: &View, survey: &Survey) -> Result<Vec<PeerFacts>, IndexError> {
-    let mut all = Vec::new();
-    for peer in view.peers() {
-        let row = view.reader.peer(peer.id)?;
-        let (mut pending, mut stuck) = (view.reader.count_since(row.as_ref().map_or(0, |row| row.applied), None)?, 0);
-        for exception in view.reader.exceptions(peer.id, EXCEPTIONS_MAX)? {
-            match exception.reason {
-                Reason::Ignored | Reason::Declined => {}
-                Reason::Held | Reason::Problem => stuck += 1,
-                Reason::Pending | Reason::Conflict => pending += 1,
-            }
-        }
-        let has_rivals = if survey.is_all {
-            survey.waits.iter().any(|w| w.coming.is_minded() && w.rivals.contains(&peer.id))
-        } else {
-            !view.reader.rivals_of(peer.id, 1)?.is_empty()
-        };
-        let cursor = row.as_ref().and_then(|row| row.cursor.as_ref());
-        let is_unheard = row.as_ref().is_some_and(|row| cursor.is_none_or(|c| c.seq < row.their_last_seq));
-        all.push(PeerFacts {
-            device: peer.id,
-            name: peer.name.clone(),
-            is_known: cursor.is_some(),
-            is_connected: view.is_connected(&peer.id),
-            is_unshared: view.is_unshared(&peer.id),
-            last_seen_ms: row.as_ref().and_then(|row| row.last_seen_ms),
-            pending,
-            stuck,
-            is_ahead: has_rivals,
-            is_unheard,
-            proved_ms: row.as_ref().and_then(|row| row.proved_ms),
-        });
-    }
-    Ok(all)
-}
-
-impl PeerFacts {
-    fn has_all(&self) -> bool {
-        self.is_known && self.pending == 0 && self.stuck == 0
+fn transfer(view: &View, moving: &Moving) -> TransferItem {
+    TransferItem {
+        path: moving.path.to_string(),
+        bytes: moving.bytes,
+        done_bytes: moving.done,
+        from: view.asker.names(&moving.from),
     }
 }
 
-fn peer_status(peer: &PeerFacts) -> FolderPeerStatus {
-    FolderPeerStatus {
-        device_id: peer.device.to_string(),
-        name: peer.name.clone(),
-        connected: peer.is_connected || peer.is_unshared,
-        lacks_folder: peer.is_unshared,
-        behind_items: peer.pending + peer.stuck,
-        in_sync: peer.has_all() && !peer.is_ahead && !peer.is_unheard,
-        proved_identical_ms: peer.proved_ms,
-    }
+/// Deletions that wait for the user's word, here and at peers.
+fn held_deletions(view: &View) -> Result<u64, IndexError> {
+    let asked_for = view.reader.tally_rival_deletions()?;
+    let theirs = if asked_for > DELETIONS_COUNTED_MAX { asked_for } else { view.reader.count_rival_deletions()? };
+    Ok(theirs + view.reader.tally_marked(Mark::Held)?)
 }
 
 /// The folder's state and the sentence about it. What stops the most comes first.
@@ -306,7 +171,7 @@ fn state_of(facts: &Facts) -> (FolderState, String) {
 /// The state of a folder that has been scanned and has nothing in its way.
 fn running_state(facts: &Facts) -> (FolderState, String) {
     let is_running = facts.running == Running::Yes;
-    let sending: Vec<&PeerFacts> = facts.peers.iter().filter(|p| p.is_connected && p.pending > 0).collect();
+    let sending: Vec<&PeerFacts> = facts.peers.iter().filter(|p| p.is_connected && p.pending.items > 0).collect();
     let telling = facts.peers.iter().any(|p| p.is_connected && (!p.is_known || p.is_unheard));
     if is_running && (facts.workable > 0 || !sending.is_empty() || facts.looking > 0) {
         return (FolderState::Syncing, syncing_text(facts, &sending));
@@ -321,8 +186,8 @@ fn running_state(facts: &Facts) -> (FolderState, String) {
     if is_running && telling {
         return (FolderState::Syncing, "comparing with the other devices".to_owned());
     }
-    if let Some(stuck) = facts.peers.iter().find(|p| p.is_connected && p.stuck > 0) {
-        let items = words::count(stuck.stuck, "item", "items");
+    if let Some(stuck) = facts.peers.iter().find(|p| p.is_connected && p.stuck.items > 0) {
+        let items = words::count(stuck.stuck.items, "item", "items");
         let text = format!("in sync here; {} cannot take {items}, 'p2psync status' there says why", stuck.name);
         return (FolderState::Problems, text);
     }
@@ -335,15 +200,16 @@ fn running_state(facts: &Facts) -> (FolderState, String) {
 
 fn syncing_text(facts: &Facts, sending: &[&PeerFacts]) -> String {
     let mut parts = Vec::new();
-    match facts.need {
+    match (facts.need.items, facts.need.bytes) {
         (0, _) if facts.workable > 0 => parts.push(format!("{} to do", changes(facts.workable))),
         (0, _) => {}
         (files, bytes) => {
             parts.push(format!("{} ({}) to come", words::count(files, "file", "files"), words::bytes(bytes)))
         }
     }
-    parts
-        .extend(sending.iter().map(|p| format!("{} still lacks {}", p.name, words::count(p.pending, "item", "items"))));
+    parts.extend(
+        sending.iter().map(|p| format!("{} still lacks {}", p.name, words::count(p.pending.items, "item", "items"))),
+    );
     if parts.is_empty() {
         parts.push("looking at what has just changed".to_owned());
     }
@@ -351,7 +217,7 @@ fn syncing_text(facts: &Facts, sending: &[&PeerFacts]) -> String {
 }
 
 fn absent_text(facts: &Facts) -> String {
-    let what = match facts.need {
+    let what = match (facts.need.items, facts.need.bytes) {
         (0, _) => changes(facts.absent.max(facts.workable)),
         (files, bytes) => format!("{} ({})", words::count(files, "file", "files"), words::bytes(bytes)),
     };
@@ -385,7 +251,7 @@ fn settled_text(facts: &Facts) -> String {
     for peer in behind.iter().filter(|p| !p.is_connected && !p.is_unshared) {
         parts.push(match (peer.is_known, peer.last_seen_ms) {
             (true, Some(ms)) => {
-                let items = words::count(peer.pending + peer.stuck, "item", "items");
+                let items = words::count(peer.behind().items, "item", "items");
                 format!("{} lacks {items} and was last connected {}", peer.name, words::ago(ms, facts.now_ms))
             }
             (true, None) => format!("{} is not connected", peer.name),
@@ -393,7 +259,7 @@ fn settled_text(facts: &Facts) -> String {
         });
     }
     for peer in behind.iter().filter(|p| p.is_connected) {
-        let items = words::count(peer.pending + peer.stuck, "item", "items");
+        let items = words::count(peer.behind().items, "item", "items");
         parts.push(format!("{} still lacks {items}", peer.name));
     }
     parts.join("; ")
@@ -404,8 +270,9 @@ mod tests {
     use super::super::testing::*;
     use super::*;
     use crate::core::entry::Kind;
-    use crate::core::message::Exception;
+    use crate::core::message::{Exception, Reason};
     use crate::core::problem::Problem;
+    use crate::sync::{NOTE_HALTED, NOTE_HELD};
 
     fn of(world: &World) -> FolderStatus {
         status(world.asker(), &world.config.folders[0], &mut BTreeMap::new())

@@ -2,7 +2,8 @@
 //!
 //! | file | is about |
 //! | --- | --- |
-//! | `folder` | a folder: its state in one word and one sentence, its peers |
+//! | `folder` | a folder: its state in one word and one sentence |
+//! | `facts`, `ahead` | what that follows from: how far its peers are; what is left, how far it is, how long it takes |
 //! | `path` | one path: what state it is in, and exactly why |
 //! | `peer` | one path at the peers: who has it, who does not yet and why |
 //! | `below` | a directory: what of all that is in it is not in sync |
@@ -10,15 +11,18 @@
 //! | `ignored` | whether a path is ignored, and by which rule |
 //! | `disk` | what lies there now, compared with what was seen last |
 //! | `receipt` | which peers have what is here |
+//! | `unsynced` | all that is not in sync, page by page |
 //! | `waits` | why a path is not as another device has it |
 //! | `past` | history, conflict copies, the log |
 //! | `words` | times, sizes and lists in words |
 //!
 //! Architecture invariant: nothing in here changes anything, neither an index nor a folder nor the config.
 
+mod ahead;
 mod below;
 mod choices;
 mod disk;
+mod facts;
 mod folder;
 mod ignored;
 mod past;
@@ -27,6 +31,7 @@ mod peer;
 mod receipt;
 #[cfg(test)]
 mod testing;
+mod unsynced;
 mod waits;
 mod words;
 
@@ -34,9 +39,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::flow::Rates;
+use super::transfer::Moving;
 use crate::api::{
-    ConflictItem, EventItem, FolderOffer, FolderProblem, FolderStatus, HistoryItem, HistoryUsage, IgnoreRules,
-    IgnoreTest, PathStatus, PeerStatus, Status, WaitReport,
+    ConflictItem, EventItem, FolderOffer, FolderPeerStatus, FolderProblem, FolderStatus, HistoryItem, HistoryUsage,
+    IgnoreRules, IgnoreTest, PathStatus, PeerStatus, Status, UnsyncedPage, WaitReport,
 };
 use crate::config::{Config, Folder, Peer};
 use crate::core::id::{DeviceId, FolderId};
@@ -66,6 +73,8 @@ pub struct LivePeer {
     pub address: Option<String>,
     /// When it was last connected, ms since 1970.
     pub last_seen_ms: Option<i64>,
+    /// Since when it is connected.
+    pub since_ms: Option<i64>,
     /// Since the agent started.
     pub bytes_in: u64,
     pub bytes_out: u64,
@@ -95,6 +104,11 @@ pub struct LiveFolder {
     pub hints: u64,
     /// Paths whose bytes are being fetched, or that are being applied.
     pub in_flight: BTreeSet<RelPath>,
+    /// The largest contents on their way, how many there are in all, and how many of their bytes are here.
+    pub transfers: Vec<Moving>,
+    pub transfers_total: u64,
+    pub transfers_done: u64,
+    pub rates: Rates,
 }
 
 /// Who asks, and when.
@@ -133,6 +147,17 @@ pub fn ignore_test(home: &Home, config: &Config, path: &Path, as_directory: bool
 /// All ignore rules of a folder.
 pub fn ignore_list(home: &Home, config: &Config, folder: &Folder) -> anyhow::Result<IgnoreRules> {
     ignored::list(asker(home, config, None), folder)
+}
+
+/// All that is not in sync, page by page. `part`: of which folder, after what the last page told, how many.
+pub fn unsynced(
+    home: &Home,
+    config: &Config,
+    part: (Option<&str>, Option<&str>, usize),
+    live: Option<&LiveStatus>,
+) -> anyhow::Result<UnsyncedPage> {
+    let (folder, after, count) = part;
+    unsynced::page(asker(home, config, live), folder, after, count)
 }
 
 /// Which peers hold what is waited for.
@@ -188,7 +213,11 @@ fn status_of(asker: Asker) -> Status {
     let mut seen: BTreeMap<DeviceId, i64> = BTreeMap::new();
     let folders: Vec<FolderStatus> =
         asker.config.folders.iter().map(|folder| folder::status(asker, folder, &mut seen)).collect();
-    let peers = asker.config.peers.iter().map(|peer| peer_status(asker, peer, seen.get(&peer.id).copied())).collect();
+    let peers = asker.config.peers.iter().map(|peer| {
+        let status = peer_status(asker, peer, seen.get(&peer.id).copied());
+        with_folders(status, &folders)
+    });
+    let peers = peers.collect();
     Status {
         device_id: if asker.device == DeviceId::NONE { String::new() } else { asker.device.to_string() },
         name: asker.config.name.clone(),
@@ -215,7 +244,25 @@ fn peer_status(asker: Asker, peer: &Peer, seen_ms: Option<i64>) -> PeerStatus {
         version: live.version,
         clock_ahead_ms: live.clock_ahead_ms,
         offers: live.offers,
+        connected_since_ms: live.since_ms.filter(|_| live.connected),
+        ..PeerStatus::default()
     }
+}
+
+/// The peer with what its folders add up to.
+fn with_folders(mut peer: PeerStatus, folders: &[FolderStatus]) -> PeerStatus {
+    let shared: Vec<&FolderPeerStatus> =
+        folders.iter().flat_map(|f| &f.peers).filter(|p| p.device_id == peer.device_id).collect();
+    let sum = |of: fn(&FolderPeerStatus) -> u64| shared.iter().fold(0u64, |sum, p| sum.saturating_add(of(p)));
+    let rate = |of: fn(&FolderPeerStatus) -> Option<u64>| {
+        let known: Vec<u64> = shared.iter().filter_map(|p| of(p)).collect();
+        (!known.is_empty()).then(|| known.iter().sum())
+    };
+    (peer.behind_items, peer.behind_bytes) = (sum(|p| p.behind_items), sum(|p| p.behind_bytes));
+    (peer.rate_in, peer.rate_out) = (rate(|p| p.rate_in), rate(|p| p.rate_out));
+    let proofs: Option<Vec<i64>> = shared.iter().map(|p| p.proved_identical_ms).collect();
+    peer.proved_identical_ms = proofs.and_then(|proofs| proofs.into_iter().min());
+    peer
 }
 
 impl<'a> Asker<'a> {

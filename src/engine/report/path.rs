@@ -141,12 +141,14 @@ fn one(around: &Surroundings, path: &RelPath) -> Result<PathStatus, IndexError> 
         explanation,
         here: Some(around.here(&known)),
         peers: peers.into_iter().map(|lag| lag.status).collect(),
+        since_ms: known.problem.as_ref().filter(|_| state == State::Problem).map(|row| row.since_ms),
+        next: around.next(&known),
         ..PathStatus::default()
     })
 }
 
 impl<'a> Surroundings<'a> {
-    fn new(view: View<'a>) -> Result<Self, IndexError> {
+    pub fn new(view: View<'a>) -> Result<Self, IndexError> {
         let root = Root::new(view.folder.path.clone(), view.folder.id.clone()).open().map_err(|e| e.to_string());
         let nested = rules::nested(&view.reader);
         let read = |root| rules::read(root, &nested, view.folder.only.clone()).ok();
@@ -329,6 +331,24 @@ impl<'a> Surroundings<'a> {
             (_, Some(size)) if is_in_flight => format!("It is being fetched ({}).", words::bytes(size)),
             (_, Some(size)) => format!("It is in line to be fetched ({}).", words::bytes(size)),
             _ => "That is about to happen.".to_owned(),
+        }
+    }
+
+    /// What would help, where that is not said by what stands in the way.
+    pub fn next(&self, known: &Known) -> Option<String> {
+        let wait = known.wait.as_ref()?;
+        match wait.progress {
+            Progress::Absent => {
+                let from = if wait.devices.is_empty() { &wait.rivals } else { &wait.devices };
+                let away: Vec<_> = from.iter().copied().filter(|device| !self.view.is_connected(device)).collect();
+                let names = words::list(&self.view.asker.names(&away));
+                (!away.is_empty()).then(|| format!("it goes on as soon as p2psync runs on {names} and can be reached."))
+            }
+            Progress::Held => {
+                let id = &self.view.folder.id;
+                Some(format!("'p2psync folder confirm-changes {id}' or 'p2psync folder reject-changes {id}'."))
+            }
+            Progress::Workable | Progress::Problem => None,
         }
     }
 

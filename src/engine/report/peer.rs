@@ -5,8 +5,11 @@ use super::waits::Coming;
 use super::{View, words};
 use crate::api::PathPeerStatus;
 use crate::config::Peer;
+use crate::core::entry::{Entry, Kind};
 use crate::core::message::Reason;
 use crate::index::{IndexError, PeerRow};
+
+const NS_PER_MS: i64 = 1_000_000;
 
 /// How far a peer is with one path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,8 +55,29 @@ fn one(view: &View, peer: &Peer, known: &Known) -> Result<Lag, IndexError> {
         Stage::Other => known.wait.as_ref().is_some_and(|w| w.entry.is_live() && w.devices.contains(&peer.id)),
         _ => false,
     };
-    let status = PathPeerStatus { device_id: peer.id.to_string(), name: peer.name.clone(), connected, has_it, text };
+    let mut status = PathPeerStatus { connected, has_it, text, ..PathPeerStatus::default() };
+    (status.device_id, status.name) = (peer.id.to_string(), peer.name.clone());
+    let theirs = view.reader.rivals(&known.path)?.into_iter().find(|rival| rival.peer == peer.id);
+    if let Some(entry) = theirs.map(|rival| rival.entry).filter(|_| stage == Stage::Other) {
+        status.version = Some(version(view, &entry));
+        status.bytes = entry.kind.content().map(|content| content.size);
+        status.mtime_ms = status.bytes.map(|_| entry.mtime_ns / NS_PER_MS);
+    }
     Ok(Lag { stage, status })
+}
+
+/// An entry in words.
+fn version(view: &View, entry: &Entry) -> String {
+    let by = view.asker.author(&entry.author).map(|name| format!(" by {name}")).unwrap_or_default();
+    match &entry.kind {
+        Kind::File(content) => {
+            let changed = words::ago(entry.mtime_ns / NS_PER_MS, view.asker.now_ms);
+            format!("a file of {}, changed {changed}{by}", words::bytes(content.size))
+        }
+        Kind::Directory => "a directory".to_owned(),
+        Kind::Symlink(target) => format!("a symbolic link to {}", String::from_utf8_lossy(target).escape_debug()),
+        Kind::Deleted => format!("deleted{by}"),
+    }
 }
 
 fn stage(view: &View, peer: &Peer, known: &Known, row: Option<&PeerRow>) -> Result<(Stage, &'static str), IndexError> {

@@ -9,8 +9,8 @@ use crate::core::path::RelPath;
 use crate::core::problem::ProblemKind;
 use crate::index::{IndexError, Mark, ProblemRow, Record, Rival};
 
-/// Paths with rivals that are looked at one by one; beyond that they are only counted.
-const SURVEYED_MAX: usize = 2000;
+/// Paths with rivals that are looked at one by one, a few milliseconds of work; beyond that they are only counted.
+const SURVEYED_MAX: usize = 128;
 
 /// What is to become of a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
