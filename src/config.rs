@@ -3,10 +3,13 @@
 //! Parse, don't validate: whoever holds a [`Config`] need not check it again.
 
 mod advice;
+mod choices;
 mod durable;
 mod edit;
+mod edit_folder;
 mod fault;
 pub mod keys;
+mod manners;
 mod parse;
 mod raw;
 mod settings;
@@ -17,15 +20,19 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::core::direction::Direction;
 use crate::core::id::{DeviceId, FolderId};
+use crate::core::selection::Selection;
 use crate::home::Home;
 
 pub use advice::{Unknown, Warning, unknown_settings, warnings};
 pub use edit::{
     NewFolder, NewPeer, add_address, add_folder, add_peer, create, default_text, host_name, remove_folder, remove_peer,
-    rename_peer, set_folder_peers, set_paused,
+    rename_peer, set_folder_peers,
 };
+pub use edit_folder::{Pause, set_direction, set_only, set_pause};
 pub use fault::{ConfigError, Fault};
+pub use manners::{Caps, Hours, Limits, Manners, parse_minute};
 pub use parse::{Surroundings, parse};
 pub use settings::{Origin, Setting, settings};
 pub use version::{Upgraded, outdated, upgrade};
@@ -46,6 +53,8 @@ pub struct Config {
     pub name: String,
     pub network: Network,
     pub sync: Sync,
+    pub limits: Limits,
+    pub manners: Manners,
     pub api: Api,
     pub peers: Vec<Peer>,
     pub folders: Vec<Folder>,
@@ -111,6 +120,8 @@ pub struct Peer {
     pub name: String,
     /// Known addresses, `HOST:PORT`.
     pub addresses: Vec<String>,
+    /// Caps of its own, in place of those for all.
+    pub caps: Option<Caps>,
 }
 
 /// A folder on this device.
@@ -122,6 +133,24 @@ pub struct Folder {
     pub path: PathBuf,
     pub peers: Sharing,
     pub paused: bool,
+    /// Left alone until this time, ms since 1970.
+    pub paused_until_ms: Option<i64>,
+    pub direction: Direction,
+    /// The part that is wanted here; `None` is all of it.
+    pub only: Option<Selection>,
+}
+
+impl Folder {
+    /// One about which nothing else is said.
+    pub fn new(id: FolderId, path: PathBuf, peers: Sharing) -> Self {
+        let (label, direction) = (id.to_string(), Direction::Both);
+        Self { id, label, path, peers, paused: false, paused_until_ms: None, direction, only: None }
+    }
+
+    /// True where the folder is left alone at this time, ms since 1970.
+    pub fn is_paused(&self, now_ms: i64) -> bool {
+        self.paused || self.paused_until_ms.is_some_and(|until| now_ms < until)
+    }
 }
 
 /// With whom a folder is shared.

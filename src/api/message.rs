@@ -39,6 +39,10 @@ pub enum Request {
     Confirm { folder: String },
     /// The held deletions are not wanted: the files come back.
     Reject { folder: String },
+    /// In a folder that only sends: what is here is announced over what the other devices have.
+    Override { folder: String },
+    /// In a folder that only receives: what was changed here is taken back, into history.
+    Revert { folder: String },
     /// Show a pairing code and wait for another device; goes on as long as the connection.
     PairShow,
     /// Pair with the device that shows this code, in words or in short, or this link.

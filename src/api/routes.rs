@@ -15,7 +15,7 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 const TAG: &str = "request";
 
 /// All that can be asked. Where a request has several routes, the one with the most fields in its path is taken.
-pub static ROUTES: [Route; 25] = [
+pub static ROUTES: [Route; 27] = [
     get("/v1/status", "status", &["status"]),
     get("/v1/folders", "folders", &["folders"]),
     get("/v1/folders/{folder}", "folder", &["folder"]),
@@ -34,6 +34,8 @@ pub static ROUTES: [Route; 25] = [
     post("/v1/folders/{folder}/rescan", "rescan", &["done"]),
     post("/v1/folders/{folder}/confirm-changes", "confirm", &["done"]),
     post("/v1/folders/{folder}/reject-changes", "reject", &["done"]),
+    post("/v1/folders/{folder}/override", "override", &["done"]),
+    post("/v1/folders/{folder}/revert", "revert", &["done"]),
     post("/v1/restore", "restore", &["done"]),
     post("/v1/conflicts/resolve", "resolve", &["done"]),
     post("/v1/rewind", "rewind", &["rewound"]),

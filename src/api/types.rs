@@ -72,6 +72,21 @@ pub struct FolderStatus {
     /// Conflict copies in the folder.
     pub conflicts: u64,
     pub held: Option<HeldDeletions>,
+    /// "both", "send" or "receive".
+    #[serde(default)]
+    pub direction: String,
+    /// Paths that were changed here in a folder that only receives, and stay on this device.
+    #[serde(default)]
+    pub own_changes: u64,
+    /// Paths that other devices changed in a folder that only sends, and that are not taken.
+    #[serde(default)]
+    pub kept_out: u64,
+    /// The part of the folder that is wanted here; `None` is all of it.
+    #[serde(default)]
+    pub only: Option<Vec<String>>,
+    /// When it goes on by itself, where it is paused for a time.
+    #[serde(default)]
+    pub paused_until_ms: Option<i64>,
     /// Files that no other device is known to have; what exceeds 100,000 may not be counted.
     #[serde(default)]
     pub only_here_files: u64,
@@ -167,7 +182,7 @@ pub struct PathStatus {
     pub path: String,
     /// Label of the folder that holds it.
     pub folder: String,
-    /// One word: "in_sync", "syncing", "waiting", "conflict", "ignored", "problem", "deleted" or "unknown".
+    /// One word: "in_sync", "local", "syncing", "waiting", "conflict", "ignored", "problem", "deleted" or "unknown".
     pub state: String,
     /// Sentences, the most important first.
     pub explanation: Vec<String>,
@@ -184,6 +199,47 @@ pub struct PathPeerStatus {
     pub connected: bool,
     pub has_it: bool,
     /// In words.
+    pub text: String,
+}
+
+/// Whether a path is ignored.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct IgnoreTest {
+    pub path: String,
+    /// Label of the folder that holds it.
+    pub folder: String,
+    pub ignored: bool,
+    /// The rule that decided, also where it is one that takes another back.
+    pub rule: Option<IgnoreRule>,
+    /// The same in words.
+    pub text: String,
+    pub faults: Vec<IgnoreFault>,
+}
+
+/// All ignore rules of a folder.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct IgnoreRules {
+    pub folder: String,
+    pub rules: Vec<IgnoreRule>,
+    pub faults: Vec<IgnoreFault>,
+}
+
+/// One ignore rule.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct IgnoreRule {
+    /// "built_in", "file", "local" or "selection".
+    pub source: String,
+    /// The file it stands in, relative to the folder, and the line in it, from 1.
+    pub file: Option<String>,
+    pub line: Option<u32>,
+    pub pattern: String,
+}
+
+/// A line of a file with rules, or such a file, that is not used.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct IgnoreFault {
+    pub file: String,
+    pub line: Option<u32>,
     pub text: String,
 }
 

@@ -74,6 +74,20 @@ pub enum Command {
     /// Folders on this device
     #[command(subcommand)]
     Folder(FolderCommand),
+    /// Leave all folders, or one, alone for a time or until 'resume'
+    Pause {
+        /// A folder's id or label (all if left out), then how long: 30m, 1h, 2d, or until 18:00
+        #[arg(value_name = "FOLDER|TIME")]
+        words: Vec<String>,
+    },
+    /// Go on with all folders, or one
+    Resume {
+        /// Id or label; all folders if left out
+        folder: Option<String>,
+    },
+    /// What is not synced, and why
+    #[command(subcommand)]
+    Ignore(IgnoreCommand),
     /// Show the latest events
     Log {
         /// How many
@@ -274,6 +288,28 @@ pub enum FolderCommand {
         #[command(flatten)]
         peers: Peers,
     },
+    /// Say which way changes go: both ways, only from this device, or only to it
+    Direction {
+        /// Id or label
+        folder: String,
+        #[arg(value_enum)]
+        direction: DirectionWord,
+    },
+    /// In a folder that only sends: have what is here take the place of what other devices have
+    Override(OneFolder),
+    /// In a folder that only receives: move what was changed here into history and take what other devices have
+    Revert(OneFolder),
+    /// Say which part of a folder is wanted on this device, or show it
+    Select {
+        /// Id or label; may be left out if there is just one folder
+        folder: Option<String>,
+        /// A path from the folder's root, * and ** as in ignore rules; may be given several times
+        #[arg(long, value_name = "PATTERN", conflicts_with = "all")]
+        only: Vec<String>,
+        /// All of it again
+        #[arg(long)]
+        all: bool,
+    },
     /// Leave a folder alone for now
     Pause(OneFolder),
     /// Go on with a paused folder
@@ -284,6 +320,37 @@ pub enum FolderCommand {
     ConfirmChanges(OneFolder),
     /// Undo the many deletions that were held back
     RejectChanges(OneFolder),
+}
+
+#[derive(Subcommand, Debug)]
+pub enum IgnoreCommand {
+    /// Say whether a path is ignored, and by which line of which file; it need not exist
+    Test {
+        /// A path in one of the folders
+        path: PathBuf,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// List all rules of a folder, with the files that they are from
+    List {
+        /// Id or label; may be left out if there is just one folder
+        folder: Option<String>,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which way changes go.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum DirectionWord {
+    /// Changes go both ways
+    Both,
+    /// Only from this device
+    Send,
+    /// Only to this device
+    Receive,
 }
 
 /// A folder, which need not be named where there is just one.
@@ -359,12 +426,19 @@ mod tests {
             &["folder", "rescan"],
             &["folder", "confirm-changes", "f"],
             &["folder", "reject-changes", "f"],
+            &["folder", "direction", "f", "send"],
+            &["folder", "override", "f"],
+            &["folder", "revert"],
+            &["folder", "select", "f", "--only", "a/**", "--only", "b"],
+            &["folder", "select", "--all"],
+            &["pause"],
+            &["pause", "f", "until", "18:00"],
+            &["resume", "f"],
+            &["ignore", "test", "a", "--json"],
+            &["ignore", "list"],
             &["pair"],
-            &["pair", "ABCD-EFGH"],
             &["pair", "apple", "guitar", "lemon", "zebra", "--accept", "all", "--into", "/p"],
             &["pair", "p2psync://pair?code=ABCDEFGH", "--accept", "none", "--json"],
-            &["pair", "--no-qr"],
-            &["folder", "accept"],
             &["folder", "accept", "Photos", "/p", "--merge", "--json"],
             &["status"],
             &["status", "a/b", "--json"],
@@ -401,6 +475,8 @@ mod tests {
         for words in [
             &["peer"][..],
             &["restore"],
+            &["folder", "direction", "f", "up"],
+            &["ignore", "test"],
             &["history"],
             &["conflicts", "resolve", "a"],
             &["conflicts", "resolve", "--diff"],

@@ -15,8 +15,9 @@ const fn usage(command: &'static str, examples: &'static [(&'static str, &'stati
 }
 
 const PEER_SHAPE: &str = r#"{"action": "added|removed|renamed", "device_id", "name", "addresses": [..]}"#;
-const FOLDER_SHAPE: &str = r#"{"action": "added|removed|shared|paused|resumed", "id", "label", "path", "peers": "all" or [device ids], "paused"}"#;
-const ORDER_SHAPE: &str = r#"{"action": "rescan|confirm-changes|reject-changes", "folders": [ids], "text"}"#;
+const FOLDER_SHAPE: &str = r#"{"action": "added|removed|shared|paused|resumed", "id", "label", "path", "peers": "all" or [device ids], "paused", "paused_until_ms", "direction", "only": null or [patterns]}"#;
+const ORDER_SHAPE: &str =
+    r#"{"action": "rescan|confirm-changes|reject-changes|override|revert", "folders": [ids], "text"}"#;
 
 const REWIND_SHAPE: &str = r#"of a directory {"folder", "path", "dry_run", "bring_back", "set_aside", "rename", "left", "items": [{"path", "what", "text"}], "failed": [{"path", "text"}], "device", "from_ms", "to_ms"}"#;
 
@@ -53,6 +54,55 @@ pub const USAGES: &[Usage] = &[
             ("pair K7QF-29XM --accept all --into ~/Sync", "without questions: take part in all its folders"),
         ],
         r#"a line {"event": "code", "code", "words", "link", "valid_seconds"} where a code is shown, then {"event": "paired", "device_id", "name", "folders": [labels], "offers": [{"id", "label"}], "accepted": [{"id", "label", "path"}]}"#,
+    ),
+    usage(
+        "pause",
+        &[
+            ("pause", "all folders, until 'p2psync resume'"),
+            ("pause 1h30m", "all folders, for so long"),
+            ("pause Photos until 18:00", "one folder, until then"),
+        ],
+        "",
+    ),
+    usage("resume", &[("resume", "all folders"), ("resume Photos", "one folder")], ""),
+    usage(
+        "ignore test",
+        &[
+            ("ignore test notes/draft.tmp", "by which line of which file, if it is"),
+            ("ignore test build/", "a directory that is not there yet"),
+        ],
+        r#"{"path", "folder", "ignored", "rule": {"source": "built_in|file|local|selection", "file", "line", "pattern"}, "text", "faults": [..]}"#,
+    ),
+    usage(
+        "ignore list",
+        &[(
+            "ignore list Photos",
+            "those of .p2pignore files, of this device's .p2pignore.local, and the built-in ones",
+        )],
+        r#"{"folder", "rules": [{"source", "file", "line", "pattern"}], "faults": [{"file", "line", "text"}]}"#,
+    ),
+    usage(
+        "folder direction",
+        &[
+            ("folder direction Photos receive", "what is changed here stays here"),
+            ("folder direction Photos both", "changes go both ways again"),
+        ],
+        "",
+    ),
+    usage(
+        "folder override",
+        &[("folder override Photos", "what is here takes the place of what others have")],
+        ORDER_SHAPE,
+    ),
+    usage("folder revert", &[("folder revert Photos", "what was changed here goes into history")], ORDER_SHAPE),
+    usage(
+        "folder select",
+        &[
+            ("folder select Photos --only '2026/**' --only Best", "only that is fetched here"),
+            ("folder select Photos --all", "all of it again"),
+            ("folder select Photos", "what is wanted now"),
+        ],
+        "",
     ),
     usage(
         "peer add",

@@ -9,12 +9,15 @@ use serde_json::{Value, json};
 use super::accept;
 use super::arguments::{FolderCommand, OneFolder, Peers};
 use super::context::{Context, absolute, find_folder, find_peer};
+use super::folder_rules;
 use super::output::{self, Table, clean};
 use super::peer::config_or_empty;
 use crate::api::client::ClientError;
 use crate::api::{Reply, Request};
-use crate::config::{self, Config, NewFolder, Sharing};
+use crate::config::{self, Config, NewFolder, Pause, Sharing};
+use crate::core::direction::Direction;
 use crate::core::id::{FolderId, base32};
+use crate::core::selection::Selection;
 
 /// Bytes of a random folder id: 16 characters of base32.
 const RANDOM_ID_BYTES: usize = 10;
@@ -26,6 +29,10 @@ pub fn run(context: &Context, command: FolderCommand) -> anyhow::Result<()> {
         FolderCommand::List { json } => list(context, json),
         FolderCommand::Remove(folder) => remove(context, &folder),
         FolderCommand::Share { folder, peers } => share(context, &folder, &peers),
+        FolderCommand::Direction { folder, direction } => folder_rules::direction(context, &folder, direction),
+        FolderCommand::Override(folder) => folder_rules::override_peers(context, &folder),
+        FolderCommand::Revert(folder) => folder_rules::revert(context, &folder),
+        FolderCommand::Select { folder, only, all } => folder_rules::select(context, folder.as_deref(), &only, all),
         FolderCommand::Pause(folder) => set_paused(context, &folder, true),
         FolderCommand::Resume(folder) => set_paused(context, &folder, false),
         FolderCommand::Accept(arguments) => accept::run(context, &arguments),
@@ -107,11 +114,28 @@ fn list(context: &Context, as_json: bool) -> anyhow::Result<()> {
     let mut table = Table::new(&["LABEL", "ID", "PATH", "SHARED WITH", ""]);
     for folder in &config.folders {
         let place = output::short_path(&folder.path, context.home.user_dir());
-        let paused = if folder.paused { "paused" } else { "" };
+        let notes = notes(folder, context.now_ms);
         let with = sharing_text(&config, &folder.peers);
-        table.row([folder.label.clone(), folder.id.to_string(), place, with, paused.to_owned()]);
+        table.row([folder.label.clone(), folder.id.to_string(), place, with, notes]);
     }
     output::print(&table.to_string())
+}
+
+/// What is unusual about a folder, in words.
+fn notes(folder: &config::Folder, now_ms: i64) -> String {
+    let mut notes = Vec::new();
+    match folder.paused_until_ms {
+        _ if !folder.is_paused(now_ms) => {}
+        Some(until) if !folder.paused => notes.push(format!("paused until {}", output::local_time(until))),
+        _ => notes.push("paused".to_owned()),
+    }
+    match folder.direction {
+        Direction::Both => {}
+        Direction::Send => notes.push("only sends".to_owned()),
+        Direction::Receive => notes.push("only receives".to_owned()),
+    }
+    notes.extend(folder.only.as_ref().map(|only| format!("only {}", clean(&only.patterns().join(", ")))));
+    notes.join("; ")
 }
 
 /// A folder as `--json` shows it.
@@ -121,7 +145,9 @@ fn item(folder: &config::Folder) -> Value {
         Sharing::Only(ids) => json!(ids.iter().map(ToString::to_string).collect::<Vec<_>>()),
     };
     json!({ "id": folder.id.as_str(), "label": folder.label, "path": folder.path.to_string_lossy(),
-            "peers": peers, "paused": folder.paused })
+            "peers": peers, "paused": folder.is_paused(jiff::Timestamp::now().as_millisecond()),
+            "paused_until_ms": folder.paused_until_ms, "direction": folder.direction.name(),
+            "only": folder.only.as_ref().map(Selection::patterns) })
 }
 
 /// Tells programs what was done to a folder.
@@ -171,7 +197,8 @@ fn share(context: &Context, folder: &OneFolder, peers: &Peers) -> anyhow::Result
 fn set_paused(context: &Context, folder: &OneFolder, paused: bool) -> anyhow::Result<()> {
     let config = context.config()?;
     let found = find_folder(&config, folder.name.as_deref())?;
-    let changed = config::set_paused(&context.home, &found.id, paused)?;
+    let pause = if paused { Pause::Open } else { Pause::No };
+    let changed = config::set_pause(&context.home, std::slice::from_ref(&found.id), pause)?;
     context.reload();
     if folder.json {
         return print_change(if paused { "paused" } else { "resumed" }, changed.folder(&found.id));
@@ -216,13 +243,13 @@ fn decide(context: &Context, folder: &OneFolder, action: &str, request: fn(Strin
 }
 
 /// Tells programs what the agent was asked to do, and with which folders.
-fn print_order(action: &str, folders: &[config::Folder], text: &str) -> anyhow::Result<()> {
+pub(super) fn print_order(action: &str, folders: &[config::Folder], text: &str) -> anyhow::Result<()> {
     let ids: Vec<&str> = folders.iter().map(|f| f.id.as_str()).collect();
     output::print_json(&json!({ "action": action, "folders": ids, "text": text }))
 }
 
 /// Says why an agent is needed where none runs.
-fn explain(error: anyhow::Error, doing: &str) -> anyhow::Error {
+pub(super) fn explain(error: anyhow::Error, doing: &str) -> anyhow::Error {
     match error.downcast_ref() {
         Some(ClientError::NotRunning) => error.context(format!("{doing} needs the agent")),
         _ => error,

@@ -12,15 +12,18 @@ mod doctor;
 mod examples;
 pub mod exit;
 mod folder;
+mod folder_rules;
 mod history;
 mod history_space;
 mod id;
+mod ignore;
 mod log;
 mod log_file;
 mod manual;
 mod offers;
 pub mod output;
 mod pair;
+mod pause;
 mod peer;
 mod qr;
 mod resolve;
@@ -53,6 +56,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Folder(command)) => folder::run(&context, command),
         Some(Command::Pair(arguments)) => pair::run(&context, &arguments),
         Some(Command::Status { path, json, exit_code }) => status::run(&context, path.as_deref(), json, exit_code),
+        Some(Command::Pause { words }) => pause::pause(&context, &words),
+        Some(Command::Resume { folder }) => pause::resume(&context, folder.as_deref()),
+        Some(Command::Ignore(command)) => ignore::run(&context, command),
         Some(Command::Log { count, json }) => log::run(&context, count, json),
         Some(Command::Conflicts { command: None, json }) => conflicts::list(&context, json),
         Some(Command::Conflicts { command: Some(ConflictCommand::Resolve(how)), .. }) => resolve::run(&context, &how),

@@ -26,7 +26,7 @@ fn introduction(config: &Config, id: &DeviceId, context: &Context) -> String {
     let _ = writeln!(text, "Device id: {id}");
     for folder in &config.folders {
         let place = output::short_path(&folder.path, context.home.user_dir());
-        let paused = if folder.paused { " (paused)" } else { "" };
+        let paused = if folder.is_paused(context.now_ms) { " (paused)" } else { "" };
         let _ = writeln!(text, "Folder: {}, {place}{paused}", output::clean(&folder.label));
     }
     if config.folders.is_empty() {

@@ -500,7 +500,10 @@ Next: 'p2psync conflicts' shows the conflict copies
         assert_eq!(json["folders"][0]["state"], "in_sync");
         assert_eq!(json["folders"][0]["held"], serde_json::Value::Null);
         let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(keys, ["device_id", "folders", "listening", "name", "peers", "problems_total", "running"]);
+        assert_eq!(
+            keys,
+            ["device_id", "folders", "listening", "name", "peers", "problems_total", "running", "starting"]
+        );
         assert_eq!(serde_json::from_value::<Status>(json).unwrap(), sample());
     }
 }

@@ -149,15 +149,6 @@ pub fn set_folder_peers(home: &Home, id: &FolderId, peers: &Sharing) -> Result<C
     change(home, |document, config| set_sharing(document, config, id, peers))
 }
 
-/// Pauses a folder or lets it go on.
-pub fn set_paused(home: &Home, id: &FolderId, paused: bool) -> Result<Config, ConfigError> {
-    change(home, |document, _| {
-        let table = find(document, "folder", |text| text == id.as_str())?;
-        set_keeping_comment(table, "paused", value(paused));
-        Ok(())
-    })
-}
-
 /// A config for a first start: this device's name, and one folder if a path (and what `~` stands for) is given.
 pub fn default_text(name: &str, folder: Option<(&Path, &Path)>) -> Result<String, ConfigError> {
     let quoted = value(name);
@@ -193,7 +184,7 @@ pub fn host_name() -> String {
 }
 
 /// Makes one change: reads, changes, checks, and replaces, under the lock.
-fn change(
+pub(super) fn change(
     home: &Home,
     edit: impl FnOnce(&mut DocumentMut, &Config) -> Result<(), ConfigError>,
 ) -> Result<Config, ConfigError> {
@@ -302,7 +293,7 @@ fn add_addresses(table: &mut dyn TableLike, addresses: &[String]) -> Result<(), 
 }
 
 /// Sets a value and keeps the comment that stands behind the old one.
-fn set_keeping_comment(table: &mut dyn TableLike, key: &str, mut item: Item) {
+pub(super) fn set_keeping_comment(table: &mut dyn TableLike, key: &str, mut item: Item) {
     let decor = table.get(key).and_then(Item::as_value).map(|v| v.decor().clone());
     if let (Some(decor), Some(new)) = (decor, item.as_value_mut()) {
         *new.decor_mut() = decor;
@@ -327,7 +318,7 @@ fn tables<'a>(document: &'a mut DocumentMut, kind: &str) -> Result<&'a mut Array
     })
 }
 
-fn find<'a>(
+pub(super) fn find<'a>(
     document: &'a mut DocumentMut,
     kind: &str,
     fits: impl Fn(&str) -> bool,

@@ -21,10 +21,12 @@ pub struct Key {
 }
 
 /// Sections in the order of the docs, each with what it is about. The empty name is the top level.
-pub const SECTIONS: [(&str, &str); 6] = [
+pub const SECTIONS: [(&str, &str); 8] = [
     ("", "At the top of the file, before the first section."),
     ("network", "How this device finds and reaches others."),
     ("sync", "How folders are kept in sync."),
+    ("limits", "How fast contents go over the network. What else devices say to each other never waits for that."),
+    ("manners", "What the agent leaves to others."),
     ("api", "How programs on this device reach the agent, besides its socket."),
     ("peer", "Another device; one `[[peer]]` for each. `p2psync pair` writes them on both sides."),
     ("folder", "A folder; one `[[folder]]` for each. `p2psync folder add` writes them."),
@@ -50,6 +52,14 @@ pub const KEYS: &[Key] = &[
         "The version of this file's format. `p2psync config upgrade` brings older ones up to date.",
     ),
     key("", "name", "text, 1 to 64 characters", "(the name of the computer)", "What other devices call this one."),
+    key(
+        "",
+        "notifications",
+        "true or false",
+        "true",
+        "Tell on the desktop of conflicts, folders that have stopped, a full disk, deletions that wait for your word, and \
+         new devices.",
+    ),
     Key {
         variable: Some(LISTEN_VARIABLE),
         ..key(
@@ -121,6 +131,49 @@ pub const KEYS: &[Key] = &[
         "The percentage of the folder for `hold_deletes_above`.",
     ),
     key(
+        "limits",
+        "upload_kib_s",
+        "number, KiB per second",
+        "0",
+        "Most that goes out, to all peers together; 0: no cap, otherwise at least 16.",
+    ),
+    key("limits", "download_kib_s", "number, KiB per second", "0", "Most that comes in, from all peers together."),
+    key(
+        "limits",
+        "quiet_hours",
+        "hours like \"08:00-18:00\"",
+        "(none)",
+        "Hours of each day in which other caps hold; they may go over midnight.",
+    ),
+    key(
+        "limits",
+        "quiet_upload_kib_s",
+        "number, KiB per second",
+        "(as `upload_kib_s`)",
+        "Most that goes out in these hours.",
+    ),
+    key(
+        "limits",
+        "quiet_download_kib_s",
+        "number, KiB per second",
+        "(as `download_kib_s`)",
+        "Most that comes in in these hours.",
+    ),
+    key(
+        "manners",
+        "pause_on_battery",
+        "true or false",
+        "false",
+        "Sync nothing while the computer runs on battery (Linux).",
+    ),
+    key(
+        "manners",
+        "gentle_scans",
+        "true or false",
+        "true",
+        "Regular scans leave processor and disk to others first (Linux). What has just changed is never slowed down.",
+    ),
+    key(
         "api",
         "browser_port",
         "number, 0 to 65535",
@@ -136,11 +189,41 @@ pub const KEYS: &[Key] = &[
         "[]",
         "Where to reach it if it is not in the local network, or that has no multicast.",
     ),
+    key(
+        "peer",
+        "upload_kib_s",
+        "number, KiB per second",
+        "(as for all)",
+        "A cap for this peer alone, in place of the ones in `[limits]`.",
+    ),
+    key("peer", "download_kib_s", "number, KiB per second", "(as for all)", "The same for what comes from it."),
     key("folder", "id", "a word", "(required)", "The id that the folder has on all devices."),
     key("folder", "label", "text, 1 to 128 characters", "(the id)", "Name shown to you."),
     key("folder", "path", "absolute path, or one that begins with ~/", "(required)", "The directory."),
     key("folder", "peers", "\"all\", or a list of names or ids of peers", "\"all\"", "With whom it is shared."),
     key("folder", "paused", "true or false", "false", "Leave the folder alone for now."),
+    key(
+        "folder",
+        "paused_until",
+        "date and time",
+        "(none)",
+        "Leave it alone until then: `\"2026-11-23 18:00\"`, or with its offset from UTC.",
+    ),
+    key(
+        "folder",
+        "direction",
+        "\"both\", \"send\" or \"receive\"",
+        "\"both\"",
+        "Which way changes go: \"send\" takes nothing from others, \"receive\" keeps to itself what is changed here.",
+    ),
+    key(
+        "folder",
+        "only",
+        "list of patterns",
+        "(all of it)",
+        "The part that is wanted on this device, such as `[\"Photos/2026/**\"]`. The rest is known, but not fetched, and \
+         stays on the other devices.",
+    ),
 ];
 
 /// The keys of a section.

@@ -11,10 +11,12 @@ use serde_spanned::Spanned;
 
 use super::fault::Fault;
 use super::keys::advice_for_unknown;
+use super::manners;
 use super::raw::{RawConfig, RawFolder, RawNetwork, RawPeer, RawSharing, RawSync};
 use super::{
     Api, Config, ConfigError, Folder, HistoryMax, LABEL_CHARS_MAX, NAME_CHARS_MAX, Network, Peer, Sharing, Sync,
 };
+use crate::core::direction::Direction;
 use crate::core::id::{DeviceId, FolderId};
 
 const LISTEN: &str = "[::]:7724";
@@ -65,20 +67,28 @@ pub fn parse(text: &str, path: &Path, around: &Surroundings) -> Result<Config, C
     };
     let peers = reader.peers(&raw.peers)?;
     let folders = reader.folders(&raw.folders, &peers)?;
-    let (network, sync) = (reader.network(&raw.network)?, reader.sync(&raw.sync)?);
     let api = Api { browser_port: NonZeroU16::new(raw.api.browser_port) };
-    Ok(Config { name, network, sync, api, peers, folders })
+    Ok(Config {
+        name,
+        network: reader.network(&raw.network)?,
+        sync: reader.sync(&raw.sync)?,
+        limits: reader.limits(&raw.limits)?,
+        manners: manners::manners(&raw.manners, raw.notifications),
+        api,
+        peers,
+        folders,
+    })
 }
 
 /// The place that mistakes are reported against.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     text: &'a str,
     path: &'a Path,
     around: &'a Surroundings,
 }
 
 impl Reader<'_> {
-    fn fault(&self, span: Range<usize>, what: impl Into<String>, advice: impl Into<String>) -> ConfigError {
+    pub(super) fn fault(&self, span: Range<usize>, what: impl Into<String>, advice: impl Into<String>) -> ConfigError {
         Fault::at(self.path, self.text, span, what, advice).into()
     }
 
@@ -231,7 +241,9 @@ impl Reader<'_> {
                     "give one of them another name",
                 ));
             }
-            peers.push(Peer { id, name, addresses: self.addresses(&peer.addresses)? });
+            let caps = self.caps(peer.upload_kib_s.as_ref(), peer.download_kib_s.as_ref())?;
+            let caps = (peer.upload_kib_s.is_some() || peer.download_kib_s.is_some()).then_some(caps);
+            peers.push(Peer { id, name, addresses: self.addresses(&peer.addresses)?, caps });
         }
         Ok(peers)
     }
@@ -264,7 +276,16 @@ impl Reader<'_> {
                 None => id.to_string(),
             };
             places.push(place);
-            folders.push(Folder { id, label, path, peers: self.sharing(folder, peers)?, paused: folder.paused });
+            folders.push(Folder {
+                id,
+                label,
+                path,
+                peers: self.sharing(folder, peers)?,
+                paused: folder.paused,
+                paused_until_ms: folder.paused_until.as_ref().map(|text| self.time(text)).transpose()?,
+                direction: folder.direction.as_ref().map_or(Ok(Direction::Both), |word| self.direction(word))?,
+                only: folder.only.as_ref().map(|patterns| self.only(patterns)).transpose()?,
+            });
         }
         Ok(folders)
     }

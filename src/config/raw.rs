@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use serde_spanned::Spanned;
 
+use super::manners::{RawLimits, RawManners};
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConfig {
@@ -14,6 +16,11 @@ pub(super) struct RawConfig {
     pub network: RawNetwork,
     #[serde(default)]
     pub sync: RawSync,
+    #[serde(default)]
+    pub limits: RawLimits,
+    #[serde(default)]
+    pub manners: RawManners,
+    pub notifications: Option<bool>,
     #[serde(default)]
     pub api: RawApi,
     #[serde(default, rename = "peer")]
@@ -60,6 +67,8 @@ pub(super) struct RawPeer {
     pub name: Option<Spanned<String>>,
     #[serde(default)]
     pub addresses: Vec<Spanned<String>>,
+    pub upload_kib_s: Option<Spanned<u32>>,
+    pub download_kib_s: Option<Spanned<u32>>,
 }
 
 #[derive(Deserialize)]
@@ -71,6 +80,9 @@ pub(super) struct RawFolder {
     pub peers: Option<Spanned<RawSharing>>,
     #[serde(default)]
     pub paused: bool,
+    pub paused_until: Option<Spanned<String>>,
+    pub direction: Option<Spanned<String>>,
+    pub only: Option<Spanned<Vec<String>>>,
 }
 
 #[derive(Deserialize)]

@@ -60,10 +60,10 @@ fn settings_of(text: &str, config: &Config, variable: impl Fn(&str) -> Option<St
             _ => vec![(None, document.get(section).and_then(Item::as_table))],
         };
         for (item, table) in tables {
-            found.extend(keys_of(section).map(|key| {
-                let (value, origin) =
-                    effective(key, table, text, &variable).unwrap_or_else(|| (usual(key, item, config), Origin::Usual));
-                Setting { section, item, name: key.name, value, origin }
+            found.extend(keys_of(section).filter_map(|key| {
+                let usually = || usual(key, item, config).map(|value| (value, Origin::Usual));
+                let (value, origin) = effective(key, table, text, &variable).or_else(usually)?;
+                Some(Setting { section, item, name: key.name, value, origin })
             }));
         }
     }
@@ -94,15 +94,16 @@ fn bare(mut value: Value) -> Value {
     value
 }
 
-fn usual(key: &Key, item: Option<usize>, config: &Config) -> Value {
+/// `None` for what has no value where nothing is said.
+fn usual(key: &Key, item: Option<usize>, config: &Config) -> Option<Value> {
     let peer = item.and_then(|i| config.peers.get(i));
     let folder = item.and_then(|i| config.folders.get(i));
-    match (key.section, key.name) {
+    Some(match (key.section, key.name) {
         ("", "name") => Value::from(config.name.as_str()),
         ("peer", "name") => Value::from(peer.map(|p| p.name.clone()).unwrap_or_default()),
         ("folder", "label") => Value::from(folder.map(|f| f.label.clone()).unwrap_or_default()),
-        _ => key.usual.parse().unwrap_or_else(|_| Value::from(key.usual)),
-    }
+        _ => return key.usual.parse().ok(),
+    })
 }
 
 #[cfg(test)]

@@ -186,7 +186,7 @@ fn changes_keep_comments_and_order() {
     );
     std::fs::write(home.config_file(), &before).unwrap();
     add_peer(&home, &NewPeer { addresses: vec!["h:1".into()], ..new_peer(2, "b") }).unwrap();
-    set_paused(&home, &"d".parse().unwrap(), true).unwrap();
+    set_pause(&home, &["d".parse().unwrap()], Pause::Open).unwrap();
     set_folder_peers(&home, &"d".parse().unwrap(), &Sharing::Only(vec![device(1), device(2)])).unwrap();
     rename_peer(&home, &device(2), "bee").unwrap();
     let text = std::fs::read_to_string(home.config_file()).unwrap();

@@ -1,108 +1,98 @@
 //! Ignore rules: `.p2pignore` in gitignore syntax, behind built-in rules for the litter of operating systems.
 //!
-//! The `ignore` crate serves as a pure matcher: it is handed lines and paths and never looks at a disk. Unlike it, and
-//! like git, a brace stands for itself.
+//! Who has the last word, as with git: a file nearer to the path, and in a file the later line. Before all of them goes
+//! `.p2pignore.local`, which is of this device alone, and last of all the selection.
 
-use std::borrow::Cow;
+mod lines;
+
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use ignore::Match;
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
-
 use super::path::RelPath;
+use super::selection::Selection;
+use lines::{Collector, Line, Lines};
+
+pub use lines::{IGNORE_BYTES_MAX, IGNORE_LINES_MAX, LINE_BYTES_MAX, RuleError};
+pub(in crate::core) use lines::{native, with_literal_braces};
 
 /// The file in a folder's root that holds its rules. It is itself synced, so it is never ignored.
 pub const IGNORE_FILE: &str = ".p2pignore";
-/// Largest file of rules in bytes: it may come from a peer, and matchers take many times their text in memory.
-pub const IGNORE_BYTES_MAX: usize = 1024 * 1024;
-/// Most lines of rules, for the same reason.
-pub const IGNORE_LINES_MAX: usize = 10_000;
-/// Longest line in bytes: no sensible pattern is longer, and the time to read one grows with its square.
-pub const LINE_BYTES_MAX: usize = 1024;
-/// How much of a faulty line is shown.
-const SHOWN_CHARS_MAX: usize = 100;
-
-/// Built-in rules; a line such as `!Thumbs.db` in the file takes one back.
-const BUILT_IN: [&str; 17] = [
-    // macOS
-    ".DS_Store",
-    "._*",
-    ".Spotlight-V100/",
-    ".Trashes/",
-    ".fseventsd/",
-    ".TemporaryItems/",
-    ".DocumentRevisions-V100/",
-    // Windows
-    "Thumbs.db",
-    "desktop.ini",
-    "$RECYCLE.BIN/",
-    "System Volume Information/",
-    // Linux: trash, files deleted while open on NFS, what fsck found
-    ".Trash-*/",
-    ".nfs*",
-    "lost+found/",
-    // Editors and office programs: swap and lock files
-    ".*.sw?",
-    "~$*",
-    ".~lock.*#",
-];
-
+/// The file beside it with rules for this device alone; it never syncs.
+pub const LOCAL_IGNORE_FILE: &str = ".p2pignore.local";
+/// Most directories below the root whose own rules are minded.
+pub const NESTED_MAX: usize = 1000;
 /// The rules of one folder.
 #[derive(Clone)]
 pub struct Rules {
-    matcher: Gitignore,
-    /// The lines that the matcher was made from, as they stand in the file.
-    lines: Vec<Line>,
+    /// The built-in rules and those of the root's file.
+    main: Lines,
+    local: Option<Lines>,
+    /// Rules of directories below the root, by their path.
+    nested: BTreeMap<Box<[u8]>, Lines>,
+    selection: Option<Selection>,
 }
 
-#[derive(Clone, Debug)]
-struct Line {
-    number: Option<u32>,
-    pattern: Box<str>,
+/// Where a rule stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Source {
+    BuiltIn,
+    /// [`IGNORE_FILE`] in the root, or in a directory below it.
+    File(RelPath),
+    /// [`LOCAL_IGNORE_FILE`].
+    Local,
+    /// Not selected on this device.
+    Selection,
 }
 
 /// The rule because of which a path is ignored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hit {
-    /// Line in the file, from 1; `None` for a built-in rule.
+    pub source: Source,
+    /// Line in the file, from 1; `None` for a built-in rule and the selection.
     pub line: Option<u32>,
     pub pattern: String,
 }
 
-/// A line of the file that is not used.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{IGNORE_FILE} line {line}: {why}: {text}")]
-pub struct RuleError {
-    /// From 1.
-    pub line: u32,
-    pub text: String,
-    pub why: String,
+/// One line of the rules, for people.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listed {
+    pub source: Source,
+    pub line: Option<u32>,
+    pub pattern: String,
 }
 
 impl Rules {
-    /// Reads the file's bytes. What can't be read as a rule is left out and reported, line by line.
+    /// Reads the bytes of the root's file. What can't be read as a rule is left out and reported, line by line.
     pub fn parse(text: &[u8]) -> (Rules, Vec<RuleError>) {
         if text.is_empty() {
             return (Rules::default(), Vec::new());
         }
-        let mut collector = Collector::new();
-        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-        let mut bytes = 0;
-        for (number, line) in (1u32..).zip(text.split(|b| *b == b'\n')) {
-            bytes += line.len() + 1;
-            if number as usize > IGNORE_LINES_MAX {
-                collector.refuse(number, line, format!("this and what follows is beyond {IGNORE_LINES_MAX} lines"));
-                break;
-            }
-            if bytes > IGNORE_BYTES_MAX + 1 {
-                collector.refuse(number, line, format!("this and what follows is beyond {IGNORE_BYTES_MAX} bytes"));
-                break;
-            }
-            collector.add(number, line.strip_suffix(b"\r").unwrap_or(line));
+        let (main, errors) = Lines::parse(Collector::with_built_in(), text);
+        (Rules { main, ..Rules::default() }, errors)
+    }
+
+    /// With the rules of [`LOCAL_IGNORE_FILE`].
+    pub fn with_local(mut self, text: &[u8]) -> (Rules, Vec<RuleError>) {
+        let (lines, errors) = Lines::parse(Collector::empty(), text);
+        self.local = Some(lines);
+        (self, errors)
+    }
+
+    /// With the rules of a directory below the root; beyond [`NESTED_MAX`] nothing is added.
+    pub fn with_nested(mut self, directory: &RelPath, text: &[u8]) -> (Rules, Vec<RuleError>) {
+        if self.nested.len() >= NESTED_MAX {
+            return (self, Vec::new());
         }
-        collector.finish()
+        let (lines, errors) = Lines::parse(Collector::empty(), text);
+        self.nested.insert(directory.as_bytes().into(), lines);
+        (self, errors)
+    }
+
+    /// With only a part of the folder wanted here.
+    pub fn with_selection(mut self, selection: Option<Selection>) -> Rules {
+        self.selection = selection;
+        self
     }
 
     /// The rule that ignores `path`, if one does: a rule for itself or for a directory above it.
@@ -115,144 +105,115 @@ impl Rules {
                 return Some(hit);
             }
         }
-        self.hit(bytes, is_dir)
+        self.hit(bytes, is_dir).or_else(|| self.unselected(path, is_dir))
     }
 
     /// As [`Rules::is_ignored`] for a walk that has already asked about the directories above.
     pub fn is_ignored_itself(&self, path: &RelPath, is_dir: bool) -> Option<Hit> {
-        self.hit(path.as_bytes(), is_dir)
+        self.hit(path.as_bytes(), is_dir).or_else(|| self.unselected(path, is_dir))
+    }
+
+    /// The rule that has the last word about a path and keeps it from being ignored, such as `!keep.o`.
+    pub fn taken_back(&self, path: &RelPath, is_dir: bool) -> Option<Hit> {
+        let (hit, is_ignored) = self.last_word(path.as_bytes(), is_dir)?;
+        (!is_ignored).then_some(hit)
+    }
+
+    /// All rules, in the order in which they are read.
+    pub fn list(&self) -> Vec<Listed> {
+        let of = |lines: &Lines, source: &dyn Fn() -> Source| -> Vec<Listed> {
+            let listed = |line: &Line| Listed {
+                source: if line.number.is_some() { source() } else { Source::BuiltIn },
+                line: line.number,
+                pattern: line.pattern.to_string(),
+            };
+            lines.lines.iter().map(listed).collect()
+        };
+        let mut all = of(&self.main, &|| file_in(b""));
+        self.nested.iter().for_each(|(dir, lines)| all.extend(of(lines, &|| file_in(dir))));
+        all.extend(self.local.iter().flat_map(|lines| of(lines, &|| Source::Local)));
+        let only = |pattern: &String| Listed { source: Source::Selection, line: None, pattern: pattern.clone() };
+        all.extend(self.selection.iter().flat_map(|selection| selection.patterns().iter().map(only)));
+        all
+    }
+
+    fn unselected(&self, path: &RelPath, is_dir: bool) -> Option<Hit> {
+        let selection = self.selection.as_ref().filter(|selection| !selection.covers(path, is_dir))?;
+        Some(Hit { source: Source::Selection, line: None, pattern: selection.patterns().join(", ") })
     }
 
     fn hit(&self, path: &[u8], is_dir: bool) -> Option<Hit> {
+        self.last_word(path, is_dir).filter(|(_, is_ignored)| *is_ignored).map(|(hit, _)| hit)
+    }
+
+    /// The rule that decides about a path, and whether it ignores it.
+    fn last_word(&self, path: &[u8], is_dir: bool) -> Option<(Hit, bool)> {
         if path == IGNORE_FILE.as_bytes() {
             return None;
         }
-        let Match::Ignore(glob) = self.matcher.matched(native(path), is_dir) else { return None };
-        let at: Option<usize> = glob.from().and_then(|from| from.to_str()).and_then(|from| from.parse().ok());
-        let line = at.and_then(|at| self.lines.get(at));
-        let pattern = line.map_or(glob.original(), |l| &l.pattern).to_owned();
-        Some(Hit { line: line.and_then(|l| l.number), pattern })
+        if path == LOCAL_IGNORE_FILE.as_bytes() {
+            let pattern = LOCAL_IGNORE_FILE.to_owned();
+            return Some((Hit { source: Source::BuiltIn, line: None, pattern }, true));
+        }
+        if let Some(found) = self.local.as_ref().and_then(|lines| lines.decide(path, is_dir, || Source::Local)) {
+            return Some(found);
+        }
+        if !self.nested.is_empty() {
+            // The nearest file has the last word.
+            for (at, _) in path.iter().enumerate().rev().filter(|(_, b)| **b == b'/') {
+                let (directory, rest) = (&path[..at], &path[at + 1..]);
+                if let Some(lines) = self.nested.get(directory)
+                    && let Some(found) = lines.decide(rest, is_dir, || file_in(directory))
+                {
+                    return Some(found);
+                }
+            }
+        }
+        self.main.decide(path, is_dir, || file_in(b""))
     }
+}
+
+impl Source {
+    /// The file that the rule stands in, relative to the folder.
+    pub fn file(&self) -> Option<String> {
+        match self {
+            Source::File(path) => Some(path.to_string()),
+            Source::Local => Some(LOCAL_IGNORE_FILE.to_owned()),
+            Source::BuiltIn | Source::Selection => None,
+        }
+    }
+
+    /// One stable word for programs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Source::BuiltIn => "built_in",
+            Source::File(_) => "file",
+            Source::Local => "local",
+            Source::Selection => "selection",
+        }
+    }
+}
+
+/// The file of rules in a directory of the folder.
+fn file_in(directory: &[u8]) -> Source {
+    let name = IGNORE_FILE.as_bytes();
+    let bytes = if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() };
+    // A directory's path with a short name after it, in a folder whose deepest path may be one longer.
+    RelPath::parse(&bytes).map_or(Source::BuiltIn, Source::File)
 }
 
 /// The built-in rules alone.
 impl Default for Rules {
     fn default() -> Self {
-        static BUILT: LazyLock<Rules> = LazyLock::new(|| Collector::new().finish().0);
-        BUILT.clone()
+        static BUILT: LazyLock<Lines> = LazyLock::new(|| Collector::with_built_in().finish().0);
+        Self { main: BUILT.clone(), local: None, nested: BTreeMap::new(), selection: None }
     }
 }
 
 impl fmt::Debug for Rules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.lines).finish()
+        f.debug_list().entries(self.list()).finish()
     }
-}
-
-/// Gathers lines into a matcher, and the errors of those that are none.
-struct Collector {
-    builder: GitignoreBuilder,
-    lines: Vec<Line>,
-    errors: Vec<RuleError>,
-}
-
-impl Collector {
-    fn new() -> Self {
-        let mut new = Self { builder: GitignoreBuilder::new(""), lines: Vec::new(), errors: Vec::new() };
-        for pattern in BUILT_IN {
-            let added = new.push(None, pattern);
-            debug_assert_eq!(added, Ok(()), "{pattern}");
-        }
-        new
-    }
-
-    fn add(&mut self, number: u32, line: &[u8]) {
-        let Ok(text) = std::str::from_utf8(line) else {
-            return self.refuse(number, line, "is not UTF-8".to_owned());
-        };
-        if line.len() > LINE_BYTES_MAX {
-            return self.refuse(number, line, format!("is longer than {LINE_BYTES_MAX} bytes"));
-        }
-        if text.trim().is_empty() || text.starts_with('#') {
-            return;
-        }
-        if let Err(why) = self.push(Some(number), text) {
-            self.refuse(number, line, why);
-        }
-    }
-
-    fn push(&mut self, number: Option<u32>, pattern: &str) -> Result<(), String> {
-        // The matcher knows of a rule's origin only a path to show: the line's position travels as that.
-        let origin = PathBuf::from(self.lines.len().to_string());
-        match self.builder.add_line(Some(origin), &with_literal_braces(pattern)) {
-            Ok(_) => {
-                self.lines.push(Line { number, pattern: pattern.trim_end().into() });
-                Ok(())
-            }
-            Err(ignore::Error::Glob { err, .. }) => Err(err),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    fn refuse(&mut self, line: u32, text: &[u8], why: String) {
-        let text = String::from_utf8_lossy(text).chars().take(SHOWN_CHARS_MAX).collect::<String>();
-        // The reason may quote the line, which may come from a peer.
-        let why = why.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() });
-        self.errors.push(RuleError { line, text: text.escape_debug().to_string(), why: why.collect() });
-    }
-
-    fn finish(mut self) -> (Rules, Vec<RuleError>) {
-        match self.builder.build() {
-            Ok(matcher) => (Rules { matcher, lines: self.lines }, self.errors),
-            Err(error) => {
-                // All lines are sound one by one, so together they are too large; the built-in ones never are.
-                self.refuse(1, b"", format!("the rules are not used: {error}"));
-                let Collector { builder, lines, .. } = Collector::new();
-                (Rules { matcher: builder.build().unwrap_or_else(|_| Gitignore::empty()), lines }, self.errors)
-            }
-        }
-    }
-}
-
-/// Braces escaped, so that they stand for themselves as they do for git; inside `[...]` they do already.
-fn with_literal_braces(pattern: &str) -> Cow<'_, str> {
-    if !pattern.contains(['{', '}']) {
-        return Cow::Borrowed(pattern);
-    }
-    let mut out = String::with_capacity(pattern.len() + 8);
-    let mut rest = pattern;
-    while let Some(c) = rest.chars().next() {
-        let taken = match c {
-            '\\' => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
-            '[' => class_bytes(rest),
-            _ => c.len_utf8(),
-        };
-        if matches!(c, '{' | '}') {
-            out.push('\\');
-        }
-        out.push_str(&rest[..taken]);
-        rest = &rest[taken..];
-    }
-    Cow::Owned(out)
-}
-
-/// Length of the character class that `rest` begins with; one byte where it is not closed and thus none.
-fn class_bytes(rest: &str) -> usize {
-    let negated = usize::from(rest[1..].starts_with(['!', '^']));
-    // A bracket in the first place does not close the class.
-    let from = 1 + negated + usize::from(rest[1 + negated..].starts_with(']'));
-    rest[from..].find(']').map_or(1, |at| from + at + 1)
-}
-
-#[cfg(unix)]
-fn native(path: &[u8]) -> Cow<'_, Path> {
-    use std::os::unix::ffi::OsStrExt;
-    Cow::Borrowed(Path::new(std::ffi::OsStr::from_bytes(path)))
-}
-
-#[cfg(not(unix))]
-fn native(path: &[u8]) -> Cow<'_, Path> {
-    Cow::Owned(PathBuf::from(String::from_utf8_lossy(path).into_owned()))
 }
 
 #[cfg(test)]
@@ -330,7 +291,7 @@ mod tests {
     #[test]
     fn a_hit_names_the_line_as_it_was_written() {
         let hit = rules("a\n*.{x}  \n").is_ignored(&path(b"d/f.{x}"), false);
-        assert_eq!(hit, Some(Hit { line: Some(2), pattern: "*.{x}".to_owned() }));
+        assert_eq!(hit, Some(Hit { source: file_in(b""), line: Some(2), pattern: "*.{x}".to_owned() }));
     }
 
     #[test]
@@ -366,6 +327,47 @@ mod tests {
     }
 
     #[test]
+    fn a_file_nearer_to_the_path_has_the_last_word_and_the_devices_own_before_all() {
+        let (rules, errors) = rules("*.log\nbuild/\n").with_nested(&path(b"sub"), b"!keep.log\n/only\n*.tmp\n");
+        assert_eq!(errors, []);
+        let (rules, _) = rules.with_nested(&path(b"sub/deep"), b"keep.log\n");
+        let (rules, _) = rules.with_local(b"*.iso\n!x.tmp\n!.DS_Store\n");
+        let source = |name: &str| rules.is_ignored(&path(name.as_bytes()), false).map(|h| (h.source.file(), h.line));
+        let file = |name: &str, line| Some((Some(name.to_owned()), Some(line)));
+        for (name, expect) in [
+            ("a.log", file(".p2pignore", 1)),
+            ("sub/a.log", file(".p2pignore", 1)),
+            ("sub/keep.log", None),
+            ("sub/other/keep.log", None),
+            ("sub/deep/keep.log", file("sub/deep/.p2pignore", 1)),
+            ("sub/only", file("sub/.p2pignore", 2)),
+            ("sub/x/only", None),
+            ("only", None),
+            ("sub/a.tmp", file("sub/.p2pignore", 3)),
+            ("sub/x.tmp", None),
+            ("subway/a.tmp", None),
+            ("a/b.iso", file(".p2pignore.local", 1)),
+            ("sub/.DS_Store", None),
+            ("build/x", file(".p2pignore", 2)),
+            (".p2pignore.local", Some((None, None))),
+        ] {
+            assert_eq!(source(name), expect, "{name}");
+        }
+        let back = rules.taken_back(&path(b"sub/keep.log"), false).map(|hit| (hit.source.file(), hit.line));
+        assert_eq!(back, file("sub/.p2pignore", 1));
+        assert_eq!(rules.list().iter().filter(|l| l.source != Source::BuiltIn).count(), 9);
+    }
+
+    #[test]
+    fn what_is_not_selected_is_told_apart_from_what_is_ignored() {
+        let selection = Selection::parse(&["Photos"]).unwrap();
+        let rules = rules("*.log\n").with_selection(Some(selection));
+        let source = |name: &str| rules.is_ignored(&path(name.as_bytes()), false).map(|hit| hit.source.name());
+        assert_eq!([source("Photos/a"), source("Photos/a.log"), source("b")], [None, Some("file"), Some("selection")]);
+        assert_eq!(source(".p2pignore"), None);
+    }
+
+    #[test]
     fn faulty_lines_are_reported_and_the_others_used() {
         let (rules, errors) = Rules::parse(b"\xef\xbb\xbf*.a\n[z-a]\n\xff\xfe\n*.b\nx\\\n");
         assert_eq!(errors.iter().map(|e| e.line).collect::<Vec<_>>(), [2, 3, 5]);
@@ -388,7 +390,7 @@ mod tests {
 
         let (_, errors) = Rules::parse("x".repeat(LINE_BYTES_MAX + 1).as_bytes());
         assert_eq!(errors.len(), 1);
-        assert_eq!(errors[0].text.len(), SHOWN_CHARS_MAX);
+        assert_eq!(errors[0].text.len(), lines::SHOWN_CHARS_MAX);
     }
 
     #[test]

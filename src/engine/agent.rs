@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,10 +11,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::browser_port::BrowserPort;
+use super::clock::Clock;
 use super::control::Control;
 use super::feed::Feed;
 use super::links::{LinkConfig, LinkFolder, LinkPeer, LinkTable, Links};
 use super::manager;
+use super::manners;
+use super::notices::Notices;
 use super::running::{Running, StartFolder};
 use super::serve::Server;
 use super::shared::Order;
@@ -61,7 +65,7 @@ async fn main(home: Home) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     let table = LinkTable::default();
-    let links = Links::start(link_config(&config), identity.clone(), table.clone()).await?;
+    let links = Links::start(link_config(&config, |folder| !folder.paused), identity.clone(), table.clone()).await?;
     tracing::info!(address = %links.address(), "listening for other devices");
     let (orders, mut inbox) = mpsc::channel(ORDERS_QUEUED_MAX);
     let mut agent = Agent::new(home, config, identity.device_id(), (links, table), orders);
@@ -94,6 +98,9 @@ struct Agent {
     feed: Feed,
     browser_port: BrowserPort,
     orders: mpsc::Sender<Order>,
+    notices: Notices,
+    /// Why nothing is synced at all for now.
+    resting: Option<String>,
 }
 
 impl Agent {
@@ -105,12 +112,27 @@ impl Agent {
         orders: mpsc::Sender<Order>,
     ) -> Self {
         let (config, links) = (Arc::new(config), Arc::new(links));
-        let feed = Feed::default();
-        let control = Control::new(home.clone(), config.clone(), links.clone(), orders.clone(), feed.clone());
+        let (feed, notices) = (Feed::default(), Notices::default());
+        let control =
+            Control::new(home.clone(), config.clone(), links.clone(), orders.clone(), (feed.clone(), notices.clone()));
         let control = Arc::new(control);
         let server = Server::new(tokio::runtime::Handle::current());
-        let (folders, browser_port) = (BTreeMap::new(), BrowserPort::default());
-        Self { home, config, device, links, table, server, folders, control, feed, browser_port, orders }
+        let (folders, browser_port, resting) = (BTreeMap::new(), BrowserPort::default(), None);
+        Self {
+            home,
+            config,
+            device,
+            links,
+            table,
+            server,
+            folders,
+            control,
+            feed,
+            browser_port,
+            orders,
+            notices,
+            resting,
+        }
     }
 
     /// Starts all there is and carries out orders until one says to stop. May be dropped at any await, as a crash may
@@ -118,7 +140,7 @@ impl Agent {
     async fn work(&mut self, inbox: &mut mpsc::Receiver<Order>, hang_up: &mut Signal) -> anyhow::Result<()> {
         let _heartbeat = manager::ready();
         self.open_browser_port().await;
-        self.start_missing(None).await;
+        self.attend().await;
         self.control.set_started();
         let watch = super::config_watch::start(&self.home.config_file(), self.orders.clone());
         if let Err(error) = &watch {
@@ -127,8 +149,10 @@ impl Agent {
         // It may have changed since it was read, before the watch began.
         self.obey(Order::ConfigChanged).await;
         loop {
+            let look = manners::next_look(&self.config, now_ms());
             tokio::select! {
                 _ = hang_up.recv() => self.obey(Order::ConfigChanged).await,
+                () = tokio::time::sleep(look.unwrap_or_default()), if look.is_some() => self.attend().await,
                 order = inbox.recv() => match order {
                     Some(order) => self.obey(order).await,
                     None => return Ok(()),
@@ -152,11 +176,43 @@ impl Agent {
         }
     }
 
+    /// Brings what runs in line with the config, the time and the machine.
+    async fn attend(&mut self) {
+        let resting = manners::resting(&self.config);
+        if resting != self.resting {
+            tracing::info!("{}", resting.as_deref().unwrap_or("going on"));
+            self.resting = resting;
+        }
+        self.notices.set_on(self.config.manners.notifications);
+        let caps = |caps: config::Caps| (caps.upload_bytes_s, caps.download_bytes_s);
+        let own = self.config.peers.iter().filter_map(|peer| Some((peer.id, caps(peer.caps?)))).collect();
+        self.links.set_caps(caps(manners::caps(&self.config)), &own);
+        let gone: Vec<FolderId> =
+            self.folders.iter().filter(|(id, r)| !self.keeps_running(id, r)).map(|(id, _)| id.clone()).collect();
+        for id in gone {
+            self.links.remove_folder(&id);
+            if let Some(running) = self.folders.remove(&id) {
+                running.stop().await;
+            }
+        }
+        self.links.set_config(link_config(&self.config, |folder| self.may_run(folder)));
+        self.start_missing(None).await;
+    }
+
+    fn may_run(&self, folder: &config::Folder) -> bool {
+        self.resting.is_none() && !folder.is_paused(now_ms())
+    }
+
+    /// True where a folder goes on under the config as it is.
+    fn keeps_running(&self, id: &FolderId, running: &Running) -> bool {
+        self.config.folder(id).is_some_and(|f| self.may_run(f) && f.path == running.path())
+    }
+
     /// Starts the folders of the config that should run and don't.
     async fn start_missing(&mut self, only: Option<&FolderId>) {
         let config = self.config.clone();
-        for folder in config.folders.iter().filter(|f| !f.paused && only.is_none_or(|id| *id == f.id)) {
-            if self.folders.contains_key(&folder.id) {
+        for folder in config.folders.iter().filter(|f| only.is_none_or(|id| *id == f.id)) {
+            if self.folders.contains_key(&folder.id) || !self.may_run(folder) {
                 continue;
             }
             let start = StartFolder {
@@ -165,6 +221,8 @@ impl Agent {
                 index_path: self.home.index_file(&folder.id),
                 rescan: config.sync.rescan,
                 history_days: config.sync.history_days,
+                gentle_scans: config.manners.gentle_scans,
+                notices: self.notices.clone(),
                 history_max: config.sync.history_max,
                 links: self.table.clone(),
                 server: self.server.clone(),
@@ -224,26 +282,15 @@ impl Agent {
         }
         self.config = Arc::new(config);
         self.open_browser_port().await;
-        let gone: Vec<FolderId> = self
-            .folders
-            .iter()
-            .filter(|(id, r)| !keeps_running(&self.config, id, r))
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in gone {
-            self.links.remove_folder(&id);
-            if let Some(running) = self.folders.remove(&id) {
-                running.stop().await;
-            }
-        }
         for (id, running) in &self.folders {
-            if let Some(folder) = self.config.folder(id) {
+            if let Some(folder) = self.config.folder(id).filter(|_| self.keeps_running(id, running)) {
                 running.tell(Input::Settings(settings(&self.config, folder, self.device))).await;
+                running.handle().gentle_scans.store(self.config.manners.gentle_scans, Ordering::Relaxed);
+                running.select(folder.only.clone()).await;
             }
         }
         failpoint::hit("config.reloading");
-        self.links.set_config(link_config(&self.config));
-        self.start_missing(None).await;
+        self.attend().await;
         failpoint::hit("config.reloaded");
         tracing::info!("the config file was read again");
         Ok(())
@@ -252,7 +299,7 @@ impl Agent {
     /// Lets commands see what runs now.
     fn publish(&self) {
         let handles = self.folders.iter().map(|(id, running)| (id.clone(), running.handle())).collect();
-        self.control.publish(self.config.clone(), handles);
+        self.control.publish(self.config.clone(), handles, self.resting.clone());
     }
 
     async fn stop(self) {
@@ -274,9 +321,8 @@ fn failure(error: &str) -> String {
     format!("{error}; it is tried again every {} seconds", RESTART_PAUSE.as_secs())
 }
 
-/// True where a folder goes on under the new config as it is.
-fn keeps_running(config: &Config, id: &FolderId, running: &Running) -> bool {
-    config.folder(id).is_some_and(|f| !f.paused && f.path == running.path())
+fn now_ms() -> i64 {
+    Clock::system().wall_ms()
 }
 
 fn settings(config: &Config, folder: &config::Folder, device: DeviceId) -> Settings {
@@ -287,17 +333,18 @@ fn settings(config: &Config, folder: &config::Folder, device: DeviceId) -> Setti
             entries_min: config.sync.hold_deletes_above,
             percent: u64::from(config.sync.hold_deletes_percent),
         },
+        direction: folder.direction,
         reconcile_ms: u64::try_from(config.sync.reconcile.as_millis()).unwrap_or(u64::MAX),
     }
 }
 
-fn link_config(config: &Config) -> LinkConfig {
+fn link_config(config: &Config, may_run: impl Fn(&config::Folder) -> bool) -> LinkConfig {
     let network = &config.network;
     let peers =
         config.peers.iter().map(|p| LinkPeer { id: p.id, name: p.name.clone(), addresses: p.addresses.clone() });
     let shared =
         |folder: &config::Folder| config.peers.iter().map(|p| p.id).filter(|id| config.shares(folder, id)).collect();
-    let folders = config.folders.iter().filter(|f| !f.paused);
+    let folders = config.folders.iter().filter(|f| may_run(f));
     LinkConfig {
         name: config.name.clone(),
         agent: concat!("p2psync ", env!("CARGO_PKG_VERSION")).into(),

@@ -11,8 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::answers::{failed, in_words, live_folder, part_of};
+use super::clock::Clock;
 use super::feed::Feed;
 use super::links::{Joined, Links, Paired};
+use super::notices::{Kind, Notices};
 use super::report::{self, LiveFolder, LivePeer, LiveStatus};
 use super::shared::{Event, FolderHandle, Order};
 use crate::api::{FolderOffer, Handler, Replies, Reply, Request, Status};
@@ -30,6 +33,7 @@ pub struct Control {
     home: Home,
     links: Arc<Links>,
     orders: mpsc::Sender<Order>,
+    notices: Notices,
     feed: Feed,
     /// Someone wants the agent to stop.
     stop: Notify,
@@ -43,6 +47,8 @@ struct Seen {
     failures: BTreeMap<FolderId, String>,
     /// False until every folder has been tried once.
     is_started: bool,
+    /// Why nothing is synced at all for now.
+    resting: Option<String>,
 }
 
 impl Seen {
@@ -51,7 +57,12 @@ impl Seen {
         let known = id.parse().ok().and_then(|id: FolderId| self.config.folder(&id));
         match known {
             None => Reply::Missing { text: format!("there is no folder with the id '{id}'") },
-            Some(folder) if folder.paused => failed(format!("the folder {} is paused; resume it first", folder.label)),
+            Some(folder) if folder.is_paused(Clock::system().wall_ms()) => {
+                failed(format!("the folder {} is paused; resume it first", folder.label))
+            }
+            Some(folder) if self.resting.is_some() => {
+                failed(format!("{}: {}", folder.label, self.resting.as_deref().unwrap_or_default()))
+            }
             Some(_) if !self.is_started => Reply::Starting { text: STARTING.into() },
             Some(folder) => failed(format!("the folder {} is not running; 'p2psync status' says why", folder.label)),
         }
@@ -59,10 +70,16 @@ impl Seen {
 }
 
 impl Control {
-    pub fn new(home: Home, config: Arc<Config>, links: Arc<Links>, orders: mpsc::Sender<Order>, feed: Feed) -> Self {
+    pub fn new(
+        home: Home,
+        config: Arc<Config>,
+        links: Arc<Links>,
+        orders: mpsc::Sender<Order>,
+        (feed, notices): (Feed, Notices),
+    ) -> Self {
         let (folders, failures) = (BTreeMap::new(), BTreeMap::new());
-        let seen = Mutex::new(Seen { config, folders, failures, is_started: false });
-        Self { home, links, orders, feed, stop: Notify::new(), seen }
+        let seen = Mutex::new(Seen { config, folders, failures, is_started: false, resting: None });
+        Self { home, links, orders, feed, notices, stop: Notify::new(), seen }
     }
 
     /// Ends once someone wants the agent to stop.
@@ -76,10 +93,10 @@ impl Control {
     }
 
     /// From now on this is what runs.
-    pub fn publish(&self, config: Arc<Config>, folders: BTreeMap<FolderId, FolderHandle>) {
+    pub fn publish(&self, config: Arc<Config>, folders: BTreeMap<FolderId, FolderHandle>, resting: Option<String>) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.failures.retain(|id, _| !folders.contains_key(id));
-        (seen.config, seen.folders) = (config, folders);
+        (seen.config, seen.folders, seen.resting) = (config, folders, resting);
     }
 
     /// Why a folder does not run, for `status`.
@@ -129,7 +146,12 @@ impl Control {
         for (id, text) in &seen.failures {
             folders.insert(id.clone(), LiveFolder { halted: Some(text.clone()), ..LiveFolder::default() });
         }
-        LiveStatus { listening: Some(self.links.address().to_string()), peers: peers.collect(), folders }
+        LiveStatus {
+            listening: Some(self.links.address().to_string()),
+            peers: peers.collect(),
+            folders,
+            resting: seen.resting.clone(),
+        }
     }
 
     async fn answer(self: Arc<Self>, request: Request, replies: Replies) -> Reply {
@@ -153,6 +175,17 @@ impl Control {
             Request::Rescan { folder } => self.rescan(folder.as_deref()),
             Request::Confirm { folder } => self.tell(&folder, Input::Confirm, "the held deletions go ahead").await,
             Request::Reject { folder } => self.tell(&folder, Input::Reject, "the held deletions are undone").await,
+            Request::Override { folder } => {
+                self.tell(&folder, Input::Override, "what is here is announced over what the other devices have").await
+            }
+            Request::Revert { folder } => {
+                self.tell(
+                    &folder,
+                    Input::Revert,
+                    "what was changed here goes to history, and what the other devices have takes its place",
+                )
+                .await
+            }
             Request::PairShow => self.pair_show(replies).await,
             Request::PairJoin { code } => self.pair_join(&code).await,
             Request::History { .. }
@@ -299,6 +332,7 @@ impl Control {
             return failed(text);
         }
         let name = config.peer(&paired.device).map_or(paired.name, |peer| peer.name.clone());
+        self.notices.tell(Kind::Paired, &name);
         let (here, offered): (Vec<_>, Vec<_>) =
             paired.folders.into_iter().partition(|(id, _)| config.folder(id).is_some());
         let is_shared = |id: &FolderId| config.folder(id).is_some_and(|f| config.shares(f, &paired.device));
@@ -311,49 +345,6 @@ impl Control {
 impl Handler for Control {
     fn handle(self: Arc<Self>, request: Request, replies: Replies) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         Box::pin(self.answer(request, replies))
-    }
-}
-
-/// An error with its causes.
-fn in_words(error: impl std::error::Error + Send + Sync + 'static) -> String {
-    format!("{:#}", anyhow::Error::from(error))
-}
-
-/// What of a status is asked for.
-fn part_of(config: &Config, status: Status, request: &Request) -> Reply {
-    match request {
-        Request::Folders => Reply::Folders(status.folders),
-        Request::Folder { folder } => match status.folders.into_iter().find(|f| f.id == *folder) {
-            Some(folder) => Reply::Folder(folder),
-            None => Reply::Missing { text: format!("there is no folder with the id '{folder}'") },
-        },
-        Request::Peers => Reply::Peers(status.peers),
-        Request::Peer { peer } => {
-            let id = config.find_peer(peer).map(|peer| peer.id.to_string());
-            match status.peers.into_iter().find(|peer| Some(&peer.device_id) == id.as_ref()) {
-                Some(peer) => Reply::Peer(peer),
-                None => Reply::Missing { text: format!("there is no peer '{peer}'") },
-            }
-        }
-        _ => Reply::Status(status),
-    }
-}
-
-fn failed(text: String) -> Reply {
-    Reply::Error { text }
-}
-
-/// `shares`: what each connected peer shares with this device.
-fn live_folder(id: &FolderId, handle: &FolderHandle, shares: &BTreeMap<DeviceId, BTreeSet<FolderId>>) -> LiveFolder {
-    let (connected, elsewhere): (Vec<_>, Vec<_>) = shares.iter().partition(|(_, folders)| folders.contains(id));
-    LiveFolder {
-        scanning: handle.live.is_scanning(),
-        watch: handle.live.watch.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        halted: None,
-        connected: connected.into_iter().map(|(peer, _)| *peer).collect(),
-        unshared: elsewhere.into_iter().map(|(peer, _)| *peer).collect(),
-        hints: 0,
-        in_flight: handle.applying.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect(),
     }
 }
 
@@ -370,9 +361,9 @@ mod tests {
             let folder = config::NewFolder { label: id.to_string(), id, path, peers: config::Sharing::All };
             config::add_folder(&home, &folder).unwrap();
         }
-        let config = Arc::new(config::set_paused(&home, &"paused".parse().unwrap(), true).unwrap());
+        let config = Arc::new(config::set_pause(&home, &["paused".parse().unwrap()], config::Pause::Open).unwrap());
         let (folders, failures) = (BTreeMap::new(), BTreeMap::new());
-        let mut seen = Seen { config, folders, failures, is_started: false };
+        let mut seen = Seen { config, folders, failures, is_started: false, resting: None };
         assert!(matches!(seen.not_running("late"), Reply::Starting { .. }));
         assert!(matches!(seen.not_running("other"), Reply::Missing { .. }));
         assert!(matches!(seen.not_running("paused"), Reply::Error { text } if text.contains("resume")));

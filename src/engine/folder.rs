@@ -11,6 +11,7 @@ use super::apply::Command;
 use super::desk::{Desk, Errands};
 use super::feed::Happened;
 use super::fetch::Fetcher;
+use super::notices::Kind;
 use super::restore;
 use super::shared::{Event, FolderHandle, Order};
 use crate::core::action::{Action, WorkId};
@@ -144,6 +145,10 @@ impl Errands for Channels {
             folder: self.handle.id.clone(),
             event: EventRow { id: 0, at_ms, kind: kind.to_owned(), path: path.clone(), text: text.clone() },
         });
+        if let Some(worth) = Kind::of_event(kind) {
+            let about = path.as_ref().map(|path| format!("{path}: ")).unwrap_or_default();
+            self.handle.notices.tell(worth, &format!("{folder}: {about}{text}"));
+        }
         match (kind, path) {
             ("fault" | "halted" | "held" | "problem" | "suspect" | "rollback", Some(path)) => {
                 tracing::warn!(%folder, %path, "{text}");

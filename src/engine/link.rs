@@ -8,12 +8,14 @@ use tokio::sync::Notify;
 
 use crate::core::id::DeviceId;
 use crate::net::outbox::Outbox;
+use crate::net::pace::LinkPace;
 
 /// A connected peer, for sending.
 #[derive(Clone)]
 pub struct LinkHandle {
     pub peer: DeviceId,
     pub outbox: Outbox,
+    pub pace: LinkPace,
     shared: Arc<LinkShared>,
 }
 
@@ -37,7 +39,12 @@ struct Ending {
 
 impl LinkHandle {
     pub fn new(peer: DeviceId, outbox: Outbox) -> Self {
-        Self { peer, outbox, shared: Arc::default() }
+        Self::paced(peer, outbox, LinkPace::default())
+    }
+
+    /// With caps on what goes over it.
+    pub fn paced(peer: DeviceId, outbox: Outbox, pace: LinkPace) -> Self {
+        Self { peer, outbox, pace, shared: Arc::default() }
     }
 
     /// Ends the link; the peer is told the reason if it still listens.

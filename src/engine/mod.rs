@@ -15,6 +15,7 @@
 //! | `stepping` | all that works on the disk, step by step in one thread, for a simulator |
 
 pub mod agent;
+mod answers;
 mod apply;
 mod browser_port;
 pub mod clock;
@@ -31,6 +32,8 @@ pub mod links;
 mod lived;
 mod local;
 mod manager;
+mod manners;
+mod notices;
 mod prune;
 mod receipt;
 mod recover;

@@ -1,41 +1,83 @@
-//! Reading a folder's ignore rules.
+//! Reading a folder's ignore rules: the root's file, those of directories below it, the device's own, and the selection.
 //!
 //! Architecture invariant: rules that can't be read are not taken for rules that ignore nothing: the ones before stay
 //! until the file can be read, or its folder is there to say that it has none.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::shared::Shared;
-use crate::core::ignore::{IGNORE_FILE, Rules};
+use crate::core::disk::{DiskKind, DiskState};
+use crate::core::ignore::{IGNORE_FILE, LOCAL_IGNORE_FILE, NESTED_MAX, RuleError, Rules};
+use crate::core::path::RelPath;
+use crate::core::problem::Problem;
+use crate::core::selection::Selection;
 use crate::failpoint;
-use crate::fs::root::Root;
+use crate::fs::root::OpenRoot;
+use crate::index::Reader;
 use crate::sync::Input;
 
 /// Largest ignore file that is read, in bytes.
 const IGNORE_FILE_BYTES_MAX: usize = 1024 * 1024;
+/// Most bytes of rules that are read from directories below the root: matchers take many times their text in memory.
+const NESTED_BYTES_MAX: usize = 1024 * 1024;
 
-/// The ignore rules of a folder; the built-in ones where it has no file with others. `None` where that can't be said.
-fn read(root: &Root) -> Option<Rules> {
-    let file = root.path().join(IGNORE_FILE);
-    // Where the folder is not there others say so.
-    let text = match root.open().ok()?.read_ignore_file(IGNORE_FILE_BYTES_MAX) {
-        Ok(text) => text.unwrap_or_default(),
-        Err(problem) => {
-            tracing::warn!(file = %file.display(), %problem, "cannot read the ignore rules");
-            return None;
-        }
+/// A file of rules, or a line of one, that is not used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// Relative to the folder.
+    pub file: String,
+    pub line: Option<u32>,
+    pub why: String,
+}
+
+/// The rules of a folder as they lie on the disk; `nested` are the directories below the root that have some.
+///
+/// # Errors
+///
+/// Where the root's file can't be read.
+pub fn read(root: &OpenRoot, nested: &[RelPath], selection: Option<Selection>) -> Result<(Rules, Vec<Fault>), Problem> {
+    let mut faults = Vec::new();
+    let mut note = |file: &str, errors: Vec<RuleError>| {
+        faults.extend(errors.into_iter().map(|e| Fault { file: file.to_owned(), line: Some(e.line), why: e.why }));
     };
-    let (rules, errors) = Rules::parse(&text);
-    for error in errors {
-        tracing::warn!(file = %file.display(), line = error.line, "this ignore rule is not understood and not used: {}", error.why);
+    let text = root.read_ignore_file(IGNORE_FILE_BYTES_MAX)?.unwrap_or_default();
+    let (mut rules, errors) = Rules::parse(&text);
+    note(IGNORE_FILE, errors);
+    if let Some(text) = root.read_rules(None, LOCAL_IGNORE_FILE, IGNORE_FILE_BYTES_MAX)? {
+        let (with_local, errors) = rules.with_local(&text);
+        note(LOCAL_IGNORE_FILE, errors);
+        rules = with_local;
     }
-    Some(rules)
+    let mut left = NESTED_BYTES_MAX;
+    let mut unread = Vec::new();
+    for directory in nested.iter().take(NESTED_MAX) {
+        let file = format!("{directory}/{IGNORE_FILE}");
+        match root.read_rules(Some(directory), IGNORE_FILE, left) {
+            Ok(Some(text)) => {
+                left = left.saturating_sub(text.len());
+                let (with_nested, errors) = rules.with_nested(directory, &text);
+                note(&file, errors);
+                rules = with_nested;
+            }
+            Ok(None) => {}
+            Err(problem) => unread.push(Fault { file, line: None, why: problem.text }),
+        }
+    }
+    faults.extend(unread);
+    Ok((rules.with_selection(selection), faults))
+}
+
+/// Directories below the root that have rules of their own, as far as the index knows.
+pub fn nested(reader: &Reader) -> Vec<RelPath> {
+    let paths = reader.named(IGNORE_FILE.as_bytes(), NESTED_MAX).unwrap_or_default();
+    paths.iter().filter_map(RelPath::parent).collect()
 }
 
 /// Has the folder looked at with the rules as they are now, and returns them. Where they can't be read the old ones
 /// stay, and the next scan of the whole folder reads them.
 pub fn reload(shared: &Shared) -> Option<Rules> {
-    let rules = read(&shared.root);
+    let rules = read_for(shared);
     failpoint::hit("rules.read");
     shared.rules_stale.store(rules.is_none(), Ordering::Relaxed);
     if let Some(rules) = &rules {
@@ -44,11 +86,58 @@ pub fn reload(shared: &Shared) -> Option<Rules> {
     rules
 }
 
-/// Reads the rules if they could not be read before, and tells the folder of them.
+fn read_for(shared: &Shared) -> Option<Rules> {
+    // Where the folder is not there others say so.
+    let root = shared.root.open().ok()?;
+    // Noted before it is read: what changes meanwhile is read once more.
+    *shared.local_rules_seen.lock().unwrap_or_else(PoisonError::into_inner) = local_state(&root);
+    let nested = Reader::open(&shared.index_path).map(|reader| nested(&reader)).unwrap_or_default();
+    let folder = root_name(shared);
+    match read(&root, &nested, shared.selection()) {
+        Ok((rules, faults)) => {
+            for fault in faults {
+                tracing::warn!(
+                    folder,
+                    file = fault.file,
+                    line = fault.line,
+                    "this ignore rule is not understood and not used: {}",
+                    fault.why
+                );
+            }
+            Some(rules)
+        }
+        Err(problem) => {
+            tracing::warn!(folder, %problem, "cannot read the ignore rules");
+            None
+        }
+    }
+}
+
+fn root_name(shared: &Shared) -> String {
+    shared.root.path().display().to_string()
+}
+
+/// Reads the rules if they could not be read before, or the device's own have changed, and tells the folder of them.
 pub fn catch_up(shared: &Shared) {
-    if shared.rules_stale.load(Ordering::Relaxed)
+    if (shared.rules_stale.load(Ordering::Relaxed) || has_local_changed(shared))
         && let Some(rules) = reload(shared)
     {
         shared.send(Input::Rules(Box::new(rules)));
     }
+}
+
+/// True for the paths of files with rules that are not minded by their content alone.
+pub fn is_local_file(path: &RelPath) -> bool {
+    path.as_bytes() == LOCAL_IGNORE_FILE.as_bytes()
+}
+
+fn has_local_changed(shared: &Shared) -> bool {
+    let Ok(root) = shared.root.open() else { return false };
+    let now = local_state(&root);
+    *shared.local_rules_seen.lock().unwrap_or_else(PoisonError::into_inner) != now
+}
+
+fn local_state(root: &OpenRoot) -> Option<DiskState> {
+    let path = RelPath::parse(LOCAL_IGNORE_FILE.as_bytes()).ok()?;
+    root.look(&path).ok().flatten().filter(|state| state.kind == DiskKind::File)
 }

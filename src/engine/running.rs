@@ -17,12 +17,14 @@ use super::fetch::Fetcher;
 use super::folder::{self, Channels, Driver};
 use super::link::LinkTable;
 use super::links::FolderPorts;
+use super::notices::Notices;
 use super::retention::Limits;
 use super::serve::Server;
 use super::shared::{Event, FolderHandle, INPUTS_QUEUED_MAX, Order, Shared};
-use super::{apply, elsewhere, retention, scan, start};
+use super::{apply, elsewhere, retention, rules, scan, start};
 use crate::config::{self, HistoryMax};
 use crate::core::id::RunId;
+use crate::core::selection::Selection;
 use crate::fs::root::Root;
 use crate::index::IndexError;
 use crate::net::random_bytes;
@@ -36,6 +38,8 @@ pub struct StartFolder {
     /// Time between full scans.
     pub rescan: Duration,
     pub history_days: u32,
+    pub gentle_scans: bool,
+    pub notices: Notices,
     pub history_max: HistoryMax,
     pub links: LinkTable,
     pub server: Server,
@@ -83,6 +87,9 @@ impl Running {
         shared.label = order.folder.label.clone();
         shared.index_path = order.index_path.clone();
         shared.links = order.links;
+        shared.notices = order.notices;
+        shared.set_selection(order.folder.only.clone());
+        shared.gentle_scans.store(order.gentle_scans, Ordering::Relaxed);
         shared.feed = order.feed;
         let run = RunId(u64::from_le_bytes(random_bytes()));
         let (handle, machine, desk) = start::begin(shared, index, order.settings, run, &start::boot())?;
@@ -108,6 +115,19 @@ impl Running {
 
     pub fn path(&self) -> &Path {
         self.handle.root.path()
+    }
+
+    /// Another part of the folder may be wanted from now on.
+    pub async fn select(&self, only: Option<Selection>) {
+        if !self.handle.set_selection(only) {
+            return;
+        }
+        let handle = self.handle.clone();
+        let read = tokio::task::spawn_blocking(move || rules::reload(&handle)).await;
+        // Rules that can't be read now are read again with the next scan.
+        if let Ok(Some(rules)) = read {
+            self.tell(Input::Rules(Box::new(rules))).await;
+        }
     }
 
     /// Gives the folder an input.
@@ -186,11 +206,13 @@ mod tests {
         let id: FolderId = "test".parse().unwrap();
         let (path, peers) = (dir.join("folder"), config::Sharing::All);
         StartFolder {
-            folder: config::Folder { id, label: "test".into(), path, peers, paused: false },
+            folder: config::Folder::new(id, path, peers),
             settings: Settings { device: DeviceId([1; 32]), peers: [PEER].into(), ..Settings::default() },
             index_path: dir.join("index.db"),
             rescan: Duration::from_secs(3600),
             history_days: 30,
+            gentle_scans: true,
+            notices: Notices::default(),
             history_max: HistoryMax::Percent(100),
             links: LinkTable::default(),
             server: Server::new(Handle::current()),

@@ -13,12 +13,15 @@ use super::feed::Feed;
 use super::fetch::Downloads;
 use super::hints::Hints;
 use super::link::LinkTable;
+use super::notices::Notices;
 use super::receipt::Progress;
 use super::scan::Departed;
+use crate::core::disk::DiskState;
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::ignore::Rules;
 use crate::core::message::Message;
 use crate::core::path::RelPath;
+use crate::core::selection::Selection;
 use crate::fs::error::FsError;
 use crate::fs::root::Root;
 use crate::index::IndexError;
@@ -63,6 +66,12 @@ pub struct Shared {
     pub inputs: mpsc::Sender<Event>,
     pub clock: Clock,
     pub rules: RwLock<Arc<Rules>>,
+    /// The part of the folder that is wanted here; `None` is all of it.
+    pub selection: RwLock<Option<Selection>>,
+    /// What [`LOCAL_IGNORE_FILE`](crate::core::ignore::LOCAL_IGNORE_FILE) was like when it was last read.
+    pub local_rules_seen: Mutex<Option<DiskState>>,
+    /// Scans that nobody asked for give way to others.
+    pub gentle_scans: AtomicBool,
     /// The rules could not be read when they should have been.
     pub rules_stale: AtomicBool,
     pub hints: Hints,
@@ -80,6 +89,7 @@ pub struct Shared {
     pub downloads: Downloads,
     pub stop: AtomicBool,
     pub live: Live,
+    pub notices: Notices,
     pub links: LinkTable,
     /// What happens, for whoever waits for it.
     pub progress: Progress,
@@ -141,6 +151,9 @@ impl Shared {
             hints: Hints::new(clock.clone()),
             clock,
             rules: RwLock::default(),
+            selection: RwLock::default(),
+            local_rules_seen: Mutex::default(),
+            gentle_scans: AtomicBool::new(false),
             rules_stale: AtomicBool::new(false),
             applying: Mutex::default(),
             left_behind: Mutex::default(),
@@ -150,6 +163,7 @@ impl Shared {
             downloads: Downloads::default(),
             stop: AtomicBool::new(false),
             live: Live::default(),
+            notices: Notices::default(),
             links: LinkTable::default(),
             progress: Progress::default(),
             elsewhere: Elsewhere::default(),
@@ -166,6 +180,19 @@ impl Shared {
     /// The rules as they are now.
     pub fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The part of the folder that is wanted here.
+    pub fn selection(&self) -> Option<Selection> {
+        self.selection.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on this part is wanted, once the rules have been read again. True where that is another one.
+    pub fn set_selection(&self, selection: Option<Selection>) -> bool {
+        let mut now = self.selection.write().unwrap_or_else(PoisonError::into_inner);
+        let is_other = *now != selection;
+        *now = selection;
+        is_other
     }
 
     /// From now on these rules are looked with.

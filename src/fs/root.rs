@@ -209,8 +209,25 @@ impl OpenRoot {
 
     /// The file with the folder's own ignore rules; `None` where there is none, or something else than a file.
     pub fn read_ignore_file(&self, max_bytes: usize) -> Result<Option<Vec<u8>>, Problem> {
+        self.read_rules(None, IGNORE_FILE, max_bytes)
+    }
+
+    /// A file with ignore rules, in the root or a directory below it.
+    pub fn read_rules(
+        &self,
+        directory: Option<&RelPath>,
+        name: &str,
+        max_bytes: usize,
+    ) -> Result<Option<Vec<u8>>, Problem> {
         let doing = "read the ignore rules";
-        let file = match self.tree.open_to_read(IGNORE_FILE.as_bytes()) {
+        let opened = match directory {
+            None => self.tree.open_to_read(name.as_bytes()),
+            Some(directory) => {
+                let directory = self.tree.open_dir_beneath(directory.as_bytes());
+                directory.and_then(|directory| directory.open_to_read(name.as_bytes()))
+            }
+        };
+        let file = match opened {
             Err(errno) if is_absence(errno) || errno == Errno::NXIO => return Ok(None),
             opened => opened.map_err(|e| problem(doing, e))?,
         };
@@ -220,13 +237,13 @@ impl OpenRoot {
         };
         let size = usize::try_from(state.size).unwrap_or(usize::MAX);
         if size > max_bytes {
-            let text = format!("{IGNORE_FILE} is larger than {max_bytes} bytes, too large for a list of rules");
+            let text = format!("{name} is larger than {max_bytes} bytes, too large for a list of rules");
             return Err(Problem::new(ProblemKind::Io, text));
         }
         let mut bytes = vec![0; size];
         match sys::read_exact_at(&*file, &mut bytes, 0) {
             Ok(true) => Ok(Some(bytes)),
-            Ok(false) => Err(Problem::new(ProblemKind::Busy, format!("{IGNORE_FILE} changed while it was being read"))),
+            Ok(false) => Err(Problem::new(ProblemKind::Busy, format!("{name} changed while it was being read"))),
             Err(errno) => Err(problem(doing, errno)),
         }
     }

@@ -63,6 +63,10 @@ pub enum Mark {
     Declined,
     /// Passed on; what is left of it in a kept directory is not minded.
     Kept,
+    /// Changed here where a folder only receives: the disk is left alone, and the entry is what the change was made on.
+    Own,
+    /// Such a change is being taken back: what is on the disk goes to history. The entry is of nothing.
+    Reverted,
 }
 
 /// What this device holds or passes on at one path.

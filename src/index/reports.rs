@@ -28,6 +28,15 @@ impl Reader {
         self.rows(sql, params![from, to, rows_max(limit)], |_, row| path_at(row, 0))
     }
 
+    /// Paths of live entries below the root's directories that have this name, in path order.
+    pub fn named(&self, name: &[u8], limit: usize) -> Result<Vec<RelPath>, IndexError> {
+        let ending = [&[0], name].concat();
+        // Along the index of paths, as below.
+        let sql = "SELECT path FROM entries WHERE kind <> 0
+                   AND seq IN (SELECT seq FROM entries WHERE substr(path, -length(?1)) = ?1) ORDER BY path LIMIT ?2";
+        self.rows(sql, params![ending, rows_max(limit)], |_, row| path_at(row, 0))
+    }
+
     /// Live entries whose path looks like that of a conflict copy, in path order.
     pub fn conflict_copies(&self, limit: usize) -> Result<Vec<Record>, IndexError> {
         // The inner query runs along the index of paths, which is much smaller than the table.

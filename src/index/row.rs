@@ -197,12 +197,23 @@ pub(super) fn mark_code(mark: Mark) -> i64 {
         Mark::Ignored => 4,
         Mark::Declined => 5,
         Mark::Kept => 6,
+        Mark::Own => 7,
+        Mark::Reverted => 8,
     }
 }
 
 fn mark_from(code: i64) -> Res<Mark> {
-    const MARKS: [Mark; 7] =
-        [Mark::Here, Mark::Missing, Mark::Held, Mark::Suspect, Mark::Ignored, Mark::Declined, Mark::Kept];
+    const MARKS: [Mark; 9] = [
+        Mark::Here,
+        Mark::Missing,
+        Mark::Held,
+        Mark::Suspect,
+        Mark::Ignored,
+        Mark::Declined,
+        Mark::Kept,
+        Mark::Own,
+        Mark::Reverted,
+    ];
     MARKS.into_iter().find(|m| mark_code(*m) == code).ok_or(Fault::Bad("an unknown mark"))
 }
 

@@ -15,6 +15,7 @@ pub mod frame;
 pub mod identity;
 pub mod interfaces;
 pub mod outbox;
+pub mod pace;
 pub mod pairing;
 pub mod pairing_code;
 pub mod pairing_link;

@@ -1,14 +1,17 @@
 //! What waits to be sent to a peer: control frames overtake bulk, and both are bounded.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::AsyncWrite;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
+use tokio::time::Instant;
 
 use super::NetError;
 use super::codec::{Encoded, encode};
 use super::connection::FrameWriter;
 use super::frame::Frame;
+use super::pace::LinkPace;
 
 /// Most bytes of control frames that wait: several full index batches. A peer that lets more pile up is too slow.
 pub const CONTROL_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -16,6 +19,8 @@ pub const CONTROL_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const CONTROL_FRAMES_MAX: usize = 4096;
 /// Most bytes of chunks that wait: enough to keep a fast link busy while the next are read from disk.
 pub const BULK_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How often a frame that waits for its pace looks whether the cap is still the same.
+const PACE_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What a frame is counted as at least, so that many small ones are bounded too.
 const FRAME_COST_MIN: usize = 1024;
 
@@ -34,6 +39,7 @@ pub struct OutboxReader {
     bulk: mpsc::UnboundedReceiver<Queued>,
     control_room: Arc<Semaphore>,
     bulk_room: Arc<Semaphore>,
+    pace: LinkPace,
 }
 
 /// A frame that gives back its room when it has been sent.
@@ -44,6 +50,11 @@ struct Queued {
 
 /// An empty outbox with its reader.
 pub fn outbox() -> (Outbox, OutboxReader) {
+    paced_outbox(LinkPace::default())
+}
+
+/// An empty outbox whose bulk frames keep to a pace.
+pub fn paced_outbox(pace: LinkPace) -> (Outbox, OutboxReader) {
     let (control, control_reader) = mpsc::channel(CONTROL_FRAMES_MAX);
     // Bounded in bytes by `bulk_room`.
     let (bulk, bulk_reader) = mpsc::unbounded_channel();
@@ -54,6 +65,7 @@ pub fn outbox() -> (Outbox, OutboxReader) {
         bulk: bulk_reader,
         control_room: control_room.clone(),
         bulk_room: bulk_room.clone(),
+        pace,
     };
     (Outbox { control, bulk, control_room, bulk_room }, reader)
 }
@@ -103,17 +115,39 @@ impl Outbox {
 }
 
 impl OutboxReader {
+    /// How long bulk frames have to wait for their pace.
+    fn bulk_wait(&self) -> Option<Duration> {
+        self.pace.upload.wait(Instant::now().into_std())
+    }
+
     fn try_next(&mut self) -> Option<Queued> {
-        self.control.try_recv().ok().or_else(|| self.bulk.try_recv().ok())
+        if let Ok(queued) = self.control.try_recv() {
+            return Some(queued);
+        }
+        if self.bulk_wait().is_some() {
+            return None;
+        }
+        self.bulk.try_recv().ok().map(|queued| self.spend(queued))
     }
 
     async fn next(&mut self) -> Option<Queued> {
-        tokio::select! {
-            biased;
-            Some(queued) = self.control.recv() => Some(queued),
-            Some(queued) = self.bulk.recv() => Some(queued),
-            else => None,
+        loop {
+            // A cap may have been lifted meanwhile.
+            let wait = self.bulk_wait().map(|wait| wait.min(PACE_LOOK_EVERY));
+            let queued = tokio::select! {
+                biased;
+                Some(queued) = self.control.recv() => return Some(queued),
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => continue,
+                Some(queued) = self.bulk.recv(), if wait.is_none() => queued,
+                else => return None,
+            };
+            return Some(self.spend(queued));
         }
+    }
+
+    fn spend(&self, queued: Queued) -> Queued {
+        self.pace.upload.spend(queued.frame.byte_count() as u64, Instant::now().into_std());
+        queued
     }
 }
 
@@ -156,9 +190,12 @@ fn cost(frame: &Encoded) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::id::DeviceId;
     use crate::net::connection::FrameReader;
     use crate::net::frame::{Chunks, DeviceHello};
+    use crate::net::pace::Paces;
     use bytes::Bytes;
+    use std::collections::BTreeMap;
     use tokio::io::duplex;
 
     fn chunk(request: u32, bytes: usize) -> Frame {
@@ -208,6 +245,37 @@ mod tests {
         let waiting = async { while outbox.bulk(&chunk(1, 1_000_000)).await.is_ok() {} };
         // Who waits is let go when the connection ends.
         tokio::join!(waiting, async { drop(queue) });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bulk_keeps_to_its_pace_and_control_does_not_wait_for_it() {
+        let paces = Paces::default();
+        paces.set((Some(100_000), None), &BTreeMap::new());
+        let (outbox, queue) = paced_outbox(paces.of(&DeviceId([1; 32])));
+        let (a, b) = duplex(1024 * 1024);
+        let hello =
+            DeviceHello { protocol: 1, name: String::new(), agent: String::new(), folders: vec![], sent_ms: None };
+        outbox.control(&Frame::Hello(hello)).unwrap();
+        (1..=3).for_each(|n| assert!(outbox.bulk_now(&chunk(n, 100_000)).unwrap()));
+        let begun = Instant::now();
+        let mut reader = FrameReader::new(b, Arc::default());
+        let reading = async {
+            let mut times = Vec::new();
+            reader.next().await.unwrap();
+            for _ in 0..4 {
+                let frame = reader.next().await.unwrap();
+                if matches!(&frame, Frame::Chunks(chunks) if chunks.request == 1) {
+                    outbox.control(&Frame::Ping(1)).unwrap();
+                }
+                times.push((matches!(frame, Frame::Ping(_)), begun.elapsed().as_secs()));
+            }
+            outbox.close("done").unwrap();
+            times
+        };
+        let writing = write_loop(queue, FrameWriter::new(a, Arc::default()));
+        let (written, times) = tokio::join!(writing, reading);
+        written.unwrap();
+        assert_eq!(times, [(false, 0), (true, 0), (false, 1), (false, 2)]);
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 //! something new into them.
 
 use crate::core::decide::{self, Decision};
+use crate::core::disk::DiskKind;
 use crate::core::entry::{Entry, Kind};
 use crate::core::path::RelPath;
 use crate::core::version::VersionVector;
@@ -91,8 +92,13 @@ impl Folder {
             return Ok(if makes { Above::Ready } else { Above::Later });
         }
         let ours = self.ours(path)?;
+        let is_there = ours.disk.is_some_and(|disk| disk.kind == DiskKind::Directory);
+        if ours.mark == Mark::Own && !(is_there && ours.entry.kind.is_directory()) {
+            return Ok(Above::PassedOn(Mark::Own));
+        }
         if ours.entry.kind.is_directory() {
             return Ok(match ours.mark {
+                Mark::Own => Above::Ready,
                 Mark::Here if ours.disk.is_some() => Above::Ready,
                 Mark::Ignored | Mark::Declined => Above::PassedOn(ours.mark),
                 Mark::Missing if self.missing_since_ms.is_some() => Above::Later,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::core::action::{Action, Outcome, WorkId};
 use crate::core::content::{ChunkList, Content};
+use crate::core::direction::Direction;
 use crate::core::disk::DiskState;
 use crate::core::guard::GuardLimits;
 use crate::core::id::DeviceId;
@@ -37,6 +38,7 @@ pub struct Settings {
     /// The devices that the folder is shared with.
     pub peers: BTreeSet<DeviceId>,
     pub guard: GuardLimits,
+    pub direction: Direction,
     /// How often equal digests are asked for when nothing changes.
     pub reconcile_ms: u64,
 }
@@ -107,6 +109,10 @@ pub enum Input {
     Confirm,
     /// The user wants the held changes undone.
     Reject,
+    /// The user wants what is here announced over what others have.
+    Override,
+    /// The user takes back what was changed here and is kept from others.
+    Revert,
 }
 
 /// Content that is wanted.

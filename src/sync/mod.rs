@@ -7,6 +7,8 @@
 //! | file | is about |
 //! | --- | --- |
 //! | `observe` | what a scan saw: local edits become events |
+//! | `edited` | the entry that follows from what a scan saw |
+//! | `leftover` | what a crash left behind: old bytes that are no edit |
 //! | `vanish` | what a scan no longer saw: moves, and deletions once they have settled |
 //! | `peers` | sessions: hello, index batches both ways, acknowledgements |
 //! | `rollback` | noticing that our own index went back in time |
@@ -18,6 +20,7 @@
 //! | `lost` | contents that no connected device has, or none at all |
 //! | `hold` | mass deletions held back until the user confirms |
 //! | `declined` | names that the disk could not hold beside others |
+//! | `direction` | folders that only send or only receive |
 //! | `rules` | paths that an ignore rule begins or ceases to cover |
 //!
 //! Architecture invariant: the index handle is the only I/O in here. No clock, no async, no disk, no sockets, no
@@ -25,8 +28,11 @@
 
 mod above;
 mod declined;
+mod direction;
+mod edited;
 mod hold;
 mod io;
+mod leftover;
 mod lost;
 mod observe;
 mod outcome;
@@ -258,6 +264,9 @@ impl Folder {
             Input::ScanStarted { suspicious } => {
                 self.suspicious = suspicious;
                 self.recheck_ignored(now)?;
+                if self.announces_changes() {
+                    self.announce_own(now)?;
+                }
             }
             Input::Observed(observations) => self.observe(observations, now)?,
             Input::ScanFinished { complete } => self.scan_finished(complete, now)?,
@@ -267,7 +276,7 @@ impl Folder {
             Input::Fetched(results) => self.fetched(results, now)?,
             Input::Applied(outcomes) => self.applied(outcomes, now)?,
             Input::Tick => self.tick(now)?,
-            Input::Settings(settings) => self.set_settings(settings)?,
+            Input::Settings(settings) => self.set_settings(settings, now)?,
             Input::Rules(rules) => self.set_rules(*rules, now)?,
             Input::Halted(reason) => self.set_halted(reason, now)?,
             Input::History { found, expired } => {
@@ -276,6 +285,8 @@ impl Folder {
             }
             Input::Confirm => self.confirm(now)?,
             Input::Reject => self.reject(now)?,
+            Input::Override => self.override_peers(now)?,
+            Input::Revert => self.revert(now)?,
         }
         Ok(())
     }
@@ -345,12 +356,13 @@ impl Folder {
         self.index.prune_removals(now.wall_ms() - crate::core::guard::WINDOW_MS)
     }
 
-    fn set_settings(&mut self, settings: Settings) -> Result<(), IndexError> {
+    fn set_settings(&mut self, settings: Settings, now: Now) -> Result<(), IndexError> {
         for gone in self.settings.peers.difference(&settings.peers) {
             self.index.forget_peer(*gone)?;
             self.peers.remove(gone);
         }
-        self.settings = settings;
+        let before = std::mem::replace(&mut self.settings, settings).direction;
+        self.set_direction(before, now)?;
         self.drop_moot_problems()
     }
 

@@ -1,18 +1,16 @@
 //! What a scan saw: local edits become events, vanished paths become tombstones once they have settled.
 
-use crate::core::content::ContentId;
 use crate::core::decide::{self, Decision};
-use crate::core::disk::{DiskKind, DiskState};
-use crate::core::entry::{Entry, Kind, MODE_MASK, Stamp};
-use crate::core::id::{DeviceId, EpochId};
+use crate::core::disk::DiskState;
+use crate::core::entry::Kind;
+use crate::core::id::DeviceId;
 use crate::core::ignore::IGNORE_FILE;
-use crate::core::message::Announced;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
-use crate::core::version::{COUNT_MAX, VersionVector};
 use crate::index::{IndexError, Mark, Record};
 
-use super::plan::{until_looked_at, until_shown};
+use super::edited::{edited, is_suspect, note_metadata};
+use super::plan::{shows, until_looked_at, until_shown};
 use super::{Folder, Now, Observation, Output, Seen};
 
 /// Paths remembered as looked at twice; more are simply believed.
@@ -20,7 +18,7 @@ const DOUBTED_MAX: usize = 10_000;
 /// Vanished files remembered by inode; more are announced as deletions of their own, and found by content.
 const VANISHED_MAX: usize = 100_000;
 /// Files of one content looked at to find where a vanished one went.
-const TWINS_MAX: usize = 16;
+pub(super) const TWINS_MAX: usize = 16;
 
 impl Folder {
     pub(super) fn observe(&mut self, observations: Vec<Observation>, now: Now) -> Result<(), IndexError> {
@@ -89,68 +87,6 @@ impl Folder {
         true
     }
 
-    /// Bytes that a newer entry has replaced already are no edit: they were put here by a swap whose commit was lost,
-    /// or were ignored so far. They get no version of their own, and so are replaced by the newer ones. Where a user
-    /// had the file before his eyes, he went back to an old version on purpose.
-    fn note_outdated(
-        &mut self,
-        path: &RelPath,
-        ours: &Record,
-        kind: &Kind,
-        disk: DiskState,
-        now: Now,
-    ) -> Result<bool, IndexError> {
-        // All directories are alike: only a crash tells one that was left behind from one that was made anew.
-        let is_possible = self.after_crash || (!kind.is_directory() && !ours.entry.is_live());
-        let Some(id) = kind.content_id().filter(|_| is_possible) else { return Ok(false) };
-        let is_outdated = self.index.rivals(path)?.iter().any(|rival| {
-            rival.entry.superseded.contains(&id)
-                && decide::decide(&ours.entry, &rival.entry, &self.found) == Decision::Take
-        });
-        let is_outdated = is_outdated && (ours.entry.is_live() || !self.was_ours_in_this_run(ours)?);
-        if is_outdated {
-            let mtime_ns = if kind.is_directory() { 0 } else { disk.mtime_ns };
-            let entry = Entry {
-                kind: kind.clone(),
-                mtime_ns,
-                weight_ns: mtime_ns,
-                version: VersionVector::new(),
-                ..ours.entry.clone()
-            };
-            self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
-        }
-        Ok(is_outdated)
-    }
-
-    /// After a crash: something that is known to be deleted, as it was before. A swap put it here whose commit
-    /// was lost, and the deletion was heard of before the scan: it is carried out, into history.
-    fn note_leftover(&mut self, ours: &Record, kind: &Kind, disk: DiskState, now: Now) -> Result<bool, IndexError> {
-        let was_replaced = kind.content_id().is_some_and(|id| ours.entry.superseded.contains(&id));
-        // What was made after the deletion was made on purpose.
-        let is_older = disk.ctime_ns != 0 && disk.ctime_ns / 1_000_000 <= ours.changed_ms;
-        if !self.after_crash || ours.entry.is_live() || !was_replaced || !is_older {
-            return Ok(false);
-        }
-        if self.was_ours_in_this_run(ours)? {
-            return Ok(false);
-        }
-        let tombstone = Announced { entry: ours.entry.clone(), seq: ours.seq, held: true };
-        self.index.put_rival(self.settings.device, &tombstone)?;
-        let version = VersionVector::new();
-        let mtime_ns = if kind.is_directory() { 0 } else { disk.mtime_ns };
-        let entry = Entry { kind: kind.clone(), mtime_ns, version, ..ours.entry.clone() };
-        self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
-        Ok(true)
-    }
-
-    /// True where something happened at a path since the start: what was seen to go, in a directory that was moved away,
-    /// and is here again was not left by a crash.
-    fn was_ours_in_this_run(&self, ours: &Record) -> Result<bool, IndexError> {
-        let epoch = self.epoch()?;
-        let begun = self.index.runs(epoch)?.last().map_or(1, |(_, first)| (*first).max(1));
-        Ok(ours.entry.version.get(epoch) >= begun)
-    }
-
     fn observe_present(
         &mut self,
         path: &RelPath,
@@ -177,8 +113,10 @@ impl Folder {
         if (ours.mark == Mark::Kept && kind.is_directory()) || self.note_leftover(&ours, &kind, disk, now)? {
             return Ok(());
         }
-        // Still as it was when it was found suspect: later scans know no more.
-        if ours.mark == Mark::Suspect && ours.disk.is_some_and(|known| disk.is_same_file_as(&known)) {
+        // Still as it was when it was found suspect, or taken back: later scans know no more.
+        if matches!(ours.mark, Mark::Suspect | Mark::Reverted)
+            && ours.disk.is_some_and(|known| disk.is_same_file_as(&known))
+        {
             return Ok(());
         }
         if self.suspicious && is_suspect(&ours.entry, &kind) {
@@ -186,6 +124,9 @@ impl Folder {
         }
         if ours.mark == Mark::Suspect {
             self.index.clear_problem(path)?;
+        }
+        if !self.announces_changes() {
+            return self.keep_own(&ours, Some(disk), now);
         }
         self.revive_kept_parents(path, now)?;
         if ours.entry.kind.is_directory() {
@@ -220,6 +161,13 @@ impl Folder {
         if ours.mark == Mark::Suspect {
             self.index.clear_problem(path)?;
         }
+        if !self.announces_changes()
+            && matches!(ours.mark, Mark::Here | Mark::Own)
+            && ours.disk.is_some()
+            && !shows(disk, &ours.entry)
+        {
+            return self.keep_own(&ours, Some(disk), now);
+        }
         let mut entry = ours.entry;
         let was_here = ours.mark == Mark::Missing || (ours.mark == Mark::Here && ours.disk.is_some());
         if was_here && note_metadata(&mut entry, disk, self.epoch()?) {
@@ -238,6 +186,9 @@ impl Folder {
 
     fn observe_absent(&mut self, path: &RelPath, ours: Record, now: Now) -> Result<(), IndexError> {
         self.index.clear_problem(path)?;
+        if matches!(ours.mark, Mark::Own | Mark::Reverted) && ours.disk.is_some() {
+            return self.keep_own(&ours, None, now);
+        }
         if !ours.entry.is_live() || ours.mark == Mark::Held {
             return Ok(());
         }
@@ -314,7 +265,7 @@ impl Folder {
     }
 
     pub(super) fn note_ignore_file(&mut self, path: &RelPath) {
-        if path.as_bytes() == IGNORE_FILE.as_bytes() && !self.outputs.contains(&Output::ReloadRules) {
+        if path.file_name() == IGNORE_FILE.as_bytes() && !self.outputs.contains(&Output::ReloadRules) {
             self.outputs.push(Output::ReloadRules);
         }
     }
@@ -342,66 +293,14 @@ impl Folder {
     }
 }
 
-/// The entry of a local edit that issues `count`.
-fn edited(ours: &Entry, kind: Kind, disk: DiskState, author: DeviceId, now: Now, epoch: EpochId, count: u64) -> Entry {
-    let is_directory = kind.is_directory();
-    let replaced: Vec<ContentId> = ours.kind.content_id().into_iter().collect();
-    let mtime_ns = if is_directory { 0 } else { disk.mtime_ns };
-    let mut entry = Entry {
-        kind,
-        mtime_ns,
-        weight_ns: mtime_ns.min(now.wall_ns),
-        author: if is_directory { DeviceId::NONE } else { author },
-        version: ours.version.clone().with(epoch, count),
-        ..ours.clone()
-    };
-    entry.superseded = entry.superseded_with(&replaced);
-    note_metadata(&mut entry, disk, epoch);
-    entry
-}
-
-/// Takes mode and mtime from the disk into the entry's register. True where that changed something.
-fn note_metadata(entry: &mut Entry, disk: DiskState, epoch: EpochId) -> bool {
-    let mode_differs =
-        disk.kind != DiskKind::Symlink && visible_mode(disk.kind, disk.mode) != visible_mode(disk.kind, entry.mode());
-    let mtime_differs = disk.kind != DiskKind::Directory && disk.mtime_ns != entry.disk_mtime_ns();
-    if !mode_differs && !mtime_differs {
-        return false;
-    }
-    let touched =
-        entry.kind.content_id().filter(|_| disk.kind != DiskKind::Directory && disk.mtime_ns != entry.mtime_ns);
-    entry.meta.stamp = Stamp { count: (entry.meta.stamp.count + 1).min(COUNT_MAX), epoch };
-    if disk.kind != DiskKind::Symlink {
-        entry.meta.mode = Some((disk.kind, disk.mode & MODE_MASK));
-    }
-    entry.meta.touched = touched.map(|id| (disk.mtime_ns, id));
-    true
-}
-
-/// The bits that a disk of ours shows: directories always stay usable by their owner.
-pub(super) fn visible_mode(kind: DiskKind, mode: u32) -> u32 {
-    let mode = mode & MODE_MASK;
-    if kind == DiskKind::Directory { mode | 0o700 } else { mode }
-}
-
-/// After an unclean boot: an emptied file, or one with a content that it had before.
-fn is_suspect(ours: &Entry, kind: &Kind) -> bool {
-    match (ours.kind.content(), kind) {
-        (Some(before), Kind::File(after)) => {
-            (after.size == 0 && before.size > 0) || ours.superseded.contains(&after.id)
-        }
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Fixture, PEER, PEERS_EPOCH, path, seen};
     use crate::core::action::{Action, Outcome};
     use crate::core::content::Content;
     use crate::core::id::RunId;
-    use crate::core::message::{Batch, Message};
-    use crate::core::version::EPOCHS_MAX;
+    use crate::core::message::{Announced, Batch, Message};
+    use crate::core::version::{EPOCHS_MAX, VersionVector};
     use crate::sync::Input;
 
     use super::*;
@@ -467,6 +366,31 @@ mod tests {
         fixture.feed(Input::Observed(vec![seen(0, 0)]));
         let ours = fixture.folder.ours(&path(0)).unwrap();
         assert!(ours.is_held() && ours.entry.version.get(fixture.folder.epoch().unwrap()) == ours.seq);
+    }
+
+    #[test]
+    fn a_rename_that_a_power_cut_has_undone_is_no_deletion() {
+        for is_absence_first in [true, false] {
+            let mut fixture = Fixture::new(1);
+            let gone = |n| Observation { path: path(n), seen: Seen::Absent };
+            // The file gets another name, which the power cut undoes.
+            fixture.feed(Input::Observed(vec![gone(0), Observation { path: path(1), ..seen(0, 0) }]));
+            fixture.wait(60_000);
+            assert!(!fixture.folder.ours(&path(0)).unwrap().entry.is_live());
+            fixture.folder.index.start_run(RunId(9)).unwrap();
+            fixture.folder.after_crash = true;
+            fixture.feed(Input::ScanStarted { suspicious: true });
+            let mut looks = vec![seen(0, 0), gone(1)];
+            if is_absence_first {
+                looks.reverse();
+            }
+            fixture.feed(Input::Observed(looks));
+            fixture.feed(Input::ScanFinished { complete: true });
+            fixture.wait(60_000);
+            let [back, undone] = [0, 1].map(|n| fixture.folder.ours(&path(n)).unwrap());
+            assert!(back.is_held() && !undone.entry.is_live());
+            assert!(back.entry.version.get(fixture.folder.epoch().unwrap()) > 0 && fixture.orders.is_empty());
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::sabotage::{self, Bug};
 
 use super::plan::place;
 use super::want::{Goal, Work, retry_delay_ms};
-use super::{FetchError, Folder, Now, Staged};
+use super::{FetchError, Folder, Now, Output, Staged};
 
 /// A directory that is not empty though the index knows of nothing in it is looked into this often before it is kept.
 const NOT_EMPTY_LOOKS: u32 = 2;
@@ -139,6 +139,10 @@ impl Folder {
             let attempts = self.index.problem(&work.path)?.map_or(0, |row| row.attempts);
             if attempts == 0 {
                 self.report("problem", Some(&work.path), problem.text.clone(), now)?;
+                if problem.kind == ProblemKind::NoSpace {
+                    let text = problem.text.clone();
+                    self.outputs.push(Output::Event { kind: "disk_full", path: Some(work.path.clone()), text });
+                }
             }
             let retry = now.wall_ms() + retry_delay_ms(problem.kind, attempts);
             self.index.set_problem(&work.path, &problem, now.wall_ms(), Some(retry))?;

@@ -5,10 +5,9 @@ use crate::core::entry::Entry;
 use crate::core::id::{DeviceId, EpochId};
 use crate::core::message::{
     Ack, Announced, BATCH_ENTRIES_MAX, Batch, Cursor, EXCEPTIONS_MAX, Exception, FOUND_MAX, Hello, Message, RUNS_MAX,
-    Reason,
 };
 use crate::core::version::EPOCHS_MAX;
-use crate::index::{IndexError, Mark, PeerRow, Record, Rival};
+use crate::index::{IndexError, Mark, PeerRow, Record};
 use crate::sabotage::{self, Bug};
 
 use super::proof::Proof;
@@ -234,6 +233,10 @@ impl Folder {
             self.index.drop_rival(peer, &entry.path)?;
             self.drop_settled_rivals(&entry.path, &ours.entry)
         } else {
+            if ours.mark == Mark::Own {
+                // It may say what is on the disk already.
+                self.rescans.insert(entry.path.clone());
+            }
             self.index.put_rival(peer, &announced)
         }
     }
@@ -333,23 +336,6 @@ impl Folder {
             self.outputs.push(Output::Send(peer, Message::Ack(ack)));
         }
         Ok(())
-    }
-
-    /// Why a rival has not been applied here.
-    fn reason_of(&self, rival: &Rival) -> Result<Reason, IndexError> {
-        let path = &rival.entry.path;
-        if !rival.entry.is_live() && self.index.note(super::NOTE_HELD)?.is_some() {
-            return Ok(Reason::Held);
-        }
-        if let Some(row) = self.index.problem(path)? {
-            return Ok(if row.problem.kind.is_declined() { Reason::Declined } else { Reason::Problem });
-        }
-        let ours = self.ours(path)?;
-        Ok(match decide::decide(&ours.entry, &rival.entry, &self.found) {
-            decide::Decision::Wait => Reason::Conflict,
-            _ if ours.mark == Mark::Ignored => Reason::Ignored,
-            _ => Reason::Pending,
-        })
     }
 }
 

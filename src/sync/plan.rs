@@ -11,6 +11,7 @@ use crate::index::{IndexError, Mark, Record, Rival};
 use crate::sabotage::{self, Bug};
 
 use super::above::Above;
+use super::direction::displaced;
 use super::want::{Goal, Looked};
 use super::{FetchOrder, Folder, Now, Output};
 
@@ -34,6 +35,9 @@ impl Folder {
         if self.rules.is_ignored(path, kind.is_directory()).is_some() {
             return self.pass_on(ours, &rival, decision, Mark::Ignored, now);
         }
+        if self.is_kept_out(&ours, &rival.entry)? {
+            return Ok(Looked::Blocked);
+        }
         if kind.is_deleted() {
             return self.plan_removal(ours, rival, decision, now);
         }
@@ -50,6 +54,7 @@ impl Folder {
         match self.look_above(path)? {
             Above::Ready => {}
             Above::Later | Above::Gone(_) => return Ok(Looked::Skipped),
+            Above::PassedOn(Mark::Own) => return Ok(Looked::Blocked),
             Above::PassedOn(mark) => return self.pass_on(ours, &rival, decision, mark, now),
         }
         match kind {
@@ -118,7 +123,7 @@ impl Folder {
     /// The file may be here under a name that it is leaving: then it is renamed, and no bytes are read at all.
     fn plan_move(&mut self, ours: &Record, rival: &Rival, decision: Decision) -> Result<Option<Looked>, IndexError> {
         let Some(content) = rival.entry.kind.content() else { return Ok(None) };
-        if ours.entry.is_live() {
+        if displaced(ours).is_some() || ours.entry.is_live() {
             return Ok(None);
         }
         for source in self.index.moved_from(content.id, SOURCES_MAX)? {
@@ -143,7 +148,7 @@ impl Folder {
 
     fn plan_removal(&mut self, ours: Record, rival: Rival, decision: Decision, now: Now) -> Result<Looked, IndexError> {
         let path = rival.entry.path.clone();
-        let Some(disk) = ours.disk.filter(|_| ours.entry.is_live()) else {
+        let Some(disk) = displaced(&ours) else {
             // Seen gone already: it settles as a deletion of our own, and the two are joined.
             if ours.mark == Mark::Missing {
                 return Ok(Looked::Blocked);
@@ -159,7 +164,10 @@ impl Folder {
         if ours.entry.kind.content().is_some_and(|content| self.is_wanted(content)) {
             return Ok(Looked::Skipped);
         }
-        let action = if ours.entry.kind.is_directory() {
+        let action = if disk.kind == DiskKind::Directory {
+            if self.is_any_below(Mark::Reverted, &path)? {
+                return Ok(Looked::Skipped);
+            }
             if self.index.has_live_below(&path)? {
                 return self.wait_or_revive(&ours, now);
             }
@@ -212,6 +220,9 @@ impl Folder {
     pub(super) fn plan_metadata(&mut self, ours: Record, rival: &Rival, now: Now) -> Result<Looked, IndexError> {
         let mut entry = ours.entry.clone();
         decide::merge_meta(&mut entry, &rival.entry);
+        if ours.mark == Mark::Own || (ours.disk.is_some() && self.is_kept_out(&ours, &entry)?) {
+            return Ok(Looked::Blocked);
+        }
         match on_disk(&ours) {
             Some(expect) => {
                 let action = set_metadata(&entry, expect);
@@ -298,14 +309,14 @@ pub(super) fn until_looked_at(disk: DiskState, entry: &Entry) -> DiskState {
     match disk.kind {
         _ if shows(disk, entry) => disk,
         // Nothing but its mode tells one from another.
-        DiskKind::Directory => DiskState { mode: super::observe::visible_mode(disk.kind, entry.mode()), ..disk },
+        DiskKind::Directory => DiskState { mode: super::edited::visible_mode(disk.kind, entry.mode()), ..disk },
         _ => DiskState { ctime_ns: 0, ..disk },
     }
 }
 
 /// True where the disk shows the mode and mtime that the entry asks for.
 pub(super) fn shows(disk: DiskState, entry: &Entry) -> bool {
-    let visible = |mode| super::observe::visible_mode(disk.kind, mode);
+    let visible = |mode| super::edited::visible_mode(disk.kind, mode);
     let mode_fits = disk.kind == DiskKind::Symlink || visible(disk.mode) == visible(entry.mode());
     mode_fits && (disk.kind == DiskKind::Directory || disk.mtime_ns == entry.disk_mtime_ns())
 }
@@ -327,8 +338,7 @@ pub(super) fn is_left_over(ours: &Record, wanted: &Kind) -> bool {
 /// The action that puts an entry in the place of ours.
 pub(super) fn place(ours: &Record, entry: &Entry, copy: Option<&RelPath>, staged: u32) -> Action {
     let path = entry.path.clone();
-    let disk =
-        if is_left_over(ours, &entry.kind) { Some(LEFT_OVER) } else { ours.disk.filter(|_| ours.entry.is_live()) };
+    let disk = if is_left_over(ours, &entry.kind) { Some(LEFT_OVER) } else { displaced(ours) };
     let expect = disk.map(|disk| Expected {
         disk,
         content: ours.entry.kind.content().map(|c| c.id),

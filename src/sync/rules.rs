@@ -76,6 +76,11 @@ impl Folder {
         let is_ignored = self.rules.is_ignored(&path, record.entry.kind.is_directory()).is_some();
         match record.mark {
             Mark::Ignored if !is_ignored => self.mind_again(record),
+            Mark::Own | Mark::Reverted if is_ignored => {
+                self.index.put(&record.entry, None, Mark::Ignored, now.wall_ms())?;
+                self.touch(now);
+                Ok(())
+            }
             // A tombstone stays: what is made at its path while it is ignored is newer.
             _ if !record.entry.is_live() => Ok(()),
             Mark::Here if is_ignored && sabotage::is(Bug::IgnoredIsDeleted) => {

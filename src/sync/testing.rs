@@ -10,7 +10,7 @@ use crate::core::message::{Announced, Batch, Hello, Message};
 use crate::core::path::RelPath;
 use crate::index::Index;
 
-use super::{Folder, Input, NOTE_HELD, Now, Observation, Output, Seen, Settings};
+use super::{FetchOrder, Folder, Input, NOTE_HELD, Now, Observation, Output, Seen, Settings};
 
 pub const PEER: DeviceId = DeviceId([2; 32]);
 pub const PEERS_EPOCH: EpochId = EpochId(2);
@@ -21,6 +21,8 @@ pub struct Fixture {
     pub now: Now,
     pub orders: Vec<(WorkId, Action)>,
     pub restored: Vec<RelPath>,
+    pub fetches: Vec<FetchOrder>,
+    pub sent: Vec<Message>,
     pub reloads: usize,
 }
 
@@ -32,7 +34,16 @@ impl Fixture {
         let index = Index::in_memory(EpochId(1)).unwrap();
         let folder = Folder::new(index, settings, Rules::default(), RunId(1)).unwrap();
         let now = Now { wall_ns: 1_800_000_000_000_000_000, mono_ms: 1000, random: 7 };
-        let mut fixture = Self { folder, files, now, orders: Vec::new(), restored: Vec::new(), reloads: 0 };
+        let mut fixture = Self {
+            folder,
+            files,
+            now,
+            orders: Vec::new(),
+            restored: Vec::new(),
+            fetches: Vec::new(),
+            sent: Vec::new(),
+            reloads: 0,
+        };
         fixture.feed(Input::ScanStarted { suspicious: false });
         fixture.feed(Input::Observed((0..files).map(|n| seen(n, n)).collect()));
         fixture.feed(Input::ScanFinished { complete: true });
@@ -50,6 +61,8 @@ impl Fixture {
                 Output::Apply(work, action) => self.orders.push((work, action)),
                 Output::Restore { path, .. } => self.restored.push(path),
                 Output::ReloadRules => self.reloads += 1,
+                Output::Fetch(order) => self.fetches.push(order),
+                Output::Send(_, message) => self.sent.push(message),
                 _ => {}
             }
         }

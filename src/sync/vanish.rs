@@ -48,6 +48,9 @@ impl Folder {
     }
 
     pub(super) fn announce_deletion(&mut self, ours: &Record, moved: bool, now: Now) -> Result<(), IndexError> {
+        if !self.announces_changes() {
+            return self.keep_own(ours, None, now);
+        }
         let path = &ours.entry.path;
         let entry = decide::deleted(&ours.entry, self.epoch()?, self.index.next_seq());
         self.index.put(&entry, None, Mark::Here, now.wall_ms())?;
@@ -117,6 +120,9 @@ impl Folder {
 
     /// True where the missing paths are so much of the folder that the user is asked first.
     fn holds_local_deletions(&mut self, now: Now) -> Result<bool, IndexError> {
+        if !self.announces_changes() {
+            return Ok(false);
+        }
         // What is held already has gone as well.
         let candidates = self.index.count_marked(Mark::Missing)? + self.index.count_marked(Mark::Held)?;
         let before = self.index.removals_since(now.wall_ms() - guard::WINDOW_MS)?;

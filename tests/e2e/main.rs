@@ -20,6 +20,7 @@ mod past;
 mod receipts;
 #[path = "../../examples/bench_sync/relay.rs"]
 mod relay;
+mod rules;
 mod safety;
 mod service;
 mod several;

@@ -1,5 +1,6 @@
 //! The promises, tried out by many simulated devices: see `simulator`.
 
+mod directions;
 mod scenarios;
 #[allow(dead_code, reason = "long runs use more of it than these tests")]
 mod simulator;

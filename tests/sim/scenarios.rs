@@ -1,8 +1,12 @@
 //! Named scenarios: what a reader of the design found by thought, and what random runs have found.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 
 use p2psync::core::guard::GuardLimits;
+use p2psync::core::path::RelPath;
+use p2psync::fs::read::{self, ReadOutcome};
+use p2psync::sabotage::{self, Bug};
 use p2psync::sync::Input;
 
 use crate::simulator::disk::{Call, CutMode};
@@ -447,4 +451,57 @@ fn what_is_in_a_directory_is_not_found_under_another_spelling_of_its_name() {
     rest(&mut world);
     let names: Vec<String> = world.tree(1).into_keys().filter(|name| name.ends_with("/x")).collect();
     assert_eq!(names, ["D/x"]);
+}
+
+/// A device's index goes back to before it had seen a file that both devices then change.
+fn edits_after_an_index_went_back(mistake: Option<Bug>) -> Result<(), String> {
+    let mut world = world(2);
+    save(&mut world, 0, "a");
+    rest(&mut world);
+    event(&mut world, 0, Event::IndexSaved);
+    save(&mut world, 0, "b");
+    rest(&mut world);
+    apart(&mut world, 1);
+    save(&mut world, 1, "b");
+    steps(&mut world, 80);
+    sabotage::make(mistake);
+    event(&mut world, 0, Event::IndexRestored);
+    // The first count that this index gives out is one that it has given out before, and on which the other edit rests.
+    save(&mut world, 0, "b");
+    steps(&mut world, 80);
+    world.heal();
+    let result = world.settle(QUIET_MS).and_then(|()| world.verdict());
+    sabotage::make(None);
+    result
+}
+
+#[test]
+fn an_edit_of_what_a_restored_index_has_forgotten_is_no_older_than_an_edit_elsewhere() {
+    assert_eq!(edits_after_an_index_went_back(None), Ok(()));
+    let lost = edits_after_an_index_went_back(Some(Bug::RollbackUnnoticed)).unwrap_err();
+    assert!(lost.contains("is in no tree"), "{lost}");
+}
+
+#[test]
+fn a_file_that_is_written_while_it_is_read_is_not_taken_for_what_was_read() {
+    let mut world = world(1);
+    save(&mut world, 0, "a");
+    rest(&mut world);
+    for mistake in [None, Some(Bug::ReadWhileWritten)] {
+        let root = world.devices[0].root().open().unwrap();
+        let mut is_written = false;
+        world.devices[0].disk.lock().set_hook(Some(Box::new(move |disk, op| {
+            if op.call == Call::Read && !is_written {
+                is_written = true;
+                disk.user_append(&format!("{FOLDER}/a"), b"more").unwrap();
+            }
+        })));
+        let (path, never) = (RelPath::parse(b"a").unwrap(), AtomicBool::new(false));
+        sabotage::make(mistake);
+        let outcome = read::examine(&root, &path, world.now_ns, &mut Vec::new(), &never);
+        sabotage::make(None);
+        world.devices[0].disk.lock().set_hook(None);
+        let is_believed = matches!(outcome, ReadOutcome::Hashed(_));
+        assert_eq!(is_believed, mistake.is_some(), "{outcome:?}");
+    }
 }

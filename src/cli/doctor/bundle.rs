@@ -150,6 +150,7 @@ mod tests {
             ],
             held: Some(HeldDeletions { deletions: 7, text: secret() }),
             watch: secret(),
+            only: Some(vec![secret()]),
             peers: vec![peer],
             ..Default::default()
         };
@@ -182,10 +183,10 @@ mod tests {
         config.name = secret();
         config.network.listen = "192.0.2.77:7777".parse().unwrap();
         config.network.announce_to = vec!["192.0.2.77:7777".into()];
-        config.peers = vec![Peer { id: device, name: secret(), addresses: vec!["192.0.2.77:7777".into()] }];
+        config.peers = vec![Peer { id: device, name: secret(), addresses: vec!["192.0.2.77:7777".into()], caps: None }];
         let (id, path) = (SECRET.parse().unwrap(), dir.path().to_owned());
         let peers = Sharing::Only(vec![device]);
-        config.folders = vec![Folder { id, label: secret(), path, peers, paused: false }];
+        config.folders = vec![Folder { label: secret(), ..Folder::new(id, path, peers) }];
         let patient = Patient { context: &context, config, status: status(&device), silence: Some(secret()) };
         let checks = [Check::new("Disk of", "file_system", Outcome::Fail, secret())
             .about(secret())

@@ -128,7 +128,7 @@ mod tests {
     use crate::config::Sharing;
 
     fn folder() -> Folder {
-        Folder { id: "f".parse().unwrap(), label: "F".into(), path: "/f".into(), peers: Sharing::All, paused: false }
+        Folder { label: "F".into(), ..Folder::new("f".parse().unwrap(), "/f".into(), Sharing::All) }
     }
 
     fn able() -> Abilities {

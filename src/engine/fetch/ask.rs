@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use super::state::Fetching;
+use super::wants::REQUESTS_OPEN_MAX;
 use super::worker::JobId;
 use crate::core::content::Content;
 use crate::core::id::DeviceId;
@@ -62,7 +63,7 @@ impl Fetching {
         }
         loop {
             links.retain(|peer, _| !self.broken.contains(peer));
-            let open = |peer: DeviceId| links.contains_key(&peer).then(|| self.open.count(peer));
+            let open = |peer: DeviceId| Some(paced(links.get(&peer)?, self.open.count(peer), now));
             let (asked, hopeless) = self.wants.assign(open);
             for hopeless in hopeless {
                 for id in hopeless.jobs {
@@ -87,6 +88,7 @@ impl Fetching {
 
     /// Sends one request. False where the link has failed.
     fn request(&self, link: &LinkHandle, items: Vec<Content>, now: Instant) -> bool {
+        link.pace.download.spend(items.iter().map(|content| content.size).sum(), now);
         let id = self.open.add(link.peer, &items, now);
         let items = items.into_iter().map(|content| WantedContent { content, hint: self.wants.hint(content) });
         let request = Request { id, folder: self.folder.id.clone(), items: items.collect() };
@@ -105,6 +107,16 @@ impl Fetching {
             (Some(liar), Some(path)) => FetchError::Problem(wrong_data(liar, path)),
             _ => FetchError::NoSource,
         }
+    }
+}
+
+/// How many requests count as open with a peer: where there is a cap on what comes from it, one at a time may be added to
+/// them, and none while the cap is used up.
+fn paced(link: &LinkHandle, open: usize, now: Instant) -> usize {
+    match (link.pace.download.is_capped(), link.pace.download.wait(now)) {
+        (false, _) => open,
+        (true, None) => open.max(REQUESTS_OPEN_MAX - 1),
+        (true, Some(_)) => REQUESTS_OPEN_MAX,
     }
 }
 

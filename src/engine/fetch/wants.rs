@@ -17,7 +17,7 @@ pub(super) const WINDOW_BYTES: u64 = 16 * 1024 * 1024;
 const REQUEST_BYTES: u64 = 1024 * 1024;
 const REQUEST_ITEMS: usize = 256;
 /// Requests of one folder that a peer has to answer at once: what is asked for is little where files are small.
-const REQUESTS_OPEN_MAX: usize = 32;
+pub(super) const REQUESTS_OPEN_MAX: usize = 32;
 /// Bytes of a file for one child of its lists, for a guess at how long a list will be.
 const BYTES_PER_CHILD: u64 = 16 * 1024;
 const CHILD_BYTES: u64 = 40;

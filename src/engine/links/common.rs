@@ -19,6 +19,7 @@ use crate::net::bounds::{FOLDERS_MAX, NAME_CHARS_MAX, clean_text};
 use crate::net::connection::Traffic;
 use crate::net::frame::{DeviceHello, PROTOCOL_VERSION};
 use crate::net::identity::Identity;
+use crate::net::pace::Paces;
 use crate::net::random_bytes;
 use crate::net::tls::{Tls, Trusted};
 
@@ -43,6 +44,8 @@ pub struct Common {
     /// Asks for an announcement now.
     pub announce_now: Notify,
     pub pairing: Mutex<Option<Pairing>>,
+    /// Caps on what goes over links.
+    pub paces: Paces,
     config: RwLock<Arc<LinkConfig>>,
     trusted: Arc<RwLock<BTreeSet<DeviceId>>>,
     folders: RwLock<BTreeMap<FolderId, Running>>,
@@ -106,6 +109,7 @@ impl Common {
             changed: watch::Sender::new(0),
             announce_now: Notify::new(),
             pairing: Mutex::new(None),
+            paces: Paces::default(),
             config: RwLock::new(Arc::new(config)),
             trusted,
             folders: RwLock::default(),

@@ -19,7 +19,7 @@ use super::session::{self, Established, LinkError, NO_LONGER_PAIRED};
 use crate::core::id::DeviceId;
 use crate::net::dial::keep_which;
 use crate::net::frame::Frame;
-use crate::net::outbox::outbox;
+use crate::net::outbox::paced_outbox;
 
 /// Events that wait for the manager; whoever has more waits.
 pub const EVENTS_QUEUED_MAX: usize = 256;
@@ -185,8 +185,9 @@ impl Manager {
             live.handle.end("another connection took its place");
             live.ended
         });
-        let (outbox, queue) = outbox();
-        let handle = LinkHandle::new(peer, outbox);
+        let pace = self.common.paces.of(&peer);
+        let (outbox, queue) = paced_outbox(pace.clone());
+        let handle = LinkHandle::paced(peer, outbox, pace);
         let (alive, ended) = oneshot::channel::<()>();
         self.links.insert(peer, Live { handle: handle.clone(), dialled_by_us, since: now, ended });
         let (common, events) = (self.common.clone(), self.events.clone());

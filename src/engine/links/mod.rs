@@ -22,7 +22,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -35,6 +35,7 @@ use crate::core::id::{DeviceId, FolderId};
 use crate::net::NetError;
 use crate::net::frame::{AskPast, Chunks, Have, Past, Request};
 use crate::net::identity::Identity;
+use crate::net::pace::Caps;
 use crate::net::socket;
 use common::Common;
 
@@ -189,6 +190,11 @@ impl Links {
     }
 
     /// Takes over a changed config: new peers are dialled, links with removed ones end. The address to listen on is
+    /// From now on these caps hold: in bytes per second up and down, for all links together and for those with some peers.
+    pub fn set_caps(&self, all: Caps, own: &BTreeMap<DeviceId, Caps>) {
+        self.common.paces.set(all, own);
+    }
+
     /// only looked at by [`Links::start`].
     pub fn set_config(&self, config: LinkConfig) {
         self.common.set_config(config);

@@ -17,7 +17,7 @@ const SHOWN_MAX: usize = 5;
 /// Rows of each kind that are gathered.
 const GATHERED_MAX: usize = 1000;
 /// Marks of entries that are not as they should be.
-const MARKS: [Mark; 4] = [Mark::Missing, Mark::Held, Mark::Suspect, Mark::Declined];
+const MARKS: [Mark; 6] = [Mark::Missing, Mark::Held, Mark::Suspect, Mark::Declined, Mark::Own, Mark::Reverted];
 
 /// The status of the whole folder.
 pub fn of_root(around: &Surroundings) -> Result<PathStatus, IndexError> {

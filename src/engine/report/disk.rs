@@ -4,11 +4,7 @@ use super::path::{Known, State, Surroundings, Verdict};
 use super::words;
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::entry::Kind;
-use crate::core::ignore::{IGNORE_BYTES_MAX, IGNORE_FILE, Rules};
-use crate::core::path::RelPath;
 use crate::core::problem::ProblemKind;
-use crate::fs::read::read_range;
-use crate::fs::root::OpenRoot;
 
 impl Surroundings<'_> {
     /// A disk that is not as it was when it was last looked at.
@@ -55,13 +51,4 @@ impl Surroundings<'_> {
 fn is_alike(before: &DiskState, now: &DiskState) -> bool {
     before.kind == now.kind
         && (now.kind == DiskKind::Directory || (before.size == now.size && before.mtime_ns == now.mtime_ns))
-}
-
-/// The folder's rules, as they lie on the disk.
-pub fn read_rules(root: &OpenRoot) -> Option<Rules> {
-    let path = RelPath::parse(IGNORE_FILE.as_bytes()).ok()?;
-    let disk = root.look(&path).ok().flatten()?;
-    let bytes = usize::try_from(disk.size).unwrap_or(usize::MAX).min(IGNORE_BYTES_MAX);
-    let text = read_range(root, &path, &disk, 0, bytes).ok()?;
-    Some(Rules::parse(&text).0)
 }

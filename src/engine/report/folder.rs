@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::waits::{self, Progress, Survey};
-use super::{Asker, View, receipt, words};
+use super::{Asker, View, choices, receipt, words};
 use crate::api::types::PROBLEMS_SHOWN_MAX;
 use crate::api::{FolderPeerStatus, FolderState, FolderStatus, HeldDeletions, ProblemItem};
 use crate::config::Folder;
@@ -54,7 +54,8 @@ struct Facts {
     id: String,
     halted: Option<String>,
     held: Option<String>,
-    is_paused: bool,
+    /// Why the folder is left alone.
+    paused: Option<String>,
     running: Running,
     is_scanned: bool,
     files: u64,
@@ -69,6 +70,9 @@ struct Facts {
     looking: u64,
     problems: u64,
     declined: u64,
+    /// Paths changed here that stay here, and paths changed elsewhere that stay there.
+    own_changes: u64,
+    kept_out: u64,
     peers: Vec<PeerFacts>,
     now_ms: i64,
 }
@@ -81,7 +85,9 @@ pub fn status(asker: Asker, folder: &Folder, seen: &mut BTreeMap<DeviceId, i64>)
         let halted = live.and_then(|live| live.halted.clone());
         let (state, state_text) = match halted {
             Some(text) => (FolderState::Halted, text),
-            None if folder.paused => (FolderState::Paused, paused_text(folder.id.as_str())),
+            None if choices::paused(asker, folder).is_some() => {
+                (FolderState::Paused, choices::paused(asker, folder).unwrap_or_default())
+            }
             None if error.is_missing() && live.is_some() => (FolderState::Starting, words::INDEX_GONE.to_owned()),
             None if error.is_missing() && asker.live.is_some() => (FolderState::Starting, "not scanned yet".to_owned()),
             None if error.is_missing() => {
@@ -105,6 +111,9 @@ fn bare(folder: &Folder) -> FolderStatus {
         id: folder.id.to_string(),
         label: folder.label.clone(),
         path: folder.path.to_string_lossy().into_owned(),
+        direction: folder.direction.name().to_owned(),
+        only: folder.only.as_ref().map(|only| only.patterns().to_vec()),
+        paused_until_ms: folder.paused_until_ms,
         ..FolderStatus::default()
     }
 }
@@ -151,6 +160,8 @@ fn read(view: &View, seen: &mut BTreeMap<DeviceId, i64>) -> Result<FolderStatus,
         problems_total: facts.problems + facts.declined,
         conflicts: copies.iter().filter(|r| conflict::original_of(&r.entry.path).is_some()).count() as u64,
         held,
+        own_changes: facts.own_changes,
+        kept_out: facts.kept_out,
         only_here_files: receipt::files_only_here(reader, &view.peers().map(|peer| peer.id).collect::<Vec<_>>())?,
         watch: view.live().map_or_else(String::new, |l| l.watch.clone().unwrap_or_else(|| "ok".to_owned())),
         last_scan_ms: reader.note(NOTE_LAST_SCAN)?.and_then(|text| text.parse().ok()),
@@ -167,7 +178,7 @@ fn facts(view: &View, survey: &Survey, peers: Vec<PeerFacts>) -> Result<Facts, I
     } else {
         reader.pending()?
     };
-    let minded = || survey.waits.iter().filter(|w| w.coming != waits::Coming::NotMinded);
+    let minded = || survey.waits.iter().filter(|w| w.coming.is_minded());
     let absent: Vec<&waits::Wait> = minded().filter(|w| w.progress == Progress::Absent).collect();
     let mut away: Vec<DeviceId> = absent.iter().flat_map(|w| &w.rivals).copied().collect();
     away.sort();
@@ -184,7 +195,7 @@ fn facts(view: &View, survey: &Survey, peers: Vec<PeerFacts>) -> Result<Facts, I
         id: view.folder.id.to_string(),
         halted: live.and_then(|l| l.halted.clone()).or(reader.note(NOTE_HALTED)?),
         held: reader.note(NOTE_HELD)?,
-        is_paused: view.folder.paused,
+        paused: choices::paused(view.asker, view.folder),
         running: match (view.asker.live, live) {
             (None, _) => Running::NoAgent,
             (Some(_), None) => Running::Starting,
@@ -199,6 +210,8 @@ fn facts(view: &View, survey: &Survey, peers: Vec<PeerFacts>) -> Result<Facts, I
         looking: reader.count_marked(Mark::Missing)? + live.map_or(0, |l| l.hints),
         problems,
         declined,
+        own_changes: reader.count_marked(Mark::Own)?,
+        kept_out: choices::kept_out(view, survey),
         peers,
         now_ms: view.asker.now_ms,
     })
@@ -218,7 +231,7 @@ pub fn peers(view: &View, survey: &Survey) -> Result<Vec<PeerFacts>, IndexError>
             }
         }
         let has_rivals = if survey.is_all {
-            survey.waits.iter().any(|w| w.coming != waits::Coming::NotMinded && w.rivals.contains(&peer.id))
+            survey.waits.iter().any(|w| w.coming.is_minded() && w.rivals.contains(&peer.id))
         } else {
             !view.reader.rivals_of(peer.id, 1)?.is_empty()
         };
@@ -267,8 +280,8 @@ fn state_of(facts: &Facts) -> (FolderState, String) {
     if let Some(text) = &facts.held {
         return (FolderState::Held, text.clone());
     }
-    if facts.is_paused {
-        return (FolderState::Paused, paused_text(&facts.id));
+    if let Some(text) = &facts.paused {
+        return (FolderState::Paused, text.clone());
     }
     match facts.running {
         Running::Starting => return (FolderState::Starting, "starting".to_owned()),
@@ -286,11 +299,8 @@ fn state_of(facts: &Facts) -> (FolderState, String) {
         }
         Running::Yes => {}
     }
-    running_state(facts)
-}
-
-fn paused_text(id: &str) -> String {
-    format!("paused; 'p2psync folder resume {id}' goes on")
+    let (state, text) = running_state(facts);
+    (state, choices::with_direction(&facts.id, (facts.own_changes, facts.kept_out), text))
 }
 
 /// The state of a folder that has been scanned and has nothing in its way.
@@ -371,7 +381,7 @@ fn settled_text(facts: &Facts) -> String {
         let when = if names.len() > 1 { when.replace("it was", "they were") } else { when.to_owned() };
         parts.push(format!("in sync with {}{when}", words::list(&names)));
     }
-    parts.extend(behind.iter().filter(|p| p.is_unshared).map(|p| unshared_text(p, &facts.id)));
+    parts.extend(behind.iter().filter(|p| p.is_unshared).map(|p| choices::unshared_text(p, &facts.id)));
     for peer in behind.iter().filter(|p| !p.is_connected && !p.is_unshared) {
         parts.push(match (peer.is_known, peer.last_seen_ms) {
             (true, Some(ms)) => {
@@ -387,15 +397,6 @@ fn settled_text(facts: &Facts) -> String {
         parts.push(format!("{} still lacks {items}", peer.name));
     }
     parts.join("; ")
-}
-
-/// What a peer is told that is there, but without this folder.
-fn unshared_text(peer: &PeerFacts, id: &str) -> String {
-    let name = &peer.name;
-    match peer.is_known {
-        true => format!("{name} does not share this folder now: it is paused, stopped or removed there"),
-        false => format!("{name} does not have this folder yet: type there 'p2psync folder add PATH --id {id}'"),
-    }
 }
 
 #[cfg(test)]

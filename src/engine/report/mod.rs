@@ -6,6 +6,8 @@
 //! | `path` | one path: what state it is in, and exactly why |
 //! | `peer` | one path at the peers: who has it, who does not yet and why |
 //! | `below` | a directory: what of all that is in it is not in sync |
+//! | `choices` | what the user has chosen for a folder: that it is paused, which way changes go |
+//! | `ignored` | whether a path is ignored, and by which rule |
 //! | `disk` | what lies there now, compared with what was seen last |
 //! | `receipt` | which peers have what is here |
 //! | `waits` | why a path is not as another device has it |
@@ -15,8 +17,10 @@
 //! Architecture invariant: nothing in here changes anything, neither an index nor a folder nor the config.
 
 mod below;
+mod choices;
 mod disk;
 mod folder;
+mod ignored;
 mod past;
 mod path;
 mod peer;
@@ -31,8 +35,8 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::api::{
-    ConflictItem, EventItem, FolderOffer, FolderProblem, FolderStatus, HistoryItem, HistoryUsage, PathStatus,
-    PeerStatus, Status, WaitReport,
+    ConflictItem, EventItem, FolderOffer, FolderProblem, FolderStatus, HistoryItem, HistoryUsage, IgnoreRules,
+    IgnoreTest, PathStatus, PeerStatus, Status, WaitReport,
 };
 use crate::config::{Config, Folder, Peer};
 use crate::core::id::{DeviceId, FolderId};
@@ -51,6 +55,8 @@ pub struct LiveStatus {
     pub peers: BTreeMap<DeviceId, LivePeer>,
     /// Folders that run; one that is paused or has not started yet is not in here.
     pub folders: BTreeMap<FolderId, LiveFolder>,
+    /// Why nothing is synced at all for now.
+    pub resting: Option<String>,
 }
 
 /// A peer as the links know it.
@@ -117,6 +123,16 @@ pub fn status(home: &Home, config: &Config, live: Option<&LiveStatus>) -> anyhow
 /// One absolute path: what state it is in, and why.
 pub fn path_status(home: &Home, config: &Config, path: &Path, live: Option<&LiveStatus>) -> anyhow::Result<PathStatus> {
     Ok(path::status(asker(home, config, live), path))
+}
+
+/// Whether an absolute path is ignored, which need not exist; `as_directory` says what it would be then.
+pub fn ignore_test(home: &Home, config: &Config, path: &Path, as_directory: bool) -> anyhow::Result<IgnoreTest> {
+    ignored::test(asker(home, config, None), path, as_directory)
+}
+
+/// All ignore rules of a folder.
+pub fn ignore_list(home: &Home, config: &Config, folder: &Folder) -> anyhow::Result<IgnoreRules> {
+    ignored::list(asker(home, config, None), folder)
 }
 
 /// Which peers hold what is waited for.

@@ -4,14 +4,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::waits::{self, Coming, Progress, Wait};
-use super::{Asker, View, below, disk, folder, peer, words};
+use super::{Asker, View, below, choices, folder, ignored, peer, words};
 use crate::api::PathStatus;
 use crate::core::conflict;
 use crate::core::decide::Found;
+use crate::core::direction::Direction;
 use crate::core::disk::{DiskKind, DiskState};
-use crate::core::ignore::{Hit, IGNORE_FILE, Rules};
+use crate::core::ignore::Rules;
 use crate::core::path::{PathError, RelPath};
 use crate::core::problem::ProblemKind;
+use crate::engine::rules;
 use crate::fs::root::{OpenRoot, Root};
 use crate::index::{IndexError, Mark, ProblemRow, Record};
 use crate::sync::{NOTE_HALTED, NOTE_HELD};
@@ -23,6 +25,8 @@ pub enum State {
     Ignored,
     Deleted,
     InSync,
+    /// Changed here, and only here.
+    Local,
     Syncing,
     Waiting,
     Conflict,
@@ -59,6 +63,7 @@ impl State {
             State::Ignored => "ignored",
             State::Deleted => "deleted",
             State::InSync => "in_sync",
+            State::Local => "local",
             State::Syncing => "syncing",
             State::Waiting => "waiting",
             State::Conflict => "conflict",
@@ -143,7 +148,10 @@ fn one(around: &Surroundings, path: &RelPath) -> Result<PathStatus, IndexError> 
 impl<'a> Surroundings<'a> {
     fn new(view: View<'a>) -> Result<Self, IndexError> {
         let root = Root::new(view.folder.path.clone(), view.folder.id.clone()).open().map_err(|e| e.to_string());
-        let rules = root.as_ref().ok().and_then(disk::read_rules).unwrap_or_default();
+        let nested = rules::nested(&view.reader);
+        let read = |root| rules::read(root, &nested, view.folder.only.clone()).ok();
+        let rules = root.as_ref().ok().and_then(read).map(|(rules, _)| rules);
+        let rules = rules.unwrap_or_else(|| Rules::default().with_selection(view.folder.only.clone()));
         let (found, held) = (view.reader.found()?, view.reader.note(NOTE_HELD)?);
         Ok(Self { view, found, held, root, rules })
     }
@@ -165,7 +173,7 @@ impl<'a> Surroundings<'a> {
         let is_dir = is_dir.or_else(|| known.record.as_ref().map(|r| r.entry.kind.is_directory())).unwrap_or(false);
         let hit = self.rules.is_ignored(&known.path, is_dir);
         if let Some(hit) = hit {
-            return Ok((State::Ignored, ignored(&hit, known.record.is_some())));
+            return Ok((State::Ignored, ignored::sentences(&hit, known.record.is_some())));
         }
         let mark = known.record.as_ref().map(|r| r.mark);
         if let Some(verdict) = mark.and_then(|mark| self.marked(mark, known)) {
@@ -229,6 +237,19 @@ impl<'a> Surroundings<'a> {
                 let text = "This device cannot hold it; its versions are only passed on to other devices.";
                 (State::Problem, [Some(text.to_owned()), problem].into_iter().flatten().collect())
             }
+            Mark::Own => {
+                let what = if known.record.as_ref().is_some_and(|r| r.disk.is_some()) { "changed" } else { "deleted" };
+                let text = format!(
+                    "It was {what} here, and this folder only receives: the change stays on this device. \
+                     'p2psync folder revert {}' takes all such changes back; what is here goes to history.",
+                    self.view.folder.id
+                );
+                (State::Local, vec![text])
+            }
+            Mark::Reverted => {
+                let text = "It was changed here; that is being taken back, and what is here goes to history.";
+                (State::Syncing, vec![text.to_owned()])
+            }
             Mark::Kept => {
                 let text = "It was deleted on another device, but is kept here for what is in it and does not sync.";
                 (State::Deleted, vec![text.to_owned()])
@@ -257,6 +278,18 @@ impl<'a> Surroundings<'a> {
                      {names} keeps its own beside it as a conflict copy."
                 );
                 (State::Conflict, text)
+            }
+            Coming::KeptOut if self.view.folder.direction == Direction::Receive => {
+                let text = format!("It was deleted on {names}, and stays here for what was changed in it here.");
+                return (State::Local, vec![text]);
+            }
+            Coming::KeptOut => {
+                let text = format!(
+                    "{names} has another version, which is not taken: this folder only sends. \
+                     'p2psync folder override {}' has what is here take its place there.",
+                    self.view.folder.id
+                );
+                return (State::InSync, vec![text]);
             }
             Coming::Merge | Coming::NotMinded => {
                 (State::Syncing, "Its time and permissions are being brought in line.".to_owned())
@@ -334,8 +367,8 @@ impl<'a> Surroundings<'a> {
         } else if let Err(text) = &self.root {
             sentences.push(words::sentence(text));
         }
-        if view.folder.paused {
-            sentences.push(format!("The folder is paused; 'p2psync folder resume {}' goes on.", view.folder.id));
+        if let Some(text) = choices::paused(view.asker, view.folder) {
+            sentences.push(format!("The folder is {text}."));
         } else if view.asker.live.is_none() {
             sentences.push("The agent is not running, so this is as of its last run; 'p2psync run' starts it.".into());
         } else if live.is_none() {
@@ -347,24 +380,13 @@ impl<'a> Surroundings<'a> {
     }
 }
 
-fn ignored(hit: &Hit, is_known: bool) -> Vec<String> {
-    let text = match hit.line {
-        Some(line) => format!("It is ignored on this device: line {line} of {IGNORE_FILE} says '{}'.", hit.pattern),
-        None => format!(
-            "It is ignored on this device by the built-in rule '{0}'; a line '!{0}' in {IGNORE_FILE} takes that back.",
-            hit.pattern
-        ),
-    };
-    let passed_on = "What other devices have of it is passed on, but not kept up to date here.";
-    [Some(text), is_known.then(|| passed_on.to_owned())].into_iter().flatten().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
     use super::*;
     use crate::core::entry::Kind;
     use crate::core::id::DeviceId;
+    use crate::core::ignore::IGNORE_FILE;
     use crate::core::message::{Exception, Reason};
     use crate::core::problem::Problem;
 
@@ -421,7 +443,7 @@ mod tests {
             (Reason::Conflict, "syncing", "making a conflict copy"),
             (Reason::Problem, "waiting", "desk has a problem with it"),
             (Reason::Held, "waiting", "desk keeps it until its user confirms"),
-            (Reason::Declined, "waiting", "desk cannot hold it on its disk"),
+            (Reason::Declined, "waiting", "desk does not take it"),
             (Reason::Ignored, "waiting", "desk ignores it"),
         ] {
             world.index.set_exceptions(DESK, &[Exception { path: rel("b"), seq, reason }]).unwrap();

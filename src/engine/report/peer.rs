@@ -65,6 +65,7 @@ fn stage(view: &View, peer: &Peer, known: &Known, row: Option<&PeerRow>) -> Resu
             Coming::Newer => "has it",
             Coming::Deletion => "has deleted it",
             Coming::ConflictHere | Coming::ConflictThere => "has another version",
+            Coming::KeptOut => "has another version",
             Coming::Merge | Coming::NotMinded => "has it, with another history",
         };
         return Ok((Stage::Other, text));
@@ -78,7 +79,10 @@ fn stage(view: &View, peer: &Peer, known: &Known, row: Option<&PeerRow>) -> Resu
             Reason::Pending => (Stage::Pending, "is about to fetch it"),
             Reason::Conflict => (Stage::Pending, "has another version, of which it is making a conflict copy"),
             Reason::Ignored => (Stage::NotMinded, "ignores it by a rule of its own"),
-            Reason::Declined => (Stage::NotMinded, "cannot hold it on its disk"),
+            Reason::Declined => (
+                Stage::NotMinded,
+                "does not take it: its disk cannot hold it, or its folder only sends or keeps a change of its own",
+            ),
             Reason::Held => (Stage::Stuck, "keeps it until its user confirms the deletion"),
             Reason::Problem => (Stage::Stuck, "has a problem with it; 'p2psync status' there says more"),
         });

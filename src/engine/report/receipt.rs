@@ -63,6 +63,8 @@ fn trouble(view: &View, path: Option<&RelPath>, record: Option<&Record>) -> Resu
                 "it changed suddenly in a crash of this machine and is not passed on; 'p2psync status PATH'"
             }
             Mark::Declined => "this disk cannot hold it",
+            Mark::Own => "the folder only receives, so what was changed here stays here: 'p2psync folder direction'",
+            Mark::Reverted => "the change made here is being taken back",
             Mark::Here | Mark::Missing | Mark::Kept => return Ok(None),
         },
     };

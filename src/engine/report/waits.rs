@@ -4,6 +4,7 @@ use super::View;
 use crate::core::decide::{self, Decision, Found};
 use crate::core::entry::{Entry, Kind};
 use crate::core::id::DeviceId;
+use crate::core::message::Reason;
 use crate::core::path::RelPath;
 use crate::core::problem::ProblemKind;
 use crate::index::{IndexError, Mark, ProblemRow, Record, Rival};
@@ -26,6 +27,15 @@ pub enum Coming {
     Merge,
     /// Passed on only: nothing is to be done here.
     NotMinded,
+    /// The folder only sends, or what was changed here stands in the way: it is not taken.
+    KeptOut,
+}
+
+impl Coming {
+    /// True where something is to be done or waited for.
+    pub fn is_minded(self) -> bool {
+        !matches!(self, Coming::NotMinded | Coming::KeptOut)
+    }
 }
 
 /// How far that is.
@@ -109,15 +119,38 @@ pub fn look(view: &View, path: &RelPath, found: &Found, is_held: bool) -> Result
     let devices: Vec<DeviceId> = unsettled.iter().filter(|(r, _)| has_it(r)).map(|(r, _)| r.peer).collect();
     let all: Vec<DeviceId> = unsettled.iter().map(|(r, _)| r.peer).filter(|peer| *peer != own).collect();
     let problem = view.reader.problem(path)?;
-    let coming = coming(record.as_ref(), best, decision);
+    let coming = match coming(record.as_ref(), best, decision) {
+        Coming::NotMinded => Coming::NotMinded,
+        _ if !view.folder.direction.admits(&ours, &best.entry) => Coming::KeptOut,
+        Coming::Deletion if ours.kind.is_directory() && has_own_below(view, path)? => Coming::KeptOut,
+        Coming::ConflictThere if is_kept_out_there(view, path, &all)? => Coming::NotMinded,
+        coming => coming,
+    };
     let progress = match coming {
-        Coming::NotMinded => Progress::Workable,
+        Coming::NotMinded | Coming::KeptOut => Progress::Workable,
         Coming::Deletion if is_held => Progress::Held,
         _ if problem.as_ref().is_some_and(|row| row.problem.kind != ProblemKind::NoSource) => Progress::Problem,
         _ => progress(view, coming, best, &ours, &devices, &all)?,
     };
     let entry = best.entry.clone();
     Ok(Some(Wait { path: path.clone(), coming, progress, entry, devices, rivals: all, problem }))
+}
+
+/// True where something below a directory was changed here, in a folder that only receives.
+fn has_own_below(view: &View, directory: &RelPath) -> Result<bool, IndexError> {
+    let next = view.reader.marked(Mark::Own, Some(directory), 1)?;
+    Ok(next.first().is_some_and(|record| record.entry.path.is_below(directory)))
+}
+
+/// True where the devices that would resolve a conflict have said that they won't.
+fn is_kept_out_there(view: &View, path: &RelPath, peers: &[DeviceId]) -> Result<bool, IndexError> {
+    for peer in peers {
+        let exception = view.reader.exception_at(*peer, path)?;
+        if exception.is_none_or(|exception| exception.reason != Reason::Declined) {
+            return Ok(false);
+        }
+    }
+    Ok(!peers.is_empty())
 }
 
 /// Of several rivals the one that tells most: what will change something here, and of those the newest.
@@ -132,7 +165,7 @@ fn weight((rival, decision): &(&Rival, Decision)) -> (u8, i64, bool) {
 }
 
 fn coming(record: Option<&Record>, rival: &Rival, decision: Decision) -> Coming {
-    if record.is_some_and(|r| matches!(r.mark, Mark::Ignored | Mark::Declined)) {
+    if record.is_some_and(|r| matches!(r.mark, Mark::Ignored | Mark::Declined | Mark::Own)) {
         return Coming::NotMinded;
     }
     let is_same = record.is_some_and(|r| r.is_held() && r.entry.kind == rival.entry.kind);

@@ -48,6 +48,14 @@ pub fn soon(then_ms: i64, now_ms: i64) -> String {
     }
 }
 
+/// A time to come as the clock on the wall will show it, with the date where that is not today's.
+pub fn until(then_ms: i64, now_ms: i64) -> String {
+    let zoned = |ms| Some(jiff::Timestamp::from_millisecond(ms).ok()?.to_zoned(jiff::tz::TimeZone::system()));
+    let (Some(then), Some(now)) = (zoned(then_ms), zoned(now_ms)) else { return soon(then_ms, now_ms) };
+    let is_today = then.date() == now.date();
+    then.strftime(if is_today { "%H:%M" } else { "%Y-%m-%d %H:%M" }).to_string()
+}
+
 fn span(ms: i64) -> String {
     let units = [(DAY_MS, "day", "days"), (HOUR_MS, "hour", "hours"), (MINUTE_MS, "minute", "minutes")];
     let (unit_ms, one, many) =

@@ -302,14 +302,16 @@ pub fn really_absent(shared: &Shared, paths: Vec<RelPath>) -> Result<Vec<RelPath
 pub fn is_unchanged(record: Option<&Record>, seen: &DiskState) -> bool {
     record.is_some_and(|record| {
         let is_here = record.entry.is_live() && record.mark == Mark::Here;
-        is_here && record.disk.is_some_and(|disk| seen.is_unchanged_since(&disk))
+        let is_own = matches!(record.mark, Mark::Own | Mark::Reverted);
+        (is_here || is_own) && record.disk.is_some_and(|disk| seen.is_unchanged_since(&disk))
     })
 }
 
 /// True where the index has something on the disk here, whose absence would be news.
 pub fn is_on_disk(record: &Record) -> bool {
     let is_minded = !matches!(record.mark, Mark::Ignored | Mark::Declined | Mark::Held | Mark::Missing);
-    record.entry.is_live() && record.disk.is_some() && is_minded
+    let is_own = matches!(record.mark, Mark::Own | Mark::Reverted);
+    record.disk.is_some() && (is_own || (record.entry.is_live() && is_minded))
 }
 
 /// True where an action is under way at the path: what is there will be known from its outcome.

@@ -33,7 +33,7 @@ pub use departed::Departed;
 
 use super::hints::FullJob;
 use super::shared::{FolderHandle, LookError, Shared};
-use super::{rules, start};
+use super::{manners, rules, start};
 use crate::core::path::RelPath;
 use crate::core::problem::ProblemKind;
 use crate::fs::root::OpenRoot;
@@ -93,6 +93,8 @@ pub(super) struct FullScans {
     is_there: Option<bool>,
     /// When the next scan is due if nobody asks for one.
     due: Instant,
+    /// Nobody waits for the scan under way.
+    is_gentle: bool,
 }
 
 /// The thread that does so, with the watch.
@@ -104,8 +106,12 @@ fn run(mut scans: FullScans) {
         let wait = scans.due.saturating_duration_since(handle.clock.instant());
         match handle.hints.next_full(&handle.stop, wait) {
             FullJob::Stop => return,
-            FullJob::Asked(reason) => tracing::debug!(folder = %handle.label, reason, "scan"),
-            FullJob::Due => {}
+            FullJob::Asked(reason) => {
+                tracing::debug!(folder = %handle.label, reason, "scan");
+                scans.is_gentle = false;
+            }
+            // The first one is what everybody waits for.
+            FullJob::Due => scans.is_gentle = scans.is_there.is_some(),
         }
         scans.once(&reader, &mut |root| match root {
             Some(root) => renew_watch(&handle, &mut watch, &is_stale, root),
@@ -138,7 +144,7 @@ impl FullScans {
     /// The first scan is due at once.
     pub fn new(handle: FolderHandle, rescan_every: Duration) -> Self {
         let due = handle.clock.instant();
-        Self { handle, rescan_every, is_watch_stale: Arc::default(), is_there: None, due }
+        Self { handle, rescan_every, is_watch_stale: Arc::default(), is_there: None, due, is_gentle: false }
     }
 
     /// Scans the whole folder once, if it is there. `watch` is told before, so that nothing is missed between the scan
@@ -200,7 +206,9 @@ impl FullScans {
         let begun = shared.clock.instant();
         shared.progress.scan_begins();
         shared.live.scanning.store(true, Ordering::Relaxed);
-        let complete = shared.send(Input::ScanStarted { suspicious }) && self.sweep(root, reader);
+        let is_gentle = self.is_gentle && shared.gentle_scans.load(Ordering::Relaxed);
+        let complete = shared.send(Input::ScanStarted { suspicious })
+            && if is_gentle { self.sweep_gently(root) } else { self.sweep(root, reader) };
         shared.live.scanning.store(false, Ordering::Relaxed);
         if !complete {
             // What this scan did not come to is as suspicious in the next.
@@ -209,6 +217,11 @@ impl FullScans {
         shared.send(Input::ScanFinished { complete });
         tracing::debug!(folder = %shared.label, complete, seconds = (shared.clock.instant() - begun).as_secs_f32(), "scanned");
         complete
+    }
+
+    /// A reader belongs to one thread, so the gentle one opens its own.
+    fn sweep_gently(&self, root: &OpenRoot) -> bool {
+        manners::gently(|| open_reader(&self.handle).is_some_and(|reader| self.sweep(root, &reader)))
     }
 
     fn sweep(&self, root: &OpenRoot, reader: &Reader) -> bool {

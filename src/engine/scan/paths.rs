@@ -55,6 +55,10 @@ pub(super) fn look_at_all(shared: &Shared, reader: &Reader, looks: &[Look]) -> R
         rules::catch_up(shared);
         rules::reload(shared);
     }
+    // These rules are never observed, so nobody else tells the folder.
+    if looks.iter().any(|look| rules::is_local_file(&look.path)) {
+        rules::catch_up(shared);
+    }
     let is_lost = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let mut looker = Looker {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use p2psync::core::action::WorkId;
 use p2psync::core::content::{Content, ContentId};
+use p2psync::core::direction::Direction;
 use p2psync::core::id::{DeviceId, EpochId, FolderId, RunId};
 use p2psync::core::message::Message;
 use p2psync::core::path::RelPath;
@@ -67,6 +68,8 @@ pub struct Device {
     pub boot: u64,
     pub events: Vec<(&'static str, Option<RelPath>, String)>,
     pub lives: u64,
+    /// Which way changes go in its folder.
+    pub direction: Direction,
 }
 
 /// A running agent.
@@ -103,6 +106,7 @@ impl Device {
             boot: 1,
             events: Vec::new(),
             lives: 0,
+            direction: Direction::Both,
         }
     }
 

@@ -292,6 +292,8 @@ impl World {
     pub fn verdict(&mut self) -> Result<(), String> {
         self.check_visible()?;
         let trees: Vec<Tree> = (0..self.devices.len()).map(|at| self.tree(at)).collect();
+        // What is suspect is there all the same.
+        self.check_ledger(&trees)?;
         let torn = self.torn(&trees);
         let trees: Vec<Tree> = trees.iter().map(|tree| without(tree, &torn)).collect();
         let rules = trees.iter().map(rules_of).collect::<Vec<_>>();
@@ -308,7 +310,6 @@ impl World {
         for (at, tree) in synced.iter().enumerate().skip(2) {
             same_trees(&synced[1], tree).map_err(|why| format!("device {at} differs from device 1: {why}"))?;
         }
-        self.check_ledger(&trees)?;
         if let Some((_, left)) = self.left.as_ref().filter(|_| self.plan.mode != Mode::Crowd) {
             self.is_as_left(&without(left, &declined), &trees[0])
                 .map_err(|why| format!("it did not end as the user left it: {why}"))?;
@@ -406,10 +407,15 @@ impl World {
         }
         // What it received after its backup was made, a restored index takes for its user's work.
         let is_own = |maker: &Vec<&str>| !maker.last().is_some_and(|author| self.thrown_back.contains(*author));
-        let is_one = |paths: &Vec<&String>| {
-            paths.iter().filter_map(|path| maker(path)).filter(is_own).collect::<BTreeSet<_>>().len() < 2
+        let is_one = |bytes: &Vec<u8>, paths: &Vec<&String>| {
+            // The same bytes, found in a first scan here and moved by a user there, or written before an index forgot it,
+            // are two events.
+            let is_found_again = self.had_index_trouble || self.users().ledger.was_moved(bytes);
+            let makers = paths.iter().filter_map(|path| maker(path)).filter(is_own);
+            let makers = makers.filter(|maker| !is_found_again || maker.last() != Some(&"FOUND"));
+            makers.collect::<BTreeSet<_>>().len() < 2
         };
-        if let Some(paths) = copies.values().find(|paths| !is_one(paths)) {
+        if let Some((_, paths)) = copies.iter().find(|((_, bytes), paths)| !is_one(bytes, paths)) {
             return Err(format!("one version has several copies: {paths:?}"));
         }
         // Only the loser of a conflict gets a copy. (Who moves versions about can bring a loser back to its name.)
@@ -537,12 +543,10 @@ const CONFLICT: &str = ".conflict-";
 
 /// The time and author in a copy's name. Two names that tell the same ones are no mistake: of two versions that an author
 /// wrote within a second, each device gives the plain name to the one that it met first, and the other gets a part of
-/// its content id. Nor is a name without an author beside one with: the same bytes, found in a first scan here and
-/// moved or written by a user there, are two events.
+/// its content id.
 fn maker(path: &str) -> Option<Vec<&str>> {
     let stamp = path.rsplit(CONFLICT).next()?.split('.').next()?;
-    let parts: Vec<&str> = stamp.split('-').take(3).collect();
-    (parts.last() != Some(&"FOUND")).then_some(parts)
+    Some(stamp.split('-').take(3).collect())
 }
 
 fn is_mounted_away(world: &World, at: usize) -> bool {

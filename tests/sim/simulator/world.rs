@@ -111,6 +111,8 @@ pub struct World {
     owed: Vec<(usize, u64, Vec<u8>)>,
     /// What lost indexes said to be gone from a path: device, path, content.
     forgotten: BTreeSet<(usize, String, ContentId)>,
+    /// An index has forgotten something: lost, thrown back, or gone with its device.
+    pub had_index_trouble: bool,
     /// Devices whose index was replaced by an older one, by their short names.
     pub thrown_back: BTreeSet<String>,
     pub trace: Option<Vec<String>>,
@@ -164,6 +166,7 @@ impl World {
             shown: BTreeSet::new(),
             owed: Vec::new(),
             forgotten: BTreeSet::new(),
+            had_index_trouble: false,
             thrown_back: BTreeSet::new(),
             trace: is_traced.then(Vec::new),
             digest: plan.seed,
@@ -214,6 +217,7 @@ impl World {
             device: own,
             peers: self.devices.iter().map(|d| d.id).filter(|id| *id != own).collect(),
             guard: self.guard,
+            direction: self.devices[at].direction,
             reconcile_ms: RECONCILE_MS,
         }
     }
@@ -235,6 +239,7 @@ impl World {
     }
 
     pub fn power_cut(&mut self, at: usize) {
+        self.had_index_trouble = true;
         self.network.leave(at, &mut self.random);
         self.devices[at].lose_power(&mut self.random);
         self.forgive_late_writes(at);
@@ -775,6 +780,7 @@ impl World {
 
     /// Notes what an index says is gone from a path, before that index goes.
     fn note_forgotten(&mut self, at: usize) {
+        self.had_index_trouble = true;
         let Some(index) = &self.devices[at].index else { return };
         for record in index.records_from(None, None, RECORDS_MAX).unwrap_or_default() {
             let entry = record.entry;
@@ -879,6 +885,7 @@ impl World {
 
     /// The device is thrown away; a new one with an empty disk takes its place.
     fn replace(&mut self, at: usize) {
+        self.had_index_trouble = true;
         self.kill(at);
         // Its disk goes with it, also where it was not mounted.
         self.devices[at].disk.lock().set_unmounted(None);

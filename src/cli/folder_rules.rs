@@ -1,0 +1,134 @@
+//! `p2psync folder direction`, `override`, `revert` and `select`.
+
+use anyhow::{anyhow, bail};
+
+use super::arguments::{DirectionWord, OneFolder};
+use super::context::{Context, find_folder};
+use super::folder::{explain, print_order};
+use super::output::{self, clean};
+use crate::api::Request;
+use crate::config::{self, Folder};
+use crate::core::direction::Direction;
+use crate::core::selection::Selection;
+
+/// Says which way changes go in a folder, or shows it.
+pub fn direction(context: &Context, folder: &str, word: DirectionWord) -> anyhow::Result<()> {
+    let config = context.config()?;
+    let found = find_folder(&config, Some(folder))?;
+    let direction = match word {
+        DirectionWord::Both => Direction::Both,
+        DirectionWord::Send => Direction::Send,
+        DirectionWord::Receive => Direction::Receive,
+    };
+    config::set_direction(&context.home, &found.id, direction)?;
+    context.reload();
+    let (label, id) = (clean(&found.label), &found.id);
+    output::print(&match direction {
+        Direction::Both => format!("{label}: changes go both ways.\n"),
+        Direction::Send => format!(
+            "{label} only sends: nothing that other devices change is taken here. \
+             'p2psync folder override {id}' has what is here take the place of such changes there.\n"
+        ),
+        Direction::Receive => format!(
+            "{label} only receives: what is changed here stays here. 'p2psync status' counts such changes, \
+             'p2psync folder revert {id}' moves them into history.\n"
+        ),
+    })
+}
+
+/// Has what is here take the place of what other devices have.
+pub fn override_peers(context: &Context, folder: &OneFolder) -> anyhow::Result<()> {
+    let config = context.config()?;
+    let found = find_folder(&config, folder.name.as_deref())?;
+    if found.direction != Direction::Send {
+        bail!("{} does not only send, so changes of other devices are taken anyway", clean(&found.label));
+    }
+    order(context, found, folder.json, "override", &Request::Override { folder: found.id.to_string() })
+}
+
+/// Takes back what was changed here.
+pub fn revert(context: &Context, folder: &OneFolder) -> anyhow::Result<()> {
+    let config = context.config()?;
+    let found = find_folder(&config, folder.name.as_deref())?;
+    if found.direction != Direction::Receive {
+        bail!(
+            "{} does not only receive, so what is changed here goes to other devices; 'p2psync restore' brings an \
+             earlier version back",
+            clean(&found.label)
+        );
+    }
+    order(context, found, folder.json, "revert", &Request::Revert { folder: found.id.to_string() })
+}
+
+fn order(context: &Context, folder: &Folder, as_json: bool, action: &str, request: &Request) -> anyhow::Result<()> {
+    let text = context.order(request).map_err(|e| explain(e, "changing what other devices have or what is here"))?;
+    if as_json {
+        return print_order(action, std::slice::from_ref(folder), &text);
+    }
+    output::print(&format!("{}: {}\n", clean(&folder.label), clean(&text)))
+}
+
+/// Says which part of a folder is wanted here.
+pub fn select(context: &Context, folder: Option<&str>, only: &[String], all: bool) -> anyhow::Result<()> {
+    let config = context.config()?;
+    let found = find_folder(&config, folder)?;
+    let label = clean(&found.label);
+    if only.is_empty() && !all {
+        return output::print(&match &found.only {
+            None => format!("All of {label} is wanted here.\n"),
+            Some(only) => format!("Of {label} only this is wanted here: {}\n", clean(&only.patterns().join(", "))),
+        });
+    }
+    let selection =
+        if all { None } else { Some(Selection::parse(only).map_err(|e| anyhow!("this selects nothing: {e}"))?) };
+    config::set_only(&context.home, &found.id, selection.as_ref().map(Selection::patterns))?;
+    context.reload();
+    output::print(&match selection {
+        None => format!("{label}: all of it is fetched.\n"),
+        Some(only) => format!(
+            "{label}: only {} is fetched and kept up to date here. What else is here already stays on the disk as it is, \
+             and nothing is deleted elsewhere.\n",
+            clean(&only.patterns().join(", "))
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{NewFolder, Sharing};
+    use crate::home::Home;
+
+    fn context() -> (tempfile::TempDir, Context) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let home = Home::at(&root.join("home"), root.clone());
+        let new =
+            NewFolder { id: "d".parse().unwrap(), label: "Docs".into(), path: root.join("d"), peers: Sharing::All };
+        config::add_folder(&home, &new).unwrap();
+        (dir, Context { home, now_ms: 0 })
+    }
+
+    #[test]
+    fn directions_and_selections_end_in_the_config() {
+        let (_dir, context) = context();
+        direction(&context, "Docs", DirectionWord::Receive).unwrap();
+        select(&context, None, &["Photos/2026/".to_owned()], false).unwrap();
+        let folder = context.config().unwrap().folders.remove(0);
+        assert_eq!(folder.direction, Direction::Receive);
+        assert_eq!(folder.only.unwrap().patterns(), ["Photos/2026"]);
+        select(&context, None, &[], true).unwrap();
+        assert_eq!(context.config().unwrap().folders.remove(0).only, None);
+    }
+
+    #[test]
+    fn what_makes_no_sense_in_a_direction_is_refused_with_a_reason() {
+        let (_dir, context) = context();
+        let one = OneFolder { name: None, json: false };
+        assert!(override_peers(&context, &one).unwrap_err().to_string().contains("does not only send"));
+        assert!(revert(&context, &one).unwrap_err().to_string().contains("does not only receive"));
+        assert!(
+            select(&context, None, &["../x".to_owned()], false).unwrap_err().to_string().contains("selects nothing")
+        );
+    }
+}
