@@ -68,15 +68,12 @@ impl Wants {
             let fits = |most: u64| (in_flight == 0 || in_flight + cost <= most) && rooms.takes(source.peer, cost);
             let offer = (fits(self.window(want, source.peer))).then_some((source.poor, in_flight, source.peer));
             any.take(offer);
-            match swarm {
-                Some(((_, offset), swarm)) if swarm.is_partner(source.peer) => {
-                    if swarm.holds(source.peer, offset, content) {
-                        partner
-                            .take(offer.filter(|_| fits(PARTNER_WINDOW_BYTES)).map(|(_, bytes, p)| (false, bytes, p)));
-                    }
-                }
-                Some(_) if !source.poor => whole.take(offer),
-                _ => {}
+            let Some(((_, offset), swarm)) = swarm else { continue };
+            if swarm.holds(source.peer, offset, content) {
+                let has_room = fits(PARTNER_WINDOW_BYTES);
+                partner.take(offer.filter(|_| has_room).map(|(_, bytes, peer)| (false, bytes, peer)));
+            } else if !swarm.is_partner(source.peer) && !source.poor {
+                whole.take(offer);
             }
         }
         match swarm {

@@ -103,7 +103,7 @@ impl Looker<'_, '_, '_> {
         if !look.requested && is_swept(&look.path) {
             return Ok(());
         }
-        if self.is_as_known(&look)? {
+        if self.is_as_known(look)? {
             return Ok(());
         }
         let unknown = self.topmost_unknown(&look.path)?;
