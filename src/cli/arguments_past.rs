@@ -90,3 +90,35 @@ pub struct Waiting {
     #[arg(long)]
     pub json: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::arguments::Arguments;
+    use clap::Parser;
+
+    #[test]
+    fn commands_about_the_past_are_read_as_documented() {
+        let accepted: &[&[&str]] = &[
+            &["history", "--usage"],
+            &["history", "--usage", "f", "--json"],
+            &["history", "prune", "f", "--older-than", "10d", "--yes"],
+            &["restore", "a@2d", "--dry-run", "--json"],
+            &["undo"],
+            &["undo", "f", "--revert", "--yes"],
+            &["wait"],
+            &["conflicts", "resolve", "a", "--keep", "mine"],
+            &["conflicts", "resolve", "a", "--diff"],
+            &["conflicts", "resolve", "a", "--tool", "merge"],
+            &["wait", "a", "--peers", "2", "--timeout", "5m", "--json"],
+        ];
+        let read = |words: &[&str]| {
+            Arguments::try_parse_from(std::iter::once("p2psync").chain(words.iter().copied())).map(drop)
+        };
+        for words in accepted {
+            assert!(read(words).is_ok(), "{words:?}");
+        }
+        for words in [&["history"][..], &["conflicts", "resolve", "a"], &["conflicts", "resolve", "--diff"]] {
+            assert_eq!(read(words).unwrap_err().exit_code(), 2, "{words:?}");
+        }
+    }
+}

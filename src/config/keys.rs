@@ -115,7 +115,7 @@ pub const KEYS: &[Key] = &[
         "20",
         "How much of the disk the history of a folder may take; what another device displaced last stays all the same.",
     ),
-    key("sync", "history_max_gib", "number, 1 or more", "(none)", "The same as a size in GiB; only one of the two."),
+    key("sync", "history_max_gib", "number", "0", "The same as a size in GiB, in place of the percentage; 0 for none."),
     key(
         "sync",
         "hold_deletes_above",

@@ -197,26 +197,14 @@ impl Reader<'_> {
     }
 
     fn history_max(&self, raw: &RawSync) -> Result<HistoryMax, ConfigError> {
-        match (&raw.history_max_percent, &raw.history_max_gib) {
-            (Some(_), Some(gib)) => Err(self.fault(
-                gib.span(),
-                "history_max_percent is set as well",
-                "keep one of the two: a part of the disk, or a size in GiB",
-            )),
-            (Some(percent), None) if !(1..=100).contains(percent.get_ref()) => Err(self.fault(
-                percent.span(),
-                format!("{} is out of range", percent.get_ref()),
-                "use a number from 1 to 100",
-            )),
-            (None, Some(gib)) if *gib.get_ref() == 0 => Err(self.fault(
-                gib.span(),
-                "0 is out of range",
-                "use a number from 1 on; without a history nothing could be brought back",
-            )),
-            (Some(percent), None) => Ok(HistoryMax::Percent(*percent.get_ref())),
-            (None, Some(gib)) => Ok(HistoryMax::Gib(*gib.get_ref())),
-            (None, None) => Ok(HistoryMax::Percent(HISTORY_MAX_PERCENT)),
+        let percent = raw.history_max_percent.as_ref();
+        if let Some(over) = percent.filter(|p| !(1..=100).contains(p.get_ref())) {
+            return Err(self.fault(over.span(), "the percentage is out of range", "use a number from 1 to 100"));
         }
+        Ok(match raw.history_max_gib.as_ref().map_or(0, |gib| *gib.get_ref()) {
+            0 => HistoryMax::Percent(percent.map_or(HISTORY_MAX_PERCENT, |p| *p.get_ref())),
+            gib => HistoryMax::Gib(gib),
+        })
     }
 
     fn peers(&self, raw: &[RawPeer]) -> Result<Vec<Peer>, ConfigError> {

@@ -51,7 +51,8 @@ fn the_history_is_bounded_by_a_part_of_the_disk_or_a_size() {
     let max = |text: &str| read_text(&format!("[sync]\n{text}\n")).unwrap().sync.history_max;
     assert_eq!(max(""), HistoryMax::Percent(20));
     assert_eq!(max("history_max_percent = 5").bytes(1000), 50);
-    assert_eq!(max("history_max_gib = 3").bytes(1000), 3 << 30);
+    assert_eq!(max("history_max_percent = 5\nhistory_max_gib = 3").bytes(1000), 3 << 30);
+    assert_eq!(max("history_max_gib = 0"), HistoryMax::Percent(20));
 }
 
 #[test]
@@ -88,8 +89,6 @@ fn every_mistake_is_shown_with_line_column_and_remedy() {
         ("[sync]\nrescan_minutes = 0".into(), 2, 18, "out of range"),
         ("[sync]\nhold_deletes_percent = 101".into(), 2, 24, "100 percent"),
         ("[sync]\nhistory_max_percent = 0".into(), 2, 23, "out of range"),
-        ("[sync]\nhistory_max_gib = 0".into(), 2, 19, "out of range"),
-        ("[sync]\nhistory_max_percent = 5\nhistory_max_gib = 5".into(), 3, 19, "set as well"),
         ("[[peer]]\nid = \"AAAA\"".into(), 2, 6, "56 letters"),
         (format!("{peer}{peer}"), 5, 6, "listed twice"),
         (format!("{peer}[[peer]]\nid = \"{two}\"\nname = \"a\""), 6, 8, "two peers"),

@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn of_each_span_the_version_that_went_first_stays() {
         let at = |age_ms| version(ANNA, age_ms, false);
-        let ages = [1, 2, 3 * HOUR_MS + 1, 3 * HOUR_MS + 2, 5 * HOUR_MS, 3 * DAY_MS + 1, 3 * DAY_MS + 2, 4 * DAY_MS];
+        let ages = [1, 2, 3 * HOUR_MS + 1, 3 * HOUR_MS + 2, 5 * HOUR_MS, 3 * DAY_MS + 1, 3 * DAY_MS + 2, 5 * DAY_MS];
         let versions: Vec<Version> = ages.into_iter().map(at).collect();
         assert_eq!(kept(&versions, AGES), [true, true, false, true, true, false, true, true]);
     }

@@ -181,6 +181,7 @@ mod tests {
     #[test]
     fn a_peer_holds_what_it_has_applied_and_nothing_else() {
         let mut world = World::running(&[DESK]);
+        world.add_directory("d");
         let (a, b) = (world.add("d/a", b"1"), world.add("d/b", b"2"));
         assert_eq!(ask(&world, None, b, None).holding, 0);
         world.applied(DESK, a);
