@@ -6,9 +6,11 @@
 use std::path::Path;
 
 use p2psync::config::{
-    Config, ConfigError, LABEL_CHARS_MAX, NAME_CHARS_MAX, NewFolder, NewPeer, Sharing, Surroundings, add_address,
-    add_folder, add_peer, load, parse, remove_folder, remove_peer, rename_peer, set_folder_peers, set_paused,
+    Config, ConfigError, LABEL_CHARS_MAX, NAME_CHARS_MAX, NewFolder, NewPeer, Pause, Sharing, Surroundings,
+    add_address, add_folder, add_peer, load, parse, remove_folder, remove_peer, rename_peer, set_folder_peers,
+    set_pause,
 };
+use p2psync::core::direction::Direction;
 use p2psync::core::id::DeviceId;
 use p2psync::home::Home;
 
@@ -134,7 +136,8 @@ fn changes(text: &str) {
     // It may not hold here: a folder may contain this very home.
     let Ok(before) = load(&place.home) else { return };
     if let Some(folder) = before.folders.first() {
-        let done = place.change(|h| set_paused(h, &folder.id, true), |c| c.folders[0].paused = true);
+        let paused = |c: &mut Config| (c.folders[0].paused, c.folders[0].paused_until_ms) = (true, None);
+        let done = place.change(|h| set_pause(h, &[folder.id.clone()], Pause::Open), paused);
         assert!(done || !has_tables(text, "folder"), "can't pause");
     }
     let has_new_peer = before.peer(&NEW).is_none() && add_new_peer(&place, text);
@@ -174,6 +177,9 @@ fn add_new_folder(place: &Place, text: &str) {
         path,
         peers: Sharing::All,
         paused: false,
+        paused_until_ms: None,
+        direction: Direction::Both,
+        only: None,
     };
     let added = place.change(|h| add_folder(h, &new), |c| c.folders.push(expected));
     keeps_comments(text, &place.text());

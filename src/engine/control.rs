@@ -348,7 +348,6 @@ impl Handler for Control {
     }
 }
 
-/// An error with its causes.
 #[cfg(test)]
 mod tests {
     use super::*;

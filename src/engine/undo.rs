@@ -20,7 +20,8 @@ pub fn plan(reader: &Reader, peers: &[DeviceId], own: DeviceId) -> Result<Option
     for (path, changes) in of_path {
         one(reader, &mut plan, &path, &changes, own)?;
     }
-    (plan.since_ms, plan.burst) = (Some(burst.from_ms), Some(burst));
+    // Directories come before what is in them, and are not in the log.
+    (plan.since_ms, plan.burst) = (Some(burst.from_ms.saturating_sub(PAUSE_MS)), Some(burst));
     // What has got a name back needs no other step at that name.
     let renamed: Vec<RelPath> = plan.steps.iter().filter_map(renamed_to).collect();
     plan.steps.retain(|step| !renamed.contains(&step.path) || matches!(step.deed, Deed::Rename(_)));

@@ -1,9 +1,9 @@
 //! What a scan saw: local edits become events, vanished paths become tombstones once they have settled.
 
 use crate::core::decide::{self, Decision};
-use crate::core::disk::{DiskKind, DiskState};
-use crate::core::entry::{Entry, Kind, Stamp};
-use crate::core::id::{DeviceId, EpochId};
+use crate::core::disk::DiskState;
+use crate::core::entry::Kind;
+use crate::core::id::DeviceId;
 use crate::core::ignore::IGNORE_FILE;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
@@ -298,6 +298,7 @@ mod tests {
     use super::super::testing::{Fixture, PEER, PEERS_EPOCH, path, seen};
     use crate::core::action::{Action, Outcome};
     use crate::core::content::Content;
+    use crate::core::entry::{Entry, Stamp};
     use crate::core::id::RunId;
     use crate::core::message::{Announced, Batch, Message};
     use crate::core::version::{EPOCHS_MAX, VersionVector};
