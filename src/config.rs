@@ -172,7 +172,7 @@ impl Config {
 
     /// The peer with this name, id, or short id.
     pub fn find_peer(&self, word: &str) -> Option<&Peer> {
-        parse::find_peer(&self.peers, word)
+        choices::find_peer(&self.peers, word)
     }
 
     /// True where this folder is shared with this peer.

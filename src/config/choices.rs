@@ -1,10 +1,12 @@
-//! What a folder's table may choose: until when it is paused, which way changes go, which part is wanted.
+//! What a folder's table may choose: with whom it is shared, until when it is paused, which way changes go, which part is wanted.
 
 use serde_spanned::Spanned;
 
-use super::ConfigError;
 use super::parse::Reader;
+use super::raw::{RawFolder, RawSharing};
+use super::{ConfigError, Peer, Sharing};
 use crate::core::direction::Direction;
+use crate::core::id::DeviceId;
 use crate::core::selection::Selection;
 
 impl Reader<'_> {
@@ -33,4 +35,37 @@ impl Reader<'_> {
             self.fault(patterns.span(), format!("this selects nothing: {error}"), advice)
         })
     }
+
+    /// With whom the folder is shared.
+    pub(super) fn sharing(&self, raw: &RawFolder, peers: &[Peer]) -> Result<Sharing, ConfigError> {
+        let Some(spanned) = &raw.peers else { return Ok(Sharing::All) };
+        let words = match spanned.get_ref() {
+            RawSharing::Word(word) if word.eq_ignore_ascii_case("all") => return Ok(Sharing::All),
+            RawSharing::Word(word) => std::slice::from_ref(word),
+            RawSharing::List(words) => words,
+        };
+        let mut chosen = Vec::new();
+        for word in words {
+            let Some(peer) = find_peer(peers, word) else {
+                let known = peers.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
+                let advice = match known.as_str() {
+                    "" => "there is no [[peer]] yet: pair with the device first, or write peers = \"all\"".to_owned(),
+                    known => format!("known peers: {known}; or write peers = \"all\""),
+                };
+                return Err(self.fault(spanned.span(), format!("there is no peer \"{word}\""), advice));
+            };
+            if !chosen.contains(&peer.id) {
+                chosen.push(peer.id);
+            }
+        }
+        Ok(Sharing::Only(chosen))
+    }
+}
+
+/// The peer with this name, id, or short id.
+pub(super) fn find_peer<'a>(peers: &'a [Peer], word: &str) -> Option<&'a Peer> {
+    let id = word.parse::<DeviceId>().ok();
+    let named = peers.iter().find(|p| p.name == word || Some(p.id) == id);
+    let mut short = peers.iter().filter(|p| p.id.short().eq_ignore_ascii_case(word));
+    named.or_else(|| short.next().filter(|_| short.next().is_none()))
 }

@@ -12,10 +12,8 @@ use serde_spanned::Spanned;
 use super::fault::Fault;
 use super::keys::advice_for_unknown;
 use super::manners;
-use super::raw::{RawConfig, RawFolder, RawNetwork, RawPeer, RawSharing, RawSync};
-use super::{
-    Api, Config, ConfigError, Folder, HistoryMax, LABEL_CHARS_MAX, NAME_CHARS_MAX, Network, Peer, Sharing, Sync,
-};
+use super::raw::{RawConfig, RawFolder, RawNetwork, RawPeer, RawSync};
+use super::{Api, Config, ConfigError, Folder, HistoryMax, LABEL_CHARS_MAX, NAME_CHARS_MAX, Network, Peer, Sync};
 use crate::core::direction::Direction;
 use crate::core::id::{DeviceId, FolderId};
 
@@ -306,38 +304,6 @@ impl Reader<'_> {
         }
         Ok(())
     }
-
-    fn sharing(&self, raw: &RawFolder, peers: &[Peer]) -> Result<Sharing, ConfigError> {
-        let Some(spanned) = &raw.peers else { return Ok(Sharing::All) };
-        let words = match spanned.get_ref() {
-            RawSharing::Word(word) if word.eq_ignore_ascii_case("all") => return Ok(Sharing::All),
-            RawSharing::Word(word) => std::slice::from_ref(word),
-            RawSharing::List(words) => words,
-        };
-        let mut chosen = Vec::new();
-        for word in words {
-            let Some(peer) = find_peer(peers, word) else {
-                let known = peers.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
-                let advice = match known.as_str() {
-                    "" => "there is no [[peer]] yet: pair with the device first, or write peers = \"all\"".to_owned(),
-                    known => format!("known peers: {known}; or write peers = \"all\""),
-                };
-                return Err(self.fault(spanned.span(), format!("there is no peer \"{word}\""), advice));
-            };
-            if !chosen.contains(&peer.id) {
-                chosen.push(peer.id);
-            }
-        }
-        Ok(Sharing::Only(chosen))
-    }
-}
-
-/// The peer with this name, id, or short id.
-pub(super) fn find_peer<'a>(peers: &'a [Peer], word: &str) -> Option<&'a Peer> {
-    let id = word.parse::<DeviceId>().ok();
-    let named = peers.iter().find(|p| p.name == word || Some(p.id) == id);
-    let mut short = peers.iter().filter(|p| p.id.short().eq_ignore_ascii_case(word));
-    named.or_else(|| short.next().filter(|_| short.next().is_none()))
 }
 
 /// Accepts `HOST:PORT` with a port that is not 0.

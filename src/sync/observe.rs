@@ -298,7 +298,9 @@ mod tests {
     use super::super::testing::{Fixture, PEER, PEERS_EPOCH, path, seen};
     use crate::core::action::{Action, Outcome};
     use crate::core::content::Content;
-    use crate::core::id::RunId;
+    use crate::core::disk::DiskKind;
+    use crate::core::entry::{Entry, Stamp};
+    use crate::core::id::{EpochId, RunId};
     use crate::core::message::{Announced, Batch, Message};
     use crate::core::version::{EPOCHS_MAX, VersionVector};
     use crate::sync::Input;

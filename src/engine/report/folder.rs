@@ -25,12 +25,10 @@ pub fn status(asker: Asker, folder: &Folder, seen: &mut BTreeMap<DeviceId, i64>)
     let status = asker.open(folder).and_then(|view| read(&view, seen));
     status.unwrap_or_else(|error| {
         let live = asker.live.and_then(|live| live.folders.get(&folder.id));
-        let halted = live.and_then(|live| live.halted.clone());
+        let (halted, paused) = (live.and_then(|live| live.halted.clone()), choices::paused(asker, folder));
         let (state, state_text) = match halted {
             Some(text) => (FolderState::Halted, text),
-            None if choices::paused(asker, folder).is_some() => {
-                (FolderState::Paused, choices::paused(asker, folder).unwrap_or_default())
-            }
+            None if paused.is_some() => (FolderState::Paused, paused.unwrap_or_default()),
             None if error.is_missing() && live.is_some() => (FolderState::Starting, words::INDEX_GONE.to_owned()),
             None if error.is_missing() && asker.live.is_some() => (FolderState::Starting, "not scanned yet".to_owned()),
             None if error.is_missing() => {
@@ -155,12 +153,12 @@ fn state_of(facts: &Facts) -> (FolderState, String) {
             return (FolderState::NotRunning, text.to_owned());
         }
         Running::Yes if !facts.is_scanned => {
-            let so_far = words::count(facts.files, "file", "files");
-            return (FolderState::Scanning, format!("the first scan is under way, {so_far} so far"));
+            let files = words::count(facts.files, "file", "files");
+            return (FolderState::Scanning, format!("the first scan is under way, {files} so far"));
         }
         Running::NoAgent => {
-            let (_, text) = running_state(facts);
-            return (FolderState::NotRunning, format!("the agent is not running; as of its last run: {text}"));
+            let text = format!("the agent is not running; as of its last run: {}", running_state(facts).1);
+            return (FolderState::NotRunning, text);
         }
         Running::Yes => {}
     }
