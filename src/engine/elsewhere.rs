@@ -33,12 +33,14 @@ const ID_BYTES: usize = 6;
 const OWN_WORKS: WorkId = 1 << 63;
 
 type Fetched = Result<Staged, FetchError>;
+/// The peer that was asked, and where its answer goes.
+type Asked = (DeviceId, oneshot::Sender<Vec<PastVersion>>);
 
 /// What is under way with other devices' histories, of one folder.
 #[derive(Default)]
 pub struct Elsewhere {
     next: AtomicU32,
-    questions: Mutex<HashMap<u32, (DeviceId, oneshot::Sender<Vec<PastVersion>>)>>,
+    questions: Mutex<HashMap<u32, Asked>>,
     /// How many of peers' questions are being answered.
     answering: AtomicUsize,
     next_work: AtomicU64,
