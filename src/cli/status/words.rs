@@ -14,9 +14,9 @@ const DAY_S: u64 = 24 * HOUR_S;
 /// "about 3 minutes": as exact as such a guess is.
 pub fn about(seconds: u64) -> String {
     let (value, one, many) = match seconds {
-        ..MINUTE_S => (seconds.max(1), "second", "seconds"),
-        ..HOUR_S => (seconds.div_ceil(MINUTE_S), "minute", "minutes"),
-        ..DAY_S => (seconds.div_ceil(HOUR_S), "hour", "hours"),
+        0..MINUTE_S => (seconds.max(1), "second", "seconds"),
+        MINUTE_S..HOUR_S => (seconds.div_ceil(MINUTE_S), "minute", "minutes"),
+        HOUR_S..DAY_S => (seconds.div_ceil(HOUR_S), "hour", "hours"),
         _ => (seconds.div_ceil(DAY_S), "day", "days"),
     };
     format!("about {}", count(value, one, many))
