@@ -36,7 +36,7 @@ fn main() -> anyhow::Result<()> {
     std::fs::create_dir_all(&path)?;
     config::add_folder(&home, &NewFolder { id: id.clone(), label, path, peers: Sharing::All })?;
     config::add_peer(&home, &NewPeer { id: PEER, name: Some("desk".into()), addresses: Vec::new() })?;
-    let config = config::set_pause(&home, &[id.clone()], config::Pause::Open)?;
+    let config = config::set_pause(&home, std::slice::from_ref(&id), config::Pause::Open)?;
     std::fs::create_dir_all(home.index_file(&id).parent().unwrap_or(&place))?;
     let mut index = Index::open(&home.index_file(&id), EPOCH)?;
     index.start_run(RunId(1))?;

@@ -137,7 +137,7 @@ fn changes(text: &str) {
     let Ok(before) = load(&place.home) else { return };
     if let Some(folder) = before.folders.first() {
         let paused = |c: &mut Config| (c.folders[0].paused, c.folders[0].paused_until_ms) = (true, None);
-        let done = place.change(|h| set_pause(h, &[folder.id.clone()], Pause::Open), paused);
+        let done = place.change(|h| set_pause(h, std::slice::from_ref(&folder.id), Pause::Open), paused);
         assert!(done || !has_tables(text, "folder"), "can't pause");
     }
     let has_new_peer = before.peer(&NEW).is_none() && add_new_peer(&place, text);
