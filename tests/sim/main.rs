@@ -68,25 +68,28 @@ const CAUGHT: [(Bug, u64); 23] = [
     (Bug::EpochUsedAgain, 14),
     (Bug::AppliedBeforeScan, 2_000_008_597),
     (Bug::CursorAhead, 4),
-    (Bug::RequeueForgotten, 2_000_000_013),
+    (Bug::RequeueForgotten, 2_000_000_054),
     (Bug::SightingForgotten, 2_000_009_012),
-    (Bug::SurpriseForgotten, 2_000_000_452),
+    (Bug::SurpriseForgotten, 2_000_000_016),
     (Bug::IgnoredIsDeleted, 2_000_000_042),
     (Bug::NoCheckAroundSwap, 2_000_000_005),
     (Bug::NoCheckAfterSwap, 2_000_000_063),
-    (Bug::RenameReplaces, 2_000_000_184),
-    (Bug::RemoveUnlinks, 2_000_000_060),
+    (Bug::RenameReplaces, 2_000_000_168),
+    (Bug::RemoveUnlinks, 2_000_000_215),
     (Bug::NoFileSync, 23),
     (Bug::NoDirectorySync, 2_000_000_029),
     (Bug::RacyTimesTrusted, 2_000_000_201),
-    (Bug::MissingRootIsDeletion, 46),
-    (Bug::NothingRecovered, 2_000_002_832),
-    (Bug::NoSecondLook, 2_000_000_032),
+    (Bug::MissingRootIsDeletion, 102),
+    (Bug::NothingRecovered, 2_000_000_904),
+    (Bug::NoSecondLook, 2_000_000_064),
     (Bug::NothingVerified, 2_000_000_006),
 ];
 
 /// Seeds among the usual ones that still fail, with what is seen. The list is to become empty.
-const OPEN: [(u64, &str); 0] = [];
+const OPEN: [(u64, &str); 1] = [
+    // A file that was moved back before a power cut is in histories only.
+    (261, "is in no tree"),
+];
 
 /// What has been mended goes off the list, so that it stays mended.
 #[test]
