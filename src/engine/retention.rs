@@ -207,12 +207,10 @@ pub fn take_all_away(handle: &Shared, rows: Vec<HistoryRow>) -> Result<(u64, u64
     Ok((count, bytes))
 }
 
-/// True for a version that stays for its full time however large history grows.
+/// True for a version that stays for its full time however large history grows: see [`thinning::protected`]. Asked of
+/// the index, because a peer may make more versions of one path than are listed.
 fn is_protected(reader: &Reader, row: &HistoryRow) -> Result<bool, String> {
-    let rows = reader.history_of(&row.path).map_err(|e| e.to_string())?;
-    let at = rows.iter().position(|other| other.slot == row.slot);
-    // One that is not among the latest that are listed is none of the latest of its author.
-    Ok(at.is_some_and(|at| thinning::protected(&versions(&rows)).get(at) == Some(&true)))
+    Ok(row.by_remote && !reader.has_later_by_remote(&row.slot).map_err(|e| e.to_string())?)
 }
 
 fn versions(rows: &[HistoryRow]) -> Vec<Version> {
@@ -309,5 +307,16 @@ mod tests {
         assert_eq!(bounded(5), slots(&[1]));
         assert_eq!(bounded(4), slots(&[1, 2]));
         assert_eq!(bounded(1), slots(&[1, 2, 4]));
+    }
+
+    #[test]
+    fn what_a_peer_displaced_stays_however_many_versions_it_makes_after_that() {
+        /// More than are listed of one path.
+        const MANY: i64 = 10_001;
+        let now = now_ms();
+        let mut rows = vec![row("a", now, 2 * DAY_MS, OWN, true), row("b", now, 2 * DAY_MS, OWN, false)];
+        rows.extend((1..=MANY).map(|n| row("a", now + n, HOUR_MS, PEER, true)));
+        let gone = gone(&rows, |retention, reader| retention.bound(reader, HistoryMax::Gib(1)));
+        assert_eq!(gone, [rows[1].slot.to_string()]);
     }
 }
