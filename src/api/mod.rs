@@ -4,7 +4,7 @@
 //! | file | is about |
 //! | --- | --- |
 //! | `message` | what can be asked and answered, whatever the way it goes |
-//! | `types` | the values in answers; `--json` prints the same, with an agent or without |
+//! | `types`, `past`, `view`, `ignored` | the values in answers; `--json` prints the same, with an agent or without |
 //! | `routes` | the table: which method and path stand for which request |
 //! | `router` | from an HTTP request to the [`Handler`] |
 //! | `reply` | from replies to an HTTP body |
@@ -20,6 +20,7 @@ pub mod browser;
 pub mod client;
 #[cfg(test)]
 mod contract_tests;
+mod ignored;
 pub mod message;
 pub mod openapi;
 mod past;
@@ -32,12 +33,12 @@ mod testing;
 pub mod types;
 pub mod view;
 
+pub use ignored::{IgnoreFault, IgnoreRule, IgnoreRules, IgnoreTest};
 pub use message::{Keep, Reply, Request, RewindTo, When, WirePath};
 pub use past::{HistoryUsage, PruneReport, RewindItem, RewindReport, WaitItem, WaitPeer, WaitReport};
 pub use server::{Handler, Replies, bind, serve, serve_browser};
 pub use types::{
     ConflictBase, ConflictItem, ConflictSide, EventItem, FolderOffer, FolderPeerStatus, FolderProblem, FolderState,
-    FolderStatus, HeldDeletions, HistoryItem, IgnoreFault, IgnoreRule, IgnoreRules, IgnoreTest, PathPeerStatus,
-    PathStatus, PeerStatus, ProblemItem, Status,
+    FolderStatus, HeldDeletions, HistoryItem, PathPeerStatus, PathStatus, PeerStatus, ProblemItem, Status,
 };
 pub use view::{TransferItem, UnsyncedItem, UnsyncedPage};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::arguments_past::{ConflictCommand, GoingBack, Past, Waiting};
+use super::arguments_rules::{DirectionWord, IgnoreCommand};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::accept::AcceptArguments;
@@ -326,37 +327,6 @@ pub enum FolderCommand {
     ConfirmChanges(OneFolder),
     /// Undo the many deletions that were held back
     RejectChanges(OneFolder),
-}
-
-#[derive(Subcommand, Debug)]
-pub enum IgnoreCommand {
-    /// Say whether a path is ignored, and by which line of which file; it need not exist
-    Test {
-        /// A path in one of the folders
-        path: PathBuf,
-        /// Print JSON, for programs
-        #[arg(long)]
-        json: bool,
-    },
-    /// List all rules of a folder, with the files that they are from
-    List {
-        /// Id or label; may be left out if there is just one folder
-        folder: Option<String>,
-        /// Print JSON, for programs
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// Which way changes go.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum DirectionWord {
-    /// Changes go both ways
-    Both,
-    /// Only from this device
-    Send,
-    /// Only to this device
-    Receive,
 }
 
 /// A folder, which need not be named where there is just one.

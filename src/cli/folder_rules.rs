@@ -2,7 +2,8 @@
 
 use anyhow::{anyhow, bail};
 
-use super::arguments::{DirectionWord, OneFolder};
+use super::arguments::OneFolder;
+use super::arguments_rules::DirectionWord;
 use super::context::{Context, find_folder};
 use super::folder::{explain, print_order};
 use super::output::{self, clean};

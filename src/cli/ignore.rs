@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::arguments::IgnoreCommand;
+use super::arguments_rules::IgnoreCommand;
 use super::context::{Context, find_folder};
 use super::output::{self, Table, clean};
 use crate::api::{IgnoreFault, IgnoreRules};

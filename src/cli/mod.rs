@@ -3,6 +3,7 @@
 mod accept;
 mod arguments;
 mod arguments_past;
+mod arguments_rules;
 mod completions;
 mod config;
 mod conflicts;

@@ -75,8 +75,8 @@ impl Folder {
     /// True where this very file was last seen under another name: the power went before a user's rename was durable, or
     /// he took it back. It is nowhere else now.
     fn is_known_elsewhere(&self, path: &RelPath, kind: &Kind, disk: DiskState) -> Result<bool, IndexError> {
-        let Some(content) = kind.content() else { return Ok(false) };
         let has_moved = self.vanished.get(&disk.inode).is_some_and(|from| from != path);
+        let Some(content) = kind.content() else { return Ok(has_moved) };
         let twins = self.index.holders(content.id, TWINS_MAX)?;
         let is_it = |r: &Record| r.entry.path != *path && r.disk.is_some_and(|known| known.inode == disk.inode);
         Ok(has_moved || twins.iter().any(is_it))

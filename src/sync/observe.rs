@@ -115,8 +115,12 @@ impl Folder {
         }
         // Still as it was when it was found suspect, or taken back: later scans know no more.
         if matches!(ours.mark, Mark::Suspect | Mark::Reverted)
-            && ours.disk.is_some_and(|known| disk.is_same_file_as(&known))
+            && let Some(known) = ours.disk.filter(|known| disk.is_same_file_as(known))
         {
+            // What displaces it compares with what was seen last.
+            if known != disk {
+                self.index.set_disk(path, Some(disk), ours.mark, now.wall_ms())?;
+            }
             return Ok(());
         }
         if self.suspicious && is_suspect(&ours.entry, &kind) {
@@ -201,8 +205,8 @@ impl Folder {
             return Ok(());
         }
         let (content, inode) = (ours.entry.kind.content(), ours.disk.map(|disk| disk.inode));
-        if let (Some(content), Some(inode)) = (content, inode) {
-            let twins = self.index.holders(content.id, TWINS_MAX)?;
+        if let Some(inode) = inode.filter(|_| !ours.entry.kind.is_directory()) {
+            let twins = content.map_or(Ok(Vec::new()), |content| self.index.holders(content.id, TWINS_MAX))?;
             if twins.iter().any(|r| r.entry.path != *path && r.disk.is_some_and(|disk| disk.inode == inode)) {
                 return self.announce_deletion(&ours, true, now);
             }
@@ -372,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_rename_that_a_power_cut_has_undone_is_no_deletion() {
-        for is_absence_first in [true, false] {
+        for (is_absence_first, is_far_apart) in [(true, false), (false, false), (true, true)] {
             let mut fixture = Fixture::new(1);
             let gone = |n| Observation { path: path(n), seen: Seen::Absent };
             // The file gets another name, which the power cut undoes.
@@ -386,7 +390,12 @@ mod tests {
             if is_absence_first {
                 looks.reverse();
             }
-            fixture.feed(Input::Observed(looks));
+            for look in looks {
+                fixture.feed(Input::Observed(vec![look]));
+                if is_far_apart {
+                    fixture.wait(60_000);
+                }
+            }
             fixture.feed(Input::ScanFinished { complete: true });
             fixture.wait(60_000);
             let [back, undone] = [0, 1].map(|n| fixture.folder.ours(&path(n)).unwrap());
@@ -407,7 +416,17 @@ mod tests {
             let ours = fixture.folder.ours(&path(0)).unwrap();
             assert_eq!((ours.mark, &ours.entry), (Mark::Suspect, &good));
         }
-        fixture.feed(Input::Observed(vec![seen(0, 11)]));
+        // Whoever displaces it compares it with what was seen last.
+        let later = |mut look: Observation| {
+            let Seen::File { disk, .. } = &mut look.seen else { panic!("a file") };
+            disk.ctime_ns += 1;
+            (*disk, look)
+        };
+        let (latest, look) = later(seen(0, 0));
+        fixture.feed(Input::Observed(vec![look]));
+        let ours = fixture.folder.ours(&path(0)).unwrap();
+        assert_eq!((ours.mark, ours.disk), (Mark::Suspect, Some(latest)));
+        fixture.feed(Input::Observed(vec![later(seen(0, 11)).1]));
         let ours = fixture.folder.ours(&path(0)).unwrap();
         assert_eq!(ours.entry.kind.content().map(|c| c.id), Some(Content::of_chunk(&11u64.to_be_bytes()).id));
         assert_eq!((ours.mark, fixture.folder.index().problem(&path(0)).unwrap()), (Mark::Here, None));

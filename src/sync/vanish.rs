@@ -22,7 +22,10 @@ impl Folder {
         let missing = self.index.missing(SETTLE_BATCH)?;
         if missing.is_empty() {
             self.missing_since_ms = None;
-            self.vanished.clear();
+            // The scan after a crash needs them to the end, to tell what a user moved from what the crash left behind.
+            if !self.after_crash {
+                self.vanished.clear();
+            }
             return Ok(());
         }
         if self.holds_local_deletions(now)? {

@@ -75,7 +75,7 @@ impl State {
 /// The status of an absolute path.
 pub fn status(asker: Asker, path: &Path) -> PathStatus {
     let unknown = |folder: &str, text: String| PathStatus {
-        path: shown(path),
+        path: words::shown(path),
         folder: folder.to_owned(),
         state: State::Unknown.name().to_owned(),
         explanation: vec![words::sentence(&text)],
@@ -100,24 +100,12 @@ pub fn status(asker: Asker, path: &Path) -> PathStatus {
         None => below::of_root(&around),
     });
     match answer {
-        Ok(found) => PathStatus { path: shown(path), folder: folder.label.clone(), ..found },
+        Ok(found) => PathStatus { path: words::shown(path), folder: folder.label.clone(), ..found },
         Err(error) if error.is_missing() => {
             unknown(&folder.label, "the folder has not been scanned yet; 'p2psync run' starts the agent".to_owned())
         }
         Err(error) => unknown(&folder.label, folder::unreadable(&error)),
     }
-}
-
-/// A path in text, with control characters and what is not UTF-8 escaped.
-fn shown(path: &Path) -> String {
-    let mut text = String::new();
-    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
-        }
-        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
-    }
-    text
 }
 
 fn one(around: &Surroundings, path: &RelPath) -> Result<PathStatus, IndexError> {

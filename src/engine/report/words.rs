@@ -1,5 +1,8 @@
 //! Times, sizes and lists in words.
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 const SECOND_MS: i64 = 1000;
 const MINUTE_MS: i64 = 60 * SECOND_MS;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
@@ -85,6 +88,18 @@ pub fn sentence(text: &str) -> String {
     let Some(first) = rest.next() else { return String::new() };
     let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
     format!("{}{}{stop}", first.to_uppercase(), rest.as_str())
+}
+
+/// A path in text, with control characters and what is not UTF-8 escaped.
+pub fn shown(path: &Path) -> String {
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
+        }
+        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+    }
+    text
 }
 
 #[cfg(test)]
