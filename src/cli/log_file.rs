@@ -75,6 +75,10 @@ impl Rotating {
                 continue;
             }
             check_is_log(&from).and_then(|()| check_is_log(&to))?;
+            // A link is the user's, though it may lead to a log; that to the present one stays of use.
+            if to.is_symlink() || (number > 0 && from.is_symlink()) {
+                return Err(refusal(&to));
+            }
             std::fs::rename(&from, &to)?;
         }
         (self.file, self.bytes) = open(&self.path)?;
@@ -111,9 +115,13 @@ fn check_is_log(path: &Path) -> io::Result<()> {
     if found.is_file() && found.len() > 0 {
         BufReader::new(File::open(path)?.take(FIRST_LINE.len() as u64 + 1)).read_line(&mut line)?;
     }
-    let is_log = found.is_file() && (found.len() == 0 || line.trim_end() == FIRST_LINE);
-    let refusal = format!("{} is there already and is no log of p2psync; choose another name", path.display());
-    if is_log { Ok(()) } else { Err(io::Error::new(io::ErrorKind::AlreadyExists, refusal)) }
+    let is_log = found.is_file() && (found.len() == 0 || line.trim_end_matches('\n') == FIRST_LINE);
+    if is_log { Ok(()) } else { Err(refusal(path)) }
+}
+
+fn refusal(path: &Path) -> io::Error {
+    let text = format!("{} is there already and is no log of p2psync; choose another name", path.display());
+    io::Error::new(io::ErrorKind::AlreadyExists, text)
 }
 
 #[cfg(test)]
@@ -162,5 +170,19 @@ mod tests {
         (0..10).for_each(|i| writeln!(log, "line {i} with some words").unwrap());
         assert_eq!(read(&numbered(&log_path, 1)), "dear aunt");
         assert!(read(&log_path).contains("line 9"));
+    }
+
+    #[test]
+    fn a_file_that_only_begins_like_a_log_and_a_link_are_the_user_s() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notes");
+        std::fs::write(&path, format!("{FIRST_LINE} and how to read it\n")).unwrap();
+        assert!(LogFile::open(&path).is_err());
+        // Nor does an old log take the name of a link.
+        let log_path = dir.path().join("log");
+        std::os::unix::fs::symlink("nowhere", numbered(&log_path, 1)).unwrap();
+        let mut log = LogFile::with_limit(&log_path, 40).unwrap();
+        (0..10).for_each(|i| writeln!(log, "line {i} with some words").unwrap());
+        assert_eq!(std::fs::read_link(numbered(&log_path, 1)).unwrap(), Path::new("nowhere"));
     }
 }

@@ -78,7 +78,11 @@ impl Elsewhere {
             return false;
         }
         if let Some(waiting) = lock(&self.fetches).remove(&work) {
-            let _ = waiting.send(result.clone());
+            let is_minded = waiting.send(result.clone()).is_ok();
+            if let Some(fetcher) = self.fetcher.get().filter(|_| !is_minded) {
+                // Whoever asked has gone away: what was fetched is not held for him.
+                fetcher.applied(work);
+            }
         }
         true
     }
@@ -228,14 +232,14 @@ impl Elsewheres {
 pub async fn bring_back(handle: &FolderHandle, from: &Elsewheres) -> Result<String, String> {
     let (work, copy) = fetch(handle, from).await?;
     let (shared, version) = (handle.clone(), from.version.clone());
+    // It goes on to its end where whoever asked goes away meanwhile.
     let placed = tokio::task::spawn_blocking(move || {
         let done = Change::begin(&shared).and_then(|change| change.place_fetched(&version, copy));
+        release(&shared, work);
         shared.hints.request(vec![version.path.clone()]);
         done.map(|()| format!("{} is back as it was", version.path))
     });
-    let placed = placed.await.map_err(|e| e.to_string());
-    release(handle, work);
-    placed?
+    placed.await.map_err(|e| e.to_string())?
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -36,11 +36,11 @@ fn settle(change: &Change, copy: &RelPath, original: &RelPath, keep: &Keep, devi
             Ok(format!("{original} stays as it is; the conflict copy is in history"))
         }
         Keep::Copy => {
-            if is_original_there {
-                change.set_aside(original)?;
-            }
-            if !change.rename(copy, original)? {
-                return Err(format!("something new lies at {original}; try again"));
+            let displaced = if is_original_there { Some(change.set_aside(original)?) } else { None };
+            let renamed = change.rename(copy, original);
+            if renamed != Ok(true) {
+                displaced.iter().for_each(|slot| change.put_back(slot, original));
+                return Err(renamed.err().unwrap_or_else(|| format!("something new lies at {original}; try again")));
             }
             Ok(format!("{original} is now what the conflict copy was; what it was before is in history"))
         }

@@ -14,10 +14,10 @@ use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::failpoint;
 use crate::fs::apply::{ApplyContext, apply};
-use crate::fs::history::{self, RestoreError};
+use crate::fs::history::{self, Incoming, RestoreError};
 use crate::fs::read::{self, ReadOutcome};
 use crate::fs::root::OpenRoot;
-use crate::index::{HistoryRow, Reader};
+use crate::index::{HistoryRow, Mark, Reader, Record};
 use crate::net::frame::PastVersion;
 use crate::sync::Input;
 
@@ -63,32 +63,43 @@ impl<'a> Change<'a> {
 
     /// Puts a copy of what is in a slot at a path; what lies there goes into history first. Says where that is there.
     pub fn bring_back(&self, slot: &RelPath, path: &RelPath) -> Result<Option<RelPath>, String> {
-        if history::look(&self.root, slot).map_err(|p| p.text)?.is_none() {
-            return Err(format!("{path}: {}", RestoreError::Gone));
-        }
-        let displaced = match self.look(path)? {
-            Some(_) => Some(self.set_aside(path)?),
-            None => None,
-        };
-        failpoint::hit("restore.set_aside");
-        match history::restore(&self.root, slot, path, self.now_ms) {
-            Ok(_) => Ok(displaced),
-            Err(RestoreError::Taken) => Err(format!("something new lies at {path}; try again")),
-            Err(error) => Err(format!("{path} could not be brought back: {error}")),
-        }
+        let incoming = history::copy_out(&self.root, slot, self.now_ms).map_err(|error| match error {
+            RestoreError::Failed(_) => format!("{path} could not be brought back: {error}"),
+            _ => format!("{path}: {}", RestoreError::Gone),
+        })?;
+        self.put(incoming, path)
     }
 
     /// Puts a copy of any file of this device at a path; what lies there goes into history first.
     pub fn bring_in(&self, from: &Path, path: &RelPath) -> Result<(), String> {
         let failed = |error: RestoreError| format!("{} could not be put at {path}: {error}", from.display());
         let incoming = history::copy_in(&self.root, from, self.now_ms).map_err(failed)?;
+        self.put(incoming, path).map(drop)
+    }
+
+    /// Puts what has been copied completely at a path; what lies there goes into history first.
+    fn put(&self, incoming: Incoming, path: &RelPath) -> Result<Option<RelPath>, String> {
         let is_there = self.look(path).map(|there| there.is_some());
-        let is_free = is_there.and_then(|there| if there { self.set_aside(path).map(drop) } else { Ok(()) });
-        if let Err(error) = is_free {
-            incoming.discard(&self.root);
-            return Err(error);
+        let is_free = is_there.and_then(|there| if there { self.set_aside(path).map(Some) } else { Ok(None) });
+        let displaced = is_free.inspect_err(|_| incoming.discard(&self.root))?;
+        failpoint::hit("restore.set_aside");
+        match incoming.place(&self.root, path) {
+            Ok(()) => Ok(displaced),
+            Err(error) => {
+                displaced.iter().for_each(|slot| self.put_back(slot, path));
+                Err(match error {
+                    RestoreError::Taken => format!("something new lies at {path}; try again"),
+                    error => format!("{path} could not be brought back: {error}"),
+                })
+            }
         }
-        incoming.place(&self.root, path).map_err(failed)
+    }
+
+    /// What was set aside returns, because what was to take its place did not come.
+    pub fn put_back(&self, slot: &RelPath, path: &RelPath) {
+        if let Err(error) = history::restore(&self.root, slot, path, self.now_ms) {
+            tracing::warn!(folder = %self.shared.label, %path, %error, "it stays in history");
+        }
     }
 
     /// Puts a file that was fetched into the stage at its path, in one step with what lies there, which goes into history.
@@ -188,24 +199,23 @@ impl<'a> Change<'a> {
         outcome.map(|(_, outcome)| outcome).ok_or_else(|| "nothing was done".to_owned())
     }
 
-    /// What the file is that lies there: what the index says where that is sure, else what reading it says.
+    /// What the file is that lies there: what the index says where that is sure, else what reading it says. Of what the
+    /// index does not announce just so, history notes no content: from there it would be told to others and served.
     fn known(&self, path: &RelPath, disk: &DiskState) -> Result<Known, String> {
         let own = self.shared.device;
         if disk.kind != DiskKind::File {
             return Ok(Known { id: None, content: None, author: own });
         }
         let record = self.reader.as_ref().and_then(|reader| reader.record(path).ok().flatten());
-        let record = record.filter(|record| record.disk.is_some_and(|seen| disk.is_unchanged_since(&seen)));
-        if let Some((content, author)) = record.and_then(|r| Some((r.entry.kind.content()?, r.entry.author))) {
+        let is_as_announced =
+            |r: &Record| r.mark == Mark::Here && r.disk.is_some_and(|seen| disk.is_unchanged_since(&seen));
+        let announced = record.filter(is_as_announced);
+        if let Some((content, author)) = announced.and_then(|r| Some((r.entry.kind.content()?, r.entry.author))) {
             return Ok(Known { id: Some(content.id), content: Some(content), author });
         }
         let now_ns = self.now_ms.saturating_mul(1_000_000);
         match read::examine(&self.root, path, now_ns, &mut Vec::new(), &AtomicBool::new(false)) {
-            ReadOutcome::Hashed(hashed) => {
-                let id = hashed.content.id;
-                // Without its lists in the index a larger content could not be served.
-                Ok(Known { id: Some(id), content: Some(hashed.content).filter(|c| c.depth == 0), author: own })
-            }
+            ReadOutcome::Hashed(hashed) => Ok(Known { id: Some(hashed.content.id), content: None, author: own }),
             ReadOutcome::Failed(problem) => Err(format!("{path}: {}", problem.text)),
             _ => Err(format!("{path} is changing right now; try again")),
         }
@@ -221,13 +231,14 @@ struct Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::entry::{Entry, Kind};
     use crate::core::id::EpochId;
     use crate::engine::shared::Event;
     use crate::engine::testing::{folder, path};
     use crate::index::Index;
 
     #[test]
-    fn what_is_set_aside_is_known_in_history_by_its_content() {
+    fn what_is_set_aside_is_noted_in_history_and_shows_its_content_in_its_name() {
         let (_dir, shared, mut inputs) = folder("");
         drop(Index::open(&shared.index_path, EpochId(1)).unwrap());
         let place = shared.root.path().join("a");
@@ -235,10 +246,9 @@ mod tests {
         let change = Change::begin(&shared).unwrap();
         change.set_aside(&path("a")).unwrap();
         assert!(!place.exists());
-        let content = Content::of_chunk(b"never scanned");
         match inputs.try_recv() {
             Ok(Event::Input(Input::History { found, .. })) => {
-                assert_eq!((found[0].content, found[0].by_remote), (Some(content), false));
+                assert!(!found[0].by_remote);
                 assert!(history::shown_content(&found[0].slot).is_some_and(|shown| !shown.is_empty()));
                 change.bring_back(&found[0].slot, &path("a")).unwrap();
             }
@@ -267,5 +277,36 @@ mod tests {
         assert!(change.rename(&path("a"), &path("d/b")).unwrap());
         change.remove_if_empty(&path("d"));
         assert!(shared.root.path().join("d/b").exists());
+    }
+
+    #[test]
+    fn what_is_not_told_to_others_is_not_told_from_history_either() {
+        let (_dir, shared, mut inputs) = folder("");
+        let change = |name: &str, is_scanned: bool, mark: Mark| {
+            std::fs::write(shared.root.path().join(name), b"private").unwrap();
+            let disk = shared.root.open().unwrap().look(&path(name)).unwrap().filter(|_| is_scanned);
+            let mut entry = Entry::nothing(path(name));
+            entry.kind = Kind::File(Content::of_chunk(b"of all"));
+            Index::open(&shared.index_path, EpochId(1)).unwrap().put(&entry, disk, mark, 1).unwrap();
+        };
+        for (name, is_scanned, mark) in
+            [("own", true, Mark::Own), ("ignored", false, Mark::Ignored), ("edited", false, Mark::Here)]
+        {
+            change(name, is_scanned, mark);
+            Change::begin(&shared).unwrap().set_aside(&path(name)).unwrap();
+            let Ok(Event::Input(Input::History { found, .. })) = inputs.try_recv() else { panic!("nothing was told") };
+            assert_eq!(found[0].content, None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_stays_in_its_place_where_what_is_to_come_cannot_be_copied() {
+        let (_dir, shared, _inputs) = folder("");
+        drop(Index::open(&shared.index_path, EpochId(1)).unwrap());
+        let place = shared.root.path().join("a");
+        std::fs::write(&place, b"mine").unwrap();
+        std::fs::create_dir_all(shared.root.path().join(".p2psync/history/a~1")).unwrap();
+        assert!(Change::begin(&shared).unwrap().bring_back(&path("a~1"), &path("a")).is_err());
+        assert_eq!(std::fs::read(&place).unwrap(), b"mine");
     }
 }

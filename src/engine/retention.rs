@@ -3,7 +3,7 @@
 //!
 //! How old things are is not for the wall clock alone to say: see [`Lived`].
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -13,9 +13,11 @@ use super::fetch::Fetcher;
 use super::lived::Lived;
 use super::shared::{Event, FolderHandle, Shared};
 use crate::config::HistoryMax;
+use crate::core::disk::DiskState;
 use crate::core::path::RelPath;
 use crate::core::thinning::{self, Ages, Version};
 use crate::fs::history;
+use crate::fs::read::{self, ReadOutcome};
 use crate::fs::root::OpenRoot;
 use crate::index::{HistoryRow, Reader};
 use crate::sync::Input;
@@ -207,12 +209,10 @@ pub fn take_all_away(handle: &Shared, rows: Vec<HistoryRow>) -> Result<(u64, u64
     Ok((count, bytes))
 }
 
-/// True for a version that stays for its full time however large history grows.
+/// True for a version that stays for its full time however large history grows: see [`thinning::protected`]. Asked of
+/// the index, because a peer may make more versions of one path than are listed.
 fn is_protected(reader: &Reader, row: &HistoryRow) -> Result<bool, String> {
-    let rows = reader.history_of(&row.path).map_err(|e| e.to_string())?;
-    let at = rows.iter().position(|other| other.slot == row.slot);
-    // One that is not among the latest that are listed is none of the latest of its author.
-    Ok(at.is_some_and(|at| thinning::protected(&versions(&rows)).get(at) == Some(&true)))
+    Ok(row.by_remote && !reader.has_later_by_remote(&row.slot).map_err(|e| e.to_string())?)
 }
 
 fn versions(rows: &[HistoryRow]) -> Vec<Version> {
@@ -224,7 +224,7 @@ fn versions(rows: &[HistoryRow]) -> Vec<Version> {
 fn take_away(handle: &Shared, root: &OpenRoot, row: &HistoryRow) -> Result<(), String> {
     match history::look(root, &row.slot).map_err(|p| p.text)? {
         // A program that still had the file open has gone on writing: it is no old version any more.
-        Some(disk) if !disk.is_same_file_as(&row.disk) => {
+        Some(disk) if !disk.is_same_file_as(&row.disk) && !is_as_noted(root, row, &disk) => {
             let copy = beside(root, &row.slot, &row.path, &disk, handle.device, None).map_err(|e| e.to_string())?;
             handle.hints.request(vec![copy]);
             Ok(())
@@ -234,11 +234,20 @@ fn take_away(handle: &Shared, root: &OpenRoot, row: &HistoryRow) -> Result<(), S
     }
 }
 
+/// True where another file holds what was noted of a slot, as where the folder was copied to another disk.
+fn is_as_noted(root: &OpenRoot, row: &HistoryRow, disk: &DiskState) -> bool {
+    let looks_alike = disk.is_same_file_as(&DiskState { inode: disk.inode, ..row.disk });
+    let Some(noted) = row.content.filter(|_| looks_alike) else { return false };
+    // Whether it was written to at this very moment does not matter: what was read is compared.
+    let read = read::examine_slot(root, &row.slot, i64::MAX / 2, &mut Vec::new(), &AtomicBool::new(false));
+    matches!(read, ReadOutcome::Hashed(found) if found.content.id == noted.id)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::core::content::Content;
-    use crate::core::disk::{DiskKind, DiskState};
+    use crate::core::disk::DiskKind;
     use crate::core::id::{DeviceId, EpochId};
     use crate::engine::testing::{folder, path};
     use crate::index::Index;
@@ -309,5 +318,40 @@ mod tests {
         assert_eq!(bounded(5), slots(&[1]));
         assert_eq!(bounded(4), slots(&[1, 2]));
         assert_eq!(bounded(1), slots(&[1, 2, 4]));
+    }
+
+    #[test]
+    fn what_a_peer_displaced_stays_however_many_versions_it_makes_after_that() {
+        /// More than are listed of one path.
+        const MANY: i64 = 10_001;
+        let now = now_ms();
+        let mut rows = vec![row("a", now, 2 * DAY_MS, OWN, true), row("b", now, 2 * DAY_MS, OWN, false)];
+        rows.extend((1..=MANY).map(|n| row("a", now + n, HOUR_MS, PEER, true)));
+        let gone = gone(&rows, |retention, reader| retention.bound(reader, HistoryMax::Gib(1)));
+        assert_eq!(gone, [rows[1].slot.to_string()]);
+    }
+
+    #[test]
+    fn versions_of_a_folder_that_was_copied_to_another_disk_go_and_do_not_become_conflict_copies() {
+        let (_dir, handle, _inputs) = folder("");
+        let places = ["same", "other"].map(|name| {
+            let slot = path(&format!("{name}~1"));
+            let place = history::place(handle.root.path(), &slot);
+            std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+            std::fs::write(&place, name).unwrap();
+            (slot, place)
+        });
+        let root = handle.root.open().unwrap();
+        let rows = places.iter().map(|(slot, _)| {
+            let disk = history::look(&root, slot).unwrap().unwrap();
+            let content = Some(Content::of_chunk(b"same"));
+            let disk = DiskState { inode: disk.inode + 1, ..disk };
+            HistoryRow { slot: slot.clone(), disk, content, ..row("a", 1, 0, OWN, true) }
+        });
+        assert_eq!(take_all_away(&handle, rows.collect()).unwrap().0, 2);
+        assert!(places.iter().all(|(_, place)| !place.exists()));
+        let in_tree = std::fs::read_dir(handle.root.path()).unwrap().map(|f| f.unwrap().path());
+        let kept: Vec<_> = in_tree.filter(|place| place.is_file()).map(|f| std::fs::read(f).unwrap()).collect();
+        assert_eq!(kept, [b"other"]);
     }
 }

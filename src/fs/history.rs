@@ -142,6 +142,13 @@ pub fn expire(root: &OpenRoot, slot: &RelPath) -> Result<(), Problem> {
 
 /// Puts a copy of a slot's file at `to`, where nothing may stand; directories above are made. The slot stays.
 pub fn restore(root: &OpenRoot, slot: &RelPath, to: &RelPath, now_ms: i64) -> Result<DiskState, RestoreError> {
+    let copy = copy_out(root, slot, now_ms)?;
+    // The copy is the agent's own; the slot still has the bytes.
+    place_from(root, &copy.0, to).inspect_err(|_| copy.discard(root))
+}
+
+/// Copies what is in a slot, to be placed afterwards.
+pub fn copy_out(root: &OpenRoot, slot: &RelPath, now_ms: i64) -> Result<Incoming, RestoreError> {
     let failed = |errno: Errno| match errno {
         Errno::NOENT | Errno::NOTDIR => RestoreError::Gone,
         other => RestoreError::Failed(problem("copy it from the history", other)),
@@ -153,11 +160,7 @@ pub fn restore(root: &OpenRoot, slot: &RelPath, to: &RelPath, now_ms: i64) -> Re
         DiskKind::Symlink => copy_link(root, &source, &state, now_ms),
         DiskKind::Directory => return Err(RestoreError::Gone),
     };
-    let copy = copy.map_err(failed)?;
-    place_from(root, &copy, to).inspect_err(|_| {
-        // The copy is the agent's own; the slot still has the bytes.
-        let _ = stage::unlink_own(root, &copy.name);
-    })
+    copy.map(Incoming).map_err(failed)
 }
 
 /// A copy of a file in the stage, complete and durable.

@@ -93,6 +93,15 @@ impl Reader {
         Ok((rows.into_iter().filter(|(_, count)| *count > 1).map(|(path, _)| path).collect(), next))
     }
 
+    /// True where a version by the same author was put into history after this one, at the same path, by another device's
+    /// change.
+    pub fn has_later_by_remote(&self, slot: &RelPath) -> Result<bool, IndexError> {
+        let sql = "SELECT 1 FROM history AS later, (SELECT * FROM history WHERE slot = ?1) AS this
+                   WHERE later.path = this.path AND later.author IS this.author AND later.by_remote
+                   AND (later.displaced_ms, later.slot) > (this.displaced_ms, this.slot) LIMIT 1";
+        Ok(self.first(sql, [slot.key()], |_, _| Ok(()))?.is_some())
+    }
+
     /// How many versions history has, and when the oldest of them was put there, ms since 1970.
     pub fn history_extent(&self) -> Result<(u64, Option<i64>), IndexError> {
         let sql = "SELECT count(*), min(displaced_ms) FROM history";
