@@ -16,6 +16,9 @@ use crate::home::Home;
 /// Time for an agent to answer: it reads an index for some answers, maybe from a slow disk.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 
+/// Labels in one message; more would bury what it says.
+const LABELS_NAMED_MAX: usize = 8;
+
 /// Where a command acts.
 pub struct Context {
     pub home: Home,
@@ -124,7 +127,12 @@ pub fn find_folder<'a>(config: &'a Config, word: Option<&str>) -> anyhow::Result
         return match &config.folders[..] {
             [] => bail!("there is no folder yet; 'p2psync folder add PATH' makes one"),
             [only] => Ok(only),
-            _ => bail!("there are several folders: say which, by id or label ('p2psync folder list' shows them)"),
+            several => {
+                let labels: Vec<&str> = several.iter().map(|f| f.label.as_str()).take(LABELS_NAMED_MAX).collect();
+                let rest = if several.len() > labels.len() { ", ..." } else { "" };
+                let labels = labels.join(", ");
+                bail!("there are several folders: say which, of {labels}{rest} ('p2psync folder list' shows them)")
+            }
         };
     };
     if let Some(folder) = config.folders.iter().find(|f| f.id.as_str() == word) {
@@ -184,7 +192,7 @@ mod tests {
         assert!(message(Some("same")).contains("several folders are labelled"));
         assert!(message(Some("x")).contains("no folder 'x'"));
         assert!(message(Some("smae")).contains("did you mean 'same'?"));
-        assert!(message(None).contains("say which"));
+        assert!(message(None).contains("say which, of same, same"), "{}", message(None));
         let only = config::remove_folder(&context.home, &"l".parse().unwrap()).unwrap();
         assert_eq!(find_folder(&only, None).unwrap().id.as_str(), "d");
         assert_eq!(find_folder(&only, Some("same")).unwrap().id.as_str(), "d");

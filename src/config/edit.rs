@@ -232,10 +232,11 @@ fn free_name(config: &Config, wanted: &str) -> String {
     // A device may choose its name when it pairs: it shall not get what was shared with another one by its id.
     let is_taken = |name: &str| {
         let is_id_of = |p: &Peer| p.name == name || p.id.short().eq_ignore_ascii_case(name);
-        config.peers.iter().any(is_id_of) || name.parse::<DeviceId>().is_ok()
+        // Nor shall it be taken for this device in what people read.
+        name == config.name || config.peers.iter().any(is_id_of) || name.parse::<DeviceId>().is_ok()
     };
     let stem: String = wanted.chars().take(NAME_CHARS_MAX - 8).collect();
-    let mut numbered = (2..=config.peers.len() + 2).map(|n| format!("{}-{n}", stem.trim_end()));
+    let mut numbered = (2..=config.peers.len() + 3).map(|n| format!("{}-{n}", stem.trim_end()));
     if is_taken(wanted) {
         numbered.find(|name| !is_taken(name)).unwrap_or_else(|| wanted.to_owned())
     } else {

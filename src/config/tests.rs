@@ -240,6 +240,9 @@ fn peers_with_the_same_name_are_told_apart() {
     }
     let names: Vec<String> = load(&home).unwrap().peers.into_iter().map(|p| p.name).collect();
     assert_eq!(names, ["phone", "phone-2", "phone-3"]);
+    let own = load(&home).unwrap().name;
+    add_peer(&home, &new_peer(4, &own)).unwrap();
+    assert_eq!(load(&home).unwrap().peers[3].name, format!("{own}-2"), "it shall not look like this device");
     assert!(rename_peer(&home, &device(1), "phone-2").is_err());
     assert!(rename_peer(&home, &device(1), "a\nb").is_err());
 }

@@ -126,7 +126,10 @@ impl Control {
         let links = self.links.status();
         let shares: BTreeMap<DeviceId, BTreeSet<FolderId>> =
             links.iter().filter(|l| l.connected).map(|l| (l.peer, l.shares.clone())).collect();
+        // The links know only what runs: a folder that is paused is no offer either.
+        let own: BTreeSet<FolderId> = self.config().folders.iter().map(|folder| folder.id.clone()).collect();
         let peers = links.into_iter().map(|link| {
+            let offers = link.offers.into_iter().filter(|(id, _)| !own.contains(id));
             let peer = LivePeer {
                 connected: link.connected,
                 address: link.address.map(|a| a.to_string()),
@@ -137,7 +140,7 @@ impl Control {
                 trouble: link.last_error.filter(|_| !link.connected),
                 version: link.agent,
                 clock_ahead_ms: link.clock_ahead_ms,
-                offers: link.offers.into_iter().map(|(id, label)| FolderOffer { id: id.to_string(), label }).collect(),
+                offers: offers.map(|(id, label)| FolderOffer { id: id.to_string(), label }).collect(),
             };
             (link.peer, peer)
         });

@@ -80,7 +80,7 @@ impl FolderText<'_> {
             self.line("Conflicts", &format!("{copies}: 'p2psync conflicts' shows them"));
         }
         if let Some(text) = words::only_here(folder) {
-            self.line("Only here", &format!("{text}; no other device has said that it has them"));
+            self.line("Only here", &format!("{text}, as far as the other devices have said"));
         }
         self.peers(&folder.peers);
         self.problems(folder);

@@ -91,7 +91,7 @@ fn the_next_step_is_the_one_that_helps_most() {
     check("nothing to do", |s| (s.folders[0].problems_total, s.folders[0].declined_items) = (1, 1));
     check("other devices", |s| s.peers.iter_mut().for_each(|p| p.connected = false));
     check("takes part", |s| s.peers[0].offers = vec![FolderOffer::default()]);
-    check("type on desktop", |s| {
+    check("type on desktop: p2psync folder accept ", |s| {
         let peer = &mut s.folders[0].peers[0];
         (peer.lacks_folder, peer.proved_identical_ms) = (true, None);
     });

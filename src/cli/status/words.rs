@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::api::{FolderPeerStatus, FolderState, FolderStatus, PeerStatus, Status};
+use crate::api::{FolderOffer, FolderPeerStatus, FolderState, FolderStatus, PeerStatus, Status};
 use crate::cli::offers;
 use crate::cli::output::{self, clean, count};
 use crate::cli::style::Tone;
@@ -155,9 +155,12 @@ pub fn next_step(status: &Status, is_full: bool) -> String {
     }
     // Whoever has proved to have the same once has the folder, and has only paused it, say.
     let is_without = |p: &&FolderPeerStatus| p.lacks_folder && p.proved_identical_ms.is_none();
-    let missing = |f: &FolderStatus| f.peers.iter().find(is_without).map(|p| (clean(&p.name), clean(&f.id)));
-    if let Some((name, id)) = status.folders.iter().find_map(missing) {
-        return format!("type on {name}: 'p2psync folder add PATH --id {id}'");
+    let missing = |f: &FolderStatus| {
+        let offer = FolderOffer { id: f.id.clone(), label: f.label.clone() };
+        f.peers.iter().find(is_without).map(|p| (clean(&p.name), offers::command(&offer)))
+    };
+    if let Some((name, command)) = status.folders.iter().find_map(missing) {
+        return format!("type on {name}: {command}");
     }
     if !status.peers.iter().any(|p| p.connected) {
         return "start p2psync on your other devices; this one finds them".to_owned();

@@ -40,7 +40,7 @@ pub fn unshared_text(peer: &PeerFacts, id: &str) -> String {
     let name = &peer.name;
     match peer.is_known {
         true => format!("{name} does not share this folder now: it is paused, stopped or removed there"),
-        false => format!("{name} does not have this folder yet: type there 'p2psync folder add PATH --id {id}'"),
+        false => format!("{name} does not have this folder yet: type there 'p2psync folder accept {id}'"),
     }
 }
 

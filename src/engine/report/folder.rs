@@ -431,7 +431,7 @@ mod tests {
         check(
             &world,
             FolderState::WaitingForPeers,
-            "desk does not have this folder yet: type there 'p2psync folder add",
+            "desk does not have this folder yet: type there 'p2psync folder accept",
         );
         assert!(of(&world).peers[0].lacks_folder);
         world.in_sync(DESK);

@@ -204,7 +204,12 @@ fn on_the_way(view: &View, peer: DeviceId, name: &str) -> Result<Option<Unsynced
     if lacks.items == 0 && facts.is_known {
         return Ok(None);
     }
-    let (items, bytes) = (words::count(lacks.items, "item has", "items have"), words::bytes(lacks.bytes));
+    let bytes = words::bytes(lacks.bytes);
+    let text = match lacks.items {
+        0 => format!("it is not known what {name} has"),
+        1 => format!("1 item ({bytes}) has not reached {name} yet"),
+        items => format!("{items} items ({bytes}) have not reached {name} yet"),
+    };
     let why = match (facts.is_unshared, facts.is_connected, facts.last_seen_ms) {
         (true, ..) => format!("{name} is connected, but does not share this folder"),
         (_, true, _) => "on the way".to_owned(),
@@ -214,7 +219,7 @@ fn on_the_way(view: &View, peer: DeviceId, name: &str) -> Result<Option<Unsynced
     let state = if facts.is_connected { State::Syncing } else { State::Waiting };
     Ok(Some(UnsyncedItem {
         state: state.name().to_owned(),
-        reasons: vec![format!("{items} ({bytes}) not reached {name} yet: {why}.")],
+        reasons: vec![format!("{text}: {why}.")],
         peer: Some(name.to_owned()),
         ..item(view)
     }))
@@ -270,7 +275,7 @@ mod tests {
         assert_eq!(brief, wanted);
         assert_eq!((expected[1].kind.as_deref(), expected[1].since_ms), (Some("special_file"), Some(5)));
         assert!(expected[4].reasons.join(" ").contains("as soon as p2psync runs on phone"), "{:?}", expected[4]);
-        assert!(expected[6].reasons[0].starts_with("1 item has (1 byte) not reached phone yet: phone was last"));
+        assert!(expected[6].reasons[0].starts_with("1 item (1 byte) has not reached phone yet: phone was last"));
         for count in 1..4 {
             assert_eq!(all(&world, count), expected, "{count}");
         }
