@@ -21,7 +21,7 @@ use super::shared::FolderHandle;
 use crate::core::content::{ChunkList, Content, ContentId, LIST_BYTES_MAX};
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::path::RelPath;
-use crate::index::{Place, Reader};
+use crate::index::{Mark, Place, Reader};
 use crate::net::NetError;
 use crate::net::frame::{Chunks, Frame, Request, WantedContent};
 
@@ -334,9 +334,10 @@ fn read_reliably(local: &Local, place: &Place, chunk: Content) -> Option<Vec<u8>
     (place.disk.ctime_ns != 0 || chunk.verify(&bytes).is_ok()).then_some(bytes)
 }
 
-/// The place that a hint names, if the index says that the chunk lies just there.
+/// The place that a hint names, if the index says that the chunk lies just there. What a suspect file has is not
+/// what its entry says.
 fn hinted_place(local: &Local, chunk: Content, path: &RelPath, offset: u64, lists: &mut Lists) -> Option<Place> {
-    let record = local.reader.record(path).ok()?.filter(|record| record.is_held())?;
+    let record = local.reader.record(path).ok()?.filter(|record| record.is_held() && record.mark != Mark::Suspect)?;
     let whole = record.entry.kind.content()?;
     let place = Place { path: path.clone(), disk: record.disk?, offset };
     let (mut at, mut rest) = (whole, offset);

@@ -69,7 +69,7 @@ const CAUGHT: [(Bug, u64); 23] = [
     (Bug::AppliedBeforeScan, 2_000_008_597),
     (Bug::CursorAhead, 4),
     (Bug::RequeueForgotten, 2_000_000_054),
-    (Bug::SightingForgotten, 2_000_009_012),
+    (Bug::SightingForgotten, 2_000_004_700),
     (Bug::SurpriseForgotten, 2_000_000_016),
     (Bug::IgnoredIsDeleted, 2_000_000_042),
     (Bug::NoCheckAroundSwap, 2_000_000_005),
