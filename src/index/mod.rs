@@ -178,6 +178,11 @@ pub struct ProblemRow {
 }
 
 impl Record {
+    /// Content of the file that stands here, where it is known: what is in a suspect one is not what its entry says.
+    pub fn content_here(&self) -> Option<Content> {
+        self.entry.kind.content().filter(|_| self.mark != Mark::Suspect)
+    }
+
     /// True for a live entry whose bytes are on this disk.
     pub fn is_held(&self) -> bool {
         self.entry.is_live() && self.disk.is_some() && matches!(self.mark, Mark::Here | Mark::Suspect)

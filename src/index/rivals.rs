@@ -134,7 +134,7 @@ impl Reader {
             "SELECT ",
             record_columns!(),
             " FROM entries WHERE kind = 1 AND substr(content, 1, 8) = substr(?1, 1, 8) AND content = ?1",
-            " AND disk_kind IS NOT NULL AND mark IN (0, 3)",
+            " AND disk_kind IS NOT NULL AND mark = 0",
             " AND EXISTS (SELECT 1 FROM rivals WHERE rivals.path = entries.path AND rivals.kind = 0) LIMIT ?2"
         );
         self.rows(sql, params![id.0.as_slice(), rows_max(limit)], record_at)

@@ -268,8 +268,7 @@ impl Folder {
         let row = HistoryRow {
             slot: slot.name,
             path: ours.entry.path.clone(),
-            // What is in a suspect file is not what its entry says.
-            content: ours.entry.kind.content().filter(|_| ours.mark != Mark::Suspect),
+            content: ours.content_here(),
             disk: slot.disk,
             author: ours.entry.author,
             displaced_ms: now.wall_ms(),

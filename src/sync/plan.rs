@@ -35,7 +35,10 @@ impl Folder {
         if self.rules.is_ignored(path, kind.is_directory()).is_some() {
             return self.pass_on(ours, &rival, decision, Mark::Ignored, now);
         }
-        if self.is_kept_out(&ours, &rival.entry)? {
+        // Nothing but its times tells whether a suspect file has changed since, so it has to be left alone for a moment
+        // first. It is looked at again then, which wakes what waits here.
+        let is_too_fresh = ours.mark == Mark::Suspect && ours.disk.is_some_and(|disk| disk.ctime_ns == 0);
+        if is_too_fresh || self.is_kept_out(&ours, &rival.entry)? {
             return Ok(Looked::Blocked);
         }
         if kind.is_deleted() {
@@ -97,7 +100,8 @@ impl Folder {
         let entry = self.outcome_entry(&ours.entry, &rival, decision)?;
         match ours.disk {
             None => Ok(Looked::Blocked),
-            Some(disk) if shows(disk, &entry) => {
+            // A suspect file has other bytes than its entry, and stays as it is.
+            Some(disk) if ours.mark == Mark::Suspect || shows(disk, &entry) => {
                 self.put_decided(&entry, &ours, now)?;
                 self.index.set_todo(&entry.path, true)?;
                 Ok(Looked::Skipped)
@@ -173,7 +177,7 @@ impl Folder {
             }
             Action::RemoveDirectory { path }
         } else {
-            let content = ours.entry.kind.content().map(|c| c.id);
+            let content = ours.content_here().map(|c| c.id);
             Action::Remove { path, expect: Expected { disk, content, displace: Displace::History } }
         };
         let work = self.begin(ours, Goal::Adopt { rival, decision, copy: None })?;
@@ -341,7 +345,7 @@ pub(super) fn place(ours: &Record, entry: &Entry, copy: Option<&RelPath>, staged
     let disk = if is_left_over(ours, &entry.kind) { Some(LEFT_OVER) } else { displaced(ours) };
     let expect = disk.map(|disk| Expected {
         disk,
-        content: ours.entry.kind.content().map(|c| c.id),
+        content: ours.content_here().map(|c| c.id),
         displace: copy.map_or(Displace::History, |copy| Displace::ConflictCopy(copy.clone())),
     });
     let (mtime_ns, mode) = (entry.disk_mtime_ns(), entry.mode());
@@ -354,11 +358,14 @@ pub(super) fn place(ours: &Record, entry: &Entry, copy: Option<&RelPath>, staged
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{Fixture, PEERS_EPOCH, path, seen};
+    use super::super::{Input, Seen};
     use super::*;
     use crate::core::content::Content;
-    use crate::core::id::EpochId;
+    use crate::core::entry::Stamp;
+    use crate::core::id::{EpochId, RunId};
+    use crate::core::message::{Announced, Batch, Message};
     use crate::core::version::VersionVector;
-    use crate::index::Mark;
 
     fn copy_of(bytes: &[u8], author: DeviceId) -> RelPath {
         copy_for(&record(bytes, author), Decision::Resolve { copy: true }).unwrap()
@@ -377,6 +384,64 @@ mod tests {
     fn a_suspect_file_is_not_kept_as_a_copy_with_the_content_that_it_has_lost() {
         let suspect = Record { mark: Mark::Suspect, ..record(b"good", DeviceId([1; 32])) };
         assert_eq!(copy_for(&suspect, Decision::Resolve { copy: true }), None);
+    }
+
+    /// A file that is suddenly an old version after the machine went down. `ctime_ns` is that of the latest look at it.
+    fn suspect(ctime_ns: i64) -> Fixture {
+        let mut fixture = Fixture::new(1);
+        fixture.feed(Input::Observed(vec![seen(0, 10)]));
+        fixture.feed(Input::ScanStarted { suspicious: true });
+        look_at_it(&mut fixture, ctime_ns);
+        fixture.feed(Input::ScanFinished { complete: true });
+        assert_eq!(fixture.folder.ours(&path(0)).unwrap().mark, Mark::Suspect);
+        fixture
+    }
+
+    fn look_at_it(fixture: &mut Fixture, at_ns: i64) {
+        let mut look = seen(0, 0);
+        let Seen::File { disk, .. } = &mut look.seen else { unreachable!() };
+        disk.ctime_ns = at_ns;
+        fixture.feed(Input::Observed(vec![look]));
+    }
+
+    fn hear(fixture: &mut Fixture, entries: Vec<Entry>) {
+        let entries: Vec<Announced> =
+            (1..).zip(entries).map(|(seq, entry)| Announced { entry, seq, held: true }).collect();
+        let upto = entries.len() as u64;
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto, more: false }));
+    }
+
+    #[test]
+    fn a_suspect_file_that_was_deleted_elsewhere_goes_once_it_was_left_alone_for_a_moment() {
+        let mut fixture = suspect(0);
+        fixture.hear_deleted(0, 1);
+        assert_eq!(fixture.orders, []);
+        look_at_it(&mut fixture, 7);
+        let (_, action) = fixture.orders.pop().unwrap();
+        let Action::Remove { expect, .. } = action else { panic!("{action:?}") };
+        // What it is compared with is not what its entry says.
+        assert_eq!((expect.content, expect.disk.ctime_ns), (None, 7));
+    }
+
+    #[test]
+    fn a_suspect_file_is_not_taken_for_what_it_was_where_that_gets_another_mode_or_name_elsewhere() {
+        let mut fixture = suspect(7);
+        let ours = fixture.folder.ours(&path(0)).unwrap().entry;
+        let mut newer = Entry { version: ours.version.clone().with(PEERS_EPOCH, 1), ..ours };
+        newer.meta.stamp = Stamp { count: 9, epoch: PEERS_EPOCH };
+        newer.meta.mode = Some((DiskKind::File, 0o600));
+        hear(&mut fixture, vec![newer.clone()]);
+        let record = fixture.folder.ours(&path(0)).unwrap();
+        assert_eq!((record.mark, &record.entry, fixture.orders.len()), (Mark::Suspect, &newer, 0));
+        let gone = decide::deleted(&newer, PEERS_EPOCH, 2);
+        let version = VersionVector::new().with(PEERS_EPOCH, 3);
+        hear(&mut fixture, vec![gone, Entry { path: path(1), version, ..newer }]);
+        assert_eq!(fixture.fetches.pop().map(|order| order.path), Some(path(1)));
+        assert!(
+            !fixture.orders.iter().any(|(_, action)| matches!(action, Action::Move { .. })),
+            "{:?}",
+            fixture.orders
+        );
     }
 
     #[test]
