@@ -110,7 +110,7 @@ impl Folder {
         {
             return Ok(());
         }
-        if (ours.mark == Mark::Kept && kind.is_directory()) || self.note_leftover(&ours, &kind, disk, now)? {
+        if ours.mark == Mark::Kept && kind.is_directory() {
             return Ok(());
         }
         // Still as it was when it was found suspect, or taken back: later scans know no more.
@@ -372,6 +372,25 @@ mod tests {
         fixture.feed(Input::Observed(vec![seen(0, 0)]));
         let ours = fixture.folder.ours(&path(0)).unwrap();
         assert!(ours.is_held() && ours.entry.version.get(fixture.folder.epoch().unwrap()) == ours.seq);
+    }
+
+    #[test]
+    fn what_was_moved_away_and_back_around_a_crash_stays() {
+        for suspicious in [true, false] {
+            let mut fixture = Fixture::new(1);
+            // With its directory, which leaves no trace in the file itself.
+            fixture.feed(Input::Observed(vec![Observation { path: path(0), seen: Seen::Absent }]));
+            fixture.wait(60_000);
+            assert!(!fixture.folder.ours(&path(0)).unwrap().entry.is_live());
+            fixture.folder.index.start_run(RunId(9)).unwrap();
+            fixture.folder.after_crash = true;
+            fixture.feed(Input::ScanStarted { suspicious });
+            fixture.feed(Input::Observed(vec![seen(0, 0)]));
+            fixture.feed(Input::ScanFinished { complete: true });
+            let ours = fixture.folder.ours(&path(0)).unwrap();
+            assert!(ours.is_held() && ours.entry.version.get(fixture.folder.epoch().unwrap()) == ours.seq);
+            assert_eq!(fixture.orders, []);
+        }
     }
 
     #[test]
