@@ -239,7 +239,8 @@ impl Folder {
             }
             let entry = match decide::decide(&ours.entry, &rival.entry, &self.found) {
                 Decision::Take => decide::taken(&ours.entry, &rival.entry),
-                Decision::Resolve { .. } if !ours.entry.is_live() => {
+                // What lost is in its copy by now, or its user has put the winner there himself.
+                Decision::Resolve { .. } => {
                     let (epoch, count) = (self.epoch()?, self.index.next_seq());
                     decide::resolved(&ours.entry, &rival.entry, true, epoch, count)
                 }
@@ -372,6 +373,29 @@ mod tests {
         fixture.feed(Input::Observed(vec![seen(0, 0)]));
         let ours = fixture.folder.ours(&path(0)).unwrap();
         assert!(ours.is_held() && ours.entry.version.get(fixture.folder.epoch().unwrap()) == ours.seq);
+    }
+
+    #[test]
+    fn the_winner_of_a_conflict_that_a_crash_has_left_in_its_place_is_no_edit() {
+        let mut fixture = Fixture::new(1);
+        fixture.feed(Input::Observed(vec![seen(0, 10)]));
+        let ours = fixture.folder.ours(&path(0)).unwrap().entry;
+        let kind = Kind::File(Content::of_chunk(&11u64.to_be_bytes()));
+        let winner = Entry {
+            kind,
+            mtime_ns: ours.mtime_ns + 1,
+            weight_ns: ours.weight_ns + 1,
+            author: PEER,
+            version: VersionVector::new().with(PEERS_EPOCH, 1),
+            ..ours.clone()
+        };
+        fixture.feed(Input::Halted(Some("gone for a moment".into())));
+        hear(&mut fixture, winner.clone());
+        fixture.feed(Input::Observed(vec![seen(0, 11)]));
+        let now = fixture.folder.ours(&path(0)).unwrap();
+        // Its author still tells it from another version of the same content.
+        assert_eq!((now.mark, &now.entry.kind, now.entry.author), (Mark::Here, &winner.kind, PEER));
+        assert!(winner.version.included_in(&now.entry.version) && ours.version.included_in(&now.entry.version));
     }
 
     #[test]
