@@ -26,7 +26,9 @@ impl ChunkSizes {
     /// the list would grow long.
     pub fn for_file(file_bytes: u64) -> Self {
         const KIB: usize = 1024;
-        if file_bytes < LARGE_FILE_BYTES {
+        if is_tiny() {
+            TINY
+        } else if file_bytes < LARGE_FILE_BYTES {
             Self { min: 16 * KIB, average: 64 * KIB, max: 256 * KIB }
         } else {
             Self { min: 64 * KIB, average: 256 * KIB, max: CHUNK_BYTES_MAX as usize }
@@ -43,10 +45,46 @@ impl ChunkSizes {
         if bytes.len() <= self.min {
             return last.then_some(bytes.len());
         }
+        if *self == TINY {
+            return Some(first_line(bytes));
+        }
         let cutter = fastcdc::v2020::FastCDC::new(bytes, self.min, self.average, self.max);
         let (_, end) = cutter.cut(0, bytes.len());
         Some(end)
     }
+}
+
+/// Chunks for a simulated disk, whose files are a few lines of text. No installed program cuts like that.
+const TINY: ChunkSizes = ChunkSizes { min: 1, average: 24, max: 48 };
+
+/// A line is a chunk, and a long one several.
+fn first_line(bytes: &[u8]) -> usize {
+    let most = bytes.len().min(TINY.max);
+    bytes.iter().take(most).position(|byte| *byte == b'\n').map_or(most, |at| at + 1)
+}
+
+#[cfg(feature = "testing")]
+thread_local! {
+    static IS_TINY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// From now on this thread cuts files into chunks of some bytes, or as usual.
+#[cfg(feature = "testing")]
+pub fn cut_tiny(is_tiny: bool) {
+    IS_TINY.set(is_tiny);
+}
+
+/// True where this thread cuts files into chunks of some bytes.
+#[cfg(feature = "testing")]
+pub fn is_tiny() -> bool {
+    IS_TINY.get()
+}
+
+/// Never.
+#[cfg(not(feature = "testing"))]
+#[inline(always)]
+pub const fn is_tiny() -> bool {
+    false
 }
 
 /// Collects a file's chunks and makes the lists that describe them.

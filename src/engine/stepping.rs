@@ -23,12 +23,14 @@ use crate::core::content::Content;
 use crate::core::id::{DeviceId, FolderId, RunId};
 use crate::core::message::Message;
 use crate::core::path::RelPath;
+use crate::core::problem::Problem;
 use crate::fs::root::Root;
 use crate::fs::watch::WatchEvent;
 use crate::index::{HistoryRow, Index, IndexError, Reader};
 use crate::net::frame::WantedContent;
 use crate::sync::{FetchOrder, Folder, Input, Now, Output, Settings};
 
+pub use super::fetch::{FetchStep, SteppedFetch};
 pub use super::hints::HintCounts;
 pub use super::shared::LookError;
 pub use super::start::is_of_another_disk;
@@ -186,10 +188,30 @@ impl Stepper {
         serve::one(&local, &WantedContent { content, hint }, &mut Lists::default())
     }
 
-    /// The bytes of a chunk that lies here already, verified: what a fetch looks for before it asks a peer.
-    pub fn find(&self, reader: &Reader, chunk: Content) -> Option<Vec<u8>> {
-        let root = self.handle.root.open().ok()?;
-        Local { folder: &self.handle, root: &root, reader }.chunk(chunk)
+    /// Goes on with a fetch, as far as what is here makes that possible.
+    pub fn fetch_step(&self, reader: &Reader, fetch: &mut SteppedFetch) -> FetchStep {
+        fetch.step(&self.handle, reader)
+    }
+
+    /// A peer has sent a part that a fetch wants, with its place in the file. False where it is something else.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be written.
+    pub fn fetch_arrived(
+        &self,
+        reader: &Reader,
+        fetch: &mut SteppedFetch,
+        part: (Content, u64),
+        peer: DeviceId,
+        bytes: Vec<u8>,
+    ) -> Result<bool, Problem> {
+        fetch.arrived(&self.handle, reader, part, peer, bytes)
+    }
+
+    /// A fetch is over, or given up.
+    pub fn fetch_ended(&self, fetch: &SteppedFetch) {
+        self.handle.downloads.remove(&fetch.order.path);
     }
 
     /// The last second looks. An orderly stop ends with it, followed by [`Folder::close`].

@@ -96,7 +96,7 @@ impl Downloads {
         self.lock().insert(path, download);
     }
 
-    pub(super) fn remove(&self, path: &RelPath) {
+    pub(in crate::engine) fn remove(&self, path: &RelPath) {
         self.lock().remove(path);
     }
 

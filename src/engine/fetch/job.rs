@@ -7,6 +7,7 @@ use super::download::Download;
 use super::wants::Source;
 use super::worker::JobId;
 use crate::core::action::WorkId;
+use crate::core::chunker;
 use crate::core::content::{ChunkList, Content, ContentId};
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
@@ -189,7 +190,8 @@ impl Large {
     pub fn listed(&mut self, list: ChunkList) -> bool {
         self.busy = false;
         let children = list.children().len() as u64;
-        let is_real = children - 1 <= list.content().size / BYTES_PER_CHILD_MIN;
+        let bytes_per_child = if chunker::is_tiny() { 1 } else { BYTES_PER_CHILD_MIN };
+        let is_real = children - 1 <= list.content().size / bytes_per_child;
         self.lists.insert(list.content().id, list);
         is_real
     }

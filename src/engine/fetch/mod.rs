@@ -14,6 +14,7 @@ mod job;
 mod open;
 mod partners;
 mod state;
+mod stepped;
 mod swarm;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ use crate::sync::FetchOrder;
 pub use download::Downloads;
 use open::OpenRequests;
 use state::Fetching;
+pub use stepped::{FetchStep, SteppedFetch};
 use worker::Done;
 
 /// Threads that do the disk work of one folder: one reads while the other verifies.

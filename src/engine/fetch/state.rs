@@ -390,11 +390,11 @@ impl JobRooms {
 }
 
 /// A content that has no bytes to fetch: the empty file, or one that can't be.
-fn without_bytes(content: Content) -> Result<Staged, FetchError> {
+pub(super) fn without_bytes(content: Content) -> Result<Staged, FetchError> {
     if content == Content::of_chunk(b"") { Ok(Staged::default()) } else { Err(FetchError::Problem(impossible())) }
 }
 
-fn impossible() -> Problem {
+pub(super) fn impossible() -> Problem {
     Problem::new(ProblemKind::BadBytes, "it is announced with a content that no file can have")
 }
 

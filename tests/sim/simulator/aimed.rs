@@ -229,5 +229,6 @@ pub fn plan(seed: u64) -> Plan {
     let operations = operations.filter(|operation| super::plan::is_fair(mode, operation.event)).collect();
     let meddling = *random.pick(theme.meddling);
     let odd_disk = (at + 1 == THEMES.len()).then_some(OddDisk::FoldsCase);
-    Plan { seed, mode, devices, operations, meddling, odd_disk, aim: theme.aim, bug: None }
+    let has_small_chunks = super::plan::has_small_chunks(seed);
+    Plan { seed, mode, devices, operations, meddling, odd_disk, has_small_chunks, aim: theme.aim, bug: None }
 }

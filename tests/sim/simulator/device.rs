@@ -11,13 +11,12 @@ use p2psync::core::id::{DeviceId, EpochId, FolderId, RunId};
 use p2psync::core::message::Message;
 use p2psync::core::path::RelPath;
 use p2psync::engine::clock::Clock;
-use p2psync::engine::stepping::{self, Stepper};
+use p2psync::engine::stepping::{self, SteppedFetch, Stepper};
 use p2psync::fs::root::Root;
-use p2psync::fs::stage;
 use p2psync::fs::watch::WatchEvent;
 use p2psync::index::{Index, Snapshot};
 use p2psync::sabotage::{self, Bug};
-use p2psync::sync::{FetchError, FetchOrder, Folder, Input, Output, Settings, Staged};
+use p2psync::sync::{FetchOrder, Folder, Input, Output, Settings};
 
 use super::disk::SimDisk;
 use super::random::Random;
@@ -78,11 +77,13 @@ pub struct Agent {
     pub folder: Folder,
     pub inputs: VecDeque<Input>,
     pub fetches: VecDeque<FetchOrder>,
+    /// Those that have begun.
+    pub under_way: Vec<SteppedFetch>,
     /// Peers that the folder thinks it is connected with.
     pub connected: Vec<usize>,
     tick_ms: Option<u64>,
-    /// Staged files that wait for their work to end.
-    pub staged: BTreeMap<(ContentId, u32), WorkId>,
+    /// Staged files that wait for their work to end, and whether they are complete.
+    pub staged: BTreeMap<(ContentId, u32), (WorkId, bool)>,
 }
 
 pub fn folder_id() -> FolderId {
@@ -151,6 +152,7 @@ impl Device {
                     folder,
                     inputs: VecDeque::new(),
                     fetches: VecDeque::new(),
+                    under_way: Vec::new(),
                     staged: BTreeMap::new(),
                     connected: Vec::new(),
                     tick_ms: None,
@@ -238,7 +240,7 @@ impl Device {
         let Some(agent) = &mut self.agent else { return Vec::new() };
         if let Input::Applied(outcomes) = &input {
             let over: Vec<WorkId> = outcomes.iter().map(|(work, _)| *work).collect();
-            agent.staged.retain(|_, work| !over.contains(work));
+            agent.staged.retain(|_, (work, _)| !over.contains(work));
         }
         let now = self.clock.now();
         let outputs = match agent.stepper.handle(&mut agent.folder, input, now) {
@@ -279,32 +281,16 @@ impl Device {
         sent
     }
 
-    /// Bytes that this device gives to a peer that asks for them.
-    pub fn serve(&self, content: Content, hint: &RelPath) -> Option<Vec<u8>> {
+    /// A part of a content, with its place in the file, as this device gives it to a peer that asks for it.
+    pub fn serve(&self, part: (Content, u64), hint: &RelPath) -> Option<Vec<u8>> {
         let agent = self.agent.as_ref()?;
-        agent.stepper.serve(agent.folder.index(), content, Some((hint.clone(), 0)))
-    }
-
-    /// Takes bytes into the stage, as a fetch that was answered with `bytes` does; `None`: nobody had them.
-    pub fn fetched(&mut self, order: &FetchOrder, bytes: Option<Vec<u8>>) -> Result<Staged, FetchError> {
-        let root = self.root();
-        let Some(agent) = &mut self.agent else { return Err(FetchError::NoSource) };
-        let is_right =
-            |bytes: &Vec<u8>| Content::of_chunk(bytes) == order.content || sabotage::is(Bug::NothingVerified);
-        let Some(bytes) = bytes.filter(is_right) else { return Err(FetchError::NoSource) };
-        let copy = (0..).find(|copy| !agent.staged.contains_key(&(order.content.id, *copy))).unwrap_or(0);
-        if order.content.size > 0 {
-            let open = root.open().map_err(|_| FetchError::NoSource)?;
-            stage::stage_small(&open, order.content, copy, &bytes).map_err(FetchError::Problem)?;
-        }
-        agent.staged.insert((order.content.id, copy), order.work);
-        Ok(Staged { lists: Vec::new(), copy })
+        agent.stepper.serve(agent.folder.index(), part.0, Some((hint.clone(), part.1)))
     }
 
     /// True where something is left to do, now or when its time comes, beside regular scans and digests.
     pub fn has_work(&self) -> bool {
         let is_busy =
-            |a: &Agent| !a.inputs.is_empty() || !a.fetches.is_empty() || a.stepper.has_work() || !a.folder.is_idle();
+            |a: &Agent| !a.inputs.is_empty() || a.fetches_waiting() > 0 || a.stepper.has_work() || !a.folder.is_idle();
         !self.watch_events.is_empty() || self.agent.as_ref().is_some_and(is_busy)
     }
 
@@ -341,7 +327,7 @@ impl Device {
             queued.restores,
             queued.second_looks,
             agent.inputs.len(),
-            agent.fetches.len(),
+            agent.fetches_waiting(),
         ];
         assert!(counts.iter().all(|count| *count < WAITING_MAX), "too much waits: {queued:?}");
     }

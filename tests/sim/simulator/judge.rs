@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use p2psync::core::content::Content;
 use p2psync::core::disk::{DiskKind, DiskState};
 use p2psync::core::ignore::Rules;
 use p2psync::core::path::RelPath;
 use p2psync::core::problem::ProblemKind;
-use p2psync::index::Mark;
+use p2psync::index::{Mark, ProblemRow};
 use p2psync::sync::Input;
 
 use super::device::Device;
 use super::disk::Item;
+use super::fetching::content_of;
 use super::plan::{Mode, OddDisk, Plan};
 use super::random::Random;
 use super::user::Tree;
@@ -475,13 +477,25 @@ impl World {
         // That a name can't be had beside another is for the user to settle.
         let declined = if at == 0 { self.declined() } else { BTreeSet::new() };
         let problems = index.problems(100).map_err(|e| e.to_string())?;
-        if let Some(row) = problems
-            .iter()
-            .find(|row| !is_within(&row.path.to_string(), &declined) && !is_within(&row.path.to_string(), torn))
+        let is_known = |path: &str| is_within(path, &declined) || is_within(path, torn);
+        if let Some(row) = problems.iter().find(|row| !is_known(&row.path.to_string()) && !self.is_truly_lost(at, row))
         {
             return Err(format!("at {at} there is still a problem with {}: {:?}", row.path, row.problem));
         }
         Ok(())
+    }
+
+    /// True where an agent says rightly that no device has a content: an index has forgotten that its user gave it up, and
+    /// another device still knows of it, though it could never take it. It is for a user to say what is to be there.
+    fn is_truly_lost(&self, at: usize, row: &ProblemRow) -> bool {
+        let Some(agent) = self.devices[at].agent.as_ref().filter(|_| self.had_index_trouble) else { return false };
+        let is_anywhere = |content: Content| {
+            let all = (0..self.devices.len()).flat_map(|at| self.tree(at).into_values());
+            all.into_iter().any(|item| item.kind == DiskKind::File && content_of(&item.bytes) == content)
+        };
+        let rivals = agent.folder.index().rivals(&row.path).unwrap_or_default();
+        let contents: Vec<Content> = rivals.iter().filter_map(|rival| rival.entry.kind.content()).collect();
+        row.problem.kind == ProblemKind::Lost && !contents.into_iter().any(is_anywhere)
     }
 
     /// Adds to the trace how all stands.

@@ -12,6 +12,7 @@
 //! | `ledger` | what users wrote and gave up: what has to be there in the end |
 //! | `disk` | a disk with a page cache, faults and users that come in between |
 //! | `network` | frames on their way |
+//! | `fetching` | contents on their way from device to device, one part at a time |
 //! | `device` | an agent on its disk |
 //! | `world` | devices, time, and one step after the other |
 //! | `judge` | the promises, checked all the time and in the end |
@@ -20,6 +21,7 @@
 pub mod aimed;
 pub mod device;
 pub mod disk;
+pub mod fetching;
 pub mod film;
 pub mod judge;
 pub mod ledger;

@@ -44,6 +44,8 @@ pub struct Plan {
     pub meddling: usize,
     /// A device whose disk folds case or has coarse times.
     pub odd_disk: Option<OddDisk>,
+    /// Files are cut into chunks of some bytes, so that most have several.
+    pub has_small_chunks: bool,
     /// What is special in it.
     pub aim: Aim,
     /// A mistake that is made on purpose.
@@ -200,14 +202,21 @@ impl Plan {
             2 if mode == Mode::Crowd => Some(OddDisk::FoldsCase),
             _ => None,
         };
-        Self { seed, mode, devices, operations, meddling, odd_disk, aim: Aim::default(), bug: None }
+        let (has_small_chunks, aim) = (has_small_chunks(seed), Aim::default());
+        Self { seed, mode, devices, operations, meddling, odd_disk, has_small_chunks, aim, bug: None }
     }
 
     /// Nothing but devices, for a test that says itself what happens.
     pub fn empty(devices: usize, odd_disk: Option<OddDisk>) -> Self {
         let (operations, aim) = (Vec::new(), Aim::default());
-        Self { seed: 7, mode: Mode::Crowd, devices, operations, meddling: 0, odd_disk, aim, bug: None }
+        let (mode, has_small_chunks) = (Mode::Crowd, false);
+        Self { seed: 7, mode, devices, operations, meddling: 0, odd_disk, has_small_chunks, aim, bug: None }
     }
+}
+
+/// True for every other run, whatever else is in it.
+pub fn has_small_chunks(seed: u64) -> bool {
+    Random(seed ^ 0xc4a2).chance(50)
 }
 
 /// Where nothing is concurrent, what a device alone has seen must not be taken from it.

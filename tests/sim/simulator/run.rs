@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use p2psync::core::chunker;
 use p2psync::sabotage::{self, Bug};
 
 use super::plan::{Plan, shrink};
@@ -24,6 +25,7 @@ pub fn run(plan: &Plan) -> Result<Report, String> {
 
 /// The same, with a line for all that happened.
 pub fn run_traced(plan: &Plan, is_traced: bool) -> (Result<Report, String>, Vec<String>) {
+    chunker::cut_tiny(plan.has_small_chunks);
     let mut world = World::new(plan, is_traced);
     sabotage::make(plan.bug);
     let ended = catch_unwind(AssertUnwindSafe(|| world.run(plan)));
@@ -40,6 +42,7 @@ pub fn run_traced(plan: &Plan, is_traced: bool) -> (Result<Report, String>, Vec<
         world.describe();
     }
     let trace = world.take_trace();
+    chunker::cut_tiny(false);
     (result.map(|()| world.report()), trace)
 }
 
@@ -109,13 +112,14 @@ fn explain(plan: &Plan, why: &str) -> String {
     let kept: Vec<String> = short.operations.iter().map(|o| format!("{}:{}", o.number, o.steps)).collect();
     let last = trace.iter().rev().take(TRACE_LINES_MAX).rev().cloned().collect::<Vec<_>>().join("\n");
     format!(
-        "seed {} fails: {why}\nshortest: {}\n{:?}, {} devices, meddling {}, {:?}\n{}\n{last}\nreplay: SIM_SEED={} SIM_KEEP={} cargo test --test sim replay -- --nocapture",
+        "seed {} fails: {why}\nshortest: {}\n{:?}, {} devices, meddling {}, {:?}, small chunks {}\n{}\n{last}\nreplay: SIM_SEED={} SIM_KEEP={} cargo test --test sim replay -- --nocapture",
         plan.seed,
         result.err().unwrap_or_default(),
         short.mode,
         short.devices,
         short.meddling,
         short.odd_disk,
+        short.has_small_chunks,
         operations.join("\n"),
         plan.seed,
         kept.join(",")

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use p2psync::core::content::{Content, ContentId};
+use p2psync::core::content::ContentId;
 use p2psync::core::guard::GuardLimits;
 use p2psync::core::id::DeviceId;
 use p2psync::core::path::RelPath;
@@ -13,6 +13,7 @@ use p2psync::sync::{Input, Settings};
 
 use super::device::{Device, folder_id};
 use super::disk::{Call, CutMode, Fault, Hook, Inner, Item, Options, SimDisk, Unmounted};
+use super::fetching::content_of;
 use super::film::Film;
 use super::ledger::Ledger;
 use super::network::{Arrival, Network};
@@ -372,7 +373,7 @@ impl World {
             let is_due = |due: Option<u64>| due.is_some_and(|due| due <= mono_ms);
             let kinds = [
                 (Step::Input(at), !agent.inputs.is_empty()),
-                (Step::Fetch(at), !agent.fetches.is_empty()),
+                (Step::Fetch(at), agent.fetches_waiting() > 0),
                 (Step::Apply(at), queued.actions > 0),
                 (Step::Restore(at), queued.restores > 0),
                 (Step::Scan(at), queued.hints.full),
@@ -485,7 +486,7 @@ impl World {
         }
     }
 
-    fn take_notes(&mut self) {
+    pub fn take_notes(&mut self) {
         let notes = std::mem::take(&mut self.users().ledger.noted);
         if let Some(trace) = &mut self.trace {
             trace.extend(notes);
@@ -576,24 +577,6 @@ impl World {
             if let (Some(event), Some(agent)) = (event, &self.devices[at].agent) {
                 agent.stepper.heard(event);
             }
-        }
-    }
-
-    fn fetch(&mut self, at: usize) {
-        let Some(agent) = &mut self.devices[at].agent else { return };
-        let pick = self.random.below(agent.fetches.len());
-        let Some(order) = agent.fetches.remove(pick) else { return };
-        let connected = agent.connected.clone();
-        let here = agent.stepper.find(agent.folder.index(), order.content);
-        let bytes = here.or_else(|| {
-            let sources = order.sources.iter().filter_map(|id| connected.iter().find(|n| self.devices[**n].id == *id));
-            let mut open = sources.filter(|n| self.network.is_open(**n, at));
-            open.find_map(|n| self.devices[*n].serve(order.content, &order.path)).map(|bytes| self.maybe_wrong(bytes))
-        });
-        let staged = self.devices[at].fetched(&order, bytes);
-        self.take_notes();
-        if let Some(agent) = &mut self.devices[at].agent {
-            agent.inputs.push_back(Input::Fetched(vec![(order.work, staged)]));
         }
     }
 
@@ -795,7 +778,7 @@ impl World {
     /// that. Directories can be moved to and fro without a trace in the files in them, so a new index takes it for what it
     /// was when it went: an old version, that belongs in history. It has to be there.
     pub fn was_brought_back(&self, bytes: &[u8]) -> bool {
-        let id = Content::of_chunk(bytes).id;
+        let id = content_of(bytes).id;
         let is_displaced = |at: usize, path: &str| {
             let slots = format!("{OWN}/history/{path}~");
             let items = self.devices[at].disk.lock().items(FOLDER);
@@ -926,7 +909,7 @@ impl World {
         let others: Vec<Tree> = (0..self.devices.len()).filter(|b| *b != at).map(|b| self.tree(b)).collect();
         let is_gone_here = |name: &String, bytes: &Vec<u8>| {
             let record = RelPath::parse(name.as_bytes()).ok().and_then(|path| index.record(&path).ok().flatten());
-            let id = Content::of_chunk(bytes).id;
+            let id = content_of(bytes).id;
             record.is_some_and(|record| !record.entry.is_live() || record.entry.superseded.contains(&id))
         };
         let own: BTreeSet<Vec<u8>> = self.tree(at).into_values().map(|item| item.bytes).collect();
@@ -960,7 +943,7 @@ impl World {
     }
 
     /// What a peer gives may be something else than what was asked for.
-    fn maybe_wrong(&self, mut bytes: Vec<u8>) -> Vec<u8> {
+    pub fn maybe_wrong(&self, mut bytes: Vec<u8>) -> Vec<u8> {
         let dice = (self.now_ns / 1000 % 100) as usize;
         if dice < self.lies {
             match bytes.last_mut() {

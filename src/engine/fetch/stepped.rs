@@ -1,0 +1,162 @@
+//! One fetch without threads: what a worker does, in the order in which the fetching thread asks for it. Who is asked
+//! for what, and when, is up to whoever drives it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::download::Download;
+use super::job::{Large, Next};
+use super::state::{impossible, without_bytes};
+use super::worker::{Context, Done, Target, Task, carry_out};
+use crate::core::content::{ChunkList, Content};
+use crate::core::id::DeviceId;
+use crate::core::problem::{Problem, ProblemKind};
+use crate::engine::local::Local;
+use crate::engine::shared::Shared;
+use crate::index::Reader;
+use crate::sync::{FetchError, FetchOrder, Staged};
+
+/// A content on its way into the stage.
+pub struct SteppedFetch {
+    pub order: FetchOrder,
+    /// Tells it from other staged files of the same content.
+    pub copy: u32,
+    /// Complete staged files of the same content.
+    twins: Vec<u32>,
+    progress: Progress,
+}
+
+enum Progress {
+    Begun,
+    /// One chunk, which is not here.
+    Small,
+    /// Lists and chunks, of which these have to come from peers, each with its place in the file.
+    Large(Large, Vec<(Content, u64)>),
+    /// All of it is staged.
+    Complete(Vec<ChunkList>),
+}
+
+/// How far a fetch is.
+pub enum FetchStep {
+    /// Any of these is to come from a peer, each with its place in the file.
+    Wants(Vec<(Content, u64)>),
+    Over(Result<Staged, FetchError>),
+}
+
+impl SteppedFetch {
+    pub fn new(order: FetchOrder, copy: u32, twins: Vec<u32>) -> Self {
+        Self { order, copy, twins, progress: Progress::Begun }
+    }
+
+    /// Does all that can be done with what is here.
+    pub(in crate::engine) fn step(&mut self, folder: &Shared, reader: &Reader) -> FetchStep {
+        let content = self.order.content;
+        if content.size == 0 {
+            return FetchStep::Over(without_bytes(content));
+        }
+        match in_folder(folder, reader, |context| self.advance(context)) {
+            Ok(wants) if !wants.is_empty() => FetchStep::Wants(wants),
+            Ok(_) => {
+                let lists = match &mut self.progress {
+                    Progress::Complete(lists) => std::mem::take(lists),
+                    _ => Vec::new(),
+                };
+                FetchStep::Over(Ok(Staged { lists, copy: self.copy }))
+            }
+            Err(problem) => FetchStep::Over(Err(FetchError::Problem(problem))),
+        }
+    }
+
+    /// Takes in what a peer sent. False where that is not what was asked for.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be written.
+    pub(in crate::engine) fn arrived(
+        &mut self,
+        folder: &Shared,
+        reader: &Reader,
+        (want, offset): (Content, u64),
+        peer: DeviceId,
+        bytes: Vec<u8>,
+    ) -> Result<bool, Problem> {
+        let target = match &self.progress {
+            _ if want.depth > 0 => Target::List { job: 0 },
+            Progress::Large(large, _) => Target::At { job: 0, file: large.file.clone(), offset },
+            _ => Target::Small { job: 0, copy: self.copy },
+        };
+        let task = Task::Write { want, peer, bytes: Bytes::from(bytes), targets: vec![target] };
+        let Done::Written { results, .. } = in_folder(folder, reader, |context| Ok(carry_out(context, task)))? else {
+            return Ok(false);
+        };
+        let Some(results) = results else { return Ok(false) };
+        let [(_, result)] = <[_; 1]>::try_from(results).map_err(|_| impossible())?;
+        let list = result?;
+        match &mut self.progress {
+            Progress::Large(large, missing) => {
+                missing.retain(|part| *part != (want, offset));
+                match list {
+                    Some(list) if !large.listed(list.clone()) => return Err(impossible()),
+                    Some(_) => {}
+                    None => large.written(want),
+                }
+            }
+            progress => *progress = Progress::Complete(Vec::new()),
+        }
+        Ok(true)
+    }
+
+    /// What has to come from peers; nothing once all is there.
+    fn advance(&mut self, context: &Context) -> Result<Vec<(Content, u64)>, Problem> {
+        let (content, copy, twins) = (self.order.content, self.copy, self.twins.clone());
+        if matches!(self.progress, Progress::Begun) {
+            self.progress = if content.depth == 0 {
+                match carry_out(context, Task::Small { job: 0, content, copy, twins: twins.clone() }) {
+                    Done::Small { staged, .. } if staged.clone()? => Progress::Complete(Vec::new()),
+                    _ => Progress::Small,
+                }
+            } else {
+                let file = Arc::new(Download::open(context.root, content, copy)?);
+                context.folder.downloads.add(self.order.path.clone(), file.clone());
+                Progress::Large(Large::new(file), Vec::new())
+            };
+        }
+        let Progress::Large(large, missing) = &mut self.progress else {
+            return Ok(if matches!(self.progress, Progress::Small) { vec![(content, 0)] } else { Vec::new() });
+        };
+        loop {
+            match large.next() {
+                Next::List(list) => match carry_out(context, Task::List { job: 0, list }) {
+                    Done::Listed { found: Some(list), .. } if large.listed(list.clone()) => {}
+                    Done::Listed { found: Some(_), .. } => return Err(impossible()),
+                    _ => missing.push((list, large.list_offset())),
+                },
+                Next::Fill(chunks) => {
+                    let (file, twins) = (large.file.clone(), twins.clone());
+                    let done = carry_out(context, Task::Fill { job: 0, file, twins, chunks });
+                    let Done::Filled { missing: found, .. } = done else { return Ok(Vec::new()) };
+                    let found = found?;
+                    large.filled(&found);
+                    missing.extend(found);
+                }
+                Next::Wait => return Ok(missing.clone()),
+                Next::Finished => break,
+            }
+        }
+        if let Progress::Large(large, _) = std::mem::replace(&mut self.progress, Progress::Begun) {
+            self.progress = Progress::Complete(large.into_lists());
+        }
+        Ok(Vec::new())
+    }
+}
+
+fn in_folder<T>(
+    folder: &Shared,
+    reader: &Reader,
+    work: impl FnOnce(&Context) -> Result<T, Problem>,
+) -> Result<T, Problem> {
+    let root = folder.root.open().map_err(|e| Problem::new(ProblemKind::Io, e.to_string()))?;
+    let local = Some(Local { folder, root: &root, reader });
+    work(&Context { folder, root: &root, local })
+}
