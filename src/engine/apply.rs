@@ -19,10 +19,11 @@ use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
 use crate::failpoint;
-use crate::fs::apply::{ApplyContext, apply};
+use crate::fs::apply::{Applied, ApplyContext, Stuck, apply};
 use crate::fs::error::FsError;
 use crate::fs::history::{self, RestoreError};
 use crate::fs::root::OpenRoot;
+use crate::index::HistoryRow;
 use crate::sabotage::{self, Bug};
 use crate::sync::Input;
 
@@ -35,6 +36,11 @@ const SECOND_LOOKS_MAX: usize = 10_000;
 /// Names tried for what comes back from history, each a second later than the one before.
 const NAMES_MAX: i64 = 1000;
 const SECOND_NS: i64 = 1_000_000_000;
+
+/// When it is tried again to bring back what a user has written at the moment of a swap.
+const RESCUE_AGAIN: Duration = Duration::from_secs(5);
+/// Such versions that wait for that; what is beyond stays in history, where the user finds it.
+const STUCK_MAX: usize = 1000;
 
 /// What the thread is told.
 pub enum Command {
@@ -72,11 +78,13 @@ pub(super) struct Applier {
     handle: FolderHandle,
     /// The oldest first.
     displaced: VecDeque<Displaced>,
+    /// What is to come back from history, and when that is tried.
+    stuck: Vec<(Instant, Stuck)>,
 }
 
 impl Applier {
     pub fn new(handle: FolderHandle) -> Self {
-        Self { handle, displaced: VecDeque::new() }
+        Self { handle, displaced: VecDeque::new(), stuck: Vec::new() }
     }
 
     fn run(mut self, commands: &Receiver<Command>) {
@@ -103,7 +111,9 @@ impl Applier {
 
     /// Gives all displaced files their second look: there is no later any more.
     pub fn finish(&mut self) {
-        self.look_again(self.now() + SECOND_LOOK);
+        self.look_again(self.now() + SECOND_LOOK.max(RESCUE_AGAIN));
+        let left: Vec<Stuck> = self.stuck.drain(..).map(|(_, stuck)| stuck).collect();
+        self.leave_in_history(left);
     }
 
     fn now(&self) -> Instant {
@@ -112,25 +122,30 @@ impl Applier {
 
     /// When the next displaced file is to be looked at.
     pub fn next_due(&self) -> Option<Instant> {
-        self.displaced.front().map(|displaced| displaced.due)
+        let rescue = self.stuck.iter().map(|(due, _)| *due).min();
+        self.displaced.front().map(|displaced| displaced.due).into_iter().chain(rescue).min()
     }
 
     /// Displaced files that are to be looked at.
     #[cfg(feature = "testing")]
     pub fn waiting(&self) -> usize {
-        self.displaced.len()
+        self.displaced.len() + self.stuck.len()
     }
 
     /// Carries out actions, at most [`BATCH_MAX`] for the sake of those that wait for the outcomes. False where the
     /// folder has stopped.
     pub fn carry_out(&mut self, actions: Vec<(WorkId, Action)>) -> bool {
         let targets: Vec<RelPath> = actions.iter().map(|(_, action)| source(action).clone()).collect();
-        let outcomes = match self.handle.root.open() {
+        let Applied { outcomes, mut stuck } = match self.handle.root.open() {
             Ok(root) => {
                 apply(&root, &ApplyContext { device: self.handle.device, now_ms: self.handle.clock.wall_ms() }, actions)
             }
-            Err(error) => self.fail(actions, &error),
+            Err(error) => Applied { outcomes: self.fail(actions, &error), stuck: Vec::new() },
         };
+        let rescue_due = self.now() + RESCUE_AGAIN;
+        let room = STUCK_MAX.saturating_sub(self.stuck.len()).min(stuck.len());
+        self.stuck.extend(stuck.drain(..room).map(|stuck| (rescue_due, stuck)));
+        self.leave_in_history(stuck);
         let due = self.now() + SECOND_LOOK;
         for ((_, outcome), path) in outcomes.iter().zip(targets) {
             if let Outcome::Done { displaced: Some(slot), .. } = outcome {
@@ -149,8 +164,9 @@ impl Applier {
         actions.into_iter().map(|(work, _)| (work, Outcome::Failed(problem.clone()))).collect()
     }
 
-    /// Gives those displaced files their second look whose time has come.
+    /// Does what is due: second looks at displaced files, and what could not be brought back at once.
     pub fn look_again(&mut self, now: Instant) {
+        self.rescue_again(now);
         let overdue = self.displaced.iter().take_while(|d| d.due <= now).count();
         let count = overdue.max(self.displaced.len().saturating_sub(SECOND_LOOKS_MAX));
         if count == 0 {
@@ -163,6 +179,60 @@ impl Applier {
         let Ok(root) = self.handle.root.open() else { return self.displaced.drain(..count).for_each(drop) };
         for displaced in self.displaced.drain(..count) {
             look_at_slot(&self.handle, &root, &displaced);
+        }
+    }
+}
+
+impl Applier {
+    /// Tries once more to bring back what a user has written at the moment of a swap.
+    fn rescue_again(&mut self, now: Instant) {
+        if self.stuck.iter().all(|(due, _)| *due > now) {
+            return;
+        }
+        let root = self.handle.root.open();
+        let (shared, later) = (&self.handle, self.handle.clock.instant() + RESCUE_AGAIN);
+        self.stuck.retain_mut(|(due, stuck)| {
+            if *due > now {
+                return true;
+            }
+            *due = later;
+            root.as_ref().map_or(true, |root| !is_rescued(shared, root, stuck))
+        });
+    }
+
+    /// What cannot come back is at least listed there.
+    fn leave_in_history(&self, left: Vec<Stuck>) {
+        let Ok(root) = self.handle.root.open() else { return };
+        let row = |Stuck { path, slot }: Stuck| {
+            let disk = history::look(&root, &slot).ok().flatten()?;
+            let (author, displaced_ms) = (self.handle.device, self.handle.clock.wall_ms());
+            Some(HistoryRow { slot, path, content: None, disk, author, displaced_ms, by_remote: true })
+        };
+        let found: Vec<HistoryRow> = left.into_iter().filter_map(row).collect();
+        if !found.is_empty() {
+            self.handle.send(Input::History { found, expired: Vec::new() });
+        }
+    }
+}
+
+/// True where it has come back, or is no longer there.
+fn is_rescued(shared: &Shared, root: &OpenRoot, stuck: &Stuck) -> bool {
+    let Stuck { path, slot } = stuck;
+    let state = match history::look(root, slot) {
+        Ok(Some(state)) => state,
+        Ok(None) => return true,
+        Err(_) => return false,
+    };
+    match beside(root, slot, path, &state, shared.device, None) {
+        Ok(copy) => {
+            tracing::info!(%path, %copy, "kept an edit that was made at the moment of the swap");
+            shared.hints.hint(copy, true, shared.clock.instant());
+            true
+        }
+        Err(RestoreError::Gone) => true,
+        Err(error) => {
+            tracing::debug!(%path, %slot, %error, "an edit made at the moment of a swap is still in history");
+            false
         }
     }
 }
@@ -331,6 +401,33 @@ mod tests {
     }
 
     #[test]
+    fn an_edit_that_could_not_be_put_beside_its_path_at_once_is_later_or_is_listed_in_history() {
+        for comes_back in [true, false] {
+            let (_dir, handle, mut events) = testing::folder("");
+            let slot = history::slot_name(&path("a"), None, 1, 0);
+            std::fs::write(handle.root.path().join(format!(".p2psync/history/{slot}")), "edit").unwrap();
+            let mut applier = Applier::new(handle.clone());
+            applier.stuck.push((applier.now(), Stuck { path: path("a"), slot: slot.clone() }));
+            let away = handle.root.path().with_extension("away");
+            std::fs::rename(handle.root.path(), &away).unwrap();
+            applier.look_again(applier.now());
+            assert_eq!(applier.stuck.len(), 1);
+            std::fs::rename(&away, handle.root.path()).unwrap();
+            if !comes_back {
+                applier.leave_in_history(vec![Stuck { path: path("a"), slot: slot.clone() }]);
+                let Some(Event::Input(Input::History { found, .. })) = events.blocking_recv() else { panic!() };
+                assert_eq!(found.first().map(|row| &row.slot), Some(&slot));
+                continue;
+            }
+            applier.look_again(applier.next_due().unwrap());
+            assert_eq!((applier.stuck.len(), applier.next_due()), (0, None));
+            let Job::Paths(looks) = handle.hints.next(&handle.stop) else { panic!() };
+            let [Look { path: copy, .. }] = &looks[..] else { panic!("{looks:?}") };
+            assert_eq!(std::fs::read_to_string(handle.root.path().join(copy.to_string())).unwrap(), "edit");
+        }
+    }
+
+    #[test]
     fn what_comes_back_finds_a_free_name_even_without_its_directory() {
         let (_dir, handle, _events) = testing::folder("");
         let root = handle.root.open().unwrap();
@@ -340,7 +437,7 @@ mod tests {
             std::fs::write(handle.root.path().join("d/a"), content).unwrap();
             let expect = expected(&root, "d/a", content.as_bytes()).unwrap();
             let context = ApplyContext { device: handle.device, now_ms: 1 };
-            let done = apply(&root, &context, vec![(1, Action::Remove { path: path("d/a"), expect })]);
+            let done = apply(&root, &context, vec![(1, Action::Remove { path: path("d/a"), expect })]).outcomes;
             let (_, Outcome::Done { displaced: Some(slot), .. }) = &done[0] else { panic!("{done:?}") };
             if content == "3" {
                 std::fs::rename(handle.root.path().join("d"), handle.root.path().join("e")).unwrap();

@@ -195,7 +195,7 @@ impl<'a> Change<'a> {
 
     fn apply(&self, action: Action) -> Result<Outcome, String> {
         let context = ApplyContext { device: self.shared.device, now_ms: self.now_ms };
-        let outcome = apply(&self.root, &context, vec![(0, action)]).pop();
+        let outcome = apply(&self.root, &context, vec![(0, action)]).outcomes.pop();
         outcome.map(|(_, outcome)| outcome).ok_or_else(|| "nothing was done".to_owned())
     }
 

@@ -54,9 +54,24 @@ pub enum Step {
     Settled,
 }
 
+/// A version that a user made at the moment of a swap and that could not be put beside its path: it is still in a slot,
+/// which no outcome names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stuck {
+    pub path: RelPath,
+    pub slot: RelPath,
+}
+
+/// What came of a batch.
+#[derive(Debug, Default)]
+pub struct Applied {
+    pub outcomes: Vec<(WorkId, Outcome)>,
+    pub stuck: Vec<Stuck>,
+}
+
 /// Carries out a batch of actions in their order. The failure of one does not stop the others.
-pub fn apply(root: &OpenRoot, context: &ApplyContext, actions: Vec<(WorkId, Action)>) -> Vec<(WorkId, Outcome)> {
-    apply_watched(root, context, actions, &mut |_, _| {})
+pub fn apply(root: &OpenRoot, context: &ApplyContext, actions: Vec<(WorkId, Action)>) -> Applied {
+    apply_all(root, context, actions, &mut |_, _| {})
 }
 
 /// The same, calling `at` at every step, so that tests can let something happen there.
@@ -66,10 +81,20 @@ pub fn apply_watched(
     actions: Vec<(WorkId, Action)>,
     at: &mut dyn FnMut(Step, &RelPath),
 ) -> Vec<(WorkId, Outcome)> {
-    let Some((_, first)) = actions.first() else { return Vec::new() };
+    apply_all(root, context, actions, at).outcomes
+}
+
+fn apply_all(
+    root: &OpenRoot,
+    context: &ApplyContext,
+    actions: Vec<(WorkId, Action)>,
+    at: &mut dyn FnMut(Step, &RelPath),
+) -> Applied {
+    let Some((_, first)) = actions.first() else { return Applied::default() };
     let prepared = prepare::all(root, context, &actions);
     at(Step::Prepared, first.path());
-    let mut batch = Batch { root, context, at, touched: BTreeSet::new(), adjusted: BTreeSet::new() };
+    let (touched, adjusted) = (BTreeSet::new(), BTreeSet::new());
+    let mut batch = Batch { root, context, at, touched, adjusted, stuck: Vec::new() };
     failpoint::hit("apply.prepared");
     let mut outcomes: Vec<(WorkId, Outcome)> = actions
         .iter()
@@ -94,7 +119,7 @@ pub fn apply_watched(
         }
     }
     failpoint::hit("apply.durable");
-    outcomes
+    Applied { outcomes, stuck: batch.stuck }
 }
 
 /// Why an action was not carried out: the outcomes in which nothing was done.
@@ -127,6 +152,7 @@ struct Batch<'a> {
     touched: BTreeSet<(Area, Option<RelPath>)>,
     /// What got another mode or mtime where it stands.
     adjusted: BTreeSet<RelPath>,
+    stuck: Vec<Stuck>,
 }
 
 impl Batch<'_> {

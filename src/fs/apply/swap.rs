@@ -207,8 +207,7 @@ impl Batch<'_> {
     }
 
     /// Moves a concurrent edit from its slot to a conflict copy beside the target, or at the top where the directory has
-    /// been moved away at that moment too. Where that is impossible it stays in its slot, which no outcome names, so
-    /// that the next start finds it.
+    /// been moved away at that moment too. Where that is impossible it stays in its slot for now, see [`super::Stuck`].
     pub fn rescue(&mut self, path: &RelPath, slot: &InSlot) -> Option<RelPath> {
         let top = RelPath::parse(path.file_name()).ok().filter(|top| top != path);
         let mut last = None;
@@ -223,7 +222,8 @@ impl Batch<'_> {
             }
         }
         let error = last.map(tracing::field::display);
-        tracing::warn!(%path, slot = %slot.name, error, "an edit made at the moment of the swap stays in history");
+        tracing::warn!(%path, slot = %slot.name, error, "an edit made at the moment of the swap is in history for now");
+        self.stuck.push(super::Stuck { path: path.clone(), slot: slot.name.clone() });
         None
     }
 

@@ -22,7 +22,8 @@ fn run_with(folder: &Folder, action: Action, mut meddle: impl FnMut(Step)) -> Ou
 }
 
 fn batch<'a>(folder: &'a Folder, at: &'a mut dyn FnMut(Step, &RelPath)) -> Batch<'a> {
-    Batch { root: &folder.open, context: &CONTEXT, at, touched: BTreeSet::new(), adjusted: BTreeSet::new() }
+    let (touched, adjusted) = (BTreeSet::new(), BTreeSet::new());
+    Batch { root: &folder.open, context: &CONTEXT, at, touched, adjusted, stuck: Vec::new() }
 }
 
 fn staged(folder: &Folder, bytes: &[u8]) -> Content {
@@ -387,12 +388,12 @@ fn directories_are_made_and_removed_only_when_empty() {
     let folder = Folder::new();
     let make = |name: &str| Action::CreateDirectory { path: path(name), mode: 0o500, expect: None };
     let batch = vec![(1, make("d")), (2, make("d/e"))];
-    let outcomes = apply(&folder.open, &CONTEXT, batch);
+    let outcomes = apply(&folder.open, &CONTEXT, batch).outcomes;
     // The owner can always work in it.
     assert!(outcomes.iter().all(|(_, o)| done_disk(o).mode == 0o700), "{outcomes:?}");
     let remove = |name: &str| Action::RemoveDirectory { path: path(name) };
     assert_eq!(run(&folder, remove("d")), Outcome::NotEmpty);
-    let outcomes = apply(&folder.open, &CONTEXT, vec![(1, remove("d/e")), (2, remove("d")), (3, remove("d"))]);
+    let outcomes = apply(&folder.open, &CONTEXT, vec![(1, remove("d/e")), (2, remove("d")), (3, remove("d"))]).outcomes;
     assert!(outcomes.iter().all(|(_, o)| matches!(o, Outcome::Done { disk: None, .. })), "{outcomes:?}");
 }
 
@@ -491,7 +492,7 @@ fn an_empty_file_needs_no_stage_and_copies_are_told_apart() {
     };
     assert_eq!(run(&folder, of_second("a")), Outcome::NotStaged);
     stage::stage_small(&folder.open, content, 1, b"first").unwrap();
-    let outcomes = apply(&folder.open, &CONTEXT, vec![(1, place("a", content, None)), (2, of_second("b"))]);
+    let outcomes = apply(&folder.open, &CONTEXT, vec![(1, place("a", content, None)), (2, of_second("b"))]).outcomes;
     assert!(outcomes.iter().all(|(_, outcome)| done_disk(outcome).size == 5));
     assert_eq!((folder.text("a"), folder.text("b")), ("first".into(), "first".into()));
     assert_eq!(std::fs::read_dir(folder.at(".p2psync/stage")).unwrap().count(), 0);
@@ -503,7 +504,7 @@ fn one_content_goes_to_many_places_and_no_failure_stops_the_rest() {
     let content = staged(&folder, b"same");
     let mut batch = vec![(0, place("no/directory/here", content, None))];
     batch.extend((1..50).map(|i| (i, place(&format!("f{i}"), content, None))));
-    let outcomes = apply(&folder.open, &CONTEXT, batch);
+    let outcomes = apply(&folder.open, &CONTEXT, batch).outcomes;
     assert!(matches!(outcomes[0], (0, Outcome::Failed(_))));
     for (work, outcome) in &outcomes[1..] {
         assert_eq!(Some(done_disk(outcome)), folder.look(&format!("f{work}")));
@@ -555,7 +556,7 @@ fn a_tree_deeper_than_any_path_that_the_system_takes_works() {
         expect,
     };
     batch.push((1000, action(old, None)));
-    let outcomes = apply(&folder.open, &CONTEXT, batch);
+    let outcomes = apply(&folder.open, &CONTEXT, batch).outcomes;
     let disk = done_disk(&outcomes[outcomes.len() - 1].1);
     assert_eq!(folder.open.look(&deep).unwrap(), Some(disk));
     let new = staged(&folder, b"new!");

@@ -116,7 +116,7 @@ fn place(open: &OpenRoot, name: &str, expect: Option<Expected>) -> Action {
 
 /// Applies; true where all of it was done.
 fn all_done(open: &OpenRoot, actions: Vec<Action>) -> bool {
-    let outcomes = apply(open, &CONTEXT, (0..).zip(actions).collect());
+    let outcomes = apply(open, &CONTEXT, (0..).zip(actions).collect()).outcomes;
     outcomes.iter().all(|(_, outcome)| matches!(outcome, Outcome::Done { .. }))
 }
 
@@ -173,7 +173,7 @@ fn jobs() -> Vec<(&'static str, Job)> {
         }),
         ("remove, restore", |open| {
             let removed = Action::Remove { path: path("dir/c"), expect: expected(open, "dir/c") };
-            let outcome = apply(open, &CONTEXT, vec![(0, removed)]).pop();
+            let outcome = apply(open, &CONTEXT, vec![(0, removed)]).outcomes.pop();
             let Some((_, Outcome::Done { displaced: Some(slot), .. })) = outcome else { return false };
             history::restore(open, &slot.name, &path("here/and/there"), NOW_MS).is_ok()
                 && history::put_back(open, &slot.name, &path("dir/back")).is_ok()
