@@ -194,8 +194,16 @@ fn carry_out(root: &OpenRoot, found: Unaccounted) -> Option<HistoryRow> {
             Err(history::RestoreError::Taken) => return Some(row(&found, DeviceId::NONE)),
             done => done.map(|()| tracing::info!(%path, "a download that was about to go to its place is ready again")),
         },
-        Verdict::PutBack => history::put_back(root, slot, path)
-            .map(|_| tracing::info!(%path, "a file that was about to be replaced is back at its place")),
+        Verdict::PutBack => match history::put_back(root, slot, path) {
+            Ok(_) => {
+                tracing::info!(%path, "a file that was about to be replaced is back at its place");
+                Ok(())
+            }
+            // Its place, or the directory that it was in, is taken by now.
+            Err(_) => beside(root, slot, path, disk, DeviceId::NONE, Some(held.id)).map(
+                |copy| tracing::info!(%path, %copy, "a file that was about to be replaced is kept beside its place"),
+            ),
+        },
         Verdict::Copy(mtime_ns, author) => {
             let named = DiskState { mtime_ns, ..*disk };
             beside(root, slot, path, &named, author, Some(held.id))
@@ -316,6 +324,16 @@ mod tests {
             rows.iter().map(|row| read::read_slot(&self.root, &row.slot, 0, row.disk.size as usize).unwrap()).collect()
         }
 
+        fn first_slot(&self) -> (RelPath, DiskState) {
+            let mut first = None;
+            let sink = &mut |batch: Vec<crate::fs::walk::Seen>| {
+                first = batch.into_iter().find_map(|seen| Some((seen.path, seen.state.ok()?)));
+                ControlFlow::Break(())
+            };
+            history::slots(&self.root, sink).unwrap();
+            first.expect("a slot")
+        }
+
         fn slots(&self) -> usize {
             let mut count = 0;
             let sink = &mut |batch: Vec<_>| {
@@ -333,6 +351,22 @@ mod tests {
         let version = VersionVector::new().with(EpochId(1), ours).with(EpochId(2), theirs);
         let mtime_ns = if kind == Kind::Deleted { 0 } else { 1_500_000_000_000_000_000 };
         Entry { kind, version, author: PEER, mtime_ns, ..Entry::nothing(path("a")) }
+    }
+
+    #[test]
+    fn what_was_about_to_be_replaced_is_kept_beside_its_place_where_that_is_taken() {
+        let crashed = Crashed::new(None);
+        crashed.cut_off(Action::Remove { path: path("a"), expect: crashed.expected(Displace::History) }, Step::Swapped);
+        // The index has it, nothing stands there, and what stands there in the next moment is somebody else's.
+        let (slot, disk) = crashed.first_slot();
+        let found = examine(&crashed.root, &crashed.index, &slot, &disk).unwrap().unwrap();
+        assert_eq!(found.verdict, Verdict::PutBack);
+        std::fs::write(crashed.handle.root.path().join("a"), "somebody's").unwrap();
+        assert!(carry_out(&crashed.root, found).is_none());
+        let texts: Vec<String> =
+            crashed.tree().iter().filter_map(|line| Some(line.split_once(' ')?.1.into())).collect();
+        assert_eq!((texts.len(), crashed.slots()), (2, 0), "{texts:?}");
+        assert!(texts.contains(&"old".to_owned()));
     }
 
     #[test]
