@@ -175,6 +175,11 @@ pub fn put_right(shared: &Shared, reader: &Reader) -> Result<Option<Input>, Look
         false => recover::recover(&root, reader),
     };
     failpoint::hit("recover.found");
+    if !opened.was_clean {
+        // What the last run was just putting into place can be seen, and would still go with the power. It counts as
+        // being there from now on, and is told to others as well.
+        root.make_durable()?;
+    }
     *left_behind = None;
     Ok((!found.is_empty()).then_some(Input::History { found, expired: Vec::new() }))
 }

@@ -282,6 +282,14 @@ impl OpenRoot {
         }
     }
 
+    /// Makes durable all that can be seen in the folder, where the file system can do that in one go.
+    pub fn make_durable(&self) -> Result<(), FsError> {
+        match self.base(Area::Tree).sync_file_system() {
+            Ok(_) => Ok(()),
+            Err(errno) => Err(FsError::io(self.path(), "make durable what is in", errno)),
+        }
+    }
+
     pub(super) fn base(&self, area: Area) -> &dyn Handle {
         match area {
             Area::Tree => &*self.tree,
