@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::io::Errno;
 
 use super::error::{FsError, problem};
-use super::root::OpenRoot;
+use super::root::{Area, OpenRoot};
 use super::sys::{self, BoxedHandle, Place, Stat};
 use crate::core::content::{Content, ContentId};
 use crate::core::disk::DiskKind;
 use crate::core::id::hex;
+use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
 use crate::failpoint;
 
@@ -24,6 +25,8 @@ const FLUSH_BYTES: u64 = 64 * 1024 * 1024;
 const HOLE_BYTES: usize = 4096;
 /// Names begun with this are things being made that a crash makes worthless.
 const TEMPORARY: &str = "tmp-";
+/// Names begun with this are directories that were found in the stage with something in them.
+const RECOVERED: &str = "recovered-";
 /// How many names are tried for a temporary thing before giving up.
 const NAME_ATTEMPTS_MAX: u32 = 10_000;
 
@@ -138,14 +141,40 @@ pub fn discard(root: &OpenRoot, content: Content, copy: u32) -> Result<(), Probl
 }
 
 /// Drops what an apply that was cut short was just making. For the start of the agent, before anything is applied.
+///
+/// A directory with something in it has been in its place already, where a user has put that, and the power cut has
+/// undone the move: it goes to the top of the folder.
 pub fn sweep(root: &OpenRoot) -> Result<(), FsError> {
     let io = |errno| FsError::io(root.path(), "clear the stage of", errno);
     for name in root.stage_dir().names().map_err(io)? {
         if name.starts_with(TEMPORARY.as_bytes()) {
-            unlink_own(root, &name).map_err(io)?;
+            match unlink_own(root, &name) {
+                Err(Errno::NOTEMPTY | Errno::EXIST) => bring_out(root, &name).map_err(io)?,
+                dropped => dropped.map_err(io)?,
+            }
         }
     }
     Ok(())
+}
+
+/// Moves a directory of the stage to the top of the folder.
+fn bring_out(root: &OpenRoot, name: &[u8]) -> Result<(), Errno> {
+    let own = root.stage_place(std::str::from_utf8(name).map_err(|_| Errno::INVAL)?)?;
+    let number = name.get(TEMPORARY.len()..).unwrap_or_default();
+    for attempt in 0..NAME_ATTEMPTS_MAX {
+        let suffix = if attempt == 0 { String::new() } else { format!("-{attempt}") };
+        let free = [RECOVERED.as_bytes(), number, suffix.as_bytes()].concat();
+        let path = RelPath::parse(&free).map_err(|_| Errno::INVAL)?;
+        match sys::rename_from_own(&own, &root.place(Area::Tree, &path)?) {
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+            Ok(()) => {
+                tracing::warn!(%path, "what was put into a directory just when the power went was found again");
+                return Ok(());
+            }
+        }
+    }
+    Err(Errno::EXIST)
 }
 
 /// Stages a small file in one go.
@@ -321,6 +350,19 @@ mod tests {
         assert!(again.write(u64::MAX, b"xx").is_err());
         discard(&folder.open, content, 0).unwrap();
         assert_eq!(staged(&folder.open).unwrap(), []);
+    }
+
+    #[test]
+    fn what_a_user_put_into_a_directory_that_a_power_cut_has_taken_back_comes_out_of_the_stage() {
+        let folder = Folder::new();
+        for name in ["tmp-5-0", "tmp-5-1"] {
+            std::fs::create_dir(folder.at(".p2psync/stage").join(name)).unwrap();
+        }
+        folder.write(".p2psync/stage/tmp-5-0/q", b"a user's");
+        std::fs::create_dir(folder.at("recovered-5-0")).unwrap();
+        sweep(&folder.open).unwrap();
+        assert_eq!(folder.text("recovered-5-0-1/q"), "a user's");
+        assert_eq!(std::fs::read_dir(folder.at(".p2psync/stage")).unwrap().count(), 0);
     }
 
     #[test]
