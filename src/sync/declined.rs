@@ -96,6 +96,28 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_was_declined_counts_once_it_stands_there() {
+        let mut fixture = Fixture::new(5);
+        let mut entry = fixture.folder.ours(&path(3)).unwrap().entry;
+        let wanted = RelPath::parse(b"F00003").unwrap();
+        (entry.path, entry.kind, entry.mtime_ns, entry.weight_ns) = (wanted.clone(), Kind::Directory, 0, 0);
+        entry.version = VersionVector::default().with(PEERS_EPOCH, 1);
+        let entries = vec![Announced { entry, seq: 1, held: true }];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 1, more: false }));
+        let (work, _) = fixture.orders.pop().unwrap();
+        // The two were made and renamed at that very moment.
+        let problem = Problem::new(ProblemKind::Name, "beside another");
+        fixture.feed(Input::Applied(vec![(work, Outcome::Failed(problem))]));
+        for _ in 0..2 {
+            let seen = Seen::Directory(DiskState { kind: DiskKind::Directory, ..disk(9) });
+            fixture.feed(Input::Observed(vec![Observation { path: wanted.clone(), seen }]));
+        }
+        let ours = fixture.folder.ours(&wanted).unwrap();
+        assert_eq!((ours.mark, ours.entry.kind), (Mark::Here, Kind::Directory));
+        assert!(fixture.folder.index().problem(&wanted).unwrap().is_none());
+    }
+
+    #[test]
     fn a_name_that_was_declined_is_no_trouble_once_it_is_deleted() {
         let mut fixture = Fixture::new(5);
         let mut entry = fixture.folder.ours(&path(3)).unwrap().entry;

@@ -47,6 +47,10 @@ impl Folder {
             return self.index.clear_problem(path);
         }
         if ours.mark == Mark::Declined {
+            // Where this very name stands there, nothing else has taken it.
+            if !matches!(seen, Seen::Absent | Seen::Failed(_)) {
+                self.note_freed(path);
+            }
             return Ok(());
         }
         if self.is_doubtful(path, &ours, &seen) {
@@ -246,6 +250,9 @@ impl Folder {
                 }
                 _ => continue,
             };
+            if ours.mark == Mark::Suspect {
+                self.index.clear_problem(path)?;
+            }
             let shown = until_shown(&entry, &ours.entry, disk);
             let known = disk.map(|disk| until_looked_at(disk, &shown));
             self.index.put(&shown, known, Mark::Here, now.wall_ms())?;
@@ -473,6 +480,23 @@ mod tests {
         let ours = fixture.folder.ours(&path(0)).unwrap();
         assert_eq!(ours.entry.kind.content().map(|c| c.id), Some(Content::of_chunk(&11u64.to_be_bytes()).id));
         assert_eq!((ours.mark, fixture.folder.index().problem(&path(0)).unwrap()), (Mark::Here, None));
+    }
+
+    #[test]
+    fn what_has_taken_the_place_of_a_suspect_file_before_a_crash_is_no_trouble() {
+        let mut fixture = Fixture::new(1);
+        fixture.feed(Input::Observed(vec![seen(0, 10)]));
+        fixture.feed(Input::ScanStarted { suspicious: true });
+        fixture.feed(Input::Observed(vec![seen(0, 0)]));
+        let ours = fixture.folder.ours(&path(0)).unwrap();
+        assert_eq!(ours.mark, Mark::Suspect);
+        let mut newer = Entry { kind: Kind::File(Content::of_chunk(&11u64.to_be_bytes())), ..ours.entry };
+        newer.version = newer.version.with(PEERS_EPOCH, 1);
+        fixture.feed(Input::Halted(Some("gone for a moment".into())));
+        hear(&mut fixture, newer);
+        fixture.feed(Input::Observed(vec![seen(0, 11)]));
+        let now = fixture.folder.ours(&path(0)).unwrap();
+        assert_eq!((now.mark, fixture.folder.index().problem(&path(0)).unwrap()), (Mark::Here, None));
     }
 
     #[test]
