@@ -52,6 +52,8 @@ pub struct Device {
     pub disk: SimDisk,
     pub clock: Clock,
     pub agent: Option<Agent>,
+    /// Why it does not, where it could not be started.
+    pub trouble: Option<String>,
     /// The index while no agent runs.
     pub index: Option<Index>,
     /// What a power cut may throw the index back to: copies since it was last made durable.
@@ -98,6 +100,7 @@ impl Device {
             disk,
             clock: Clock::manual(wall_ns, seed),
             agent: None,
+            trouble: None,
             index: None,
             copies: Vec::new(),
             is_damaged: false,
@@ -165,7 +168,10 @@ impl Device {
                 self.is_damaged = false;
                 return self.start(again, random);
             }
-            Err(_) => self.index = Some(spare.open().expect("memory")),
+            Err(error) => {
+                self.trouble = Some(error.to_string());
+                self.index = Some(spare.open().expect("memory"));
+            }
         }
         self.watch_events.clear();
     }

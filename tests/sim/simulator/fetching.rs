@@ -62,6 +62,8 @@ impl World {
         };
         let over = self.go_on(at, &mut fetch);
         self.take_notes();
+        // Users may have come in between wherever something was read.
+        (0..self.devices.len()).for_each(|at| self.hear(at));
         let Some(agent) = &mut self.devices[at].agent else { return };
         match over {
             Some(result) => agent.end_fetch(&fetch, result),

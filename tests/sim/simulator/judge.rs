@@ -511,7 +511,10 @@ impl World {
                     String::from_utf8_lossy(&item.bytes)
                 ));
             }
-            let Some(agent) = &self.devices[at].agent else { continue };
+            let Some(agent) = &self.devices[at].agent else {
+                lines.push(format!("  does not run: {:?}", self.devices[at].trouble));
+                continue;
+            };
             lines.push(format!("  {:?}, connected {:?}", agent.stepper.queued(), agent.connected));
             let index = agent.folder.index();
             for record in index.records_from(None, None, 1000).unwrap_or_default() {

@@ -809,6 +809,13 @@ impl World {
             self.note_forgotten(at);
             self.devices[at].damage_index(random);
             self.start(at);
+            // What a user does before it is found out is forgotten with the index, so it is found out at once where that
+            // is to end as he left it.
+            if self.plan.mode != Mode::Crowd && self.devices[at].is_damaged {
+                self.devices[at].set_index_aside();
+                self.network.leave(at, &mut self.random);
+                self.start(at);
+            }
         }
     }
 
