@@ -50,6 +50,7 @@ impl Folder {
             // Where this very name stands there, nothing else has taken it.
             if !matches!(seen, Seen::Absent | Seen::Failed(_)) {
                 self.note_freed(path);
+                self.awaited.insert(path.clone());
             }
             return Ok(());
         }
