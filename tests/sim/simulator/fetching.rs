@@ -9,6 +9,9 @@ use p2psync::sync::{FetchError, FetchOrder, Input, Staged};
 use super::device::Agent;
 use super::world::World;
 
+/// Calls of a step of a fetch after which an agent is cut off at most.
+const FETCH_CALLS: usize = 12;
+
 /// What the agent says that a file with these bytes contains.
 pub fn content_of(bytes: &[u8]) -> Content {
     let (sizes, mut builder) = (ChunkSizes::for_file(bytes.len() as u64), ListBuilder::default());
@@ -60,11 +63,18 @@ impl World {
                 agent.begin_fetch(order)
             }
         };
+        let may_cut = self.plan.has_small_chunks && !self.plan.aim.is_close;
+        if may_cut {
+            self.begin_cut(at, FETCH_CALLS);
+        }
         let over = self.go_on(at, &mut fetch);
         self.take_notes();
+        let life = self.devices[at].lives;
+        self.end_cut(at);
         // Users may have come in between wherever something was read.
         (0..self.devices.len()).for_each(|at| self.hear(at));
-        let Some(agent) = &mut self.devices[at].agent else { return };
+        let is_same = self.devices[at].lives == life;
+        let Some(agent) = self.devices[at].agent.as_mut().filter(|_| is_same) else { return };
         match over {
             Some(result) => agent.end_fetch(&fetch, result),
             None => agent.under_way.push(fetch),

@@ -40,6 +40,8 @@ const LATE_PERCENT: usize = 30;
 const GUARD_LOW: GuardLimits = GuardLimits { entries_min: 2, percent: 40 };
 /// A displaced file that is written to within this time, in ms, comes back: it is looked at again after two seconds.
 const LATE_MS: i64 = 1500;
+/// Calls of a piece of work after which an agent is cut off at most.
+const WORK_CALLS: usize = 60;
 /// Calls after which an agent is cut off at most, if it is to be, once a user has come in between.
 const CUT_SOON_CALLS: usize = 8;
 /// Entries of an index looked at: more than any run makes.
@@ -440,10 +442,8 @@ impl World {
         let (before, known) = (self.contents(at), self.slots(at));
         // Aimed ones are cut off where something is changed.
         let may_cut = !self.plan.aim.is_close || matches!(step, Step::Apply(_) | Step::Restore(_));
-        if let Some(cut) = self.pending_cut[at].filter(|_| may_cut) {
-            let calls = self.random.below(60) as u64;
-            self.cut_in[at].store(calls, Ordering::Relaxed);
-            self.note(|| format!("device {at} is to be cut off after {calls} calls: {cut:?}"), &[calls]);
+        if may_cut {
+            self.begin_cut(at, WORK_CALLS);
         }
         let most = 1 + self.random.below(8);
         if let Some(agent) = &mut self.devices[at].agent {
@@ -464,6 +464,23 @@ impl World {
         self.film(at);
         self.note_displaced(at, step, &known);
         self.check_contents(at, &before);
+        self.end_cut(at);
+        self.devices[at].collect();
+        self.hear(at);
+    }
+
+    /// The agent is cut off in what it does next, if it is to be, after so many calls at most.
+    pub fn begin_cut(&mut self, at: usize, calls_max: usize) {
+        if let Some(cut) = self.pending_cut[at] {
+            let calls = self.random.below(calls_max) as u64;
+            self.cut_in[at].store(calls, Ordering::Relaxed);
+            self.note(|| format!("device {at} is to be cut off after {calls} calls: {cut:?}"), &[calls]);
+        }
+    }
+
+    /// Kills the agent that was cut off in what it has just done.
+    pub fn end_cut(&mut self, at: usize) {
+        self.cut_in[at].store(u64::MAX, Ordering::Relaxed);
         if self.devices[at].disk.lock().is_cut_off()
             && let Some(cut) = self.pending_cut[at].take()
         {
@@ -473,8 +490,6 @@ impl World {
             }
             self.start(at);
         }
-        self.devices[at].collect();
-        self.hear(at);
     }
 
     /// Adds to the trace what has changed on a disk since it was last looked at.
@@ -791,7 +806,9 @@ impl World {
     /// See [`Self::lose_index`].
     fn may_lose_index(&mut self, at: usize) -> bool {
         if self.plan.mode != Mode::Crowd {
-            let is_known = |(last, left): &(usize, Tree)| *last != at || self.all_know(left);
+            // A third device may still have what the user has replaced, and would take what is found here for something else.
+            let is_alone = self.devices.len() == 2;
+            let is_known = |(last, left): &(usize, Tree)| *last != at && is_alone || self.all_know(left);
             if !self.left.as_ref().is_none_or(is_known) {
                 return false;
             }

@@ -309,7 +309,8 @@ impl Handle for SimHandle {
     fn fsync(&self) -> Result<(), Errno> {
         let mut inner = self.on_self(Call::Fsync)?;
         if inner.node(self.id)?.is_dir() {
-            inner.journal.sync_directory(self.id);
+            let way = inner.live.way_to(self.id);
+            inner.journal.sync_directory(self.id, &way);
         } else {
             let with_names = inner.options.syncs_names;
             inner.journal.sync_inode(self.id, with_names);

@@ -123,6 +123,12 @@ impl Image {
         Some(path)
     }
 
+    /// A directory and those above it.
+    pub fn way_to(&self, id: Id) -> Vec<Id> {
+        let above = |id: &Id| self.nodes.get(id).and_then(|node| node.names.first()).map(|spot| spot.dir);
+        std::iter::successors(Some(id), above).collect()
+    }
+
     /// True where `id` is `above` or lies below it.
     pub fn is_within(&self, id: Id, above: Id) -> bool {
         let mut at = Some(id);

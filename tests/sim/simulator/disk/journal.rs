@@ -73,9 +73,13 @@ impl Journal {
         self.mark(|change| change.inode() == Some(id) || (with_names && change.named().contains(&id)));
     }
 
-    /// Makes the names in a directory durable, with its own metadata.
-    pub fn sync_directory(&mut self, dir: Id) {
-        self.mark(|change| change.inode() == Some(dir) || change.writes().iter().any(|spot| spot.dir == dir));
+    /// Makes the names in a directory durable, with its own metadata. `way` are the directory and those above it: all
+    /// that have a journal keep the way to what is durable, whoever made it.
+    pub fn sync_directory(&mut self, dir: Id, way: &[Id]) {
+        self.mark(|change| {
+            let is_on_the_way = change.named().iter().any(|named| way.contains(named));
+            is_on_the_way || change.inode() == Some(dir) || change.writes().iter().any(|spot| spot.dir == dir)
+        });
     }
 
     pub fn sync_all(&mut self) {

@@ -149,7 +149,8 @@ impl Inner {
     pub fn user_fsync(&mut self, path: &str) -> Result<(), Errno> {
         let id = self.resolve(path.as_bytes())?;
         if self.node(id)?.is_dir() {
-            self.journal.sync_directory(id);
+            let way = self.live.way_to(id);
+            self.journal.sync_directory(id, &way);
         } else {
             self.journal.sync_inode(id, self.options.syncs_names);
         }
