@@ -89,6 +89,11 @@ impl Rules {
         (self, errors)
     }
 
+    /// True where rules of this directory are among them.
+    pub fn has_nested(&self, directory: &RelPath) -> bool {
+        self.nested.contains_key(directory.as_bytes())
+    }
+
     /// With only a part of the folder wanted here.
     pub fn with_selection(mut self, selection: Option<Selection>) -> Rules {
         self.selection = selection;

@@ -3,8 +3,8 @@
 //! Architecture invariant: rules that can't be read are not taken for rules that ignore nothing: the ones before stay
 //! until the file can be read, or its folder is there to say that it has none.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use super::shared::Shared;
 use crate::core::disk::{DiskKind, DiskState};
@@ -72,6 +72,57 @@ pub fn read(root: &OpenRoot, nested: &[RelPath], selection: Option<Selection>) -
 pub fn nested(reader: &Reader) -> Vec<RelPath> {
     let paths = reader.named(IGNORE_FILE.as_bytes(), NESTED_MAX).unwrap_or_default();
     paths.iter().filter_map(RelPath::parent).collect()
+}
+
+/// The rules that a look goes by: those of directories that it comes by hold at once, before anybody has told of them.
+/// What they cover is not to be looked at even once.
+pub struct Learning<'a> {
+    shared: &'a Shared,
+    root: &'a OpenRoot,
+    rules: Arc<Rules>,
+    /// Bytes of such rules that may still be read.
+    left: usize,
+}
+
+impl<'a> Learning<'a> {
+    pub fn new(shared: &'a Shared, root: &'a OpenRoot) -> Self {
+        Self { shared, root, rules: shared.rules(), left: NESTED_BYTES_MAX }
+    }
+
+    pub fn rules(&self) -> &Arc<Rules> {
+        &self.rules
+    }
+
+    /// A file with the rules of a directory below the root has turned up.
+    pub fn came_by(&mut self, file: &RelPath) {
+        if let Some(directory) = file.parent().filter(|directory| !self.rules.has_nested(directory)) {
+            self.learn(file, &directory);
+        }
+    }
+
+    /// Such a file may have been changed.
+    pub fn changed(&mut self, file: &RelPath) {
+        if let Some(directory) = file.parent() {
+            self.learn(file, &directory);
+        }
+    }
+
+    fn learn(&mut self, file: &RelPath, directory: &RelPath) {
+        if self.rules.is_ignored(file, false).is_some() {
+            return;
+        }
+        // Trouble with it is told when the rules are read for the folder, after it was seen.
+        let Ok(Some(text)) = self.root.read_rules(Some(directory), IGNORE_FILE, self.left) else { return };
+        self.left = self.left.saturating_sub(text.len());
+        let (rules, _) = Rules::clone(&self.rules).with_nested(directory, &text);
+        self.shared.set_rules(rules.clone());
+        self.rules = Arc::new(rules);
+    }
+}
+
+/// True for the path of a file with rules of a directory, the root or one below it.
+pub fn is_rules_file(path: &RelPath) -> bool {
+    path.file_name() == IGNORE_FILE.as_bytes()
 }
 
 /// Has the folder looked at with the rules as they are now, and returns them. Where they can't be read the old ones

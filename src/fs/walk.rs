@@ -8,6 +8,7 @@ use super::error::{FsError, is_absence, name_problem, problem};
 use super::root::{Area, OpenRoot, special_file};
 use super::sys::{BoxedHandle, Handle};
 use crate::core::disk::{DiskKind, DiskState};
+use crate::core::ignore::IGNORE_FILE;
 use crate::core::path::{OWN_DIR, PathError, RelPath};
 use crate::core::problem::{Problem, ProblemKind};
 
@@ -47,7 +48,7 @@ pub struct Walked {
 /// Lists what is below `start` (not itself; `None` is the whole folder) in the order of paths.
 ///
 /// `enter` says whether a path is of interest at all; where it is not, nothing below it is either. It hears `File` for
-/// special files too.
+/// special files too. Of a directory's own rules it hears before all else in that directory, and once more in their turn.
 pub fn walk(
     root: &OpenRoot,
     start: Option<&RelPath>,
@@ -115,6 +116,11 @@ impl Walker<'_> {
     }
 
     fn push(&mut self, path: Option<RelPath>, names: Vec<Box<[u8]>>, dir: BoxedHandle) {
+        if names.iter().any(|name| **name == *IGNORE_FILE.as_bytes())
+            && let Some(Ok(rules)) = path.as_ref().map(|path| path.join(IGNORE_FILE.as_bytes()))
+        {
+            (self.enter)(&rules, DiskKind::File);
+        }
         if self.frames.len() >= OPEN_DIRECTORIES_MAX
             && let Some(above) = self.frames.last_mut()
         {

@@ -13,7 +13,7 @@ use crate::core::ignore::{IGNORE_FILE, Rules};
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
 use crate::engine::hints::{Job, Look};
-use crate::engine::rules;
+use crate::engine::rules::{self, Learning};
 use crate::engine::shared::{LookError, Shared};
 use crate::fs::root::OpenRoot;
 use crate::fs::walk;
@@ -59,13 +59,15 @@ pub(super) fn look_at_all(shared: &Shared, reader: &Reader, looks: &[Look]) -> R
     if looks.iter().any(|look| rules::is_local_file(&look.path)) {
         rules::catch_up(shared);
     }
+    let mut learning = Learning::new(shared, &root);
+    looks.iter().filter(|look| rules::is_rules_file(&look.path)).for_each(|look| learning.changed(&look.path));
     let is_lost = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let mut looker = Looker {
             shared,
             reader,
             root: &root,
-            rules: shared.rules(),
+            rules: Arc::clone(learning.rules()),
             queue: Queue::new(scope, shared, &root, &is_lost),
             report: Report::new(shared),
             swept: None,

@@ -1,16 +1,16 @@
 //! Compares a tree on the disk with the index, as two sorted streams.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::examine::{Queue, Report, is_applying, is_on_disk, is_unchanged, put_off, really_absent};
 use crate::core::disk::{DiskKind, DiskState};
-use crate::core::ignore::Rules;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
 use crate::engine::hints::Look;
+use crate::engine::rules::{Learning, is_rules_file};
 use crate::engine::shared::{LookError, Shared};
 use crate::fs::root::OpenRoot;
 use crate::fs::walk::{self, Walked};
@@ -46,12 +46,12 @@ pub fn sweep<'env>(
     queue: &mut Queue<'_, 'env>,
     report: &mut Report<'env>,
 ) -> Result<Option<Walked>, LookError> {
-    let rules = shared.rules();
+    let rules = RefCell::new(Learning::new(shared, root));
     let mut merge = Merge {
         shared,
         root,
         reader,
-        rules: Arc::clone(&rules),
+        rules: &rules,
         queue,
         report,
         records: Records { reader, below, page: Vec::new().into_iter(), last: None, is_at_end: false },
@@ -59,8 +59,12 @@ pub fn sweep<'env>(
         absent: Vec::new(),
     };
     let mut failure = None;
-    let mut enter =
-        |path: &RelPath, kind: DiskKind| rules.is_ignored_itself(path, kind == DiskKind::Directory).is_none();
+    let mut enter = |path: &RelPath, kind: DiskKind| {
+        if kind == DiskKind::File && is_rules_file(path) {
+            rules.borrow_mut().came_by(path);
+        }
+        rules.borrow().rules().is_ignored_itself(path, kind == DiskKind::Directory).is_none()
+    };
     let walked = walk::walk(root, below, &mut enter, &mut |batch| match merge.take_all(batch) {
         Ok(true) => ControlFlow::Continue(()),
         Ok(false) => ControlFlow::Break(()),
@@ -113,7 +117,7 @@ struct Merge<'a, 'scope, 'env> {
     shared: &'a Shared,
     root: &'a OpenRoot,
     reader: &'a Reader,
-    rules: Arc<Rules>,
+    rules: &'a RefCell<Learning<'a>>,
     queue: &'a mut Queue<'scope, 'env>,
     report: &'a mut Report<'env>,
     records: Records<'a>,
@@ -214,7 +218,8 @@ impl Merge<'_, '_, '_> {
         let path = &record.entry.path;
         let is_unknown = self.unreadable.as_ref().is_some_and(|dir| path.is_below(dir));
         let is_directory = record.entry.kind.is_directory();
-        if !is_on_disk(&record) || is_unknown || self.rules.is_ignored(path, is_directory).is_some() {
+        let is_ignored = self.rules.borrow().rules().is_ignored(path, is_directory).is_some();
+        if !is_on_disk(&record) || is_unknown || is_ignored {
             return Ok(());
         }
         if is_applying(self.shared, path) {

@@ -432,3 +432,34 @@ fn meddle(mut seed: u64) {
         held.map(|r| (r.entry.path.clone(), r.entry.kind.content_id())).collect::<BTreeSet<_>>() == wanted
     });
 }
+
+#[test]
+fn rules_of_a_directory_hold_before_anybody_has_told_of_them() {
+    let world = World::new();
+    world.write("d/.p2pignore", b"*.o\n!deeper/keep.o\n");
+    for name in ["d/ first.o", "d/x.o", "d/keep", "d/e/y.o", "x.o", "ignored/too.o"] {
+        world.write(name, name.as_bytes());
+    }
+    world.write("ignored/.p2pignore", b"");
+    assert!(world.scan());
+    let files: Vec<String> = world.reported().into_iter().filter(|line| line.ends_with(" file")).collect();
+    let expected =
+        ["d/.p2pignore", "d/keep", "ignored/.p2pignore", "ignored/too.o", "x.o"].map(|n| format!("{n} file"));
+    assert_eq!(files, expected);
+    // As they are made and changed, too.
+    world.write("new/.p2pignore", b"*.tmp\n");
+    world.write("new/a.tmp", b"a");
+    world.write("d/.p2pignore", b"*.o\n*.log\n");
+    world.write("d/b.log", b"b");
+    let looks = ["new/a.tmp", "new/.p2pignore", "d/b.log", "d/.p2pignore"].map(|name| Look::hinted(path(name)));
+    world.look(&looks);
+    let reported = world.reported();
+    assert!(!reported.iter().any(|line| line.contains(".tmp ") || line.contains(".log ")), "{reported:?}");
+    // What was here before a rule that covers it is not taken for gone.
+    world.write("late/a.o", b"a");
+    assert!(world.scan() && world.live().contains("late/a.o"));
+    world.reported();
+    world.write("late/.p2pignore", b"*.o\n");
+    assert!(world.scan());
+    assert!(world.reported().iter().all(|line| !line.contains("a.o") && !line.ends_with(" absent")));
+}
