@@ -139,7 +139,7 @@ impl Device {
 
     fn order(&self, work: WorkId, name: &str, content: Content, sources: &[&Device]) {
         let sources = sources.iter().map(|d| d.id).collect();
-        self.fetcher.order(FetchOrder { work, path: path(name), content, sources });
+        self.fetcher.order(FetchOrder { work, path: path(name), content, attributes: None, sources });
     }
 
     /// Waits for the result of a work.
