@@ -175,6 +175,10 @@ impl Fetching {
             let (job_id, content, copy, attributes) = (job.id, job.content, first.copy, first.attributes);
             if job.is_small() {
                 job.progress = Progress::Small;
+                if let Some((peer, bytes)) = self.folder.gifts.take(content) {
+                    tasks.push(Task::Given { job: job_id, content, copy, attributes, peer, bytes });
+                    continue;
+                }
                 tasks.push(Task::Small { job: job_id, content, copy, attributes, twins: job.twins.clone() });
             } else {
                 job.progress = Progress::Opening;

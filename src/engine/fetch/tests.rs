@@ -250,6 +250,20 @@ fn a_small_file_comes_from_a_peer() {
 }
 
 #[test]
+fn what_a_peer_has_sent_unasked_is_not_asked_for() {
+    let [mut a, mut b] = devices();
+    connect(&a, &b, Box::new(Some));
+    let (content, _) = b.hold("f", b"hello");
+    let (other, _) = b.hold("other", b"hullo");
+    a.folder.gifts.take_in(b.id, vec![Bytes::from_static(b"hello"), Bytes::from_static(b"something else")]);
+    assert_eq!(a.fetch(content, b"hello", &[&b]).lists, []);
+    assert!(a.asked.lock().unwrap().is_empty());
+    assert_eq!(a.folder.live.bytes_fetched.load(Ordering::Relaxed), 5);
+    a.fetch(other, b"hullo", &[&b]);
+    assert_eq!(*a.asked.lock().unwrap(), [vec![other]]);
+}
+
+#[test]
 fn an_empty_file_needs_nobody_and_impossible_contents_are_refused() {
     let [mut a] = devices();
     a.order(1, "empty", Content::of_chunk(b""), &[]);

@@ -31,6 +31,8 @@ const COPY_BYTES: usize = 1024 * 1024;
 pub(super) enum Task {
     /// Stage a content that is one chunk from what is here. `twins` are complete staged files of the same content.
     Small { job: JobId, content: Content, copy: u32, attributes: Option<Attributes>, twins: Vec<u32> },
+    /// Stage a content that is one chunk and that a peer has sent unasked.
+    Given { job: JobId, content: Content, copy: u32, attributes: Option<Attributes>, peer: DeviceId, bytes: Bytes },
     /// Open the staged file of a larger content.
     Open { job: JobId, content: Content, copy: u32 },
     /// Look for a chunk list in the index.
@@ -158,6 +160,9 @@ fn carry_out(context: &Context, task: Task) -> Done {
         Task::Small { job, content, copy, attributes, twins } => {
             Done::Small { job, staged: context.stage_small(content, (copy, attributes), &twins) }
         }
+        Task::Given { job, content, copy, attributes, peer, bytes } => {
+            Done::Small { job, staged: context.stage_given(content, (copy, attributes), peer, &bytes) }
+        }
         Task::Open { job, content, copy } => {
             Done::Opened { job, file: Download::open(context.root, content, copy).map(Arc::new) }
         }
@@ -180,7 +185,7 @@ fn carry_out(context: &Context, task: Task) -> Done {
 fn failed(task: Task, problem: &Problem) -> Done {
     let problem = problem.clone();
     match task {
-        Task::Small { job, .. } => Done::Small { job, staged: Err(problem) },
+        Task::Small { job, .. } | Task::Given { job, .. } => Done::Small { job, staged: Err(problem) },
         Task::Open { job, .. } => Done::Opened { job, file: Err(problem) },
         // Harmless: the next step meets the same trouble.
         Task::List { job, list } => Done::Listed { job, list, found: None },
@@ -209,6 +214,22 @@ impl Context<'_> {
         let Some(bytes) = self.find(content, twins, content, 0) else { return Ok(false) };
         stage::stage_small_with(self.root, content, copy, &bytes, attributes)?;
         self.folder.note_reused(content.size);
+        Ok(true)
+    }
+
+    /// False where the bytes are something else.
+    fn stage_given(
+        &self,
+        content: Content,
+        (copy, attributes): (u32, Option<Attributes>),
+        peer: DeviceId,
+        bytes: &[u8],
+    ) -> Result<bool, Problem> {
+        if content.verify(bytes).is_err() {
+            return Ok(false);
+        }
+        self.folder.note_received(peer, content.size);
+        stage::stage_small_with(self.root, content, copy, bytes, attributes)?;
         Ok(true)
     }
 
