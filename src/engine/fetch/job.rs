@@ -9,6 +9,7 @@ use super::worker::JobId;
 use crate::core::action::WorkId;
 use crate::core::chunker;
 use crate::core::content::{ChunkList, Content, ContentId};
+use crate::core::disk::Attributes;
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::engine::transfer::Transfer;
@@ -43,6 +44,7 @@ pub(super) struct Order {
     pub work: WorkId,
     pub path: RelPath,
     pub copy: u32,
+    pub attributes: Option<Attributes>,
 }
 
 /// See [`Job`].
