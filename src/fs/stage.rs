@@ -159,7 +159,7 @@ pub fn sweep(root: &OpenRoot) -> Result<(), FsError> {
 
 /// Moves a directory of the stage to the top of the folder.
 fn bring_out(root: &OpenRoot, name: &[u8]) -> Result<(), Errno> {
-    let own = root.stage_place(std::str::from_utf8(name).map_err(|_| Errno::INVAL)?)?;
+    let own = root.stage_place(std::str::from_utf8(name).map_err(|_| Errno::INVAL)?);
     let number = name.get(TEMPORARY.len()..).unwrap_or_default();
     for attempt in 0..NAME_ATTEMPTS_MAX {
         let suffix = if attempt == 0 { String::new() } else { format!("-{attempt}") };

@@ -84,7 +84,7 @@ impl SteppedFetch {
         let target = match &self.progress {
             _ if want.depth > 0 => Target::List { job: 0 },
             Progress::Large(large, _) => Target::At { job: 0, file: large.file.clone(), offset },
-            _ => Target::Small { job: 0, copy: self.copy },
+            _ => Target::Small { job: 0, copy: self.copy, attributes: self.order.attributes },
         };
         let task = Task::Write { want, peer, bytes: Bytes::from(bytes), targets: vec![target] };
         let Done::Written { results, .. } = in_folder(folder, reader, |context| Ok(carry_out(context, task)))? else {
@@ -112,7 +112,8 @@ impl SteppedFetch {
         let (content, copy, twins) = (self.order.content, self.copy, self.twins.clone());
         if matches!(self.progress, Progress::Begun) {
             self.progress = if content.depth == 0 {
-                match carry_out(context, Task::Small { job: 0, content, copy, twins: twins.clone() }) {
+                let (attributes, twins) = (self.order.attributes, twins.clone());
+                match carry_out(context, Task::Small { job: 0, content, copy, attributes, twins }) {
                     Done::Small { staged, .. } if staged.clone()? => Progress::Complete(Vec::new()),
                     _ => Progress::Small,
                 }
