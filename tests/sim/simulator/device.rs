@@ -221,15 +221,18 @@ impl Device {
         self.disk.lock().kill();
     }
 
-    /// The machine loses power: the index goes back to some commit since it was last made durable.
-    pub fn lose_power(&mut self, random: &mut Random) {
+    /// The machine loses power: the index goes back to some commit since it was last made durable. False where it lost
+    /// nothing.
+    pub fn lose_power(&mut self, random: &mut Random) -> bool {
         self.kill();
         self.boot += 1;
-        if !self.copies.is_empty() && random.chance(60) {
+        let is_thrown_back = !self.copies.is_empty() && random.chance(60);
+        if is_thrown_back {
             let at = random.below(self.copies.len());
             self.index = Some(self.copies.swap_remove(at).open().expect("memory"));
         }
         self.copies.clear();
+        is_thrown_back
     }
 
     /// Takes over what the steps have sent to the folder.

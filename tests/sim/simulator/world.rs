@@ -242,9 +242,8 @@ impl World {
     }
 
     pub fn power_cut(&mut self, at: usize) {
-        self.had_index_trouble = true;
         self.network.leave(at, &mut self.random);
-        self.devices[at].lose_power(&mut self.random);
+        self.had_index_trouble |= self.devices[at].lose_power(&mut self.random);
         self.forgive_late_writes(at);
         let before = self.contents(at);
         // Whoever has told nobody to wait for the disk may find his work gone.
