@@ -35,10 +35,7 @@ impl Folder {
         if self.rules.is_ignored(path, kind.is_directory()).is_some() {
             return self.pass_on(ours, &rival, decision, Mark::Ignored, now);
         }
-        // Nothing but its times tells whether a suspect file has changed since, so it has to be left alone for a moment
-        // first. It is looked at again then, which wakes what waits here.
-        let is_too_fresh = ours.mark == Mark::Suspect && ours.disk.is_some_and(|disk| disk.ctime_ns == 0);
-        if is_too_fresh || self.is_kept_out(&ours, &rival.entry)? {
+        if is_too_fresh(&ours) || self.is_kept_out(&ours, &rival.entry)? {
             return Ok(Looked::Blocked);
         }
         if kind.is_deleted() {
@@ -279,6 +276,12 @@ impl Folder {
         sources.truncate(SOURCES_MAX);
         Ok(sources)
     }
+}
+
+/// Nothing but its times tells whether a suspect file has changed since, so it has to be left alone for a moment first.
+/// It is looked at again then, which wakes what waits here.
+fn is_too_fresh(ours: &Record) -> bool {
+    ours.mark == Mark::Suspect && ours.disk.is_some_and(|disk| disk.ctime_ns == 0)
 }
 
 /// The conflict copy's path, where the decision asks for one.

@@ -12,7 +12,9 @@ use crate::core::content::{ChunkList, Content, ContentId};
 use crate::core::disk::Attributes;
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
+use crate::core::problem::{Problem, ProblemKind};
 use crate::engine::transfer::Transfer;
+use crate::sync::{FetchError, Staged};
 
 /// Chunks that are looked for on this disk at once.
 const SLICE_CHUNKS: usize = 256;
@@ -242,4 +244,13 @@ fn steps_of(list: &ChunkList, offset: u64) -> Vec<Step> {
         return placed.into_iter().rev().map(|(child, at)| Step::List(child, at)).collect();
     }
     placed.chunks(SLICE_CHUNKS).rev().map(|slice| Step::Chunks(slice.to_vec())).collect()
+}
+
+/// A content that has no bytes to fetch: the empty file, or one that can't be.
+pub(super) fn without_bytes(content: Content) -> Result<Staged, FetchError> {
+    if content == Content::of_chunk(b"") { Ok(Staged::default()) } else { Err(FetchError::Problem(impossible())) }
+}
+
+pub(super) fn impossible() -> Problem {
+    Problem::new(ProblemKind::BadBytes, "it is announced with a content that no file can have")
 }

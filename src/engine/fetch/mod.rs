@@ -14,6 +14,7 @@ mod job;
 mod open;
 mod partners;
 mod state;
+#[cfg(feature = "testing")]
 mod stepped;
 mod swarm;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use crate::sync::FetchOrder;
 pub use download::Downloads;
 use open::OpenRequests;
 use state::Fetching;
+#[cfg(feature = "testing")]
 pub use stepped::{FetchStep, SteppedFetch};
 use worker::Done;
 

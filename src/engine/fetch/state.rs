@@ -9,14 +9,14 @@ use std::time::Instant;
 use super::Event;
 use super::copies::Copies;
 use super::haves::Shared;
-use super::job::{Job, Large, Next, Order, Progress};
+use super::job::{Job, Large, Next, Order, Progress, impossible, without_bytes};
 use super::open::OpenRequests;
 use super::wants::Wants;
 use super::worker::{Done, JobId, Target, Task, Written};
 use crate::core::action::WorkId;
 use crate::core::content::{ChunkList, Content};
 use crate::core::id::DeviceId;
-use crate::core::problem::{Problem, ProblemKind};
+use crate::core::problem::Problem;
 use crate::engine::link::LinkHandle;
 use crate::engine::shared::FolderHandle;
 use crate::fs::stage;
@@ -391,15 +391,6 @@ impl JobRooms {
             *self.large_from.entry(peer).or_default() += 1;
         }
     }
-}
-
-/// A content that has no bytes to fetch: the empty file, or one that can't be.
-pub(super) fn without_bytes(content: Content) -> Result<Staged, FetchError> {
-    if content == Content::of_chunk(b"") { Ok(Staged::default()) } else { Err(FetchError::Problem(impossible())) }
-}
-
-pub(super) fn impossible() -> Problem {
-    Problem::new(ProblemKind::BadBytes, "it is announced with a content that no file can have")
 }
 
 #[cfg(test)]

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::download::Download;
-use super::job::{Large, Next};
-use super::state::{impossible, without_bytes};
+use super::job::{Large, Next, impossible, without_bytes};
 use super::worker::{Context, Done, Target, Task, carry_out};
 use crate::core::content::{ChunkList, Content};
 use crate::core::id::DeviceId;
