@@ -28,7 +28,7 @@ impl Folder {
             rival.entry.superseded.contains(&id)
                 && decide::decide(&ours.entry, &rival.entry, &self.found) == Decision::Take
         });
-        let is_outdated = is_outdated && (ours.entry.is_live() || !self.was_ours_in_this_run(ours)?);
+        let is_outdated = is_outdated && (ours.entry.is_live() || !self.has_changed_in_this_run(ours)?);
         if is_outdated {
             let mtime_ns = if kind.is_directory() { 0 } else { disk.mtime_ns };
             let entry = Entry {
@@ -43,11 +43,10 @@ impl Folder {
         Ok(is_outdated)
     }
 
-    /// True where something happened at a path since the start: what was seen to go, in a directory that was moved away,
-    /// and is here again was not left by a crash.
-    fn was_ours_in_this_run(&self, ours: &Record) -> Result<bool, IndexError> {
-        let epoch = self.epoch()?;
-        let begun = self.index.runs(epoch)?.last().map_or(1, |(_, first)| (*first).max(1));
-        Ok(ours.entry.version.get(epoch) >= begun)
+    /// True where something happened at a path since the start: what was seen to go, or was taken away for a peer, and is
+    /// here again was not left by a crash.
+    fn has_changed_in_this_run(&self, ours: &Record) -> Result<bool, IndexError> {
+        let begun = self.index.runs(self.epoch()?)?.last().map_or(1, |(_, first)| (*first).max(1));
+        Ok(ours.seq >= begun)
     }
 }

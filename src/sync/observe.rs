@@ -426,6 +426,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_peer_had_moved_away_and_a_user_moves_back_is_his_whatever_others_have_put_there() {
+        let mut fixture = Fixture::new(1);
+        fixture.folder.index.start_run(RunId(9)).unwrap();
+        fixture.hear_deleted(0, 1);
+        fixture.carry_out();
+        let gone = fixture.folder.ours(&path(0)).unwrap().entry;
+        assert!(!gone.is_live() && gone.superseded.contains(&Content::of_chunk(&0u64.to_be_bytes()).id));
+        fixture.feed(Input::Halted(Some("gone for a moment".into())));
+        let kind = Kind::File(Content::of_chunk(b"other"));
+        hear(&mut fixture, Entry { kind, version: gone.version.clone().with(PEERS_EPOCH, 100), ..gone });
+        fixture.feed(Input::Observed(vec![seen(0, 0)]));
+        let back = fixture.folder.ours(&path(0)).unwrap();
+        assert!(back.entry.version.get(fixture.folder.epoch().unwrap()) > 0, "{back:?}");
+    }
+
+    #[test]
     fn a_rename_that_a_power_cut_has_undone_is_no_deletion() {
         for (is_absence_first, is_far_apart) in [(true, false), (false, false), (true, true)] {
             let mut fixture = Fixture::new(1);
