@@ -66,27 +66,27 @@ const CAUGHT: [(Bug, u64); 23] = [
     (Bug::FoundIsWritten, 2_000_000_705),
     (Bug::TombstonesForgottenEarly, 2_000_000_243),
     (Bug::EpochUsedAgain, 14),
-    (Bug::AppliedBeforeScan, 2_000_001_125),
+    (Bug::AppliedBeforeScan, 2_000_031_941),
     (Bug::CursorAhead, 4),
     (Bug::RequeueForgotten, 2_000_000_054),
-    (Bug::SightingForgotten, 2_000_006_348),
-    (Bug::SurpriseForgotten, 2_000_000_140),
+    (Bug::SightingForgotten, 2_000_000_116),
+    (Bug::SurpriseForgotten, 2_000_000_516),
     (Bug::IgnoredIsDeleted, 2_000_000_050),
     (Bug::NoCheckAroundSwap, 2_000_000_005),
-    (Bug::NoCheckAfterSwap, 2_000_000_068),
-    (Bug::RenameReplaces, 2_000_000_048),
+    (Bug::NoCheckAfterSwap, 2_000_000_055),
+    (Bug::RenameReplaces, 2_000_000_071),
     (Bug::RemoveUnlinks, 2_000_000_215),
     (Bug::NoFileSync, 23),
     (Bug::NoDirectorySync, 2_000_000_029),
     (Bug::RacyTimesTrusted, 2_000_003_256),
     (Bug::MissingRootIsDeletion, 102),
-    (Bug::NothingRecovered, 2_000_007_592),
-    (Bug::NoSecondLook, 2_000_000_200),
+    (Bug::NothingRecovered, 2_000_002_600),
+    (Bug::NoSecondLook, 2_000_000_032),
     (Bug::NothingVerified, 2_000_000_006),
 ];
 
 /// Seeds beyond the usual ones that have shown a defect.
-const MENDED: [u64; 12] = [
+const MENDED: [u64; 13] = [
     1_100_068_151,
     // Power cuts: swaps of a killed agent that were not durable, a directory back in the stage with a user's files.
     2_000_112_517,
@@ -102,6 +102,8 @@ const MENDED: [u64; 12] = [
     // A name that was declined by mistake; a content that nobody has.
     1_200_016_502,
     2_000_106_071,
+    // A file that was renamed back to a name that others had used for something else.
+    2_000_140_359,
     // Damaged indexes.
     2_000_112_009,
     2_000_113_713,
