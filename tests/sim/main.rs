@@ -78,7 +78,7 @@ const CAUGHT: [(Bug, u64); 23] = [
     (Bug::RemoveUnlinks, 2_000_000_215),
     (Bug::NoFileSync, 23),
     (Bug::NoDirectorySync, 2_000_000_029),
-    (Bug::RacyTimesTrusted, 2_000_003_256),
+    (Bug::RacyTimesTrusted, 2_000_005_863),
     (Bug::MissingRootIsDeletion, 102),
     (Bug::NothingRecovered, 2_000_002_600),
     (Bug::NoSecondLook, 2_000_000_032),
