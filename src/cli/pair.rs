@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::countdown::Countdown;
+use super::exit::misuse;
 use super::offers::{self, Dialogue, Ground, Offer};
 use super::output::{self, clean};
 use super::qr::Picture;
@@ -117,9 +118,13 @@ fn read(typed: &str) -> anyhow::Result<Asked> {
     let typed = typed.trim();
     Ok(match typed {
         "" => Asked::Show,
-        link if PairingLink::is_meant(link) => Asked::Link(link.parse()?),
-        code => Asked::Code(code.parse()?),
+        link if PairingLink::is_meant(link) => Asked::Link(link.parse().map_err(mistyped)?),
+        code => Asked::Code(code.parse().map_err(mistyped)?),
     })
+}
+
+fn mistyped(error: impl std::fmt::Display) -> anyhow::Error {
+    misuse(error.to_string())
 }
 
 /// Who is about to pair with whom.
@@ -129,7 +134,7 @@ fn announcement(asked: &Asked, own: &Status) -> anyhow::Result<String> {
         Asked::Show => format!("This device is {this}.\n"),
         Asked::Code(_) => format!("This device is {this}. Looking for the one that shows the code ...\n"),
         Asked::Link(link) if link.device.to_string() == own.device_id => {
-            bail!("this is the link of this very device: open it on the other one")
+            return Err(misuse("this is the link of this very device: open it on the other one"));
         }
         Asked::Link(link) => {
             format!("This device is {this}. Pairing with {} ({}) ...\n", clean(&link.name), link.device.short())

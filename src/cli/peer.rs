@@ -1,10 +1,10 @@
 //! `p2psync peer`.
 
-use anyhow::{anyhow, bail};
 use serde_json::json;
 
 use super::arguments::PeerCommand;
 use super::context::{Context, find_peer};
+use super::exit::misuse;
 use super::output::{self, Table, clean};
 use crate::api::{PeerStatus, Reply, Request};
 use crate::config::{self, Config, NewPeer};
@@ -34,10 +34,11 @@ pub fn run(context: &Context, command: PeerCommand) -> anyhow::Result<()> {
 }
 
 fn add(context: &Context, id: &str, name: Option<String>, addresses: Vec<String>, as_json: bool) -> anyhow::Result<()> {
-    let id: DeviceId = id.parse().map_err(|e| anyhow!("{e}; copy the id from 'p2psync id' on the other device"))?;
+    let id: DeviceId =
+        id.parse().map_err(|e| misuse(format!("{e}; copy the id from 'p2psync id' on the other device")))?;
     let own = context.device_id()?;
     if id == own {
-        bail!("this is the id of this very device; add the id that 'p2psync id' prints on the other one");
+        return Err(misuse("this is the id of this very device; add the id that 'p2psync id' prints on the other one"));
     }
     context.set_up()?;
     let config = config::add_peer(&context.home, &NewPeer { id, name, addresses })?;
@@ -64,6 +65,8 @@ fn print_change(action: &str, peer: Option<&config::Peer>) -> anyhow::Result<()>
 fn remove(context: &Context, word: &str, as_json: bool) -> anyhow::Result<()> {
     let config = context.config()?;
     let peer = find_peer(&config, word)?;
+    // By its id this device is known there whatever it is called there.
+    let own = context.device_id()?.short();
     config::remove_peer(&context.home, &peer.id)?;
     context.reload();
     if as_json {
@@ -72,9 +75,8 @@ fn remove(context: &Context, word: &str, as_json: bool) -> anyhow::Result<()> {
     output::print(&format!(
         "Removed {name}: it is no longer connected, and nothing is shared with it any more. Files stay where they are.\n\
          It cannot come back unless you pair with it again. To forget this device there too, type on {name}: \
-         p2psync peer remove '{own}'\n",
-        name = clean(&peer.name),
-        own = clean(&config.name)
+         p2psync peer remove {own}\n",
+        name = clean(&peer.name)
     ))
 }
 

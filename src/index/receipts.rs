@@ -13,21 +13,28 @@ use crate::core::version::COUNT_MAX;
 
 impl Reader {
     /// How many entries, below a directory or anywhere, have their last change after `after_seq` and not after
-    /// `upto_seq`.
-    pub fn count_between(&self, after_seq: u64, upto_seq: u64, below: Option<&RelPath>) -> Result<u64, IndexError> {
+    /// `upto_seq`: all, and those among them that are deleted.
+    pub fn count_between(
+        &self,
+        after_seq: u64,
+        upto_seq: u64,
+        below: Option<&RelPath>,
+    ) -> Result<(u64, u64), IndexError> {
         let (after, upto) = range(after_seq, upto_seq);
         let count = match below {
             None => {
-                let sql = "SELECT count(*) FROM entries WHERE seq > ?1 AND seq <= ?2";
-                self.first(sql, [after, upto], |_, row| count_at(row, 0))?
+                let sql = "SELECT count(*), count(*) FILTER (WHERE kind = 0) FROM entries WHERE seq > ?1 AND seq <= ?2";
+                self.first(sql, [after, upto], |_, row| Ok((count_at(row, 0)?, count_at(row, 1)?)))?
             }
             Some(_) => {
                 let (from, to) = bounds(below);
-                let sql = "SELECT count(*) FROM entries WHERE seq > ?1 AND seq <= ?2 AND path > ?3 AND path < ?4";
-                self.first(sql, params![after, upto, from, to], |_, row| count_at(row, 0))?
+                let sql = "SELECT count(*), count(*) FILTER (WHERE kind = 0) FROM entries
+                           WHERE seq > ?1 AND seq <= ?2 AND path > ?3 AND path < ?4";
+                let both = params![after, upto, from, to];
+                self.first(sql, both, |_, row| Ok((count_at(row, 0)?, count_at(row, 1)?)))?
             }
         };
-        Ok(count.unwrap_or(0))
+        Ok(count.unwrap_or_default())
     }
 
     /// The first of them, in the order of their changes.
@@ -134,11 +141,11 @@ mod tests {
         }
         put(&mut index, &tombstone("d/c"));
         let d = path("d");
-        assert_eq!(index.count_between(0, 6, None).unwrap(), 6);
-        assert_eq!(index.count_between(3, 5, None).unwrap(), 2);
-        assert_eq!(index.count_between(0, 6, Some(&d)).unwrap(), 3);
-        assert_eq!(index.count_between(3, 5, Some(&d)).unwrap(), 1);
-        assert_eq!(index.count_between(6, 6, None).unwrap(), 0);
+        assert_eq!(index.count_between(0, 6, None).unwrap().0, 6);
+        assert_eq!(index.count_between(3, 5, None).unwrap().0, 2);
+        assert_eq!(index.count_between(0, 6, Some(&d)).unwrap().0, 3);
+        assert_eq!(index.count_between(3, 5, Some(&d)).unwrap().0, 1);
+        assert_eq!(index.count_between(6, 6, None).unwrap().0, 0);
         assert_eq!(index.paths_between(2, u64::MAX, Some(&d), 2).unwrap(), paths(&["d/a", "d/b"]));
         assert_eq!(index.paths_between(0, u64::MAX, None, 1).unwrap(), paths(&["a"]));
     }

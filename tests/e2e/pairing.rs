@@ -226,6 +226,10 @@ fn a_peer_that_is_removed_is_cut_off_at_once_told_so_and_stays_out() {
     let (a, b) = world.pair();
     let told = a.ok(&["peer", "remove", "b"]);
     assert!(told.contains("Removed b: it is no longer connected"), "{told}");
+    // What is to be typed there names this device in a way that is known there.
+    let id = a.id();
+    let short_id = id.split('-').next().unwrap();
+    assert!(told.contains(&format!("p2psync peer remove {short_id}")), "{told}");
     wait_until("b is told", || {
         let peer = b.peer(&a)?;
         let trouble = peer.trouble.unwrap_or_default();
@@ -237,6 +241,9 @@ fn a_peer_that_is_removed_is_cut_off_at_once_told_so_and_stays_out() {
         if trouble.contains("does not know this one") { Ok(()) } else { Err(trouble) }
     });
     assert!(b.ok(&["peer", "list"]).contains("does not know this one"));
+    let short = b.ok(&[]);
+    assert!(short.contains("a has removed this device: 'p2psync pair' on both"), "{short}");
+    assert!(b.ok(&["status"]).contains("forget it here with: p2psync peer remove a"));
     b.write("after", "the end");
     assert!(a.status().unwrap().peers.is_empty() && !a.at("after").exists());
 }

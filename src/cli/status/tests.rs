@@ -89,6 +89,13 @@ fn the_next_step_is_the_one_that_helps_most() {
     check("folder add", |s| s.folders.clear());
     check("what is wrong", |s| s.folders[0].problems_total = 1);
     check("nothing to do", |s| (s.folders[0].problems_total, s.folders[0].declined_items) = (1, 1));
+    check("desktop has removed this device: 'p2psync pair' on both", |s| {
+        (s.peers[0].unpaired, s.peers[0].last_seen_ms) = (true, Some(0));
+    });
+    check("desktop does not know this device yet", |s| (s.peers[0].unpaired, s.peers[0].last_seen_ms) = (true, None));
+    check("'p2psync peer remove desktop'", |s| {
+        (s.peers[0].unpaired, s.peers[0].last_seen_ms, s.folders[0].problems_total) = (true, Some(0), 1);
+    });
     check("other devices", |s| s.peers.iter_mut().for_each(|p| p.connected = false));
     check("takes part", |s| s.peers[0].offers = vec![FolderOffer::default()]);
     check("type on desktop: p2psync folder accept ", |s| {
@@ -96,6 +103,16 @@ fn the_next_step_is_the_one_that_helps_most() {
         (peer.lacks_folder, peer.proved_identical_ms) = (true, None);
     });
     check("confirm-changes default", |s| s.folders[0].held = Some(Default::default()));
+}
+
+#[test]
+fn a_device_that_has_removed_this_one_is_named_with_what_to_do() {
+    let mut status = samples::in_sync();
+    (status.peers[0].unpaired, status.peers[0].connected, status.peers[0].last_seen_ms) = (true, false, Some(0));
+    status.peers[0].trouble = Some("the two devices are no longer paired".into());
+    assert!(short::text(&status, &home(), NOW_MS, WIDE).contains("Devices: desktop has removed this device"));
+    let full = full::text(&status, &home(), NOW_MS, WIDE);
+    assert!(full.contains("forget it here with: p2psync peer remove desktop"), "{full}");
 }
 
 #[test]

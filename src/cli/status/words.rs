@@ -113,6 +113,16 @@ pub fn connection(peer: &PeerStatus, now_ms: i64) -> String {
     format!("connected{since} at {}", clean(address))
 }
 
+/// What to do about a peer that has removed this device; `None` of any other.
+pub fn unpaired(peer: &PeerStatus) -> Option<String> {
+    let name = output::quoted(&clean(&peer.name));
+    let text = match peer.last_seen_ms {
+        Some(_) => "it has removed this device, so nothing is synced with it: pair again with 'p2psync pair' on both",
+        None => "it does not know this device yet: 'p2psync pair' on both makes them known to each other",
+    };
+    peer.unpaired.then(|| format!("{text}, or forget it here with: p2psync peer remove {name}"))
+}
+
 /// Time of day for today, with the date for earlier.
 fn since(then_ms: i64, now_ms: i64) -> String {
     let (then, now) = (output::local_time(then_ms), output::local_time(now_ms));
@@ -137,6 +147,15 @@ pub fn next_step(status: &Status, is_full: bool) -> String {
     }
     if status.peers.is_empty() {
         return "pair with another device: type 'p2psync pair' here, and the code it shows there".to_owned();
+    }
+    if let Some(peer) = status.peers.iter().find(|peer| peer.unpaired) {
+        let (name, word) = (clean(&peer.name), output::quoted(&clean(&peer.name)));
+        return match peer.last_seen_ms {
+            Some(_) => {
+                format!("{name} has removed this device: 'p2psync pair' on both, or 'p2psync peer remove {word}'")
+            }
+            None => format!("{name} does not know this device yet: type 'p2psync pair' on both"),
+        };
     }
     let problems: u64 = status.folders.iter().map(problems_of).sum();
     if problems > 0 || status.folders.iter().any(|f| f.state == FolderState::Halted) {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::book::AddressBook;
 use super::pairing::Pairing;
+use super::session::NO_LONGER_PAIRED;
 use super::{FolderPorts, LinkConfig, LinkStatus, LinkTable};
 use crate::core::id::{DeviceId, FolderId};
 use crate::net::NetError;
@@ -83,6 +84,8 @@ struct PeerState {
     bytes_in: u64,
     bytes_out: u64,
     last_error: Option<String>,
+    /// It has said that it does not know this device any more, and no link has come up since.
+    is_unpaired: bool,
     offers: Vec<(FolderId, String)>,
     agent: Option<String>,
     clock_ahead_ms: Option<i64>,
@@ -228,6 +231,7 @@ impl Common {
             state.address = Some(address);
             state.since_ms = Some(wall_ms());
             state.last_error = None;
+            state.is_unpaired = false;
         });
     }
 
@@ -245,11 +249,15 @@ impl Common {
             }
             state.offers.clear();
             state.last_error = Some(reason.to_owned());
+            state.is_unpaired |= tells_unpaired(reason);
         });
     }
 
     pub fn note_error(&self, peer: DeviceId, error: String) {
-        self.with_state(peer, |state| state.last_error = Some(error));
+        self.with_state(peer, |state| {
+            state.is_unpaired |= tells_unpaired(&error);
+            state.last_error = Some(error);
+        });
     }
 
     pub fn note_offers(&self, peer: DeviceId, folders: &BTreeMap<FolderId, String>) {
@@ -274,6 +282,7 @@ impl Common {
                 bytes_in: state.bytes_in + live(|t| &t.read),
                 bytes_out: state.bytes_out + live(|t| &t.written),
                 last_error: state.last_error.clone().filter(|_| state.traffic.is_none()),
+                unpaired: state.is_unpaired,
                 agent: state.agent.clone(),
                 clock_ahead_ms: state.clock_ahead_ms,
                 offers: state.offers.iter().filter(|(id, _)| !own.contains(id)).cloned().collect(),
@@ -290,6 +299,11 @@ impl Common {
             change(states.entry(peer).or_default());
         }
     }
+}
+
+/// Whether a link ended, or did not come about, because the other device does not know this one.
+fn tells_unpaired(reason: &str) -> bool {
+    reason.contains(NO_LONGER_PAIRED) || reason.contains(&NetError::NotTrusted.to_string())
 }
 
 fn peers_of(config: &LinkConfig) -> BTreeSet<DeviceId> {

@@ -128,6 +128,8 @@ pub struct LinkStatus {
     pub bytes_out: u64,
     /// Why there is no link, in words.
     pub last_error: Option<String>,
+    /// True once it has refused this device as not paired, until a link comes up.
+    pub unpaired: bool,
     /// Program and version there, as it said last.
     pub agent: Option<String>,
     /// How far its clock was ahead of ours when the link came up, in ms; negative where behind.

@@ -91,7 +91,7 @@ impl Showing {
         match tokio::time::timeout(Duration::from_secs(PAIRING_SECONDS), &mut self.outcome).await {
             Ok(Ok(outcome)) => outcome,
             // Another code took its place.
-            Ok(Err(_)) => Err(PairError::Refused),
+            Ok(Err(_)) => Err(PairError::Replaced),
             Err(_) => Err(PairError::Expired),
         }
     }
@@ -175,7 +175,7 @@ impl Attempt {
             }
             Err(PairError::Network(error)) => drop(pairing.failure.get_or_insert(PairError::Network(error))),
             // Says that another attempt was faster.
-            Err(PairError::Refused | PairError::Expired) => {}
+            Err(PairError::Refused | PairError::Replaced | PairError::Expired) => {}
         }
     }
 }

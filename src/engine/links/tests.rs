@@ -467,7 +467,7 @@ async fn a_code_that_is_withdrawn_or_mistyped_pairs_nobody() {
     let a = Device::start("a").await;
     let showing = a.links.show_code(vec![]);
     let newer = a.links.show_code(vec![]);
-    assert!(matches!(showing.wait().await, Err(PairError::Refused)));
+    assert!(matches!(showing.wait().await, Err(PairError::Replaced)));
     assert!(a.links.common.announcement().pairing.is_some());
     drop(newer);
     assert_eq!(a.links.common.announcement().pairing, None);

@@ -26,11 +26,11 @@ pub fn with_direction(id: &str, (own_changes, kept_out): (u64, u64), mut text: S
 pub fn paused(asker: Asker, folder: &Folder) -> Option<String> {
     let id = &folder.id;
     if folder.paused {
-        return Some(format!("paused; 'p2psync folder resume {id}' goes on"));
+        return Some(format!("paused; 'p2psync resume {id}' goes on"));
     }
     if let Some(until) = folder.paused_until_ms.filter(|_| folder.is_paused(asker.now_ms)) {
         let until = words::until(until, asker.now_ms);
-        return Some(format!("paused until {until}; 'p2psync folder resume {id}' goes on before that"));
+        return Some(format!("paused until {until}; 'p2psync resume {id}' goes on before that"));
     }
     asker.live.and_then(|live| live.resting.clone())
 }

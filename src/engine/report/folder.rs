@@ -363,7 +363,7 @@ mod tests {
         world.hear(DESK, world.edited("b", content(b"22"), true));
         check(&world, FolderState::Syncing, "to come");
         world.config.folders[0].paused = true;
-        check(&world, FolderState::Paused, "p2psync folder resume docs");
+        check(&world, FolderState::Paused, "p2psync resume docs");
         world.index.set_note(NOTE_HELD, Some("1200 files vanished")).unwrap();
         world.index.put(&file("gone", b"x"), None, Mark::Held, 1).unwrap();
         check(&world, FolderState::Held, "1200 files vanished");

@@ -37,8 +37,12 @@ pub fn version_at(reader: &Reader, path: &RelPath, when: &When) -> Result<Option
     let versions = reader.history_of(path)?;
     Ok(match when {
         When::Latest => versions.into_iter().next(),
-        // What was displaced first after that time lay there at that time.
-        When::AtMs(ms) => versions.into_iter().take_while(|row| row.displaced_ms > *ms).last(),
+        // What was displaced first after that time lay there at that time, unless it was made only later: then what
+        // lay there is not known, be it nothing or a version that has expired.
+        When::AtMs(ms) => {
+            let first = versions.into_iter().take_while(|row| row.displaced_ms > *ms).last();
+            first.filter(|row| row.disk.mtime_ns / 1_000_000 <= *ms)
+        }
         When::Id(id) => {
             let id = id.to_ascii_lowercase();
             let mut fitting = versions.into_iter().filter(|row| version_id(row).starts_with(&id));
@@ -91,6 +95,7 @@ fn conflict_item(view: &View, copy: Entry, original: RelPath) -> Result<Conflict
         None | Some(false) if is_mine(&copy) => Some("copy"),
         _ => None,
     };
+    let place = view.folder.path.join(std::ffi::OsStr::from_bytes(copy.path.as_bytes()));
     let base = match &there {
         Some(entry) => base_of(view, &copy, entry)?,
         None => None,
@@ -109,6 +114,7 @@ fn conflict_item(view: &View, copy: Entry, original: RelPath) -> Result<Conflict
         }),
         mine: mine.map(str::to_owned),
         base,
+        place: place.to_string_lossy().into_owned(),
     })
 }
 
@@ -312,6 +318,8 @@ mod tests {
         for (ms, displaced) in [(50, Some(100)), (100, Some(200)), (250, Some(300)), (300, None)] {
             assert_eq!(at(When::AtMs(ms)), displaced, "{ms}");
         }
+        // All were made at 7: what lay there before is not known.
+        assert_eq!(at(When::AtMs(6)), None);
         let id = version_id(&rows[1]);
         assert_eq!(at(When::Id(id.to_uppercase())), Some(200));
         assert_eq!(at(When::Id(id[..8].to_owned())), Some(200));
@@ -331,6 +339,7 @@ mod tests {
         let item = &found[0];
         assert_eq!((item.path.as_str(), item.original.as_str()), (copy.as_str(), "d/a.txt"));
         assert_eq!((item.mtime_ms, item.bytes, item.device.as_deref()), (9, 3, Some("desk")));
+        assert_eq!(item.place, world.place(&copy).to_string_lossy());
     }
 
     #[test]

@@ -279,7 +279,7 @@ impl<'a> Surroundings<'a> {
                      'p2psync folder override {}' has what is here take its place there.",
                     self.view.folder.id
                 );
-                return (State::InSync, vec![text]);
+                return (State::Local, vec![text]);
             }
             Coming::Merge | Coming::NotMinded => {
                 (State::Syncing, "Its time and permissions are being brought in line.".to_owned())
