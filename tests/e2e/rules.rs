@@ -73,6 +73,7 @@ fn a_folder_that_only_sends_takes_nothing_until_told_and_overrules() {
     });
     wait_in_sync(&[&a, &b]);
     assert_eq!((a.read("file"), a.at("new on b").exists()), (b"from a".to_vec(), false));
+    assert_eq!(a.path_status(&a.at("file")).state, "local", "what differs from other devices is not in sync");
     let asked = a.fails(&["folder", "override", "Shared"]);
     assert!(asked.contains("say --yes to do this"), "{asked}");
     a.ok(&["folder", "override", "Shared", "--yes"]);

@@ -111,7 +111,7 @@ fn a_device_that_has_removed_this_one_is_named_with_what_to_do() {
     (status.peers[0].unpaired, status.peers[0].connected, status.peers[0].last_seen_ms) = (true, false, Some(0));
     status.peers[0].trouble = Some("the two devices are no longer paired".into());
     assert!(short::text(&status, &home(), NOW_MS, WIDE).contains("Devices: desktop has removed this device"));
-    let full = full::text(&status, &home(), NOW_MS, WIDE);
+    let full = full::text(&status, &home(), NOW_MS, Style::PLAIN);
     assert!(full.contains("forget it here with: p2psync peer remove desktop"), "{full}");
 }
 
