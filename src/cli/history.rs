@@ -55,11 +55,10 @@ fn list(context: &Context, given: &Path, json: bool) -> anyhow::Result<()> {
     if json {
         return output::print_json(&items);
     }
-    output::print(&text(&items, given, context.now_ms))
+    output::print(&text(&items, &output::short_path(given, context.home.user_dir()), context.now_ms))
 }
 
-fn text(items: &[HistoryItem], given: &Path, now_ms: i64) -> String {
-    let shown = output::clean(&given.to_string_lossy());
+fn text(items: &[HistoryItem], shown: &str, now_ms: i64) -> String {
     let Some(first) = items.first() else {
         return format!("There are no earlier versions of {shown}, neither here nor on a device that is connected.\n");
     };
@@ -105,7 +104,7 @@ pub fn restore(context: &Context, given: &Path, at: Option<&str>, going: &GoingB
     }
     let place_of = |item: &HistoryItem| if item.path == itself { path.clone() } else { root.join(&item.path) };
     let chosen = choose(&items, &when, |item| item.path != itself && place_of(item).symlink_metadata().is_ok());
-    let shown = output::clean(&given.to_string_lossy());
+    let shown = output::short_path(&given, context.home.user_dir());
     if chosen.is_empty() && when == When::Latest && !items.is_empty() {
         bail!("nothing in {shown} is missing here; 'p2psync restore PATH@2d' brings back what lay there two days ago");
     }

@@ -115,7 +115,10 @@ fn one_path(context: &Context, given: &Path, json: bool) -> anyhow::Result<Exit>
     )?;
     match json {
         true => output::print_json(&found)?,
-        false => output::print(&path::text(&found, context.now_ms, Style::of_stdout()))?,
+        false => {
+            let place = output::short_path(Path::new(&found.path), context.home.user_dir());
+            output::print(&path::text(&found, &place, context.now_ms, Style::of_stdout()))?;
+        }
     }
     Ok(exit_of_path(&found))
 }

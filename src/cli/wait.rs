@@ -38,7 +38,8 @@ pub fn run(context: &Context, waiting: &Waiting) -> anyhow::Result<()> {
     for path in &paths {
         let report = wait_for(context, path, peers, end, waiting.json)?;
         if let Some(trouble) = &report.trouble {
-            bail!("{}: {}", clean(&report.path), clean(trouble));
+            let path = output::short_path(Path::new(&report.path), context.home.user_dir());
+            bail!("{path}: {}", clean(trouble));
         }
         if let Some(few) = too_few(&report) {
             return Err(misuse(few));
@@ -48,7 +49,8 @@ pub fn run(context: &Context, waiting: &Waiting) -> anyhow::Result<()> {
     if waiting.json {
         output::print_json(&reports)?;
     } else {
-        reports.iter().try_for_each(|report| output::print(&text(report, context.now_ms)))?;
+        let user_dir = context.home.user_dir();
+        reports.iter().try_for_each(|report| output::print(&text(report, user_dir, context.now_ms)))?;
     }
     match reports.iter().all(|report| report.done) {
         true => Ok(()),
@@ -96,9 +98,9 @@ fn too_few(report: &WaitReport) -> Option<String> {
     })
 }
 
-fn text(report: &WaitReport, now_ms: i64) -> String {
+fn text(report: &WaitReport, user_dir: &Path, now_ms: i64) -> String {
     let names: Vec<String> = report.peers.iter().filter(|peer| peer.holds).map(|peer| clean(&peer.name)).collect();
-    let path = clean(&report.path);
+    let path = output::short_path(Path::new(&report.path), user_dir);
     if !report.done {
         return format!("{path}: not on as many devices as you want\n{}", waits_for(report, now_ms));
     }
@@ -181,7 +183,7 @@ mod tests {
         };
         let (holding, wanted) = (u32::from(holds), 1);
         WaitReport {
-            path: "/docs".into(),
+            path: "/home/me/docs".into(),
             folder: "Docs".into(),
             done: holds,
             wanted,
@@ -194,15 +196,21 @@ mod tests {
 
     #[test]
     fn who_has_it_and_who_lacks_what_is_told() {
-        assert_eq!(text(&report(true), 0), "/docs is on desk\n");
+        assert_eq!(text(&report(true), Path::new("/home/me"), 0), "~/docs is on desk\n");
         let waits =
             "  desk (not connected, last seen 5 minutes ago): lacks 3 items, such as a, which is not there yet\n";
-        assert_eq!(text(&report(false), 300_000), format!("/docs: not on as many devices as you want\n{waits}"));
+        assert_eq!(
+            text(&report(false), Path::new("/home/me"), 300_000),
+            format!("~/docs: not on as many devices as you want\n{waits}")
+        );
         let mut away = report(false);
         away.peers[0].deleted_items = 2;
-        assert!(text(&away, 300_000).contains("lacks 1 item and has still to delete 2 items, such as a"));
+        assert!(
+            text(&away, Path::new("/home/me"), 300_000)
+                .contains("lacks 1 item and has still to delete 2 items, such as a")
+        );
         (away.peers[0].lacks_folder, away.peers[0].connected) = (true, true);
-        let told = text(&away, 300_000);
+        let told = text(&away, Path::new("/home/me"), 300_000);
         assert!(told.contains("desk (connected): does not share the folder now"), "{told}");
         assert!(told.contains("p2psync folder accept Docs"), "{told}");
         let refused = WaitPeer {
@@ -210,7 +218,7 @@ mod tests {
             missing: report(false).peers[0].missing.clone(),
             ..report(true).peers[0].clone()
         };
-        let told = text(&WaitReport { peers: vec![refused], ..report(true) }, 0);
+        let told = text(&WaitReport { peers: vec![refused], ..report(true) }, Path::new("/home/me"), 0);
         assert!(told.contains("desk does not keep 1 item: a"), "{told}");
     }
 

@@ -17,6 +17,7 @@ mod moves;
 mod names;
 mod pairing;
 mod past;
+mod readme;
 mod receipts;
 #[path = "../../examples/bench_sync/relay.rs"]
 mod relay;

@@ -16,13 +16,13 @@ const CODE_ALPHABET: &[u8] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const PHOTOS: &str = "photos-1";
 
 /// A multicast group and a port that belong to this test run.
-fn meeting_place(world: &World) -> (Ipv4Addr, u16) {
+pub fn meeting_place(world: &World) -> (Ipv4Addr, u16) {
     let tag = tree::noise(u64::from(std::process::id()) ^ world.path("").as_os_str().len() as u64, 4);
     (Ipv4Addr::new(239, 255, tag[0], tag[1]), 20_000 + u16::from(tag[2]) * 16 + u16::from(tag[3]) % 16)
 }
 
 /// True where a packet to a multicast group comes back to this machine.
-fn has_multicast((group, port): (Ipv4Addr, u16)) -> bool {
+pub fn has_multicast((group, port): (Ipv4Addr, u16)) -> bool {
     let attempt = || -> std::io::Result<bool> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?;
         socket.join_multicast_v4(&group, &Ipv4Addr::UNSPECIFIED)?;

@@ -141,7 +141,7 @@ fn a_path_is_explained_with_the_version_at_each_device() {
         since_ms: Some(NOW_MS - 7_200_000),
         next: None,
     };
-    insta::assert_snapshot!("path_problem", path::text(&found, NOW_MS, NARROW));
+    insta::assert_snapshot!("path_problem", path::text(&found, "~/P2PSync/a", NOW_MS, NARROW));
     insta::assert_snapshot!("path_problem_json", serde_json::to_string_pretty(&found).unwrap());
     let waiting = PathStatus {
         state: "waiting".into(),
@@ -149,7 +149,7 @@ fn a_path_is_explained_with_the_version_at_each_device() {
         next: Some("it goes on as soon as p2psync runs on phone and can be reached.".into()),
         ..found
     };
-    insta::assert_snapshot!("path_waiting", path::text(&waiting, NOW_MS, NARROW));
+    insta::assert_snapshot!("path_waiting", path::text(&waiting, "~/P2PSync/a", NOW_MS, NARROW));
 }
 
 #[test]

@@ -132,4 +132,6 @@ fn now_ms() -> i64 {
 }
 
 #[cfg(test)]
+mod picture;
+#[cfg(test)]
 mod tests;

@@ -1,10 +1,13 @@
 //! The screen in several sizes, and what keys do.
 
+use std::path::Path;
+
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
 use super::agent::News;
 use super::draw::{Palette, draw};
+use super::picture;
 use super::screen::{Key, Screen, Wish};
 use crate::api::EventItem;
 use crate::cli::status::samples;
@@ -31,6 +34,20 @@ fn drawn(screen: &Screen, width: u16, height: u16) -> String {
     terminal.draw(|frame| draw(frame, screen, Palette { colour: true })).unwrap();
     // Times of day depend on the zone of the machine.
     without_times(&terminal.backend().to_string())
+}
+
+#[test]
+fn the_picture_in_the_docs_shows_the_screen_as_it_is() {
+    let mut terminal = Terminal::new(TestBackend::new(100, 24)).unwrap();
+    terminal.draw(|frame| draw(frame, &screen(), Palette { colour: true })).unwrap();
+    let picture = without_times(&picture::svg(terminal.backend().buffer()));
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pictures/watch.svg");
+    if std::env::var_os("RENEW_DOCS").is_some() {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, &picture).unwrap();
+    }
+    let shown = std::fs::read_to_string(&file).unwrap();
+    assert!(shown == picture, "'RENEW_DOCS=1 cargo test --lib cli::watch' makes {} anew", file.display());
 }
 
 fn without_times(text: &str) -> String {
