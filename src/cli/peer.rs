@@ -101,7 +101,7 @@ fn list(context: &Context, as_json: bool) -> anyhow::Result<()> {
     for peer in &config.peers {
         let found = find(&peer.id);
         let address = found.address.clone().unwrap_or_else(|| peer.addresses.join(" "));
-        let clock = found.clock_ahead_ms.and_then(clock_text).unwrap_or_default();
+        let clock = clock_text(&found).unwrap_or_default();
         let (state, version) = (output::peer_state(&found, context.now_ms), found.version.clone().unwrap_or_default());
         table.row([peer.name.clone(), peer.id.short(), state, address, version, clock]);
         if let Some(trouble) = &found.trouble {
@@ -128,14 +128,15 @@ fn known(context: &Context) -> anyhow::Result<Vec<PeerStatus>> {
 }
 
 /// "5 minutes ahead", where a clock is wrong enough to matter.
-fn clock_text(ahead_ms: i64) -> Option<String> {
+pub fn clock_text(peer: &PeerStatus) -> Option<String> {
+    let ahead_ms = peer.clock_ahead_ms?;
     let direction = if ahead_ms > 0 { "ahead" } else { "behind" };
     (ahead_ms.unsigned_abs() >= CLOCK_TOLD_MS).then(|| format!("{} {direction}", duration(ahead_ms.unsigned_abs())))
 }
 
 /// What a clock that is set otherwise than this device's may lead to.
 pub fn clock_warning(peer: &PeerStatus) -> Option<String> {
-    let text = clock_text(peer.clock_ahead_ms?)?;
+    let text = clock_text(peer)?;
     let then = "where both devices change a file, the wrong version may get the name (the other is kept as a copy)";
     Some(format!("its clock is {text} of this device's; {then}. Set both clocks by the network"))
 }

@@ -144,4 +144,28 @@ mod tests {
         assert!(text(&checks, true).contains("\x1b[31mfail"));
         assert!(text(&checks[..1], false).ends_with("Nothing is wrong as far as this device can tell.\n"));
     }
+
+    /// What stands after `Check::new(` and the area in the sources of the checks.
+    fn codes() -> std::collections::BTreeSet<String> {
+        let sources = [
+            include_str!("folders.rs"),
+            include_str!("network.rs"),
+            include_str!("system.rs"),
+            include_str!("watches.rs"),
+        ];
+        let code = |rest: &str| rest.split('"').nth(3).map(str::to_owned);
+        sources.iter().flat_map(|source| source.split("Check::new(").skip(1).filter_map(code)).collect()
+    }
+
+    #[test]
+    fn everything_that_can_be_wrong_has_its_place_in_the_docs() {
+        let docs = include_str!("../../../docs/troubleshooting.md");
+        let headings: Vec<&str> = docs.lines().filter(|line| line.starts_with("###")).collect();
+        let has = |code: &str| headings.iter().any(|line| line.contains(&format!("`{code}`")));
+        let kinds = crate::core::problem::ProblemKind::ALL.map(|kind| kind.name().to_owned());
+        let codes: Vec<String> = codes().into_iter().chain(kinds).collect();
+        assert!(codes.len() > 20, "{codes:?}");
+        let missing: Vec<&String> = codes.iter().filter(|code| !has(code)).collect();
+        assert!(missing.is_empty(), "docs/troubleshooting.md has no heading with {missing:?}");
+    }
 }

@@ -117,8 +117,8 @@ pub fn connection(peer: &PeerStatus, now_ms: i64) -> String {
 pub fn unpaired(peer: &PeerStatus) -> Option<String> {
     let name = output::quoted(&clean(&peer.name));
     let text = match peer.last_seen_ms {
-        Some(_) => "it has removed this device, so nothing is synced with it: pair again with 'p2psync pair' on both",
-        None => "it does not know this device yet: 'p2psync pair' on both makes them known to each other",
+        Some(_) => "nothing is synced with it: pair again with 'p2psync pair' on both",
+        None => "nothing is synced with it: 'p2psync pair' on both makes them known to each other",
     };
     peer.unpaired.then(|| format!("{text}, or forget it here with: p2psync peer remove {name}"))
 }
