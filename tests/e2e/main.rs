@@ -15,6 +15,7 @@ mod interrupted;
 mod manners;
 mod moves;
 mod names;
+mod packaging;
 mod pairing;
 mod past;
 mod readme;
