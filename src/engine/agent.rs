@@ -178,7 +178,7 @@ impl Agent {
 
     /// Brings what runs in line with the config, the time and the machine.
     async fn attend(&mut self) {
-        let resting = manners::resting(&self.config);
+        let resting = manners::resting(&self.config).await;
         if resting != self.resting {
             tracing::info!("{}", resting.as_deref().unwrap_or("going on"));
             self.resting = resting;

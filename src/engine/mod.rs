@@ -35,6 +35,7 @@ mod lived;
 mod local;
 mod manager;
 mod manners;
+mod metered;
 mod notices;
 mod prune;
 mod receipt;
