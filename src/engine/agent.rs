@@ -17,7 +17,7 @@ use super::feed::Feed;
 use super::links::{LinkConfig, LinkFolder, LinkPeer, LinkTable, Links};
 use super::manager;
 use super::manners;
-use super::notices::Notices;
+use super::notices::{Kind, Notices};
 use super::running::{Running, StartFolder};
 use super::serve::Server;
 use super::shared::Order;
@@ -113,6 +113,15 @@ impl Agent {
     ) -> Self {
         let (config, links) = (Arc::new(config), Arc::new(links));
         let (feed, notices) = (Feed::default(), Notices::default());
+        let told = notices.clone();
+        links.on_stranger(move |id, address| {
+            let text = format!(
+                "It says it is {} and comes from {}. If it is yours, type 'p2psync pair' on both.",
+                id.short(),
+                address.ip()
+            );
+            told.tell(Kind::Stranger, &text);
+        });
         let control =
             Control::new(home.clone(), config.clone(), links.clone(), orders.clone(), (feed.clone(), notices.clone()));
         let control = Arc::new(control);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
@@ -53,6 +53,8 @@ pub struct Common {
     generations: AtomicU64,
     peers: Mutex<BTreeMap<DeviceId, PeerState>>,
     strangers: Mutex<BTreeMap<DeviceId, SocketAddr>>,
+    /// Told of every new stranger.
+    pub on_stranger: OnceLock<OnStranger>,
     port: u16,
     instance: u64,
 }
@@ -91,6 +93,9 @@ struct PeerState {
     clock_ahead_ms: Option<i64>,
 }
 
+/// What is done about a device that is not paired and wants to connect: the id that it claims, and its address.
+pub type OnStranger = Box<dyn Fn(DeviceId, SocketAddr) + Send + Sync>;
+
 impl Common {
     pub fn new(
         config: LinkConfig,
@@ -119,6 +124,7 @@ impl Common {
             generations: AtomicU64::new(0),
             peers: Mutex::default(),
             strangers: Mutex::default(),
+            on_stranger: OnceLock::new(),
             port,
             instance: u64::from_be_bytes(random_bytes()),
         }))
@@ -136,8 +142,15 @@ impl Common {
         // Before all else: a handshake that asks from now on is answered by the new config.
         *self.trusted.write().unwrap_or_else(PoisonError::into_inner) = peers_of(&config);
         let peers = peers_of(&config);
+        // Who has been removed goes on dialling for a while, and is no news.
+        let removed = before.peers.iter().filter(|peer| !peers.contains(&peer.id)).map(|peer| peer.id);
+        let address = |id: &DeviceId| lock(&self.peers).get(id).and_then(|state| state.address);
+        let removed: Vec<_> = removed.filter_map(|id| Some((id, address(&id)?))).collect();
         lock(&self.peers).retain(|id, _| peers.contains(id));
         lock(&self.strangers).retain(|id, _| !peers.contains(id));
+        for (id, address) in removed {
+            self.is_new_stranger(id, address);
+        }
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         self.changed.send_modify(|n| *n += 1);
     }

@@ -207,6 +207,12 @@ impl Links {
         self.common.status()
     }
 
+    /// From now on this is told of each device that is not paired and wants to connect, once.
+    pub fn on_stranger(&self, tell: impl Fn(DeviceId, SocketAddr) + Send + Sync + 'static) {
+        // Only the first counts.
+        let _ = self.common.on_stranger.set(Box::new(tell));
+    }
+
     /// Devices that tried to connect and are not paired, with the address they came from.
     pub fn strangers(&self) -> Vec<(DeviceId, SocketAddr)> {
         self.common.strangers()

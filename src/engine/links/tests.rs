@@ -268,12 +268,18 @@ async fn last(folder: &mut Folder, wanted: &str) {
 #[tokio::test]
 async fn an_unknown_device_is_refused_on_both_sides_and_noted_once() {
     let (mut a, b) = (Device::start("a").await, Device::start("b").await);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = told.clone();
+    b.links.on_stranger(move |id, _| tell.lock().unwrap().push(id));
     a.share(b.id, Some(b.links.address()), &["photos"]);
     let error = until(|| a.status_of(b.id).last_error).await;
     assert!(error.contains("does not know this one"), "{error}");
+    assert!(a.status_of(b.id).unpaired);
     let strangers = until(|| Some(b.links.strangers()).filter(|s| !s.is_empty())).await;
     assert_eq!(strangers.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [a.id]);
     assert!(!b.links.common.is_new_stranger(a.id, a.links.address()));
+    let told = until(|| Some(told.lock().unwrap().clone()).filter(|t| !t.is_empty())).await;
+    assert_eq!(told, [a.id]);
     assert!(a.link(b.id).is_none() && b.link(a.id).is_none());
     // Known by the other side only: the one that is dialled is not trusted.
     let c = Device::start("c").await;
