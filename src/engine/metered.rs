@@ -28,7 +28,7 @@ async fn ask(bus: impl Future<Output = zbus::Result<zbus::Connection>>) -> zbus:
     let reply = bus.call_method(Some(SERVICE), OBJECT, Some(PROPERTIES), "Get", &(SERVICE, METERED)).await?;
     let body = reply.body();
     let value: zbus::Variant = body.deserialize()?;
-    Ok(u32::try_from(value)?)
+    u32::try_from(value)
 }
 
 /// Yes is 1 and no is 2; a guess is 3 for yes and 4 for no; 0 is not known.

@@ -13,6 +13,7 @@ mod first_sync;
 mod harness;
 mod interrupted;
 mod manners;
+mod meant;
 mod moves;
 mod names;
 mod packaging;
