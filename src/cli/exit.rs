@@ -61,7 +61,9 @@ impl Exit {
 }
 
 fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
-    let is_not_running = matches!(cause.downcast_ref(), Some(ClientError::NotRunning));
+    // Where nothing is set up, no agent can run either.
+    let is_not_running = matches!(cause.downcast_ref(), Some(ClientError::NotRunning))
+        || matches!(cause.downcast_ref(), Some(ConfigError::Missing { .. }));
     let is_usage = cause.is::<Usage>() || matches!(cause.downcast_ref(), Some(ConfigError::Edit { .. }));
     is_not_running.then_some(Exit::NotRunning).or(is_usage.then_some(Exit::Usage))
 }
@@ -93,6 +95,7 @@ mod tests {
             (not_running().context("scanning needs the agent"), Exit::NotRunning),
             (misuse("there is no folder 'x'"), Exit::Usage),
             (misuse("there is no folder 'x'").context("looking"), Exit::Usage),
+            (ConfigError::Missing { path: "/c".into() }.into(), Exit::NotRunning),
             (ClientError::TimedOut.into(), Exit::Error),
             (Exit::NotInSync.into(), Exit::NotInSync),
         ];

@@ -219,7 +219,7 @@ fn set_paused(context: &Context, folder: &OneFolder, paused: bool) -> anyhow::Re
     }
     let label = clean(&found.label);
     output::print(&match paused {
-        true => format!("{label} is paused. Go on with: p2psync resume {}\n", found.id),
+        true => format!("{label} is paused. Go on with: p2psync resume {}\n", config.word_of(found)),
         false => format!("{label} goes on.\n"),
     })
 }

@@ -36,20 +36,20 @@ pub fn direction(context: &Context, folder: &str, word: Option<DirectionWord>, a
     if as_json {
         return print_change("direction", changed.folder(&found.id));
     }
-    output::print(&direction_text(found, wanted.unwrap_or(found.direction)))
+    output::print(&direction_text(found, config.word_of(found), wanted.unwrap_or(found.direction)))
 }
 
-fn direction_text(folder: &Folder, direction: Direction) -> String {
-    let (label, id) = (clean(&folder.label), &folder.id);
+fn direction_text(folder: &Folder, word: &str, direction: Direction) -> String {
+    let label = clean(&folder.label);
     match direction {
         Direction::Both => format!("{label}: changes go both ways.\n"),
         Direction::Send => format!(
             "{label} only sends: nothing that other devices change is taken here. \
-             'p2psync folder override {id}' has what is here take the place of such changes there.\n"
+             'p2psync folder override {word}' has what is here take the place of such changes there.\n"
         ),
         Direction::Receive => format!(
             "{label} only receives: what is changed here stays here. 'p2psync status' counts such changes, \
-             'p2psync folder revert {id}' moves them into history.\n"
+             'p2psync folder revert {word}' moves them into history.\n"
         ),
     }
 }
@@ -67,6 +67,11 @@ pub fn override_peers(context: &Context, folder: &OneFolder, yes: bool) -> anyho
             Reply::Status(status) => status.folders.into_iter().find(|f| f.id == found.id.as_str()),
             _ => None,
         };
+        if state.as_ref().is_some_and(|folder| folder.kept_out == 0) {
+            let text = format!("Other devices have changed nothing in {label} that is not taken here: nothing to do.");
+            let none = |text: &str| print_order("override", &[], text);
+            return if folder.json { none(&text) } else { output::print(&format!("{text}\n")) };
+        }
         let state = state.map(|folder| format!("{label}: {}.\n", clean(&folder.state_text))).unwrap_or_default();
         let told = format!(
             "{state}On every device that shares {label}, what is here takes the place of what was changed there; \

@@ -150,7 +150,12 @@ fn on_the_way(reply: &Reply, arguments: &PairArguments) -> anyhow::Result<()> {
         })),
         Reply::PairCode { code, valid_seconds, words, link } => {
             let picture = if arguments.no_qr { None } else { picture(&clean(link), arguments.qr) };
-            output::print(&showing(code, words, link, *valid_seconds, picture.as_deref()))
+            let mut text = showing(code, words, link, *valid_seconds, picture.as_deref());
+            // On a terminal a countdown says so.
+            if !std::io::stderr().is_terminal() {
+                text.push_str("\nWaiting for it (Ctrl-C cancels) ...\n");
+            }
+            output::print(&text)
         }
         Reply::Progress { text } if !arguments.json => output::print(&format!("{}\n", clean(text))),
         _ => Ok(()),
@@ -188,7 +193,6 @@ fn showing(code: &str, words: &str, link: &str, valid_seconds: u64, picture: Opt
         let link = clean(link);
         text.push_str(&format!("Where the devices do not find each other: p2psync pair '{link}'\n"));
     }
-    text.push_str("\nWaiting for it (Ctrl-C cancels) ...\n");
     text
 }
 
@@ -291,8 +295,7 @@ mod tests {
         let shown = showing(&code.to_string(), &code.words(), "p2psync://pair?x", 300, None);
         let expected = format!(
             "On the other device, within 5 minutes:\n\n    p2psync pair {}\n\nIn short: {code}\n\
-             Where the devices do not find each other: p2psync pair 'p2psync://pair?x'\n\n\
-             Waiting for it (Ctrl-C cancels) ...\n",
+             Where the devices do not find each other: p2psync pair 'p2psync://pair?x'\n",
             code.words()
         );
         assert_eq!(shown, expected);

@@ -24,7 +24,8 @@ pub fn pause(context: &Context, words: &[String], as_json: bool) -> anyhow::Resu
     if as_json {
         return print_changes("paused", &changed, &ids);
     }
-    let word = folder.map(|_| format!(" {}", ids[0])).unwrap_or_default();
+    let named = folder.and_then(|_| config.folder(ids.first()?));
+    let word = named.map(|found| format!(" {}", config.word_of(found))).unwrap_or_default();
     output::print(&match pause {
         Pause::UntilMs(ms) => format!(
             "{label} is paused until {}, and goes on by itself then. Sooner with: p2psync resume{word}\n",

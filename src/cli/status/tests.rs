@@ -102,7 +102,7 @@ fn the_next_step_is_the_one_that_helps_most() {
         let peer = &mut s.folders[0].peers[0];
         (peer.lacks_folder, peer.proved_identical_ms) = (true, None);
     });
-    check("confirm-changes default", |s| s.folders[0].held = Some(Default::default()));
+    check("confirm-changes P2PSync", |s| s.folders[0].held = Some(Default::default()));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::api::{FolderOffer, FolderPeerStatus, FolderState, FolderStatus, PeerS
 use crate::cli::offers;
 use crate::cli::output::{self, clean, count};
 use crate::cli::style::Tone;
+use crate::config::is_plain_word;
 
 const MINUTE_S: u64 = 60;
 const HOUR_S: u64 = 60 * MINUTE_S;
@@ -136,8 +137,8 @@ fn since(then_ms: i64, now_ms: i64) -> String {
 pub fn next_step(status: &Status, is_full: bool) -> String {
     let held = status.folders.iter().find(|f| f.held.is_some());
     if let Some(folder) = held {
-        let id = clean(&folder.id);
-        return format!("'p2psync folder confirm-changes {id}' or 'p2psync folder reject-changes {id}'");
+        let word = word_of(status, folder);
+        return format!("'p2psync folder confirm-changes {word}' or 'p2psync folder reject-changes {word}'");
     }
     if !status.running {
         return "start it with 'p2psync run'".to_owned();
@@ -185,6 +186,13 @@ pub fn next_step(status: &Status, is_full: bool) -> String {
         return "start p2psync on your other devices; this one finds them".to_owned();
     }
     if is_full { "nothing to do".to_owned() } else { "nothing to do; 'p2psync status' shows more".to_owned() }
+}
+
+/// The folder's name in commands: its label where that is plain and its own, else its id.
+fn word_of(status: &Status, folder: &FolderStatus) -> String {
+    let names_another = |f: &FolderStatus| f.id != folder.id && (f.label == folder.label || f.id == folder.label);
+    let is_own = is_plain_word(&folder.label) && !status.folders.iter().any(names_another);
+    clean(if is_own { &folder.label } else { &folder.id })
 }
 
 /// Items with trouble that somebody can put right.

@@ -232,7 +232,7 @@ impl<'a> Surroundings<'a> {
                 let text = format!(
                     "It was {what} here, and this folder only receives: the change stays on this device. \
                      'p2psync folder revert {}' takes all such changes back; what is here goes to history.",
-                    self.view.folder.id
+                    self.word()
                 );
                 (State::Local, vec![text])
             }
@@ -277,7 +277,7 @@ impl<'a> Surroundings<'a> {
                 let text = format!(
                     "{names} has another version, which is not taken: this folder only sends. \
                      'p2psync folder override {}' has what is here take its place there.",
-                    self.view.folder.id
+                    self.word()
                 );
                 return (State::Local, vec![text]);
             }
@@ -311,6 +311,11 @@ impl<'a> Surroundings<'a> {
         (state, sentences)
     }
 
+    /// The folder's name in commands.
+    fn word(&self) -> &str {
+        self.view.asker.config.word_of(self.view.folder)
+    }
+
     /// What happens next to something that can go on.
     fn pace(&self, wait: &Wait) -> String {
         let is_in_flight = self.view.live().is_some_and(|live| live.in_flight.contains(&wait.path));
@@ -333,8 +338,8 @@ impl<'a> Surroundings<'a> {
                 (!away.is_empty()).then(|| format!("it goes on as soon as p2psync runs on {names} and can be reached."))
             }
             Progress::Held => {
-                let id = &self.view.folder.id;
-                Some(format!("'p2psync folder confirm-changes {id}' or 'p2psync folder reject-changes {id}'."))
+                let word = self.word();
+                Some(format!("'p2psync folder confirm-changes {word}' or 'p2psync folder reject-changes {word}'."))
             }
             Progress::Workable | Progress::Problem => None,
         }
