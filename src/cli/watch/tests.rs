@@ -137,3 +137,25 @@ fn the_selection_stays_with_its_folder_when_another_goes() {
     screen.take(News::Looked(Ok(Box::new((status, Vec::new())))));
     assert_eq!(screen.selected, 0);
 }
+
+#[test]
+fn a_second_press_takes_back_the_first_also_before_anything_was_heard() {
+    let mut screen = screen();
+    let mut pauses = || match screen.press(Key::Pause) {
+        Some(Wish::Pause { paused, .. }) => paused,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([pauses(), pauses(), pauses()], [true, false, true]);
+    // What was heard before the wish was done tells of the time before.
+    for _ in 0..3 {
+        let news = News::Looked(Ok(Box::new((samples::busy(), Vec::new()))));
+        screen.take(news);
+        assert!(matches!(screen.press(Key::Pause), Some(Wish::Pause { .. })));
+        screen.take(News::Done("done".into()));
+    }
+    for _ in 0..3 {
+        screen.take(News::Done("done".into()));
+    }
+    screen.take(News::Looked(Ok(Box::new((samples::busy(), Vec::new())))));
+    assert!(matches!(screen.press(Key::Pause), Some(Wish::Pause { paused: true, .. })));
+}
