@@ -2,7 +2,7 @@
 //!
 //! `RENEW_DOCS=1 cargo test --test e2e readme::` writes what comes into README.md.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -234,27 +234,91 @@ fn what_the_readme_shows_is_what_a_new_user_gets() {
     }
 }
 
+/// README.md and what users read in docs, by their names.
+fn user_docs() -> BTreeMap<String, String> {
+    let root = readme().parent().unwrap().to_owned();
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
+    let names = docs.filter_map(|name| name.into_string().ok()).filter(|name| name.ends_with(".md"));
+    let paths = names.map(|name| format!("docs/{name}")).chain(["README.md".to_owned()]);
+    paths.map(|path| (path.clone(), fs::read_to_string(root.join(&path)).unwrap())).collect()
+}
+
 #[test]
-fn every_command_that_the_readme_names_exists() {
+fn every_command_that_the_docs_name_exists() {
     let world = World::new();
     let agent = world.bare_agent("a");
-    // What sessions type is typed by the other test.
-    let prose = lines(&fs::read_to_string(readme()).unwrap());
-    let prose = prose.into_iter().filter_map(|line| if let Line::Other(line) = line { Some(line) } else { None });
-    let text = prose.collect::<Vec<_>>().join("\n");
-    let mut named = 0;
-    for (at, _) in text.match_indices("p2psync ").filter(|(at, _)| *at > 0) {
-        // Only where a command begins: in a block of a shell or between back quotes.
-        if !matches!(text.as_bytes()[at - 1], b'`' | b'\n') {
-            continue;
+    let mut named = BTreeSet::new();
+    for (path, text) in
+        user_docs().iter().filter(|(path, _)| !matches!(path.as_str(), "docs/commands.md" | "docs/protocol.md"))
+    {
+        // What sessions type is typed by the other test.
+        let prose =
+            lines(text).into_iter().filter_map(|line| if let Line::Other(line) = line { Some(line) } else { None });
+        let text = prose.collect::<Vec<_>>().join("\n");
+        for (at, _) in text.match_indices("p2psync ").filter(|(at, _)| *at > 0) {
+            // Only where a command begins: in a block of a shell or between back quotes.
+            if matches!(text.as_bytes()[at - 1], b'`' | b'\n') {
+                let command = text[at..].split(['`', '#', '\n']).next().unwrap_or_default();
+                let words: Vec<&str> = command.split_whitespace().skip(1).take_while(|word| is_plain(word)).collect();
+                let options = command.split_whitespace().filter(|word| word.starts_with("--"));
+                let options: Vec<String> =
+                    options.map(|word| word.split('=').next().unwrap_or(word).to_owned()).collect();
+                named.insert((path.clone(), words.join(" "), options));
+            }
         }
-        let command = text[at..].split(['`', '#', '\n']).next().unwrap_or_default();
-        let words: Vec<&str> = command.split_whitespace().skip(1).take_while(|word| is_plain(word)).collect();
-        let output = agent.run(&[&words[..], &["--help"]].concat());
-        assert!(output.status.success(), "README.md: {command}");
-        named += 1;
     }
-    assert!(named > 10);
+    assert!(named.len() > 30, "{named:?}");
+    for (path, command, options) in named {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let output = agent.run(&[&words[..], &["--help"]].concat());
+        assert!(output.status.success(), "{path}: p2psync {command}");
+        let help = String::from_utf8(output.stdout).unwrap();
+        for option in options {
+            assert!(help.contains(&option), "{path}: p2psync {command} has no {option}");
+        }
+    }
+}
+
+#[test]
+fn every_link_of_the_docs_leads_somewhere() {
+    let docs = user_docs();
+    let root = readme().parent().unwrap().to_owned();
+    let mut followed = 0;
+    for (path, text) in &docs {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("http") || link.contains(char::is_whitespace) {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let directory = std::path::Path::new(path).parent().unwrap();
+            let target = if file.is_empty() { path.clone() } else { plain_path(&directory.join(file)) };
+            assert!(root.join(&target).exists(), "{path}: {link}");
+            if let (Some(text), false) = (docs.get(&target), anchor.is_empty()) {
+                let headings = text.lines().filter(|line| line.starts_with('#')).map(anchor_of);
+                assert!(headings.into_iter().any(|heading| heading == anchor), "{path}: {link}");
+            }
+            followed += 1;
+        }
+    }
+    assert!(followed > 20, "{followed}");
+}
+
+/// The path without `..`.
+fn plain_path(path: &std::path::Path) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.to_str().unwrap().split('/').filter(|part| !part.is_empty()) {
+        match part {
+            ".." => parts.truncate(parts.len().saturating_sub(1)),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// What a heading is called in links.
+fn anchor_of(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+    text.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()
 }
 
 /// True of the name of a command.
