@@ -274,8 +274,9 @@ impl<'a> Surroundings<'a> {
                 return (State::Local, vec![text]);
             }
             Coming::KeptOut => {
+                let what = if wait.entry.is_live() { "has another version" } else { "has deleted it" };
                 let text = format!(
-                    "{names} has another version, which is not taken: this folder only sends. \
+                    "{names} {what}, which is not taken: this folder only sends. \
                      'p2psync folder override {}' has what is here take its place there.",
                     self.word()
                 );
@@ -516,6 +517,18 @@ mod tests {
         // What lies here under another name needs no device.
         world.hear(PHONE, world.edited("copy", content(b"12345"), false));
         check(&world, "copy", "syncing", &["It is to come from phone."]);
+    }
+
+    #[test]
+    fn what_a_folder_that_only_sends_does_not_take_is_not_in_sync() {
+        let mut world = world();
+        world.config.folders[0].direction = Direction::Send;
+        world.hear(DESK, world.edited("a", content(b"22"), true));
+        check(&world, "a", "local", &["desk has another version, which is not taken", "p2psync folder override Docs"]);
+        world.add("b", b"1");
+        world.in_sync(DESK);
+        world.hear(DESK, world.edited("b", Kind::Deleted, true));
+        check(&world, "b", "local", &["desk has deleted it, which is not taken", "[desk: false has deleted it]"]);
     }
 
     #[test]
