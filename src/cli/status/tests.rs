@@ -97,6 +97,10 @@ fn the_next_step_is_the_one_that_helps_most() {
         (s.peers[0].unpaired, s.peers[0].last_seen_ms, s.folders[0].problems_total) = (true, Some(0), 1);
     });
     check("other devices", |s| s.peers.iter_mut().for_each(|p| p.connected = false));
+    check("takes part", |s| {
+        s.folders.clear();
+        s.peers[0].offers = vec![FolderOffer::default()];
+    });
     check("takes part", |s| s.peers[0].offers = vec![FolderOffer::default()]);
     check("type on desktop: p2psync folder accept ", |s| {
         let peer = &mut s.folders[0].peers[0];

@@ -143,6 +143,10 @@ pub fn next_step(status: &Status, is_full: bool) -> String {
     if !status.running {
         return "start it with 'p2psync run'".to_owned();
     }
+    let offered = status.peers.iter().find_map(offered);
+    if let (true, Some(next)) = (status.folders.is_empty(), &offered) {
+        return next.clone();
+    }
     if status.folders.is_empty() {
         return "share a directory with 'p2psync folder add PATH'".to_owned();
     }
@@ -168,10 +172,8 @@ pub fn next_step(status: &Status, is_full: bool) -> String {
     if status.folders.iter().any(|f| f.conflicts > 0) {
         return "'p2psync conflicts' shows the conflict copies".to_owned();
     }
-    let offered =
-        |peer: &PeerStatus| peer.offers.first().map(|o| (clean(&peer.name), clean(&o.label), offers::command(o)));
-    if let Some((name, label, command)) = status.peers.iter().find_map(offered) {
-        return format!("{name} shares '{label}', and this takes part in it: {command}");
+    if let Some(next) = offered {
+        return next;
     }
     // Whoever has proved to have the same once has the folder, and has only paused it, say.
     let is_without = |p: &&FolderPeerStatus| p.lacks_folder && p.proved_identical_ms.is_none();
@@ -186,6 +188,13 @@ pub fn next_step(status: &Status, is_full: bool) -> String {
         return "start p2psync on your other devices; this one finds them".to_owned();
     }
     if is_full { "nothing to do".to_owned() } else { "nothing to do; 'p2psync status' shows more".to_owned() }
+}
+
+/// How to take part in the first folder that a peer offers.
+fn offered(peer: &PeerStatus) -> Option<String> {
+    let offer = peer.offers.first()?;
+    let (name, label, command) = (clean(&peer.name), clean(&offer.label), offers::command(offer));
+    Some(format!("{name} shares '{label}', and this takes part in it: {command}"))
 }
 
 /// The folder's name in commands: its label where that is plain and its own, else its id.
