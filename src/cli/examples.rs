@@ -118,7 +118,7 @@ pub const USAGES: &[Usage] = &[
     usage(
         "peer list",
         &[("peer list", "names, ids and whether they are connected")],
-        r#"[{"device_id", "name", "addresses": [..], "connected", "address", "last_seen_ms", "version", "clock_ahead_ms", "trouble"}]"#,
+        r#"[{"device_id", "name", "addresses": [..], "connected", "address", "last_seen_ms", "version", "clock_ahead_ms", "trouble", "unpaired"}]"#,
     ),
     usage("peer remove", &[("peer remove desktop", "by name; files stay where they are")], PEER_SHAPE),
     usage("peer rename", &[("peer rename desktop 'living room'", "only on this device")], PEER_SHAPE),

@@ -89,7 +89,8 @@ fn list(context: &Context, as_json: bool) -> anyhow::Result<()> {
             let found = find(&peer.id);
             json!({ "device_id": peer.id.to_string(), "name": peer.name, "addresses": peer.addresses,
                     "connected": found.connected, "address": found.address, "last_seen_ms": found.last_seen_ms,
-                    "version": found.version, "clock_ahead_ms": found.clock_ahead_ms, "trouble": found.trouble })
+                    "version": found.version, "clock_ahead_ms": found.clock_ahead_ms, "trouble": found.trouble,
+                    "unpaired": found.unpaired })
         };
         return output::print_json(&config.peers.iter().map(item).collect::<Vec<_>>());
     }
