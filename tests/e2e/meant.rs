@@ -31,10 +31,14 @@ fn an_undo_without_a_folder_means_the_one_that_was_changed_last_or_that_one_is_i
             other => Err(format!("{other:?}")),
         });
     }
-    assert!(a.ok(&["undo", "--dry-run"]).contains("did in More"));
-    let inside = a.shell("cd folder && p2psync undo --dry-run").output().unwrap();
-    let told = String::from_utf8_lossy(&inside.stdout);
-    assert!(told.contains("did in Shared"), "{told}{}", String::from_utf8_lossy(&inside.stderr));
+    // A moment after the file it is in the log.
+    for (line, told) in [("p2psync", "did in More"), ("cd folder && p2psync", "did in Shared")] {
+        wait_until(&format!("{line} undo says what b {told}"), || {
+            let output = a.shell(&format!("{line} undo --dry-run 2>&1")).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            if said.contains(told) { Ok(()) } else { Err(said) }
+        });
+    }
 }
 
 #[test]
@@ -49,12 +53,16 @@ fn a_time_before_the_oldest_version_is_refused_with_what_there_is() {
         bytes => Err(format!("{bytes:?}")),
     });
     let path = a.at("file");
-    let output = a.run(&["restore", &format!("{}@2d", path.display())]);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!((output.status.code(), a.read("file")), (Some(2), b"second".to_vec()), "{said}");
-    // What it offers instead can be pasted.
-    let command = said.split_once("To bring that one back: ").unwrap().1.split(';').next().unwrap();
-    let pasted = a.shell(command).output().unwrap();
+    // A moment after the file the version before it is in the history.
+    let command = wait_until("what there is is told", || {
+        let output = a.run(&["restore", &format!("{}@2d", path.display())]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), a.read("file")), (Some(2), b"second".to_vec()), "{said}");
+        let command = said.split_once("To bring that one back: ").and_then(|(_, rest)| rest.split(';').next());
+        command.map(str::to_owned).ok_or(said)
+    });
+    // It can be pasted.
+    let pasted = a.shell(&command).output().unwrap();
     assert!(pasted.status.success(), "{command}: {}", String::from_utf8_lossy(&pasted.stderr));
     assert_eq!(a.read("file"), b"first");
 }
