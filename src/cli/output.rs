@@ -50,7 +50,20 @@ pub fn error_text(error: &anyhow::Error) -> String {
             text = format!("{text}: {cause}");
         }
     }
-    clean_lines(&text)
+    clean_lines(&without_numbers(&text))
+}
+
+/// The text without the numbers that the system has for its errors, which tell a person nothing.
+pub fn without_numbers(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|b| b.is_ascii_digit()) => out.push_str(rest),
+            _ => out.push_str(&format!(" (os error {part}")),
+        }
+    }
+    out
 }
 
 /// One line in which nothing can move the cursor or change colours.
@@ -326,6 +339,13 @@ mod tests {
         table.row(["laptop".into(), String::new(), "connected".into()]);
         table.row(["Büro".into(), String::new(), "not\nconnected".into()]);
         assert_eq!(table.to_string(), "NAME    STATE\nlaptop  connected\nBüro    not\\nconnected\n");
+    }
+
+    #[test]
+    fn numbers_of_system_errors_are_left_out() {
+        let refused = "cannot connect to a:1: Connection refused (os error 111); tried (os error 5) twice";
+        assert_eq!(without_numbers(refused), "cannot connect to a:1: Connection refused; tried twice");
+        assert_eq!(without_numbers("x (os error y) (os error 1"), "x (os error y) (os error 1");
     }
 
     #[test]

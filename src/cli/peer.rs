@@ -106,7 +106,8 @@ fn list(context: &Context, as_json: bool) -> anyhow::Result<()> {
         let (state, version) = (output::peer_state(&found, context.now_ms), found.version.clone().unwrap_or_default());
         table.row([peer.name.clone(), peer.id.short(), state, address, version, clock]);
         if let Some(trouble) = &found.trouble {
-            notes.push_str(&format!("{}: {}\n", clean(&peer.name), clean(trouble)));
+            let trouble = clean(&output::without_numbers(trouble));
+            notes.push_str(&format!("{}: {trouble}\n", clean(&peer.name)));
         }
         if let Some(warning) = clock_warning(&found) {
             notes.push_str(&format!("{}: {warning}\n", clean(&peer.name)));

@@ -94,7 +94,7 @@ fn text(checks: &[Check], in_colour: bool) -> String {
         let padded = format!("{word:<7}");
         let word = if in_colour { format!("\x1b[{}m{padded}\x1b[0m", check.outcome.colour()) } else { padded };
         let subject = check.subject.iter().map(|s| format!(" {}", clean(s))).collect::<String>();
-        let _ = writeln!(text, "{word} {}{subject}: {}", check.area, clean(&check.text));
+        let _ = writeln!(text, "{word} {}{subject}: {}", check.area, clean(&output::without_numbers(&check.text)));
         if let Some(remedy) = &check.remedy {
             remedy.lines().for_each(|line| text.push_str(&format!("        {}\n", clean(line))));
         }
