@@ -266,6 +266,8 @@ mod tests {
             author: PEER,
             displaced_ms,
             by_remote: true,
+            brought_by: None,
+            displaced_by: None,
         }
     }
 

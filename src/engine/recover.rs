@@ -223,6 +223,8 @@ fn row(found: &Unaccounted, author: DeviceId) -> HistoryRow {
         author,
         displaced_ms: found.displaced_ms,
         by_remote: true,
+        brought_by: None,
+        displaced_by: None,
     }
 }
 

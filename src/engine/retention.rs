@@ -15,7 +15,7 @@ use super::shared::{Event, FolderHandle, Shared};
 use crate::config::HistoryMax;
 use crate::core::disk::DiskState;
 use crate::core::path::RelPath;
-use crate::core::thinning::{self, Ages, Version};
+use crate::core::thinning::{self, Ages, Share, Version};
 use crate::fs::history;
 use crate::fs::read::{self, ReadOutcome};
 use crate::fs::root::OpenRoot;
@@ -87,12 +87,14 @@ pub struct Retention {
     passed_ms: u64,
     /// The last path whose versions were thinned out, in this round through all of them.
     thinned: Option<RelPath>,
+    /// The last version that was looked at for room, in this round through all of them.
+    bounded: Option<(i64, RelPath)>,
 }
 
 impl Retention {
     pub fn new(handle: FolderHandle) -> Self {
         let passed_ms = handle.clock.mono_ms();
-        Self { handle, lived: None, passed_ms, thinned: None }
+        Self { handle, lived: None, passed_ms, thinned: None, bounded: None }
     }
 
     /// Notes how much time has passed since the last run.
@@ -126,33 +128,42 @@ impl Retention {
         Ok(self.thinned.is_some())
     }
 
-    /// Where history takes more space than it may, the oldest that does not have to stay goes. True where there is more.
-    fn bound(&self, reader: &Reader, max: HistoryMax) -> Result<bool, String> {
+    /// Where history takes more space than it may, the oldest that does not have to stay goes, of that which those
+    /// displaced whose changes take most. True where there is more.
+    fn bound(&mut self, reader: &Reader, max: HistoryMax) -> Result<bool, String> {
         let root = self.handle.root.open().map_err(|e| e.to_string())?;
         let most = max.bytes(root.disk_bytes().map_err(|p| p.text)?);
-        let used = reader.history_bytes().map_err(|e| e.to_string())?;
-        let mut excess = used.saturating_sub(most);
-        let (mut after, mut going) = (None::<(i64, RelPath)>, Vec::new());
+        let mut all = reader.history_bytes().map_err(|e| e.to_string())?.saturating_sub(most);
+        if all == 0 {
+            self.bounded = None;
+            return Ok(false);
+        }
+        let mut excess = thinning::excess(&reader.history_shares().map_err(|e| e.to_string())?, most);
+        let mut going = Vec::new();
         // What went today is not given up for space: somebody may still miss it.
         let before_ms = self.before_ms(DAY_MS);
         for _ in 0..BOUND_PAGES {
-            if excess == 0 {
+            let from = self.bounded.as_ref().map(|(ms, slot)| (*ms, slot));
+            let rows = reader.history_by_age(from, before_ms, BATCH).map_err(|e| e.to_string())?;
+            self.bounded = rows.last().map(|last| (last.displaced_ms, last.slot.clone()));
+            if self.bounded.is_none() {
                 break;
             }
-            let from = after.as_ref().map(|(ms, slot)| (*ms, slot));
-            let rows = reader.history_by_age(from, before_ms, BATCH).map_err(|e| e.to_string())?;
-            let Some(last) = rows.last() else { break };
-            after = Some((last.displaced_ms, last.slot.clone()));
             for row in rows {
-                if excess > 0 && !is_protected(reader, &row)? {
-                    excess = excess.saturating_sub(row.disk.size);
+                let Some(excess) = excess.get_mut(&share(&row)).filter(|excess| **excess > 0) else { continue };
+                if all > 0 && !is_protected(reader, &row)? {
+                    all = all.saturating_sub(row.disk.size);
+                    *excess = excess.saturating_sub(row.disk.size);
                     going.push(row);
                 }
             }
+            if all == 0 {
+                self.bounded = None;
+                break;
+            }
         }
-        let is_any = !going.is_empty();
         take_all_away(&self.handle, going)?;
-        Ok(excess > 0 && is_any)
+        Ok(self.bounded.is_some())
     }
 
     /// What has this time or an earlier one is older than `keep_ms`; ms since 1970 by the wall clock.
@@ -212,12 +223,26 @@ pub fn take_all_away(handle: &Shared, rows: Vec<HistoryRow>) -> Result<(u64, u64
 /// True for a version that stays for its full time however large history grows: see [`thinning::protected`]. Asked of
 /// the index, because a peer may make more versions of one path than are listed.
 fn is_protected(reader: &Reader, row: &HistoryRow) -> Result<bool, String> {
-    Ok(row.by_remote && !reader.has_later_by_remote(&row.slot).map_err(|e| e.to_string())?)
+    if !row.by_remote {
+        return Ok(false);
+    }
+    Ok(row.brought_by.is_none() || !reader.has_later_by_remote(&row.slot).map_err(|e| e.to_string())?)
+}
+
+/// With what a version counts where space is short.
+fn share(row: &HistoryRow) -> Share {
+    Share {
+        displaced_by: row.displaced_by,
+        was_its_own: row.displaced_by.is_some() && row.displaced_by == row.brought_by,
+    }
 }
 
 fn versions(rows: &[HistoryRow]) -> Vec<Version> {
-    let version =
-        |row: &HistoryRow| Version { author: row.author, displaced_ms: row.displaced_ms, by_remote: row.by_remote };
+    let version = |row: &HistoryRow| Version {
+        brought_by: row.brought_by,
+        displaced_ms: row.displaced_ms,
+        by_remote: row.by_remote,
+    };
     rows.iter().map(version).collect()
 }
 
@@ -255,16 +280,19 @@ mod tests {
     const OWN: DeviceId = DeviceId([1; 32]);
     const PEER: DeviceId = DeviceId([2; 32]);
 
-    fn row(at: &str, number: i64, age_ms: i64, author: DeviceId, by_remote: bool) -> HistoryRow {
+    fn row(at: &str, number: i64, age_ms: i64, brought_by: DeviceId, by_remote: bool) -> HistoryRow {
         let size = 1 << 30;
         HistoryRow {
             slot: path(&format!("{at}~{number}")),
             path: path(at),
             content: Some(Content::of_chunk(&number.to_be_bytes())),
             disk: DiskState { kind: DiskKind::File, size, mtime_ns: 1, ctime_ns: 1, inode: 1, mode: 0o644 },
-            author,
+            // What an entry says of its author is nothing to go by.
+            author: OWN,
             displaced_ms: number - age_ms,
             by_remote,
+            brought_by: Some(brought_by),
+            displaced_by: Some(if by_remote { PEER } else { DeviceId::NONE }),
         }
     }
 
@@ -329,6 +357,24 @@ mod tests {
         rows.extend((1..=MANY).map(|n| row("a", now + n, HOUR_MS, PEER, true)));
         let gone = gone(&rows, |retention, reader| retention.bound(reader, HistoryMax::Gib(1)));
         assert_eq!(gone, [rows[1].slot.to_string()]);
+    }
+
+    #[test]
+    fn what_one_peer_displaced_does_not_push_out_what_others_did_nor_what_it_made_what_others_had_made() {
+        const EVE: DeviceId = DeviceId([6; 32]);
+        let now = now_ms();
+        let by = |by: DeviceId, row| HistoryRow { displaced_by: Some(by), ..row };
+        // Old versions of the user's, of which none has to stay: a later one was displaced too.
+        let users = |at: &str, by_whom| {
+            [(1, 9 * DAY_MS), (2, HOUR_MS)]
+                .map(|(n, age_ms)| by(by_whom, row(at, now + n, age_ms, DeviceId::NONE, true)))
+        };
+        let mut rows = [users("a", PEER), users("b", EVE)].concat();
+        // Later ones of the peer's own, as many as it likes, whoever they say has made them.
+        rows.extend((0..9).map(|n| by(EVE, row("eves", now + n, 2 * DAY_MS, EVE, true))));
+        let gone = gone(&rows, |retention, reader| retention.bound(reader, HistoryMax::Gib(6)));
+        let slots: Vec<String> = rows[4..11].iter().map(|row| row.slot.to_string()).collect();
+        assert_eq!(gone, slots);
     }
 
     #[test]

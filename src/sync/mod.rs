@@ -397,7 +397,13 @@ impl Folder {
             disk: None,
             mark: crate::index::Mark::Here,
             changed_ms: 0,
+            brought_by: None,
         }))
+    }
+
+    /// Who brought what a rival speaks of. A rival of our own stands for something earlier, from whoever it came.
+    fn link_of(&self, rival: &crate::index::Rival) -> Option<crate::core::id::DeviceId> {
+        Some(rival.peer).filter(|peer| *peer != self.settings.device)
     }
 
     fn epoch(&self) -> Result<crate::core::id::EpochId, IndexError> {

@@ -274,6 +274,8 @@ mod tests {
             author: ME,
             displaced_ms: at_ms,
             by_remote: true,
+            brought_by: None,
+            displaced_by: None,
         };
         world.index.add_history(&row).unwrap();
         row
