@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
 use super::elsewhere::Elsewhere;
@@ -35,8 +35,8 @@ pub const INPUTS_QUEUED_MAX: usize = 256;
 /// What the folder's thread is told.
 pub enum Event {
     Input(Input),
-    /// What a peer said, with its share of the room that the peer's link has for what waits.
-    Message(DeviceId, Message, OwnedSemaphorePermit),
+    /// What a peer said, with its share of the room for what waits.
+    Message(DeviceId, Message, Room),
     /// Something for the index to remember, by its key.
     Note(&'static str, String),
     Stop,

@@ -1,7 +1,8 @@
 //! One link, from hello to goodbye.
 //!
 //! Architecture invariant: one task tells the folders of a link that it is up, what came over it and that it is down,
-//! in this order, and does not begin before the task of the link it replaces has ended.
+//! in this order, and does not begin before the task of the link it replaces has ended. Each folder is told by a queue
+//! of its own, which that task awaits.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,23 +17,21 @@ use tokio_rustls::TlsStream;
 
 use super::LinkHandle;
 use super::common::{Common, Offers, in_words, wall_ms};
-use super::room::memory_bytes;
+use super::queue::Queue;
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::message::Message;
-use crate::engine::shared::Event;
 use crate::net::NetError;
 use crate::net::connection::{FrameReader, FrameWriter, PING_EVERY, Traffic};
 use crate::net::frame::{Chunks, DeviceHello, Frame, Request};
 use crate::net::outbox::{OutboxReader, write_loop};
 use crate::net::tls::{Secured, Wire};
-use crate::sync::Input;
 
 /// How long the exchange of hellos may take.
 const HELLO_SECONDS: u64 = 10;
 /// How long a goodbye may take: it is a courtesy.
 const GOODBYE: Duration = Duration::from_millis(200);
 
-/// Memory in bytes that the messages of one link take while they wait for their folders: several of the largest.
+/// Memory in bytes that the messages of one link take while they wait for their folders: several folders' full queues.
 pub(super) const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Why the link with a removed device ends; both sides read it.
@@ -179,6 +178,7 @@ struct Session {
 struct Active {
     generation: u64,
     ports: super::FolderPorts,
+    queue: Queue,
     /// What comes before the folder's hello was sent to an earlier start of the folder.
     has_greeted: bool,
 }
@@ -256,9 +256,8 @@ impl Session {
         let Some(active) = self.active.get_mut(folder) else { return };
         active.has_greeted |= matches!(message, Message::Hello(_));
         if active.has_greeted {
-            // Waits for room, which makes the peer wait. A folder that has stopped is taken out soon.
-            let Ok(room) = self.waiting.clone().acquire_many_owned(room_of(&message)).await else { return };
-            let _ = active.ports.inputs.send(Event::Message(self.peer, message, room)).await;
+            // Waits for room, which makes the peer wait.
+            active.queue.put(self.peer, message, &self.waiting, WAITING_BYTES_MAX).await;
         }
     }
 
@@ -315,27 +314,25 @@ impl Session {
         let is_new = |id: &FolderId| self.theirs.contains_key(id) && !self.active.contains_key(id);
         let new: Vec<FolderId> = self.told.keys().filter(|id| is_new(id)).cloned().collect();
         for folder in new {
-            self.bring_in(folder).await;
+            self.bring_in(folder);
         }
     }
 
-    async fn bring_in(&mut self, folder: FolderId) {
+    fn bring_in(&mut self, folder: FolderId) {
         let Some(offer) = self.told.get(&folder).cloned() else { return };
         // A folder that has stopped meanwhile hears nothing; what takes its place is a change of its own.
-        let Ok(room) = offer.ports.inputs.clone().reserve_owned().await else { return };
-        (offer.ports.link_up)(self.peer);
-        room.send(Event::Input(Input::Connected(self.peer)));
-        let active = Active { generation: offer.generation, ports: offer.ports, has_greeted: false };
+        if offer.ports.inputs.is_closed() {
+            return;
+        }
+        let queue = Queue::open(self.peer, offer.ports.clone());
+        let active = Active { generation: offer.generation, ports: offer.ports, queue, has_greeted: false };
         self.active.insert(folder, active);
     }
 
     async fn take_out(&mut self, folder: FolderId) {
-        let Some(ports) = self.active.get(&folder).map(|active| active.ports.clone()) else { return };
-        let room = ports.inputs.reserve_owned().await;
-        (ports.link_down)(self.peer);
-        if let Ok(room) = room {
-            room.send(Event::Input(Input::Lost(self.peer)));
-        }
+        let Some(active) = self.active.get_mut(&folder) else { return };
+        active.queue.close();
+        active.queue.closed().await;
         self.active.remove(&folder);
     }
 
@@ -343,19 +340,17 @@ impl Session {
         self.leave_table();
         self.common.note_down(self.peer, reason);
         tracing::info!("the link with {} ended: {reason}", self.common.name(&self.peer));
+        // All at once, so that none waits for another.
+        self.active.values_mut().for_each(|active| active.queue.close());
         for folder in self.active.keys().cloned().collect::<Vec<_>>() {
             self.take_out(folder).await;
         }
     }
+
     fn leave_table(&self) {
         let mut table = self.common.table.write().unwrap_or_else(PoisonError::into_inner);
         if table.get(&self.peer).is_some_and(|handle| handle.is_same_link(&self.handle)) {
             table.remove(&self.peer);
         }
     }
-}
-
-/// What a message takes of the room; one that is larger than all of it takes all.
-fn room_of(message: &Message) -> u32 {
-    memory_bytes(message).min(WAITING_BYTES_MAX) as u32
 }
