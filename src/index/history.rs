@@ -98,12 +98,17 @@ impl Index {
 impl Reader {
     /// What history has of a path, latest first.
     pub fn history_of(&self, path: &RelPath) -> Result<Vec<HistoryRow>, IndexError> {
+        self.latest_history_of(path, VERSIONS_MAX)
+    }
+
+    /// The same, of the latest only.
+    pub fn latest_history_of(&self, path: &RelPath, limit: usize) -> Result<Vec<HistoryRow>, IndexError> {
         let sql = concat!(
             "SELECT ",
             history_columns!(),
             " FROM history WHERE path = ?1 ORDER BY displaced_ms DESC, slot DESC LIMIT ?2"
         );
-        self.rows(sql, params![path.key(), rows_max(VERSIONS_MAX)], history_at)
+        self.rows(sql, params![path.key(), rows_max(limit)], history_at)
     }
 
     /// All of history, in the order of slots after `after_slot`.

@@ -17,6 +17,7 @@ use crate::core::action::WorkId;
 use crate::core::content::{ChunkList, Content};
 use crate::core::id::DeviceId;
 use crate::core::problem::{Problem, ProblemKind};
+use crate::engine::chatter::Chatter;
 use crate::engine::link::LinkHandle;
 use crate::engine::shared::FolderHandle;
 use crate::fs::stage;
@@ -46,6 +47,7 @@ pub(super) struct Fetching {
     /// Peers whose link is gone, though the table may still have it.
     pub(super) broken: HashSet<DeviceId>,
     results: Vec<(WorkId, Result<Staged, FetchError>)>,
+    chatter: Chatter<DeviceId>,
 }
 
 impl Fetching {
@@ -65,6 +67,7 @@ impl Fetching {
             used: HashMap::new(),
             broken: HashSet::new(),
             results: Vec::new(),
+            chatter: Chatter::default(),
         }
     }
 
@@ -204,8 +207,10 @@ impl Fetching {
             Done::Written { want, peer, results: Some(results) } => self.written(want, peer, results),
             Done::Written { want, peer, results: None } => {
                 let path = self.wants.hint(want).map(|(path, _)| path.to_string()).unwrap_or_default();
-                let peer_name = peer.short();
-                tracing::warn!(folder = %self.folder.label, peer = %peer_name, %path, "a peer sent wrong data");
+                if let Some(more) = self.chatter.say(peer, "wrong data", self.folder.clock.instant()) {
+                    let peer = peer.short();
+                    tracing::warn!(folder = %self.folder.label, %peer, %path, "a peer sent wrong data{more}");
+                }
                 self.wants.refused(want, peer, true);
             }
             Done::Duplicated { job, results } => self.duplicated(job, results),

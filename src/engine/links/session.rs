@@ -189,8 +189,10 @@ impl Session {
         table.insert(self.peer, self.handle.clone());
         drop(table);
         self.common.note_up(self.peer, address, traffic, hello);
-        let name = self.common.name(&self.peer);
-        tracing::info!("connected with {name} ({}) at {address}, running {}", self.peer.short(), hello.agent);
+        if let Some(more) = self.common.say(self.peer, "connected") {
+            let (name, short) = (self.common.name(&self.peer), self.peer.short());
+            tracing::info!("connected with {name} ({short}) at {address}, running {}{more}", hello.agent);
+        }
     }
 
     /// Takes in frames until the link ends. May be dropped at any await: `active` is right at each of them.
@@ -339,7 +341,9 @@ impl Session {
     async fn end(&mut self, reason: &str) {
         self.leave_table();
         self.common.note_down(self.peer, reason);
-        tracing::info!("the link with {} ended: {reason}", self.common.name(&self.peer));
+        if let Some(more) = self.common.say(self.peer, "ended") {
+            tracing::info!("the link with {} ended: {reason}{more}", self.common.name(&self.peer));
+        }
         // All at once, so that none waits for another.
         self.active.values_mut().for_each(|active| active.queue.close());
         for folder in self.active.keys().cloned().collect::<Vec<_>>() {
