@@ -218,7 +218,7 @@ fn row(found: &Unaccounted, author: DeviceId) -> HistoryRow {
     HistoryRow {
         slot: found.slot.clone(),
         path: found.path.clone(),
-        content: found.held.content,
+        content: found.held.content.filter(|_| !history::is_private(&found.slot)),
         disk: found.disk,
         author,
         displaced_ms: found.displaced_ms,
@@ -409,6 +409,15 @@ mod tests {
         let tree = folder.tree();
         assert_eq!((tree.len(), folder.slots()), (2, 0));
         assert!(tree[0] == "a new" && tree[1].starts_with("a.conflict-") && tree[1].ends_with("edit of the user"));
+    }
+
+    #[test]
+    fn what_was_never_told_is_not_told_after_the_index_was_lost() {
+        let folder = Crashed::new(None);
+        let expect = Expected { displace: Displace::PrivateHistory, ..folder.expected(Displace::History) };
+        folder.cut_off(Action::Remove { path: path("a"), expect }, Step::Settled);
+        let rows = recover(&folder.root, &Index::in_memory(EpochId(9)).unwrap());
+        assert_eq!((rows.len(), &rows[0].path, rows[0].content), (1, &path("a"), None));
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl<'a> Change<'a> {
             Some(disk) => (Some(disk), self.known(path, &disk)?),
             None => (None, Known { id: None, content: None, author: self.shared.device, brought_by: OWN }),
         };
-        let expect = disk.map(|disk| Expected { disk, content: known.id, displace: Displace::History });
+        let expect = disk.map(|disk| Expected { disk, content: known.id, displace: known.displace() });
         history::make_above(&self.root, path).map_err(|e| format!("{path} could not be brought back: {e}"))?;
         let action = Action::PlaceFile {
             path: path.clone(),
@@ -159,7 +159,7 @@ impl<'a> Change<'a> {
             return Err(format!("a directory lies at {path}; move it away first"));
         }
         let known = self.known(path, &disk)?;
-        let expect = Expected { disk, content: known.id, displace: Displace::History };
+        let expect = Expected { disk, content: known.id, displace: known.displace() };
         match self.apply(Action::Remove { path: path.clone(), expect })? {
             Outcome::Done { displaced: Some(slot), .. } => {
                 let name = slot.name.clone();
@@ -238,6 +238,12 @@ struct Known {
     brought_by: Option<DeviceId>,
 }
 
+impl Known {
+    fn displace(&self) -> Displace {
+        if self.id.is_some() && self.content.is_none() { Displace::PrivateHistory } else { Displace::History }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,7 +311,7 @@ mod tests {
             change(name, is_scanned, mark);
             Change::begin(&shared).unwrap().set_aside(&path(name)).unwrap();
             let Ok(Event::Input(Input::History { found, .. })) = inputs.try_recv() else { panic!("nothing was told") };
-            assert_eq!(found[0].content, None, "{name}");
+            assert_eq!((found[0].content, history::is_private(&found[0].slot)), (None, true), "{name}");
         }
     }
 

@@ -14,6 +14,7 @@ use super::fetch::Downloads;
 use super::flow::Flow;
 use super::hints::Hints;
 use super::link::LinkTable;
+use super::links::Room;
 use super::notices::Notices;
 use super::receipt::Progress;
 use super::scan::Departed;
