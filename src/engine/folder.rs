@@ -64,6 +64,11 @@ impl Driver {
                 // Its room is given back once it has been dealt with.
                 Event::Message(peer, message, _room) => self.take(Input::Message(peer, message))?,
                 Event::Note(key, value) => self.folder.set_note(key, Some(&value))?,
+                Event::Keep(key, value, kept) => {
+                    self.folder.keep_note(key, &value)?;
+                    // Whoever asked may have gone.
+                    let _ = kept.send(());
+                }
                 Event::Stop => break,
             }
         }

@@ -60,6 +60,7 @@ mod start;
 pub mod stepping;
 mod transfer;
 mod undo;
+mod way_back;
 
 #[cfg(test)]
 mod testing;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::{mpsc, oneshot};
@@ -40,6 +41,8 @@ pub enum Event {
     Message(DeviceId, Message, Room),
     /// Something for the index to remember, by its key.
     Note(&'static str, String),
+    /// The same, and an answer once it is sure to outlast a crash.
+    Keep(&'static str, String, SyncSender<()>),
     Stop,
 }
 

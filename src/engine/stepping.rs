@@ -108,6 +108,10 @@ impl Stepper {
                 Event::Input(input) => self.held.inputs.push_back(input),
                 Event::Message(peer, message, _) => self.held.inputs.push_back(Input::Message(peer, message)),
                 Event::Note(key, value) => self.held.notes.push((key, value)),
+                Event::Keep(key, value, kept) => {
+                    self.held.notes.push((key, value));
+                    let _ = kept.send(());
+                }
                 Event::Stop => {}
             }
         }

@@ -239,6 +239,12 @@ impl Folder {
         self.index.set_note(key, value)
     }
 
+    /// The same, durably.
+    pub fn keep_note(&mut self, key: &str, value: &str) -> Result<(), IndexError> {
+        self.index.set_note(key, Some(value))?;
+        self.index.make_durable()
+    }
+
     /// The index, for reading.
     pub fn index(&self) -> &Index {
         &self.index
