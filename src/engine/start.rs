@@ -7,7 +7,7 @@ use std::{fs, io};
 
 use super::clock::Clock;
 use super::desk::{Desk, NOTE_BOOT};
-use super::shared::{FolderHandle, LookError, Opened, Shared};
+use super::shared::{Event, FolderHandle, LookError, Opened, Shared};
 use super::{recover, rules};
 use crate::core::id::{EpochId, RunId};
 use crate::failpoint;
@@ -16,7 +16,7 @@ use crate::fs::root::Root;
 use crate::fs::stage;
 use crate::index::{Index, IndexError, Reader, Record};
 use crate::net::random_bytes;
-use crate::sync::{Folder, Input, Settings};
+use crate::sync::{Folder, Input, NOTE_HISTORY_UNSURE, Settings};
 
 /// Index note with the directory that the index is about.
 const NOTE_ROOT: &str = "root";
@@ -169,11 +169,16 @@ pub fn put_right(shared: &Shared, reader: &Reader) -> Result<Option<Input>, Look
     let Some(opened) = *left_behind else { return Ok(None) };
     let root = shared.root.open()?;
     stage::sweep(&root)?;
-    // A lost index accounts for nothing that lies in history.
-    let found = match opened.was_clean && reader.state()?.scanned {
+    let is_unsure = reader.note(NOTE_HISTORY_UNSURE)?.is_some_and(|note| !note.is_empty());
+    // A lost index accounts for nothing that lies in history, and one from a backup not for all.
+    let found = match opened.was_clean && reader.state()?.scanned && !is_unsure {
         true => Vec::new(),
         false => recover::recover(&root, reader),
     };
+    if is_unsure {
+        // Should this be known and what was found not, there was a crash, after which all is looked at again.
+        let _ = shared.inputs.blocking_send(Event::Note(NOTE_HISTORY_UNSURE, String::new()));
+    }
     failpoint::hit("recover.found");
     *left_behind = None;
     Ok((!found.is_empty()).then_some(Input::History { found, expired: Vec::new() }))
@@ -187,6 +192,33 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::engine::testing;
+
+    #[test]
+    fn after_the_index_was_rolled_back_history_is_accounted_for_at_the_next_start() {
+        let (_dir, handle, mut events) = testing::folder("");
+        let mut index = Index::open(&handle.index_path, EpochId(1)).unwrap();
+        index.set_scanned().unwrap();
+        let content = crate::core::content::Content::of_chunk(b"old");
+        let slot = crate::fs::history::Shown::Content(content.id);
+        let slot = crate::fs::history::slot_name(&testing::path("a"), slot, 1, 0);
+        let place = crate::fs::history::place(handle.root.path(), &slot);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        fs::write(place, "old").unwrap();
+        let mut found = |index: &Index| {
+            *lock(&handle.left_behind) = Some(Opened { was_clean: true, is_suspicious: false });
+            match put_right(&handle, index).unwrap() {
+                Some(Input::History { found, .. }) => found,
+                _ => Vec::new(),
+            }
+        };
+        assert_eq!(found(&index), []);
+        index.set_note(NOTE_HISTORY_UNSURE, Some("1")).unwrap();
+        let rows = found(&index);
+        assert_eq!((rows.len(), &rows[0].slot, rows[0].content), (1, &slot, Some(content)));
+        let Ok(Event::Note(key, value)) = events.try_recv() else { panic!("it is not noted") };
+        index.set_note(key, Some(&value)).unwrap();
+        assert_eq!(found(&index), []);
+    }
 
     #[test]
     fn an_index_goes_on_only_with_the_directory_that_it_is_about() {

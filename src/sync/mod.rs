@@ -61,6 +61,7 @@ use crate::index::{Index, IndexError, Record};
 use crate::sabotage::{self, Bug};
 
 pub use io::{FetchError, FetchOrder, Input, Now, Observation, Output, Seen, Settings, Staged};
+pub use rollback::NOTE_HISTORY_UNSURE;
 
 use peers::Peer;
 use want::Work;
