@@ -97,10 +97,14 @@ impl Retention {
         Self { handle, lived: None, passed_ms, thinned: None, bounded: None }
     }
 
-    /// Notes how much time has passed since the last run.
+    /// Notes how much time has passed since the last run. After the index was lost that waits until it knows again what
+    /// lies in history.
     fn begin(&mut self) -> Result<(), String> {
         let reader = Reader::open(&self.handle.index_path).map_err(|e| e.to_string())?;
-        self.pass(&reader, None)
+        match reader.note(NOTE_LIVED).map_err(|e| e.to_string())? {
+            Some(_) => self.pass(&reader, None),
+            None => Ok(()),
+        }
     }
 
     /// Takes away slots that were displaced longer ago than `keep_ms`; `None` keeps all. True where there are more.
@@ -178,7 +182,14 @@ impl Retention {
             Some(lived) => lived,
             None => {
                 let note = reader.note(NOTE_LIVED).map_err(|e| e.to_string())?;
-                note.and_then(|note| Lived::parse(&note)).unwrap_or_else(|| Lived::new(wall_ms))
+                match note.and_then(|note| Lived::parse(&note)) {
+                    Some(lived) => lived,
+                    // The index was lost, or is new. What went into history last is the latest that is known of the time:
+                    // a clock that shows much more is not believed here either.
+                    None => Lived::new(
+                        reader.history_latest_ms().map_err(|e| e.to_string())?.unwrap_or(wall_ms).min(wall_ms),
+                    ),
+                }
             }
         };
         lived.pass(wall_ms, mono_ms.saturating_sub(self.passed_ms), keep_ms.unwrap_or(i64::MAX));
@@ -357,6 +368,22 @@ mod tests {
         rows.extend((1..=MANY).map(|n| row("a", now + n, HOUR_MS, PEER, true)));
         let gone = gone(&rows, |retention, reader| retention.bound(reader, HistoryMax::Gib(1)));
         assert_eq!(gone, [rows[1].slot.to_string()]);
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_when_the_index_is_lost_lets_nothing_expire() {
+        let keep_ms = 30 * DAY_MS;
+        let now = now_ms();
+        for (latest_age_ms, has_expired) in [(3 * DAY_MS, true), (300 * DAY_MS, false)] {
+            let rows = [row("a", now, 310 * DAY_MS, PEER, true), row("b", now, latest_age_ms, PEER, true)];
+            let gone = gone(&rows, |retention, reader| {
+                retention.lived = None;
+                retention.begin()?;
+                retention.once(reader, Some(keep_ms))
+            });
+            assert_eq!(gone.contains(&rows[0].slot.to_string()), has_expired, "{latest_age_ms}");
+            assert!(!gone.contains(&rows[1].slot.to_string()));
+        }
     }
 
     #[test]

@@ -116,6 +116,12 @@ impl Reader {
         Ok(self.rows(sql, [], share)?.into_iter().collect())
     }
 
+    /// When something was put into history last, ms since 1970.
+    pub fn history_latest_ms(&self) -> Result<Option<i64>, IndexError> {
+        let sql = "SELECT max(displaced_ms) FROM history";
+        Ok(self.first(sql, [], |_, row| Ok(row.get(0)?))?.flatten())
+    }
+
     /// How many versions history has, and when the oldest of them was put there, ms since 1970.
     pub fn history_extent(&self) -> Result<(u64, Option<i64>), IndexError> {
         let sql = "SELECT count(*), min(displaced_ms) FROM history";
