@@ -204,7 +204,7 @@ mod tests {
         let place = crate::fs::history::place(handle.root.path(), &slot);
         fs::create_dir_all(place.parent().unwrap()).unwrap();
         fs::write(place, "old").unwrap();
-        let mut found = |index: &Index| {
+        let found = |index: &Index| {
             *lock(&handle.left_behind) = Some(Opened { was_clean: true, is_suspicious: false });
             match put_right(&handle, index).unwrap() {
                 Some(Input::History { found, .. }) => found,

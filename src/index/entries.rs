@@ -51,7 +51,7 @@ impl Index {
             // What is there again, or still, is nobody's new gift.
             let is_other = |old: &&Record| !old.entry.is_live() || old.entry.kind != entry.kind;
             let brought_by = old.as_ref().filter(|old| !is_other(old)).map_or(brought_by, |old| old.brought_by);
-            index.insert_entry(seq, &key, entry, brought_by, disk, mark, now_ms)?;
+            index.insert_entry(seq, entry, brought_by, disk, mark, now_ms)?;
             index.counters_mut().add(seq, entry);
             index.counters_mut().last_seq = seq;
             index.note_use(old.and_then(|old| old.entry.kind.content()), entry.kind.content())?;
@@ -105,7 +105,6 @@ impl Index {
     fn insert_entry(
         &mut self,
         seq: u64,
-        key: &[u8],
         entry: &Entry,
         brought_by: Option<DeviceId>,
         disk: Option<DiskState>,
@@ -122,7 +121,7 @@ impl Index {
             ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)"
         );
         let params = params![
-            key,
+            entry.path.key(),
             kind,
             content,
             depth,

@@ -29,6 +29,7 @@
 mod above;
 mod declined;
 mod direction;
+mod displaced;
 mod edited;
 mod hold;
 mod io;
