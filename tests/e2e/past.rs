@@ -96,7 +96,12 @@ fn now_ms() -> u128 {
 fn change_all(b: &Agent) {
     b.write("d/replaced", "by b");
     fs::remove_file(b.at("d/deleted")).unwrap();
-    b.write("d/new/added", "by b");
+    // In one piece: a file that is just being written in a new directory may be seen while it is still empty, and be
+    // in history so.
+    let ready = b.home.join("ready");
+    fs::create_dir(&ready).unwrap();
+    fs::write(ready.join("added"), "by b").unwrap();
+    fs::rename(ready, b.at("d/new")).unwrap();
     fs::rename(b.at("d/name"), b.at("d/other name")).unwrap();
 }
 
