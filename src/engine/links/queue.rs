@@ -2,6 +2,7 @@
 //! waiting but those who speak to it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -25,20 +26,30 @@ pub type Room = [OwnedSemaphorePermit; 2];
 pub(super) struct Queue {
     /// Gone once nothing more comes. What waits is bounded in bytes by the room.
     sender: Option<UnboundedSender<Event>>,
+    /// What still waits is for nobody any more.
+    is_cut: Arc<AtomicBool>,
     room: Arc<Semaphore>,
     forwarder: JoinHandle<()>,
 }
 
 impl Queue {
-    /// The folder hears first that the peer is there.
-    pub fn open(peer: DeviceId, ports: FolderPorts) -> Self {
+    /// The folder hears first that the peer is there, after all that a queue has for it which was cut before.
+    pub fn open(peer: DeviceId, ports: FolderPorts, before: Option<Queue>) -> Self {
         let (sender, mut queued) = mpsc::unbounded_channel();
-        (ports.link_up)(peer);
+        if before.is_none() {
+            (ports.link_up)(peer);
+        }
+        let is_cut = Arc::new(AtomicBool::new(false));
+        let cut = is_cut.clone();
         let forwarder = tokio::spawn(async move {
+            if let Some(mut before) = before {
+                before.closed().await;
+                (ports.link_up)(peer);
+            }
             let mut next = Some(Event::Input(Input::Connected(peer)));
             while let Some(event) = next {
-                if ports.inputs.send(event).await.is_err() {
-                    // The folder has stopped.
+                // It may be the folder that has stopped.
+                if cut.load(Ordering::Acquire) || ports.inputs.send(event).await.is_err() {
                     break;
                 }
                 next = queued.recv().await;
@@ -51,7 +62,7 @@ impl Queue {
                 room.send(Event::Input(Input::Lost(peer)));
             }
         });
-        Self { sender: Some(sender), room: Arc::new(Semaphore::new(QUEUED_BYTES_MAX)), forwarder }
+        Self { sender: Some(sender), is_cut, room: Arc::new(Semaphore::new(QUEUED_BYTES_MAX)), forwarder }
     }
 
     /// Takes in a message as soon as there is room for it, in the folder's share and in `of_link`.
@@ -67,13 +78,18 @@ impl Queue {
         }
     }
 
-    /// Nothing more comes.
+    /// Nothing more comes. What waits is heard still.
     pub fn close(&mut self) {
         self.sender = None;
     }
 
-    /// After [`Queue::close`]: waits until the folder has heard all, and that the peer has gone. May be dropped and called
-    /// again, until it has returned once.
+    /// Nothing more comes, and what waits is for nobody: the folder is no longer shared with the peer, or has started anew.
+    pub fn cut(&mut self) {
+        self.is_cut.store(true, Ordering::Release);
+        self.close();
+    }
+
+    /// After [`Queue::close`] or [`Queue::cut`]: waits until the folder has heard all, and that the peer has gone. Once.
     pub async fn closed(&mut self) {
         // A forwarder neither panics nor is it aborted while the queue is there.
         let _ = (&mut self.forwarder).await;

@@ -125,9 +125,9 @@ pub async fn run(
         // The sender is never used, only dropped.
         let _ = ended.await;
     }
-    let (theirs, active) = (BTreeMap::new(), BTreeMap::new());
+    let (theirs, active, leaving) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let waiting = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
-    let mut session = Session { peer, handle, told, theirs, active, common, waiting };
+    let mut session = Session { peer, handle, told, theirs, active, leaving, common, waiting };
     session.begin(address, traffic, &hello);
     session.common.note_clock(peer, clock_ahead_ms);
     let handle = session.handle.clone();
@@ -170,6 +170,8 @@ struct Session {
     theirs: BTreeMap<FolderId, String>,
     /// Folders that have heard of the link: shared by both sides and running.
     active: BTreeMap<FolderId, Active>,
+    /// Folders that have yet to hear that they are not in it any more.
+    leaving: BTreeMap<FolderId, Queue>,
     common: Arc<Common>,
     /// Room in bytes for messages that their folder has not taken in yet.
     waiting: Arc<Semaphore>,
@@ -202,21 +204,21 @@ impl Session {
         hello: DeviceHello,
     ) -> Result<(), LinkError> {
         let mut changed = self.common.changed.subscribe();
-        self.take_hello(hello).await;
+        self.take_hello(hello);
         // The offers may have changed since they were told.
-        self.tell().await?;
+        self.tell()?;
         loop {
             tokio::select! {
                 frame = reader.next() => self.take(frame?).await?,
                 // The sender lives in `common`, as long as this.
-                Ok(()) = changed.changed() => self.tell().await?,
+                Ok(()) = changed.changed() => self.tell()?,
             }
         }
     }
 
     async fn take(&mut self, frame: Frame) -> Result<(), LinkError> {
         match frame {
-            Frame::Hello(hello) => self.take_hello(hello).await,
+            Frame::Hello(hello) => self.take_hello(hello),
             Frame::Folder(folder, message) => self.take_message(&folder, message).await,
             Frame::Request(request) => self.take_request(request)?,
             Frame::Chunks(chunks) => self.take_chunks(chunks),
@@ -247,10 +249,10 @@ impl Session {
         Ok(())
     }
 
-    async fn take_hello(&mut self, hello: DeviceHello) {
+    fn take_hello(&mut self, hello: DeviceHello) {
         self.theirs = hello.folders.into_iter().collect();
         self.common.note_offers(self.peer, &self.theirs);
-        self.settle().await;
+        self.settle();
     }
 
     async fn take_message(&mut self, folder: &FolderId, message: Message) {
@@ -283,7 +285,7 @@ impl Session {
     }
 
     /// Tells the peer what has changed in what we share with it.
-    async fn tell(&mut self) -> Result<(), LinkError> {
+    fn tell(&mut self) -> Result<(), LinkError> {
         let offers = self.common.offers(&self.peer).ok_or(LinkError::Removed)?;
         let ours = self.common.hello(&offers);
         let is_same_start =
@@ -299,19 +301,22 @@ impl Session {
             self.handle.outbox.control(&Frame::Hello(ours))?;
         }
         self.told = offers;
-        self.settle().await;
+        self.settle();
         Ok(())
     }
 
     /// Brings `active` in line with what both sides share.
-    async fn settle(&mut self) {
+    fn settle(&mut self) {
         let goes_on = |id: &FolderId, generation: u64| {
             self.theirs.contains_key(id) && self.told.get(id).is_some_and(|offer| offer.generation == generation)
         };
         let gone: Vec<FolderId> =
             self.active.iter().filter(|(id, a)| !goes_on(id, a.generation)).map(|(id, _)| id.clone()).collect();
         for folder in gone {
-            self.take_out(folder).await;
+            if let Some(mut active) = self.active.remove(&folder) {
+                active.queue.cut();
+                self.leaving.insert(folder, active.queue);
+            }
         }
         let is_new = |id: &FolderId| self.theirs.contains_key(id) && !self.active.contains_key(id);
         let new: Vec<FolderId> = self.told.keys().filter(|id| is_new(id)).cloned().collect();
@@ -326,16 +331,9 @@ impl Session {
         if offer.ports.inputs.is_closed() {
             return;
         }
-        let queue = Queue::open(self.peer, offer.ports.clone());
+        let queue = Queue::open(self.peer, offer.ports.clone(), self.leaving.remove(&folder));
         let active = Active { generation: offer.generation, ports: offer.ports, queue, has_greeted: false };
         self.active.insert(folder, active);
-    }
-
-    async fn take_out(&mut self, folder: FolderId) {
-        let Some(active) = self.active.get_mut(&folder) else { return };
-        active.queue.close();
-        active.queue.closed().await;
-        self.active.remove(&folder);
     }
 
     async fn end(&mut self, reason: &str) {
@@ -345,9 +343,12 @@ impl Session {
             tracing::info!("the link with {} ended: {reason}{more}", self.common.name(&self.peer));
         }
         // All at once, so that none waits for another.
-        self.active.values_mut().for_each(|active| active.queue.close());
-        for folder in self.active.keys().cloned().collect::<Vec<_>>() {
-            self.take_out(folder).await;
+        let mut queues: Vec<Queue> =
+            std::mem::take(&mut self.active).into_values().map(|active| active.queue).collect();
+        queues.iter_mut().for_each(Queue::close);
+        queues.extend(std::mem::take(&mut self.leaving).into_values());
+        for queue in &mut queues {
+            queue.closed().await;
         }
     }
 

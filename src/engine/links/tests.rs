@@ -377,6 +377,36 @@ async fn a_folder_that_takes_nothing_in_holds_up_no_other_folder_on_the_link() {
 }
 
 #[tokio::test]
+async fn a_folder_that_is_no_longer_shared_leaves_in_its_own_time_and_holds_up_no_other() {
+    let (mut a, mut b) = pair_of_devices().await;
+    a.share(b.id, Some(b.links.address()), &["music"]);
+    b.share(a.id, None, &["music"]);
+    let (_photos_at_a, mut photos) = (a.run_folder("photos"), b.run_folder("photos"));
+    let (_music_at_a, mut music) = (a.run_folder("music"), b.run_folder("music"));
+    assert_eq!((photos.next().await, music.next().await), ("connected".into(), "connected".into()));
+    let link = a.linked(b.id).await;
+    let send = |folder: &str, message| link.outbox.control(&Frame::Folder(folder_id(folder), message)).unwrap();
+    send("photos", hello());
+    (0..500).for_each(|_| send("photos", Message::Found(vec![])));
+    until(|| (photos.inputs.len() == photos.inputs.max_capacity()).then_some(())).await;
+    // Away, and back again, while the folder takes nothing in.
+    let all = a.config.clone();
+    a.config.folders.retain(|folder| folder.id != folder_id("photos"));
+    a.links.set_config(a.config.clone());
+    until(|| (!b.status_of(a.id).shares.contains(&folder_id("photos"))).then_some(())).await;
+    a.links.set_config(all);
+    until(|| b.status_of(a.id).shares.contains(&folder_id("photos")).then_some(())).await;
+    send("music", hello());
+    assert_eq!(music.next().await, "hello");
+    assert_eq!(photos.next().await, "hello");
+    let mut next = photos.next().await;
+    while next == "found" {
+        next = photos.next().await;
+    }
+    assert_eq!((next.as_str(), photos.next().await.as_str()), ("lost", "connected"));
+}
+
+#[tokio::test]
 async fn a_hello_fits_its_frame_however_many_folders_are_shared() {
     let mut a = Device::start("a").await;
     let peer = DeviceId([1; 32]);
