@@ -6,7 +6,8 @@
 //! file, what it was before that peer's changes stays for its full time.
 //!
 //! A device here is the peer on whose connection a version came, or this device, never the author that an entry names:
-//! any peer may name any author, as often as it likes. Where it was not noted who brought a version, it stays.
+//! any peer may name any author, as often as it likes. Where it is not known who brought a version, or that would say
+//! nothing because a peer has given it another name, it stays.
 
 use std::collections::{BTreeMap, HashSet};
 

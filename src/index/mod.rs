@@ -82,7 +82,7 @@ pub struct Record {
     /// When the record was last written, ms since 1970.
     pub changed_ms: i64,
     /// The peer on whose connection this content came here, whoever its author is said to be; `DeviceId::NONE` for what
-    /// was made on this device, `None` where that is not known.
+    /// was made on this device, `None` where that is not known or says nothing.
     pub brought_by: Option<DeviceId>,
 }
 

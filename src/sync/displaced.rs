@@ -60,7 +60,8 @@ impl Folder {
             meta: Meta { stamp, mode: Some((disk.kind, disk.mode & MODE_MASK)), touched },
             ..loser.clone()
         };
-        self.index.put_brought(&entry, ours.brought_by, Some(disk), Mark::Here, now.wall_ms())?;
+        // A peer may have chosen the name: what is displaced there later is nothing to compare it with.
+        self.index.put_brought(&entry, None, Some(disk), Mark::Here, now.wall_ms())?;
         self.index.set_todo(copy, true)?;
         let text = format!("changed on two devices at once; this device's version was kept as {copy}");
         self.report("conflict", Some(&loser.path), text, now)

@@ -188,8 +188,11 @@ impl Folder {
                     self.index.put_lists(content, &work.lists)?;
                 }
                 let brought_by = match &work.action {
-                    // A file that got another name is whose it was.
-                    Some(Action::Move { from, .. }) => self.ours(from)?.brought_by,
+                    // A file of others that the peer gave another name is nobody's: neither may what the peer puts in its
+                    // place push it out of history, nor it what lay there before.
+                    Some(Action::Move { from, .. }) => {
+                        self.ours(from)?.brought_by.filter(|by| Some(*by) == self.link_of(rival))
+                    }
                     _ => self.link_of(rival),
                 };
                 self.index.put_brought(&entry, brought_by, disk, Mark::Here, now.wall_ms())?;
@@ -409,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_a_peer_gave_another_name_is_whose_it_was() {
+    fn a_file_that_a_peer_gave_another_name_stays_in_history_and_lets_what_was_there_before_stay() {
         let mut fixture = Fixture::new(1);
         let ours = fixture.folder.ours(&path(0)).unwrap().entry;
         let moved = Entry { path: path(7), version: ours.version.clone().with(PEERS_EPOCH, 1), ..ours.clone() };
@@ -420,7 +423,7 @@ mod tests {
         let done = Outcome::Done { disk: Some(disk(0)), displaced: None, conflict: None, rescued: None };
         let action = answer(&mut fixture, &done);
         assert!(matches!(action, Some(Action::Move { .. })), "{action:?}");
-        assert_eq!(fixture.folder.ours(&path(7)).unwrap().brought_by, Some(DeviceId::NONE));
+        assert_eq!(fixture.folder.ours(&path(7)).unwrap().brought_by, None);
     }
 
     #[test]
