@@ -58,7 +58,7 @@ use crate::core::message::EXCEPTIONS_MAX;
 use crate::core::message::Message;
 use crate::core::path::RelPath;
 use crate::core::version::COUNT_MAX;
-use crate::index::{Index, IndexError, Record};
+use crate::index::{HistoryRow, Index, IndexError, Record};
 use crate::sabotage::{self, Bug};
 
 pub use io::{FetchError, FetchOrder, Input, Now, Observation, Output, Seen, Settings, Staged};
@@ -241,7 +241,14 @@ impl Folder {
         self.index.set_note(key, value)
     }
 
-    /// The same, durably.
+    /// Notes what was found in history before anything else is taken in.
+    pub fn note_history(&mut self, found: &[HistoryRow]) -> Result<(), IndexError> {
+        self.index.begin()?;
+        found.iter().try_for_each(|row| self.index.add_history(row))?;
+        self.index.commit()
+    }
+
+    /// A note, durably.
     pub fn keep_note(&mut self, key: &str, value: &str) -> Result<(), IndexError> {
         self.index.set_note(key, Some(value))?;
         self.index.make_durable()
