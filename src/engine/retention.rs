@@ -30,6 +30,10 @@ const SOON: Duration = Duration::from_secs(5);
 const BATCH: usize = 500;
 /// Paths whose versions are thinned out in one step.
 const THINNED_PATHS: usize = 5000;
+/// Versions of one path that are looked at in one step, the latest: a peer may make very many.
+const THINNED_VERSIONS: usize = 5000;
+/// Versions that go in one step, but for those of the last path.
+const THINNED_AT_ONCE: usize = 5000;
 /// Batches that one step looks through for what may go to make room.
 const BOUND_PAGES: usize = 20;
 const HOUR_MS: i64 = 3600 * 1000;
@@ -121,15 +125,25 @@ impl Retention {
         let ages = Ages { hour_before_ms: self.before_ms(HOUR_MS), day_before_ms: self.before_ms(DAY_MS) };
         let looked = reader.paths_with_versions(self.thinned.as_ref(), THINNED_PATHS);
         let (paths, next) = looked.map_err(|e| e.to_string())?;
-        let mut going = Vec::new();
+        let (mut going, mut before, mut end) = (Vec::new(), self.thinned.take(), next);
+        let mut is_unfinished = false;
         for path in &paths {
-            let rows = reader.history_of(path).map_err(|e| e.to_string())?;
+            let rows = reader.latest_history_of(path, THINNED_VERSIONS).map_err(|e| e.to_string())?;
+            let (count, is_long) = (going.len(), rows.len() == THINNED_VERSIONS);
             let kept = thinning::kept(&versions(&rows), ages);
             going.extend(rows.into_iter().zip(kept).filter(|(_, kept)| !kept).map(|(row, _)| row));
+            is_unfinished = is_long && going.len() > count;
+            if is_unfinished || going.len() >= THINNED_AT_ONCE {
+                end = Some(path.clone());
+                break;
+            }
+            before = Some(path.clone());
         }
-        take_all_away(&self.handle, going)?;
-        self.thinned = next;
-        Ok(self.thinned.is_some())
+        let (gone, _) = take_all_away(&self.handle, going)?;
+        // What comes after those that went has its turn next. Where none could go, it has to wait.
+        let has_more = is_unfinished && gone > 0;
+        self.thinned = if has_more { before } else { end };
+        Ok(has_more || self.thinned.is_some())
     }
 
     /// Where history takes more space than it may, the oldest that does not have to stay goes, of that which those
@@ -384,6 +398,22 @@ mod tests {
             assert_eq!(gone.contains(&rows[0].slot.to_string()), has_expired, "{latest_age_ms}");
             assert!(!gone.contains(&rows[1].slot.to_string()));
         }
+    }
+
+    #[test]
+    fn a_path_with_very_many_versions_is_thinned_in_steps() {
+        let now = now_ms();
+        let count = 2 * THINNED_VERSIONS as i64;
+        let mut rows: Vec<HistoryRow> = (0..count).map(|n| row("b", now + n, 40 * DAY_MS, PEER, true)).collect();
+        rows.extend(["a", "c"].map(|at| row(at, now, 40 * DAY_MS, PEER, true)));
+        rows.extend(["a", "c"].map(|at| row(at, now + 1, 40 * DAY_MS, PEER, true)));
+        let gone = gone(&rows, |retention, reader| {
+            let is_more = retention.thin(reader)?;
+            assert_eq!((is_more, &retention.thinned), (true, &Some(path("a"))));
+            retention.thin(reader)
+        });
+        // The index does not follow here, so it is the same ones twice.
+        assert!(gone.len() > THINNED_VERSIONS && gone.iter().all(|slot| slot.starts_with("b~")));
     }
 
     #[test]
