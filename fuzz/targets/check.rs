@@ -9,7 +9,8 @@ use p2psync::core::message::{
 use p2psync::core::path::RelPath;
 use p2psync::core::version::{COUNT_MAX, VersionVector};
 use p2psync::net::bounds::{
-    FOLDERS_MAX, HAVE_RANGES_MAX, NAME_CHARS_MAX, PAST_VERSIONS_MAX, REASON_CHARS_MAX, REQUEST_ITEMS_MAX,
+    FOLDERS_MAX, GIFT_BYTES_MAX, GIFT_ITEMS_MAX, HAVE_RANGES_MAX, NAME_CHARS_MAX, PAST_VERSIONS_MAX, REASON_CHARS_MAX,
+    REQUEST_ITEMS_MAX,
 };
 use p2psync::net::frame::Frame;
 
@@ -166,6 +167,11 @@ pub fn frame(frame: &Frame) {
             assert!(have.ranges.len() <= HAVE_RANGES_MAX);
             let is_within = |(start, length): &(u64, u64)| *length > 0 && start + length <= have.content.size;
             assert!(have.ranges.iter().all(is_within));
+        }
+        Frame::Gift(gift) => {
+            assert_eq!(gift.folder.as_str().parse().as_ref(), Ok(&gift.folder));
+            assert!(gift.contents.len() <= GIFT_ITEMS_MAX);
+            assert!(gift.contents.iter().all(|bytes| !bytes.is_empty() && bytes.len() <= GIFT_BYTES_MAX));
         }
         Frame::AskPast(ask) => ask.path.iter().for_each(path),
         Frame::Past(past) => {

@@ -10,8 +10,8 @@ use p2psync::core::message::{
 };
 use p2psync::core::path::{self, RelPath};
 use p2psync::core::version::{COUNT_MAX, EPOCHS_MAX, VersionVector};
-use p2psync::net::bounds::{FOLDERS_MAX, NAME_CHARS_MAX, REASON_CHARS_MAX, clean_text};
-use p2psync::net::frame::{Chunks, DeviceHello, Frame, Have, Request, WantedContent};
+use p2psync::net::bounds::{FOLDERS_MAX, GIFT_BYTES_MAX, GIFT_ITEMS_MAX, NAME_CHARS_MAX, REASON_CHARS_MAX, clean_text};
+use p2psync::net::frame::{Chunks, DeviceHello, Frame, Gift, Have, Request, WantedContent};
 
 /// Bytes that values are drawn from; zeros when they are used up.
 pub struct Draw<'a>(pub &'a [u8]);
@@ -214,7 +214,7 @@ impl<'a> Draw<'a> {
     }
 
     pub fn frame(&mut self) -> Frame {
-        match self.byte() % 11 {
+        match self.byte() % 12 {
             0 => Frame::Hello(DeviceHello {
                 protocol: u16::from_be_bytes(self.array()),
                 name: self.text(NAME_CHARS_MAX),
@@ -263,7 +263,17 @@ impl<'a> Draw<'a> {
                 let ranges = if size == 0 { Vec::new() } else { self.list(1024, range) };
                 Frame::Have(Have { folder: self.folder_id(), content, ranges })
             }
-            _ => Frame::Unknown(self.byte().max(18)),
+            10 => {
+                let given = |d: &mut Self| {
+                    let length = 1 + d.below(GIFT_BYTES_MAX);
+                    let mut bytes = d.bytes(length).to_vec();
+                    bytes.resize(length, 0);
+                    Bytes::from(bytes)
+                };
+                let contents = self.list(GIFT_ITEMS_MAX, given);
+                Frame::Gift(Gift { folder: self.folder_id(), contents })
+            }
+            _ => Frame::Unknown(self.byte().max(19)),
         }
     }
 }

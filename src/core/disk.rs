@@ -23,6 +23,15 @@ pub struct DiskState {
     pub mode: u32,
 }
 
+/// What of a file's state is to be as another device has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attributes {
+    /// Nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Permission bits, at most 0o777.
+    pub mode: u32,
+}
+
 impl DiskState {
     /// True where nothing suggests a change since `earlier`. A directory's size and times say nothing about itself.
     pub fn is_unchanged_since(&self, earlier: &DiskState) -> bool {

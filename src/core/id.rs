@@ -154,7 +154,8 @@ pub fn base32(bytes: &[u8]) -> Vec<u8> {
 
 /// Lower-case hexadecimal, for file names and logs.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])).collect()
 }
 
 #[cfg(test)]

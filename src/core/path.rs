@@ -42,20 +42,7 @@ pub struct RelPath(Box<[u8]>);
 impl RelPath {
     /// Validates bytes from outside.
     pub fn parse(bytes: &[u8]) -> Result<Self, PathError> {
-        if bytes.is_empty() {
-            return Err(PathError::Empty);
-        }
-        if bytes.len() > PATH_BYTES_MAX {
-            return Err(PathError::TooLong);
-        }
-        let mut depth = 0;
-        for component in bytes.split(|b| *b == b'/') {
-            check_component(component)?;
-            depth += 1;
-        }
-        if depth > DEPTH_MAX {
-            return Err(PathError::TooDeep);
-        }
+        check(bytes)?;
         Ok(Self(bytes.into()))
     }
 
@@ -64,8 +51,9 @@ impl RelPath {
         if key.contains(&b'/') {
             return Err(PathError::Nul);
         }
-        let bytes: Vec<u8> = key.iter().map(|b| if *b == 0 { b'/' } else { *b }).collect();
-        Self::parse(&bytes)
+        let bytes: Box<[u8]> = key.iter().map(|b| if *b == 0 { b'/' } else { *b }).collect();
+        check(&bytes)?;
+        Ok(Self(bytes))
     }
 
     /// The path of `name` in the directory `self`.
@@ -160,6 +148,21 @@ impl fmt::Debug for RelPath {
     }
 }
 
+fn check(bytes: &[u8]) -> Result<(), PathError> {
+    if bytes.is_empty() {
+        return Err(PathError::Empty);
+    }
+    if bytes.len() > PATH_BYTES_MAX {
+        return Err(PathError::TooLong);
+    }
+    let mut depth = 0;
+    for component in bytes.split(|b| *b == b'/') {
+        check_component(component)?;
+        depth += 1;
+    }
+    if depth > DEPTH_MAX { Err(PathError::TooDeep) } else { Ok(()) }
+}
+
 fn check_component(component: &[u8]) -> Result<(), PathError> {
     match component {
         b"" => return Err(PathError::Empty),
@@ -181,6 +184,10 @@ fn check_component(component: &[u8]) -> Result<(), PathError> {
 /// True for every spelling that some file system takes for `.p2psync`: other case, code points that HFS+ ignores,
 /// trailing dots and blanks or a stream name on NTFS, and the 8.3 name that Windows would make of it.
 fn folds_to_own_dir(component: &[u8]) -> bool {
+    // Most names begin with an ASCII character that neither spelling begins with: no need to look at the rest.
+    if component.first().is_some_and(|first| first.is_ascii() && !matches!(first, b'.' | b'p' | b'P')) {
+        return false;
+    }
     let ignorable = |c: &char| matches!(*c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{ad}');
     let folded: String = String::from_utf8_lossy(component)
         .chars()

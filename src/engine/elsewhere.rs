@@ -185,7 +185,7 @@ pub async fn fetch(handle: &FolderHandle, from: &Elsewheres) -> Result<(WorkId, 
     let (done, result) = oneshot::channel();
     lock(&elsewhere.fetches).insert(work, done);
     let PastVersion { path, content, .. } = from.version.clone();
-    fetcher.order(FetchOrder { work, path, content, sources: vec![from.peer] });
+    fetcher.order(FetchOrder { work, path, content, attributes: None, sources: vec![from.peer] });
     match result.await {
         Ok(Ok(staged)) => Ok((work, staged.copy)),
         Ok(Err(error)) => {

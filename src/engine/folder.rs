@@ -21,7 +21,7 @@ use crate::core::message::Message;
 use crate::core::path::RelPath;
 use crate::index::{EventRow, IndexError};
 use crate::net::bounds;
-use crate::net::frame::Frame;
+use crate::net::frame::{Frame, Gift};
 use crate::sync::{FetchOrder, Folder, Input};
 
 /// A tick comes at the latest this long after its time, however many inputs wait.
@@ -130,6 +130,11 @@ impl Errands for Channels {
     fn send(&mut self, peer: DeviceId, message: Message) {
         let link = self.handle.links.read().unwrap_or_else(|e| e.into_inner()).get(&peer).cloned();
         let Some(link) = link else { return };
+        let contents = self.handle.gifts.for_message(&message);
+        if !contents.is_empty() {
+            // A help only: without it the peer asks.
+            let _ = link.outbox.control(&Frame::Gift(Gift { folder: self.handle.id.clone(), contents }));
+        }
         for part in bounds::fit(message) {
             if let Err(error) = link.outbox.control(&Frame::Folder(self.handle.id.clone(), part)) {
                 tracing::debug!(peer = %peer.short(), %error, "a message could not be queued; the connection is closed");

@@ -32,6 +32,7 @@ mod feed;
 mod fetch;
 mod flow;
 mod folder;
+mod gifts;
 mod hints;
 mod link;
 pub mod links;

@@ -149,13 +149,14 @@ impl Running {
         let fetcher = || self.fetcher.clone();
         let (chunks, not_here, expects) = (fetcher(), fetcher(), fetcher());
         let (up, down, have) = (fetcher(), fetcher(), fetcher());
-        let (asked, answered) = (self.handle.clone(), self.handle.clone());
+        let (asked, answered, given) = (self.handle.clone(), self.handle.clone(), self.handle.clone());
         FolderPorts {
             inputs: self.handle.inputs.clone(),
             serve: Arc::new(move |peer, request| serve.request(&handle, peer, request)),
             chunks: Arc::new(move |peer, frame| chunks.chunks(peer, frame)),
             not_here: Arc::new(move |peer, request, items| not_here.not_here(peer, request, &items)),
             have: Arc::new(move |peer, frame| have.have(peer, frame)),
+            gift: Arc::new(move |peer, gift| given.gifts.take_in(peer, gift.contents)),
             expects: Arc::new(move |peer, request| expects.expects(peer, request)),
             ask_past: Arc::new(move |peer, ask| elsewhere::answer(&asked, peer, ask)),
             past: Arc::new(move |peer, past| answered.elsewhere.take(peer, past)),

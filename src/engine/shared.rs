@@ -13,6 +13,7 @@ use super::elsewhere::Elsewhere;
 use super::feed::Feed;
 use super::fetch::Downloads;
 use super::flow::Flow;
+use super::gifts::Gifts;
 use super::hints::Hints;
 use super::link::LinkTable;
 use super::links::Room;
@@ -91,6 +92,8 @@ pub struct Shared {
     pub reads_inline: bool,
     /// What a scan has just seen to leave its place.
     pub departed: Departed,
+    /// Small contents that were just read here, or sent by peers unasked.
+    pub gifts: Gifts,
     /// What of large files is here before all of it is.
     pub downloads: Downloads,
     pub stop: AtomicBool,
@@ -169,6 +172,7 @@ impl Shared {
             suspicious_boot: AtomicBool::new(false),
             reads_inline: false,
             departed: Departed::default(),
+            gifts: Gifts::default(),
             downloads: Downloads::default(),
             stop: AtomicBool::new(false),
             live: Live::default(),

@@ -194,7 +194,7 @@ pub fn copy_in(root: &OpenRoot, from: &Path, now_ms: i64) -> Result<Incoming, Re
     let (Some(parent), Some(name)) = (from.parent(), from.file_name()) else { return Err(failed(Errno::INVAL)) };
     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     let dir = OsSystem.open_root(parent).map_err(failed)?;
-    let source = Place { dir, name: name.as_bytes().into() };
+    let source = Place { dir: dir.into(), name: name.as_bytes().into() };
     match source.state().map_err(failed)? {
         Some(state) if state.kind == DiskKind::File => {
             copy_file(root, &source, &state, now_ms).map(Incoming).map_err(failed)
@@ -237,7 +237,7 @@ pub fn back_to_stage(root: &OpenRoot, slot: &RelPath, content: Content) -> Resul
         other => RestoreError::Failed(problem("take it back to the stage", other)),
     };
     let source = root.place(Area::History, slot).map_err(failed)?;
-    let target = root.stage_place(&stage::stage_name(content, 0)).map_err(failed)?;
+    let target = root.stage_place(&stage::stage_name(content, 0));
     sys::rename_to_own(&source, &target).map_err(failed)
 }
 

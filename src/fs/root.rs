@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use rustix::io::Errno;
 
 use super::error::{FsError, is_absence, is_name_error, problem};
-use super::sys::{self, BoxedHandle, Handle, OsSystem, Place, System};
+use super::sys::{self, BoxedHandle, Handle, OsSystem, Place, SharedHandle, Stat, System};
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::id::FolderId;
 use crate::core::ignore::IGNORE_FILE;
@@ -42,10 +42,10 @@ struct Marker {
 /// A folder opened for a short piece of work. Keep it no longer: it keeps the disk from being unmounted.
 pub struct OpenRoot {
     path: PathBuf,
-    tree: BoxedHandle,
+    tree: SharedHandle,
     own: BoxedHandle,
-    stage: BoxedHandle,
-    history: BoxedHandle,
+    stage: SharedHandle,
+    history: SharedHandle,
     folds: bool,
 }
 
@@ -116,7 +116,14 @@ impl Root {
         self.check_marker(&*own)?;
         let (stage, history) = self.open_own_dirs(&*own)?;
         let folds = folds_names(&*tree, &*own);
-        Ok(OpenRoot { path: self.path.clone(), tree, own, stage, history, folds })
+        Ok(OpenRoot {
+            path: self.path.clone(),
+            tree: tree.into(),
+            own,
+            stage: stage.into(),
+            history: history.into(),
+            folds,
+        })
     }
 
     fn open_tree(&self) -> Result<BoxedHandle, FsError> {
@@ -195,7 +202,16 @@ impl OpenRoot {
 
     /// What stands at a path, by the exact bytes of its name; `None` also where a directory above it is missing.
     pub fn look(&self, path: &RelPath) -> Result<Option<DiskState>, Problem> {
-        let stat = match self.place(Area::Tree, path).and_then(|place| place.stat()) {
+        self.seen(self.place(Area::Tree, path).and_then(|place| place.stat()), path)
+    }
+
+    /// The same, for a path whose directory is open already.
+    pub(super) fn look_in(&self, place: &Place, path: &RelPath) -> Result<Option<DiskState>, Problem> {
+        self.seen(place.stat(), path)
+    }
+
+    fn seen(&self, stat: Result<Stat, Errno>, path: &RelPath) -> Result<Option<DiskState>, Problem> {
+        let stat = match stat {
             Ok(stat) => stat,
             // A name that the file system cannot hold is not there.
             Err(errno) if is_absence(errno) || is_name_error(errno) => return Ok(None),
@@ -289,13 +305,23 @@ impl OpenRoot {
         }
     }
 
+    fn shared(&self, area: Area) -> SharedHandle {
+        match area {
+            Area::Tree => self.tree.clone(),
+            Area::History => self.history.clone(),
+        }
+    }
+
     pub(super) fn stage_dir(&self) -> &dyn Handle {
         &*self.stage
     }
 
     /// The directory that holds `path`, and the name in it.
     pub(super) fn place(&self, area: Area, path: &RelPath) -> Result<Place, Errno> {
-        let dir = self.base(area).open_dir_beneath(parent_bytes(path))?;
+        let dir = match parent_bytes(path) {
+            b"" => self.shared(area),
+            parent => self.base(area).open_dir_beneath(parent)?.into(),
+        };
         Ok(Place { dir, name: path.file_name().into() })
     }
 
@@ -303,12 +329,12 @@ impl OpenRoot {
     pub(super) fn make_place(&self, area: Area, path: &RelPath) -> Result<Place, Errno> {
         let mode = if area == Area::Tree { 0o777 } else { OWN_MODE };
         let dir = sys::make_dirs_beneath(self.base(area), parent_bytes(path), mode)?;
-        Ok(Place { dir, name: path.file_name().into() })
+        Ok(Place { dir: dir.into(), name: path.file_name().into() })
     }
 
     /// A name in the stage.
-    pub(super) fn stage_place(&self, name: &str) -> Result<Place, Errno> {
-        Ok(Place { dir: self.stage.open_dir_beneath(b"")?, name: name.as_bytes().into() })
+    pub(super) fn stage_place(&self, name: &str) -> Place {
+        Place { dir: self.stage.clone(), name: name.as_bytes().into() }
     }
 
     /// True where every component stands in its directory with just these bytes.

@@ -11,7 +11,7 @@ use super::error::{FsError, problem};
 use super::root::OpenRoot;
 use super::sys::{self, BoxedHandle, Place, Stat};
 use crate::core::content::{Content, ContentId};
-use crate::core::disk::DiskKind;
+use crate::core::disk::{Attributes, DiskKind, DiskState};
 use crate::core::id::hex;
 use crate::core::problem::{Problem, ProblemKind};
 use crate::failpoint;
@@ -40,7 +40,7 @@ impl StagedFile {
     /// Creates the file, or goes on with what an earlier attempt left. Checks first that what is missing fits the disk.
     /// `copy` tells several staged files of one content apart.
     pub fn open(root: &OpenRoot, content: Content, copy: u32) -> Result<Self, Problem> {
-        let place = root.stage_place(&stage_name(content, copy)).map_err(|e| problem("open the stage", e))?;
+        let place = root.stage_place(&stage_name(content, copy));
         let (file, stat) = open_own(&place).map_err(|e| problem("create a file in the stage", e))?;
         failpoint::hit("stage.created");
         let allocated = stat.allocated_bytes;
@@ -150,6 +150,17 @@ pub fn sweep(root: &OpenRoot) -> Result<(), FsError> {
 
 /// Stages a small file in one go.
 pub fn stage_small(root: &OpenRoot, content: Content, copy: u32, bytes: &[u8]) -> Result<(), Problem> {
+    stage_small_with(root, content, copy, bytes, None)
+}
+
+/// The same, with the mode and mtime that the file is to have: given to it here, they cost least.
+pub fn stage_small_with(
+    root: &OpenRoot,
+    content: Content,
+    copy: u32,
+    bytes: &[u8],
+    attributes: Option<Attributes>,
+) -> Result<(), Problem> {
     if bytes.len() as u64 != content.size {
         return Err(Problem::new(ProblemKind::BadBytes, "the bytes are not as long as the file"));
     }
@@ -157,7 +168,7 @@ pub fn stage_small(root: &OpenRoot, content: Content, copy: u32, bytes: &[u8]) -
         let text = format!("less than {} MiB are free on this disk: free some space", in_mib(RESERVE_BYTES));
         return Err(Problem::new(ProblemKind::NoSpace, text));
     }
-    let place = root.stage_place(&stage_name(content, copy)).map_err(|e| problem("open the stage", e))?;
+    let place = root.stage_place(&stage_name(content, copy));
     let (file, stat) = open_own(&place).map_err(|e| problem("create a file in the stage", e))?;
     failpoint::hit("stage.small_created");
     sys::write_all_at(&*file, bytes, 0).map_err(|e| problem("write to the stage", e))?;
@@ -165,7 +176,13 @@ pub fn stage_small(root: &OpenRoot, content: Content, copy: u32, bytes: &[u8]) -
     if stat.state.is_none_or(|state| state.size != 0) {
         file.set_len(content.size).map_err(|e| problem("write to the stage", e))?;
     }
-    Ok(())
+    match attributes {
+        // It may have to be read here again before it is put into place.
+        Some(Attributes { mtime_ns, mode }) if mode & 0o600 == 0o600 => {
+            file.chmod(mode).and_then(|()| file.set_mtime(mtime_ns)).map_err(|e| problem("write to the stage", e))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reads a part of a staged file that has its full length; `None` where there is none or where it can't be read.
@@ -176,13 +193,22 @@ pub fn read_complete(root: &OpenRoot, content: Content, copy: u32, offset: u64, 
     sys::read_exact_at(&*file, &mut bytes, offset).ok()?.then_some(bytes)
 }
 
+/// The state of a staged file that has the size, mode and mtime that it is to have, and no other name.
+pub(super) fn ready(root: &OpenRoot, name: &str, wanted: &DiskState) -> Option<DiskState> {
+    let stat = root.stage_dir().stat_at(name.as_bytes()).ok()?;
+    let is_as_wanted = |s: &DiskState| {
+        (s.kind, s.size, s.mode, s.mtime_ns) == (wanted.kind, wanted.size, wanted.mode, wanted.mtime_ns)
+    };
+    stat.state.filter(|state| is_as_wanted(state) && stat.links == 1)
+}
+
 /// The complete file of this content, if the stage has one of the right length.
 pub(super) fn open_complete(
     root: &OpenRoot,
     content: Content,
     copy: u32,
 ) -> Result<Option<(Place, BoxedHandle)>, Errno> {
-    let place = root.stage_place(&stage_name(content, copy))?;
+    let place = root.stage_place(&stage_name(content, copy));
     let file = match place.open_to_read() {
         Err(Errno::NOENT) => return Ok(None),
         opened => opened?,
@@ -198,7 +224,7 @@ pub(super) fn make_temporary<T>(
     now_ms: i64,
     mut make: impl FnMut(&Place) -> Result<T, Errno>,
 ) -> Result<(Place, T), Errno> {
-    let mut place = root.stage_place("")?;
+    let mut place = root.stage_place("");
     for attempt in 0..NAME_ATTEMPTS_MAX {
         place.name = format!("{TEMPORARY}{now_ms}-{attempt}").into_bytes().into();
         match make(&place) {

@@ -18,6 +18,10 @@ pub const FILL_BYTES_MAX: usize = CHUNK_BYTES_MAX as usize;
 pub const REQUEST_ITEMS_MAX: usize = 1024;
 /// Most ranges in one have.
 pub const HAVE_RANGES_MAX: usize = 1024;
+/// Most contents that are sent unasked in one frame: with more changes at once nobody waits for just one of them.
+pub const GIFT_ITEMS_MAX: usize = 4;
+/// Most bytes of each: they may be sent in vain, so no more than costs about as much as asking.
+pub const GIFT_BYTES_MAX: usize = 16 * 1024;
 /// Most earlier versions in one answer: more than anybody looks through.
 pub const PAST_VERSIONS_MAX: usize = 500;
 /// Most bytes of them.

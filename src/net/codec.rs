@@ -17,6 +17,7 @@ use super::wire::{
     WireHelloMore, WireNotHere, WireRepair, WireRequest, WireWanted, found, raw_counts,
 };
 use super::wire_entry::{WireAnnounced, entries};
+use super::wire_gift;
 use super::wire_past::{WireAskPast, WirePast};
 use crate::core::content::CHUNK_BYTES_MAX;
 use crate::core::id::FolderId;
@@ -53,6 +54,7 @@ const CLOSE: u8 = 13;
 const HAVE: u8 = 14;
 const ASK_PAST: u8 = 16;
 const PAST: u8 = 17;
+const GIFT: u8 = 18;
 
 /// Deepest nesting of MessagePack that is read; the deepest frame has 6.
 const NESTING_MAX: usize = 32;
@@ -107,6 +109,7 @@ pub fn encode(frame: &Frame) -> Result<Encoded, CodecError> {
             bounded("have", "ranges", have.ranges.len(), HAVE_RANGES_MAX)?;
             (HAVE, pack("have", &WireHave::from(have))?)
         }
+        Frame::Gift(gift) => (GIFT, wire_gift::pack(gift).map_err(|e| field_error("gift", e))?),
         Frame::AskPast(ask) => (ASK_PAST, pack("question about the past", &WireAskPast::from(ask))?),
         Frame::Past(past) => (PAST, pack("past", &WirePast::from(past))?),
         Frame::Ping(n) => (PING, n.to_be_bytes().to_vec()),
@@ -145,6 +148,7 @@ pub fn decode(mut frame: Bytes) -> Result<Frame, CodecError> {
             let have = unpack::<WireHave<'_>>("have", &frame)?.try_into();
             Ok(Frame::Have(have.map_err(|e| field_error("have", e))?))
         }
+        GIFT => wire_gift::unpack(frame).map(Frame::Gift).map_err(|e| field_error("gift", e)),
         ASK_PAST => {
             let frame_name = "question about the past";
             let ask = unpack::<WireAskPast<'_>>(frame_name, &frame)?.try_into();

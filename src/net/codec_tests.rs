@@ -13,7 +13,7 @@ use crate::core::message::{Ack, Announced, BUCKETS, Batch, Cursor, DigestReport,
 use crate::core::path::{PATH_BYTES_MAX, RelPath};
 use crate::core::version::{COUNT_MAX, VersionVector};
 use crate::net::bounds::{encoded_entry_bytes_bound, fit};
-use crate::net::frame::Have;
+use crate::net::frame::{Gift, Have};
 
 fn bytes_of(encoded: &Encoded) -> Bytes {
     let all = encoded.parts().concat();
@@ -125,13 +125,25 @@ fn frame() -> impl Strategy<Value = Frame> {
     let have = content().prop_filter("not empty", |content| content.size > 0).prop_flat_map(move |content| {
         vec(range(content.size), 0..10).prop_map(move |ranges| Frame::Have(Have { folder: folder(), content, ranges }))
     });
+    let given = vec(any::<u8>(), 1..100).prop_map(Bytes::from);
+    let gift = vec(given, 0..=4).prop_map(|contents| Frame::Gift(Gift { folder: folder(), contents }));
     let folder_message = message().prop_map(|m| Frame::Folder(folder(), m));
     let small = prop_oneof![
         any::<u64>().prop_map(Frame::Ping),
         any::<u64>().prop_map(Frame::Pong),
-        (18u8..).prop_map(Frame::Unknown)
+        (19u8..).prop_map(Frame::Unknown)
     ];
-    prop_oneof![hello, folder_message, request, chunks, not_here, have, small, "[a-z]{0,9}".prop_map(Frame::Close)]
+    prop_oneof![
+        hello,
+        folder_message,
+        request,
+        chunks,
+        not_here,
+        have,
+        gift,
+        small,
+        "[a-z]{0,9}".prop_map(Frame::Close)
+    ]
 }
 
 proptest! {

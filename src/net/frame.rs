@@ -24,6 +24,7 @@ pub enum Frame {
         items: Vec<u16>,
     },
     Have(Have),
+    Gift(Gift),
     AskPast(AskPast),
     Past(Past),
     Ping(u64),
@@ -79,6 +80,13 @@ pub struct Have {
     pub folder: FolderId,
     pub content: Content,
     pub ranges: Vec<(u64, u64)>,
+}
+
+/// Small contents that the next entries name, unasked; unverified.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Gift {
+    pub folder: FolderId,
+    pub contents: Vec<Bytes>,
 }
 
 /// Asks what the other side's history has of a path.

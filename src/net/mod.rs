@@ -25,6 +25,7 @@ pub mod socket;
 pub mod tls;
 mod wire;
 mod wire_entry;
+mod wire_gift;
 mod wire_past;
 
 pub use error::NetError;

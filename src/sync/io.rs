@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::core::action::{Action, Outcome, WorkId};
 use crate::core::content::{ChunkList, Content};
 use crate::core::direction::Direction;
-use crate::core::disk::DiskState;
+use crate::core::disk::{Attributes, DiskState};
 use crate::core::guard::GuardLimits;
 use crate::core::id::DeviceId;
 use crate::core::ignore::Rules;
@@ -121,6 +121,8 @@ pub struct FetchOrder {
     pub work: WorkId,
     pub path: RelPath,
     pub content: Content,
+    /// What the file will most likely be given, where that is known: a small one gets it as it is written.
+    pub attributes: Option<Attributes>,
     /// Connected peers that say they hold it, best first.
     pub sources: Vec<DeviceId>,
 }

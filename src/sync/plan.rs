@@ -3,8 +3,8 @@
 use crate::core::action::{Action, Displace, Expected};
 use crate::core::content::Content;
 use crate::core::decide::{self, Decision};
-use crate::core::disk::{DiskKind, DiskState};
-use crate::core::entry::{Entry, Kind};
+use crate::core::disk::{Attributes, DiskKind, DiskState};
+use crate::core::entry::{Entry, Kind, MODE_MASK};
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::index::{IndexError, Mark, Record, Rival};
@@ -69,10 +69,12 @@ impl Folder {
                 }
                 let sources = self.sources(&rival)?;
                 let (path, content) = (path.clone(), *content);
+                let attributes =
+                    Some(Attributes { mtime_ns: rival.entry.mtime_ns, mode: rival.entry.mode() & MODE_MASK });
                 let copy = copy_for(&ours, decision);
                 let work = self.begin(ours, Goal::Adopt { rival, decision, copy })?;
                 *self.fetching.entry(content).or_default() += 1;
-                self.outputs.push(Output::Fetch(FetchOrder { work, path, content, sources }));
+                self.outputs.push(Output::Fetch(FetchOrder { work, path, content, attributes, sources }));
                 Ok(Looked::Settled)
             }
             _ => {

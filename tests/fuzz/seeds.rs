@@ -18,7 +18,7 @@ use p2psync::core::version::VersionVector;
 use p2psync::fs::history::{Shown, slot_name};
 use p2psync::net::announcement::Announcement;
 use p2psync::net::codec::{decode, encode};
-use p2psync::net::frame::{AskPast, Chunks, DeviceHello, Frame, Have, Past, Request, WantedContent};
+use p2psync::net::frame::{AskPast, Chunks, DeviceHello, Frame, Gift, Have, Past, Request, WantedContent};
 use p2psync::net::identity::Identity;
 use p2psync::net::pairing::{Greeting, write_greeting};
 use p2psync::net::pairing_code::{Nameplate, PairingCode};
@@ -285,6 +285,7 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("chunks", Frame::Chunks(Chunks { request: 7, items: chunks })),
         ("not-here", Frame::NotHere { request: 7, items: vec![0, 5, u16::MAX] }),
         ("have", Frame::Have(Have { folder: folder(), content: large, ranges: vec![(0, 1 << 20), (5 << 20, 7)] })),
+        ("gift", Frame::Gift(Gift { folder: folder(), contents: vec![Bytes::from_static(b"small")] })),
         ("ask-past", Frame::AskPast(AskPast { id: 7, folder: folder(), path: None })),
         ("past", Frame::Past(Past { id: 7, folder: folder(), versions: Vec::new() })),
         ("ping", Frame::Ping(1)),

@@ -8,6 +8,7 @@ use super::wants::Source;
 use super::worker::JobId;
 use crate::core::action::WorkId;
 use crate::core::content::{ChunkList, Content, ContentId};
+use crate::core::disk::Attributes;
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::engine::transfer::Transfer;
@@ -42,6 +43,7 @@ pub(super) struct Order {
     pub work: WorkId,
     pub path: RelPath,
     pub copy: u32,
+    pub attributes: Option<Attributes>,
 }
 
 /// See [`Job`].

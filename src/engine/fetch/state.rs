@@ -125,13 +125,13 @@ impl Fetching {
     }
 
     fn order(&mut self, order: FetchOrder) {
-        let FetchOrder { work, path, content, sources } = order;
+        let FetchOrder { work, path, content, attributes, sources } = order;
         if content.size == 0 || !content.is_plausible() {
             self.results.push((work, without_bytes(content)));
             return;
         }
         let twins = self.copies.complete_of(content);
-        let order = Order { work, path: path.clone(), copy: self.copies.take(work, content) };
+        let order = Order { work, path: path.clone(), copy: self.copies.take(work, content), attributes };
         if let Some(job) = self.by_content.get(&content).and_then(|id| self.jobs.get_mut(id)) {
             job.join(order, &sources);
             // Who lacked it before may have it by now.
@@ -160,10 +160,14 @@ impl Fetching {
             rooms.take(job);
             self.waiting -= 1;
             self.folder.live.transfers.begin(job.id, job.transfer.clone());
-            let (job_id, content, copy) = (job.id, job.content, first.copy);
+            let (job_id, content, copy, attributes) = (job.id, job.content, first.copy, first.attributes);
             if job.is_small() {
                 job.progress = Progress::Small;
-                tasks.push(Task::Small { job: job_id, content, copy, twins: job.twins.clone() });
+                if let Some((peer, bytes)) = self.folder.gifts.take(content) {
+                    tasks.push(Task::Given { job: job_id, content, copy, attributes, peer, bytes });
+                    continue;
+                }
+                tasks.push(Task::Small { job: job_id, content, copy, attributes, twins: job.twins.clone() });
             } else {
                 job.progress = Progress::Opening;
                 tasks.push(Task::Open { job: job_id, content, copy });
@@ -205,7 +209,7 @@ impl Fetching {
     fn want_small(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         let Some(first) = job.orders.first() else { return };
-        let target = Target::Small { job: id, copy: first.copy };
+        let target = Target::Small { job: id, copy: first.copy, attributes: first.attributes };
         self.wants.add(job.content, target, &job.sources, (first.path.clone(), 0));
     }
 
@@ -396,7 +400,7 @@ mod tests {
     fn job(id: JobId, depth: u8, peers: &[u8]) -> Job {
         let content = Content { depth, ..Content::of_chunk(&id.to_be_bytes()) };
         let path = RelPath::parse(b"f").expect("a path");
-        let mut job = Job::new(id, content, Order { work: id, path, copy: 0 }, Vec::new());
+        let mut job = Job::new(id, content, Order { work: id, path, copy: 0, attributes: None }, Vec::new());
         job.add_sources(&peers.iter().map(|n| DeviceId([*n; 32])).collect::<Vec<_>>());
         job
     }

@@ -139,7 +139,7 @@ impl Device {
 
     fn order(&self, work: WorkId, name: &str, content: Content, sources: &[&Device]) {
         let sources = sources.iter().map(|d| d.id).collect();
-        self.fetcher.order(FetchOrder { work, path: path(name), content, sources });
+        self.fetcher.order(FetchOrder { work, path: path(name), content, attributes: None, sources });
     }
 
     /// Waits for the result of a work.
@@ -247,6 +247,20 @@ fn a_small_file_comes_from_a_peer() {
     assert_eq!(a.fetch(content, b"hello", &[&b]).lists, []);
     assert_eq!(a.folder.live.bytes_fetched.load(Ordering::Relaxed), 5);
     assert_eq!(a.folder.live.bytes_reused.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn what_a_peer_has_sent_unasked_is_not_asked_for() {
+    let [mut a, mut b] = devices();
+    connect(&a, &b, Box::new(Some));
+    let (content, _) = b.hold("f", b"hello");
+    let (other, _) = b.hold("other", b"hullo");
+    a.folder.gifts.take_in(b.id, vec![Bytes::from_static(b"hello"), Bytes::from_static(b"something else")]);
+    assert_eq!(a.fetch(content, b"hello", &[&b]).lists, []);
+    assert!(a.asked.lock().unwrap().is_empty());
+    assert_eq!(a.folder.live.bytes_fetched.load(Ordering::Relaxed), 5);
+    a.fetch(other, b"hullo", &[&b]);
+    assert_eq!(*a.asked.lock().unwrap(), [vec![other]]);
 }
 
 #[test]

@@ -337,7 +337,7 @@ mod tests {
 
     fn want(wants: &mut Wants, content: Content, job: JobId, from: &[Source]) {
         let path = RelPath::parse(b"f").expect("a path");
-        wants.add(content, Target::Small { job, copy: 0 }, from, (path, 0));
+        wants.add(content, Target::Small { job, copy: 0, attributes: None }, from, (path, 0));
     }
 
     fn items(asked: &[Asked], peer: DeviceId) -> usize {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::Event;
 use super::download::Download;
 use crate::core::content::{ChunkList, Content};
+use crate::core::disk::Attributes;
 use crate::core::id::DeviceId;
 use crate::core::problem::{Problem, ProblemKind};
 use crate::engine::local::Local;
@@ -29,7 +30,9 @@ const COPY_BYTES: usize = 1024 * 1024;
 /// A piece of work for a worker.
 pub(super) enum Task {
     /// Stage a content that is one chunk from what is here. `twins` are complete staged files of the same content.
-    Small { job: JobId, content: Content, copy: u32, twins: Vec<u32> },
+    Small { job: JobId, content: Content, copy: u32, attributes: Option<Attributes>, twins: Vec<u32> },
+    /// Stage a content that is one chunk and that a peer has sent unasked.
+    Given { job: JobId, content: Content, copy: u32, attributes: Option<Attributes>, peer: DeviceId, bytes: Bytes },
     /// Open the staged file of a larger content.
     Open { job: JobId, content: Content, copy: u32 },
     /// Look for a chunk list in the index.
@@ -46,7 +49,7 @@ pub(super) enum Task {
 #[derive(Clone)]
 pub(super) enum Target {
     List { job: JobId },
-    Small { job: JobId, copy: u32 },
+    Small { job: JobId, copy: u32, attributes: Option<Attributes> },
     At { job: JobId, file: Arc<Download>, offset: u64 },
 }
 
@@ -154,8 +157,11 @@ struct Context<'a> {
 
 fn carry_out(context: &Context, task: Task) -> Done {
     match task {
-        Task::Small { job, content, copy, twins } => {
-            Done::Small { job, staged: context.stage_small(content, copy, &twins) }
+        Task::Small { job, content, copy, attributes, twins } => {
+            Done::Small { job, staged: context.stage_small(content, (copy, attributes), &twins) }
+        }
+        Task::Given { job, content, copy, attributes, peer, bytes } => {
+            Done::Small { job, staged: context.stage_given(content, (copy, attributes), peer, &bytes) }
         }
         Task::Open { job, content, copy } => {
             Done::Opened { job, file: Download::open(context.root, content, copy).map(Arc::new) }
@@ -179,7 +185,7 @@ fn carry_out(context: &Context, task: Task) -> Done {
 fn failed(task: Task, problem: &Problem) -> Done {
     let problem = problem.clone();
     match task {
-        Task::Small { job, .. } => Done::Small { job, staged: Err(problem) },
+        Task::Small { job, .. } | Task::Given { job, .. } => Done::Small { job, staged: Err(problem) },
         Task::Open { job, .. } => Done::Opened { job, file: Err(problem) },
         // Harmless: the next step meets the same trouble.
         Task::List { job, list } => Done::Listed { job, list, found: None },
@@ -196,13 +202,34 @@ fn failed(task: Task, problem: &Problem) -> Done {
 
 impl Context<'_> {
     /// True where the content is staged now.
-    fn stage_small(&self, content: Content, copy: u32, twins: &[u32]) -> Result<bool, Problem> {
+    fn stage_small(
+        &self,
+        content: Content,
+        (copy, attributes): (u32, Option<Attributes>),
+        twins: &[u32],
+    ) -> Result<bool, Problem> {
         if self.in_stage(content, &[copy], content, 0).is_some() {
             return Ok(true);
         }
         let Some(bytes) = self.find(content, twins, content, 0) else { return Ok(false) };
-        stage::stage_small(self.root, content, copy, &bytes)?;
+        stage::stage_small_with(self.root, content, copy, &bytes, attributes)?;
         self.folder.note_reused(content.size);
+        Ok(true)
+    }
+
+    /// False where the bytes are something else.
+    fn stage_given(
+        &self,
+        content: Content,
+        (copy, attributes): (u32, Option<Attributes>),
+        peer: DeviceId,
+        bytes: &[u8],
+    ) -> Result<bool, Problem> {
+        if content.verify(bytes).is_err() {
+            return Ok(false);
+        }
+        self.folder.note_received(peer, content.size);
+        stage::stage_small_with(self.root, content, copy, bytes, attributes)?;
         Ok(true)
     }
 
@@ -256,7 +283,9 @@ impl Context<'_> {
         let written = targets.iter().map(|target| {
             let result = match target {
                 Target::List { .. } => Ok(list.clone()),
-                Target::Small { copy, .. } => stage::stage_small(self.root, want, *copy, bytes).map(|()| None),
+                Target::Small { copy, attributes, .. } => {
+                    stage::stage_small_with(self.root, want, *copy, bytes, *attributes).map(|()| None)
+                }
                 Target::At { file, offset, .. } => file.write(*offset, bytes).map(|()| None),
             };
             (target.job(), result)

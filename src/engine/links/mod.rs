@@ -35,7 +35,7 @@ use tokio::task::JoinHandle;
 use super::shared::Event;
 use crate::core::id::{DeviceId, FolderId};
 use crate::net::NetError;
-use crate::net::frame::{AskPast, Chunks, Have, Past, Request};
+use crate::net::frame::{AskPast, Chunks, Gift, Have, Past, Request};
 use crate::net::identity::Identity;
 use crate::net::pace::Caps;
 use crate::net::socket;
@@ -97,6 +97,8 @@ pub type ChunksPort = Arc<dyn Fn(DeviceId, Chunks) + Send + Sync>;
 pub type NotHerePort = Arc<dyn Fn(DeviceId, u32, Vec<u16>) + Send + Sync>;
 /// Takes what a peer has of a content that it fetches.
 pub type HavePort = Arc<dyn Fn(DeviceId, Have) + Send + Sync>;
+/// Takes what a peer sends unasked; unverified.
+pub type GiftPort = Arc<dyn Fn(DeviceId, Gift) + Send + Sync>;
 /// Says whether an answer to this request of ours is waited for.
 pub type ExpectsPort = Arc<dyn Fn(DeviceId, u32) -> bool + Send + Sync>;
 /// Hears of a link.
@@ -110,6 +112,7 @@ pub struct FolderPorts {
     pub chunks: ChunksPort,
     pub not_here: NotHerePort,
     pub have: HavePort,
+    pub gift: GiftPort,
     pub expects: ExpectsPort,
     pub ask_past: AskPastPort,
     pub past: PastPort,

@@ -232,6 +232,11 @@ impl Session {
                     (active.ports.have)(self.peer, have);
                 }
             }
+            Frame::Gift(gift) => {
+                if let Some(active) = self.active.get(&gift.folder) {
+                    (active.ports.gift)(self.peer, gift);
+                }
+            }
             Frame::AskPast(ask) => {
                 if let Some(active) = self.active.get(&ask.folder) {
                     (active.ports.ask_past)(self.peer, ask);

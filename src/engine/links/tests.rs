@@ -101,6 +101,7 @@ impl Device {
             chunks: Arc::new(move |_, answer| chunks.lock().unwrap().push(answer.request)),
             not_here: Arc::new(move |_, request, items| not_here.lock().unwrap().push((request, items))),
             have: Arc::new(|_, _| {}),
+            gift: Arc::new(|_, _| {}),
             expects: Arc::new(|_, request| request == 7),
             ask_past: Arc::new(|_, _| {}),
             past: Arc::new(|_, _| {}),

@@ -16,6 +16,7 @@ use crate::fs::error::FsError;
 use crate::fs::read::{self, ReadOutcome};
 use crate::fs::root::OpenRoot;
 use crate::index::{Mark, Record};
+use crate::net::bounds::GIFT_ITEMS_MAX;
 use crate::sync::{Input, Observation, Seen};
 
 /// Observations reported at a time: one transaction of the index.
@@ -226,11 +227,17 @@ fn read_batch(
     report: &mut Report,
     is_lost: &AtomicBool,
 ) {
+    let is_few = batch.len() <= GIFT_ITEMS_MAX;
     for Item { look, size } in batch {
         // Reading this one takes long, and what was read before is not to wait for it.
         let mut is_sent = size < BATCH_BYTES || report.flush();
         match examine(shared, root, &look, buffer) {
-            Some(seen) => is_sent &= report.add(look.path, seen),
+            Some(seen) => {
+                if is_few && let Seen::File { content, .. } = &seen {
+                    shared.gifts.was_read(*content, buffer.get(..content.size as usize), shared.device);
+                }
+                is_sent &= report.add(look.path, seen);
+            }
             None => shared.hints.release([&look.path]),
         }
         if !is_sent || shared.stop.load(Ordering::Relaxed) {

@@ -71,12 +71,12 @@ pub(super) fn look_at_all(shared: &Shared, reader: &Reader, looks: &[Look]) -> R
             swept: None,
         };
         // What has vanished is reported first: then a renamed file is known to have left when its new name is seen.
-        let (gone, there): (Vec<&Look>, Vec<&Look>) =
-            looks.iter().partition(|look| matches!(root.look(&look.path), Ok(None)));
-        let vanished = gone.into_iter().try_for_each(|look| looker.start(look));
-        looker.report.flush();
-        looker.swept = None;
-        let looked = vanished.and_then(|()| there.into_iter().try_for_each(|look| looker.start(look)));
+        let looked = looker.sort_out(looks).and_then(|(gone, there)| {
+            let vanished = gone.into_iter().try_for_each(|look| looker.start(look));
+            looker.report.flush();
+            looker.swept = None;
+            vanished.and_then(|()| there.into_iter().try_for_each(|look| looker.start(look)))
+        });
         looker.report.flush();
         looker.queue.finish();
         looked
@@ -95,15 +95,25 @@ struct Looker<'a, 'scope, 'env> {
 }
 
 impl Looker<'_, '_, '_> {
+    /// Those looks of which something is to be made: what has vanished, and the rest.
+    fn sort_out<'l>(&self, looks: &'l [Look]) -> Result<(Vec<&'l Look>, Vec<&'l Look>), LookError> {
+        let (mut gone, mut there) = (Vec::new(), Vec::new());
+        for look in looks {
+            match self.news(look)? {
+                News::None => {}
+                News::Gone => gone.push(look),
+                News::There => there.push(look),
+            }
+        }
+        Ok((gone, there))
+    }
+
     fn start(&mut self, look: &Look) -> Result<(), LookError> {
         if self.shared.stop.load(Ordering::Relaxed) {
             return Ok(());
         }
         let is_swept = |path: &RelPath| self.swept.as_ref().is_some_and(|dir| path == dir || path.is_below(dir));
         if !look.requested && is_swept(&look.path) {
-            return Ok(());
-        }
-        if self.is_as_known(look)? {
             return Ok(());
         }
         let unknown = self.topmost_unknown(&look.path)?;
@@ -121,25 +131,28 @@ impl Looker<'_, '_, '_> {
         }
     }
 
-    /// True where nothing is to be done about a hint: a file is as the index has it, mostly since the agent itself has
-    /// put it there.
-    fn is_as_known(&self, look: &Look) -> Result<bool, LookError> {
+    /// A first look at a hint. Mostly there is nothing to be done: the file is as the index has it, since the agent
+    /// itself has put it there.
+    fn news(&self, look: &Look) -> Result<News, LookError> {
         if look.requested || is_applying(self.shared, &look.path) {
-            return Ok(false);
+            let is_gone = matches!(self.root.look(&look.path), Ok(None));
+            return Ok(if is_gone { News::Gone } else { News::There });
         }
         if !self.shared.hints.claim(look) {
             // Whoever is at it sees to it that it is looked at again.
-            return Ok(true);
+            return Ok(News::None);
         }
-        let seen = self.root.look(&look.path).ok().flatten().filter(|state| state.kind != DiskKind::Directory);
-        let is_known = seen.map_or(Ok(false), |state| {
-            self.reader.in_one_view(|| {
+        let news = match self.root.look(&look.path) {
+            Ok(None) => Ok(News::Gone),
+            Ok(Some(state)) if state.kind != DiskKind::Directory => self.reader.in_one_view(|| {
                 let record = self.reader.record(&look.path)?;
-                Ok(is_unchanged(record.as_ref(), &state) && self.reader.problem(&look.path)?.is_none())
-            })
-        });
+                let is_known = is_unchanged(record.as_ref(), &state) && self.reader.problem(&look.path)?.is_none();
+                Ok(if is_known { News::None } else { News::There })
+            }),
+            _ => Ok(News::There),
+        };
         self.shared.hints.release([&look.path]);
-        is_known
+        news
     }
 
     /// The topmost directory above a path that the index does not know as one.
@@ -266,6 +279,15 @@ fn unlistable(root: &OpenRoot, path: &RelPath) -> Result<Option<Problem>, LookEr
         ControlFlow::Break(())
     })?;
     Ok(trouble)
+}
+
+/// What a first look at a hint says.
+enum News {
+    /// It is as the index has it, or somebody else is at it.
+    None,
+    /// Nothing stands there.
+    Gone,
+    There,
 }
 
 /// Whether what is below a path has to be compared with the index as well.

@@ -56,7 +56,7 @@ impl Batch<'_> {
             return self.remove_directory(path);
         }
         let target = self.source(path)?;
-        self.check(path, expect)?;
+        self.check(&target, path, expect)?;
         (self.at)(Step::Checked, path);
         if sabotage::is(Bug::RemoveUnlinks) {
             target.unlink().map_err(|_| Stop::Changed)?;
@@ -94,7 +94,7 @@ impl Batch<'_> {
             Err(errno) if is_absence(errno) => return Ok(done(None, None)),
             place => place.map_err(|e| failed(problem("open its directory", e)))?,
         };
-        match self.look(path)? {
+        match self.look(&target, path)? {
             None => return Ok(done(None, None)),
             Some(found) if found.kind != DiskKind::Directory => return Err(Stop::Changed),
             Some(_) => {}
@@ -116,11 +116,11 @@ impl Batch<'_> {
     ) -> Result<Outcome, Stop> {
         let source = self.source(from)?;
         let target = self.target(to)?;
-        match self.look(from)? {
+        match self.look(&source, from)? {
             Some(found) if found.kind != DiskKind::Directory && is_expected(&found, expect) => {}
             _ => return Err(Stop::Changed),
         }
-        if self.look(to)?.is_some() {
+        if self.look(&target, to)?.is_some() {
             return Err(Stop::Changed);
         }
         (self.at)(Step::Checked, to);
@@ -161,7 +161,7 @@ impl Batch<'_> {
         mode: u32,
     ) -> Result<Outcome, Stop> {
         let target = self.source(path)?;
-        let found = match self.look(path)? {
+        let found = match self.look(&target, path)? {
             Some(found) if is_expected(&found, expect) => found,
             _ => return Err(Stop::Changed),
         };

@@ -176,8 +176,8 @@ impl Batch<'_> {
     }
 
     /// What stands at a path; what cannot sync is in the way.
-    fn look(&self, path: &RelPath) -> Result<Option<DiskState>, Stop> {
-        self.root.look(path).map_err(|problem| match problem.kind {
+    fn look(&self, place: &Place, path: &RelPath) -> Result<Option<DiskState>, Stop> {
+        self.root.look_in(place, path).map_err(|problem| match problem.kind {
             ProblemKind::SpecialFile => failed(Problem::new(
                 ProblemKind::InTheWay,
                 "a socket, FIFO or device stands in its place: move it away",

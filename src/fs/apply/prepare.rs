@@ -30,10 +30,8 @@ pub struct Fresh {
 }
 
 impl Fresh {
-    pub fn place(&self, root: &OpenRoot) -> Result<Place, Stop> {
-        let mut place = root.stage_place("").map_err(|e| failed(problem("open the stage", e)))?;
-        place.name = self.name.clone();
-        Ok(place)
+    pub fn place(&self, root: &OpenRoot) -> Place {
+        Place { name: self.name.clone(), ..root.stage_place("") }
     }
 
     /// Clears away a temporary thing that did not get into place; a staged file stays for the next attempt.
@@ -123,6 +121,13 @@ fn file(
         let (place, file) = stage::temporary_file(root, context.now_ms).map_err(io)?;
         (place, file, true)
     } else {
+        let name = stage::stage_name(content, copy);
+        if !as_copy
+            && !sync
+            && let Some(state) = stage::ready(root, &name, wanted)
+        {
+            return Ok(Fresh { name: name.into_bytes().into(), state, temporary: false });
+        }
         let (place, file) = stage::open_complete(root, content, copy).map_err(io)?.ok_or(Stop::NotStaged)?;
         if as_copy {
             let copy = history::copy_file(root, &place, wanted, context.now_ms).map_err(io)?;

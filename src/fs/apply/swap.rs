@@ -40,11 +40,11 @@ impl Batch<'_> {
     /// Puts something where nothing stands.
     pub fn place_new(&mut self, path: &RelPath, fresh: &Fresh) -> Result<Outcome, Stop> {
         let target = self.target(path)?;
-        if self.look(path)?.is_some() {
+        if self.look(&target, path)?.is_some() {
             return Err(Stop::Changed);
         }
         (self.at)(Step::Checked, path);
-        match sys::rename_fresh(&fresh.place(self.root)?, &target) {
+        match sys::rename_fresh(&fresh.place(self.root), &target) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(self.taken(path)),
             Err(errno) => return Err(failed(name_problem("put it at its place", errno))),
@@ -58,7 +58,7 @@ impl Batch<'_> {
     /// Puts something where a directory stands, which has to be empty.
     pub fn replace_directory(&mut self, path: &RelPath, fresh: &Fresh, expect: &Expected) -> Result<Outcome, Stop> {
         let target = self.target(path)?;
-        let found = self.look(path)?;
+        let found = self.look(&target, path)?;
         if found.is_none_or(|found| found.kind != DiskKind::Directory) {
             return Err(Stop::Changed);
         }
@@ -87,11 +87,11 @@ impl Batch<'_> {
     /// Swaps something new with the file or link that stands there.
     pub fn swap(&mut self, path: &RelPath, fresh: &Fresh, expect: &Expected) -> Result<Outcome, Stop> {
         let target = self.target(path)?;
-        self.check(path, expect)?;
+        self.check(&target, path, expect)?;
         (self.at)(Step::Checked, path);
         failpoint::hit("apply.checked");
         // The new file takes the slot first: so the old one is in history in the very moment it leaves the tree.
-        let staged = fresh.place(self.root)?;
+        let staged = fresh.place(self.root);
         let shown = shown_in_slot(expect);
         let (name, place) = history::move_to_slot(self.root, &staged, path, shown, self.context.now_ms)
             .map_err(|e| failed(problem("make room in the history", e)))?;
@@ -144,8 +144,8 @@ impl Batch<'_> {
     }
 
     /// Compares what stands at a path with what the index has seen there, and looks whether its place is free.
-    pub fn check(&self, path: &RelPath, expect: &Expected) -> Result<(), Stop> {
-        match self.look(path)? {
+    pub fn check(&self, place: &Place, path: &RelPath, expect: &Expected) -> Result<(), Stop> {
+        match self.look(place, path)? {
             Some(found) if is_expected(&found, &expect.disk) => {}
             Some(_) if sabotage::is(Bug::NoCheckAroundSwap) => {}
             _ => return Err(Stop::Changed),

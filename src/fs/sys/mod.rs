@@ -11,6 +11,7 @@ mod os;
 use std::any::Any;
 use std::fmt::Debug;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
@@ -23,6 +24,9 @@ const COPY_BYTES: usize = 256 * 1024;
 
 /// Something open, closed when dropped.
 pub type BoxedHandle = Box<dyn Handle>;
+
+/// The same, for several to use; closed when the last of them is dropped.
+pub type SharedHandle = Arc<dyn Handle>;
 
 /// Where folders lie.
 pub trait System: Debug + Send + Sync {
@@ -158,7 +162,7 @@ pub struct Stat {
 
 /// A name in an open directory.
 pub struct Place {
-    pub dir: BoxedHandle,
+    pub dir: SharedHandle,
     pub name: Box<[u8]>,
 }
 
@@ -329,7 +333,8 @@ mod tests {
     #[test]
     fn no_way_of_renaming_replaces_anything() {
         let dir = tempfile::tempdir().unwrap();
-        let place = |name: &str| Place { dir: OsSystem.open_root(dir.path()).unwrap(), name: name.as_bytes().into() };
+        let place =
+            |name: &str| Place { dir: OsSystem.open_root(dir.path()).unwrap().into(), name: name.as_bytes().into() };
         for rename in [rename_noreplace, rename_to_own, rename_from_own, rename_fresh, rename_if_free] {
             std::fs::write(dir.path().join("a"), b"a").unwrap();
             std::fs::write(dir.path().join("b"), b"b").unwrap();

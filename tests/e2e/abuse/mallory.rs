@@ -284,7 +284,12 @@ impl Seen {
                 self.over = Some(reason);
                 None
             }
-            Frame::Folder(..) | Frame::Have(_) | Frame::AskPast(_) | Frame::Past(_) | Frame::Unknown(_) => None,
+            Frame::Folder(..)
+            | Frame::Have(_)
+            | Frame::Gift(_)
+            | Frame::AskPast(_)
+            | Frame::Past(_)
+            | Frame::Unknown(_) => None,
         };
         if let Some(answer) = answer {
             let _ = answers.send(encode(&answer).unwrap().parts().concat());
