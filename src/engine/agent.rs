@@ -60,6 +60,7 @@ async fn main(home: Home) -> anyhow::Result<()> {
     // First of all: whoever asks from now on is answered, if only as soon as the handler is there.
     let listener = api::bind(&home)?;
     let identity = Arc::new(Identity::load_or_create(&home.identity_file())?);
+    config::clear_leftovers(&home);
     let config = config::load(&home)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,7 +1,9 @@
 //! What receipts and undoing ask for: which entries have changed within a range of sequence numbers, how many, and what
 //! was put into history since a time.
 
-use rusqlite::params;
+use std::collections::BTreeMap;
+
+use rusqlite::{Row, params};
 
 use super::history::history_columns;
 use super::open::{Reader, rows_max};
@@ -9,6 +11,7 @@ use super::reports::bounds;
 use super::row::{count_at, history_at, path_at};
 use super::{HistoryRow, IndexError};
 use crate::core::path::RelPath;
+use crate::core::thinning::Share;
 use crate::core::version::COUNT_MAX;
 
 impl Reader {
@@ -100,13 +103,30 @@ impl Reader {
         Ok((rows.into_iter().filter(|(_, count)| *count > 1).map(|(path, _)| path).collect(), next))
     }
 
-    /// True where a version by the same author was put into history after this one, at the same path, by another device's
-    /// change.
+    /// True where a version that the same device had brought was put into history after this one, at the same path, by
+    /// another device's change. False where it is not known who brought this one.
     pub fn has_later_by_remote(&self, slot: &RelPath) -> Result<bool, IndexError> {
         let sql = "SELECT 1 FROM history AS later, (SELECT * FROM history WHERE slot = ?1) AS this
-                   WHERE later.path = this.path AND later.author IS this.author AND later.by_remote
+                   WHERE later.path = this.path AND later.brought_by = this.brought_by AND later.by_remote
                    AND (later.displaced_ms, later.slot) > (this.displaced_ms, this.slot) LIMIT 1";
         Ok(self.first(sql, [slot.key()], |_, _| Ok(()))?.is_some())
+    }
+
+    /// How many bytes history has of what each device displaced, and of what not.
+    pub fn history_shares(&self) -> Result<BTreeMap<Share, u64>, IndexError> {
+        let sql = "SELECT displaced_by, ifnull(displaced_by = brought_by, 0) AS own, CAST(total(disk_size) AS INTEGER)
+                   FROM history GROUP BY displaced_by, own";
+        let share = |reader: &Reader, row: &Row| {
+            let displaced_by = reader.device_or_null(row.get(0)?)?;
+            Ok((Share { displaced_by, was_its_own: row.get(1)? }, count_at(row, 2)?))
+        };
+        Ok(self.rows(sql, [], share)?.into_iter().collect())
+    }
+
+    /// When something was put into history last, ms since 1970.
+    pub fn history_latest_ms(&self) -> Result<Option<i64>, IndexError> {
+        let sql = "SELECT max(displaced_ms) FROM history";
+        Ok(self.first(sql, [], |_, row| Ok(row.get(0)?))?.flatten())
     }
 
     /// How many versions history has, and when the oldest of them was put there, ms since 1970.

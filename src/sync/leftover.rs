@@ -40,7 +40,7 @@ impl Folder {
                 version: VersionVector::new(),
                 ..ours.entry.clone()
             };
-            self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
+            self.index.put_brought(&entry, None, Some(disk), Mark::Here, now.wall_ms())?;
         }
         Ok(is_outdated)
     }
@@ -68,7 +68,7 @@ impl Folder {
         let version = VersionVector::new();
         let mtime_ns = if kind.is_directory() { 0 } else { disk.mtime_ns };
         let entry = Entry { kind: kind.clone(), mtime_ns, version, ..ours.entry.clone() };
-        self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
+        self.index.put_brought(&entry, None, Some(disk), Mark::Here, now.wall_ms())?;
         Ok(true)
     }
 

@@ -14,6 +14,7 @@ use super::pairing::Pairing;
 use super::session::NO_LONGER_PAIRED;
 use super::{FolderPorts, LinkConfig, LinkStatus, LinkTable};
 use crate::core::id::{DeviceId, FolderId};
+use crate::engine::chatter::{Chatter, LeftOut};
 use crate::net::NetError;
 use crate::net::announcement::Announcement;
 use crate::net::bounds::{FOLDERS_MAX, NAME_CHARS_MAX, clean_text};
@@ -55,6 +56,7 @@ pub struct Common {
     strangers: Mutex<BTreeMap<DeviceId, SocketAddr>>,
     /// Told of every new stranger.
     pub on_stranger: OnceLock<OnStranger>,
+    chatter: Mutex<Chatter<DeviceId>>,
     port: u16,
     instance: u64,
 }
@@ -125,9 +127,15 @@ impl Common {
             peers: Mutex::default(),
             strangers: Mutex::default(),
             on_stranger: OnceLock::new(),
+            chatter: Mutex::default(),
             port,
             instance: u64::from_be_bytes(random_bytes()),
         }))
+    }
+
+    /// Whether a line about a peer is to be logged; it ends with the answer.
+    pub fn say(&self, peer: DeviceId, kind: &'static str) -> Option<LeftOut> {
+        lock(&self.chatter).say(peer, kind, Instant::now().into_std())
     }
 
     pub fn config(&self) -> Arc<LinkConfig> {
@@ -191,7 +199,10 @@ impl Common {
             let label = clean_text(&folder.label, NAME_CHARS_MAX);
             bytes += folder.id.as_str().len() + label.len() + OFFER_FIXED_BYTES;
             if offers.len() >= FOLDERS_MAX || bytes > OFFERS_BYTES_MAX {
-                tracing::warn!("too many folders are shared with {}: {} and later ones wait", peer.short(), folder.id);
+                if let Some(more) = self.say(*peer, "too many folders") {
+                    let (peer, id) = (peer.short(), &folder.id);
+                    tracing::warn!("too many folders are shared with {peer}: {id} and later ones wait{more}");
+                }
                 break;
             }
             offers.insert(folder.id.clone(), Offer { label, generation, ports });

@@ -136,7 +136,10 @@ pub async fn answer(common: &Arc<Common>, secured: Secured) {
     let device = secured.peer;
     let outcome = pair_as_shower(secured, &attempt.shown, common.own, &greeting).await;
     if let Err(error) = &outcome {
-        tracing::info!("pairing with a device ({}) failed: {}", device.short(), in_words(error));
+        // Of all strangers together: each may have as many ids as it likes.
+        if let Some(more) = common.say(DeviceId::NONE, "pairing") {
+            tracing::info!("pairing with a device ({}) failed: {}{more}", device.short(), in_words(error));
+        }
     }
     attempt.end(outcome);
 }

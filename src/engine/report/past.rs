@@ -12,7 +12,7 @@ use crate::api::{ConflictBase, ConflictItem, ConflictSide, EventItem, FolderProb
 use crate::config::{Config, Folder};
 use crate::core::conflict;
 use crate::core::entry::Entry;
-use crate::core::id::hex;
+use crate::core::id::{DeviceId, hex};
 use crate::core::path::RelPath;
 use crate::core::problem::ProblemKind;
 use crate::fs::history;
@@ -195,7 +195,8 @@ fn version(view: &View, log: &[EventRow], row: HistoryRow) -> Result<HistoryItem
     // What displaced it was logged at the same moment.
     let logged = log.iter().rev().find(|e| e.at_ms == row.displaced_ms && e.path.as_ref() == Some(&row.path));
     let displaced_by = match logged {
-        _ if !row.by_remote => Some(view.asker.config.name.clone()),
+        _ if !row.by_remote || row.displaced_by == Some(DeviceId::NONE) => Some(view.asker.config.name.clone()),
+        _ if row.displaced_by.is_some() => row.displaced_by.map(|peer| view.asker.name(&peer)),
         Some(event) => from_device(view.asker.config, &event.text).map(|(name, _)| name),
         None => None,
     };
@@ -280,6 +281,8 @@ mod tests {
             author: ME,
             displaced_ms: at_ms,
             by_remote: true,
+            brought_by: None,
+            displaced_by: None,
         };
         world.index.add_history(&row).unwrap();
         row
@@ -295,6 +298,11 @@ mod tests {
         let log = format!("updated by {}; the old version is in history", DESK.short());
         world.index.log(100, "updated", Some(&rel("d/a")), &log).unwrap();
         world.index.log(200, "deleted", Some(&rel("d/a")), &format!("deleted by {}", PHONE.short())).unwrap();
+        // The log forgets sooner than history does.
+        let row = displaced(&mut world, "5", "d/forgotten", 50);
+        world.index.add_history(&HistoryRow { displaced_by: Some(PHONE), ..row }).unwrap();
+        let forgotten = history(world.asker(), &world.place("d/forgotten")).unwrap();
+        assert_eq!(forgotten[0].displaced_by.as_deref(), Some("phone"));
         let items = history(world.asker(), &world.place("d/a")).unwrap();
         let told: Vec<_> =
             items.iter().map(|i| (i.displaced_ms, i.reason.as_str(), i.displaced_by.as_deref())).collect();
@@ -303,7 +311,7 @@ mod tests {
         let days = i64::from(world.config.sync.history_days);
         assert_eq!(items[0].expires_ms, Some(200 + days * DAY_MS));
         let of = |path: &str| history(world.asker(), &world.place(path)).unwrap().len();
-        assert_eq!((of("d"), of(""), of("none")), (3, 4, 0));
+        assert_eq!((of("d"), of(""), of("none")), (4, 5, 0));
         assert!(history(world.asker(), Path::new("/elsewhere")).is_err());
     }
 
