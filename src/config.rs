@@ -27,8 +27,8 @@ use crate::home::Home;
 
 pub use advice::{Unknown, Warning, unknown_settings, warnings};
 pub use edit::{
-    NewFolder, NewPeer, add_address, add_folder, add_peer, create, default_text, host_name, remove_folder, remove_peer,
-    rename_peer, set_folder_peers,
+    NewFolder, NewPeer, add_address, add_folder, add_peer, clear_leftovers, create, default_text, host_name,
+    remove_folder, remove_peer, rename_peer, set_folder_peers,
 };
 pub use edit_folder::{Pause, set_direction, set_only, set_pause};
 pub use fault::{ConfigError, Fault};
@@ -161,9 +161,23 @@ pub enum Sharing {
     Only(Vec<DeviceId>),
 }
 
+/// True of a word that a shell takes as it is, and that is no option.
+pub fn is_plain_word(word: &str) -> bool {
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !word.is_empty() && !word.starts_with('-') && word.chars().all(is_plain)
+}
+
 impl Config {
     pub fn peer(&self, id: &DeviceId) -> Option<&Peer> {
         self.peers.iter().find(|p| p.id == *id)
+    }
+
+    /// What names a folder in a command: its label where that is plain and names no other, else its id.
+    pub fn word_of<'a>(&self, folder: &'a Folder) -> &'a str {
+        let names_another =
+            |f: &Folder| f.id != folder.id && (f.label == folder.label || f.id.as_str() == folder.label);
+        let is_own = is_plain_word(&folder.label) && !self.folders.iter().any(names_another);
+        if is_own { &folder.label } else { folder.id.as_str() }
     }
 
     pub fn folder(&self, id: &FolderId) -> Option<&Folder> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::data;
 use crate::limits;
 use crate::measure::Watch;
+use crate::namespaces::{ADDRESSES, Namespaces, Quality};
 use crate::pair::{BOUND, is_settled};
 use crate::relay::{Link, Rate};
 use crate::report::Line;
@@ -18,6 +19,9 @@ const SWARM_RATE: f64 = 25e6;
 const FAR_RATE: f64 = 12.5e6;
 /// Half of 40 ms.
 const FAR_DELAY: Duration = Duration::from_millis(20);
+const FAR_LOST_OF_1000: u64 = 10;
+/// Of the bytes this part is sent so, which is steady and slow there.
+const BY_LOSS_SHARE: u64 = 8;
 
 /// Some devices, each pair of which is linked.
 fn devices(program: &Path, places: &Path, rates: &[Arc<Rate>], delay: Duration) -> anyhow::Result<Vec<Device>> {
@@ -92,6 +96,42 @@ pub fn far(program: &Path, dir: &Path, bytes: u64) -> anyhow::Result<Line> {
     let plain = plain(bytes)?;
     line.more("plain_tcp_seconds", plain);
     line.more("share_of_plain_tcp", plain / line.ours.seconds);
+    data::is_same(&all[0].folder, &all[1].folder)?;
+    Ok(line)
+}
+
+/// The same over a line that loses packets.
+pub fn lossy(program: &Path, dir: &Path, bytes: u64) -> anyhow::Result<Line> {
+    let places = tempfile::Builder::new().prefix("bench-lossy-").tempdir_in(dir)?;
+    let between =
+        Namespaces::open(Quality { bytes_per_second: FAR_RATE, delay: FAR_DELAY, lost_of_1000: FAR_LOST_OF_1000 })?;
+    let plain = between.plain_seconds(bytes)?;
+    // What most systems have, or what is next to it; the agents ask for another one.
+    between.set_congestion_control("cubic").or_else(|_| between.set_congestion_control("reno"))?;
+    let by_loss = between.plain_seconds(bytes / BY_LOSS_SHARE)? * BY_LOSS_SHARE as f64;
+    let mut all = Vec::new();
+    for (side, address) in ADDRESSES.iter().enumerate() {
+        let program = between.wrap(side, program, places.path())?;
+        let mut device = Device::new(&program, places.path(), &format!("device{side}"), "")?;
+        device.listen = format!("{address}:7801");
+        all.push(device);
+    }
+    Device::pair(&all[0], &all[1])?;
+    let mut line = Line::new("lossy", "one file over 100 Mbit/s and 40 ms, of which each way loses 1 packet of 100");
+    all.iter_mut().try_for_each(Device::start)?;
+    wait("they are in sync", BOUND, || Ok(is_settled(&all[0], 0)? && is_settled(&all[1], 0)?))?;
+    let aside = places.path().join("aside");
+    data::large(&aside, 23, bytes)?;
+    let everyone: Vec<&Device> = all.iter().collect();
+    let watch = Watch::begin(&everyone)?;
+    std::fs::rename(&aside, all[0].folder.join("file.bin"))?;
+    wait("the file is there", BOUND, || Ok(all[1].folder.join("file.bin").exists()))?;
+    line.ours = watch.end(watch.seconds(), &everyone)?;
+    (line.files, line.bytes) = (1, bytes);
+    line.more("plain_tcp_seconds", plain);
+    line.more("plain_tcp_with_cubic_or_reno_seconds", by_loss);
+    line.more("share_of_plain_tcp", plain / line.ours.seconds);
+    line.more("times_as_fast_as_cubic_or_reno", by_loss / line.ours.seconds);
     data::is_same(&all[0].folder, &all[1].folder)?;
     Ok(line)
 }

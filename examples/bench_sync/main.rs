@@ -8,6 +8,7 @@ mod data;
 mod limits;
 mod links;
 mod measure;
+mod namespaces;
 mod others;
 mod pair;
 mod relay;
@@ -38,7 +39,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(3);
 /// Measures how long p2psync takes to sync, and what that costs.
 #[derive(Parser)]
 struct Arguments {
-    /// What to measure: big, small, tree, append, patch, insert, move, copy, dup, delete, latency, rescan, idle, swarm, far,
+    /// What to measure: big, small, tree, append, patch, insert, move, copy, dup, delete, latency, rescan, idle, swarm, far, lossy,
     /// churn;
     /// all of them where none is named
     workloads: Vec<String>,
@@ -103,6 +104,9 @@ fn main() -> anyhow::Result<()> {
     }
     if bench.is_wanted("far") {
         bench.repeat(|| links::far(&bench.program, &bench.dir, bench.scaled(64 << 20)))?;
+    }
+    if bench.is_wanted("lossy") {
+        bench.repeat(|| links::lossy(&bench.program, &bench.dir, bench.scaled(64 << 20)))?;
     }
     if bench.is_wanted("churn") {
         bench.repeat(|| special::churn(&mut bench.pair()?))?;

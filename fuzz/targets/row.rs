@@ -49,6 +49,7 @@ const TABLES: [(&str, &[&str]); 13] = [
             "disk_ctime_ns",
             "disk_inode",
             "disk_mode",
+            "brought_by",
         ],
     ),
     (
@@ -88,6 +89,8 @@ const TABLES: [(&str, &[&str]); 13] = [
             "author",
             "displaced_ms",
             "by_remote",
+            "brought_by",
+            "displaced_by",
         ],
     ),
     ("state", &["epoch", "run", "scanned", "clean", "last_seq", "files", "directories", "tombstones", "bytes"]),
@@ -229,6 +232,8 @@ fn fill(index: &mut Index) -> Result<Known, IndexError> {
             author: PEER,
             displaced_ms: 5,
             by_remote: true,
+            brought_by: Some(PEER),
+            displaced_by: None,
         })?;
     }
     index.note_removal(5, &path("gone"))?;

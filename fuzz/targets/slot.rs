@@ -6,7 +6,7 @@ use p2psync::core::conflict::{conflict_name, original_of};
 use p2psync::core::content::ContentId;
 use p2psync::core::id::{DeviceId, hex};
 use p2psync::core::path::{COMPONENT_BYTES_MAX, RelPath};
-use p2psync::fs::history::{origin, shown_content, slot_name};
+use p2psync::fs::history::{Shown, is_private, origin, shown_content, slot_name};
 
 use super::check;
 use super::draw::Draw;
@@ -23,7 +23,12 @@ pub fn run(data: &[u8]) {
     let Ok(path) = RelPath::parse(draw.0) else { return };
     read(&path);
     let content = (flags & 1 == 1).then_some(content);
-    made_slot(&path, content, time, nonce);
+    let shown = match content {
+        Some(id) if flags & 4 == 4 => Shown::Private(id),
+        Some(id) => Shown::Content(id),
+        None => Shown::Nothing,
+    };
+    made_slot(&path, shown, time, nonce);
     let author = if flags & 2 == 0 { DeviceId::NONE } else { DeviceId([flags; 32]) };
     made_conflict(&path, content, time, author);
 }
@@ -49,12 +54,16 @@ fn has_room(path: &RelPath) -> bool {
     path.file_name().len() + END_BYTES_MAX <= COMPONENT_BYTES_MAX && path.as_bytes().len() < 32_000
 }
 
-fn made_slot(path: &RelPath, content: Option<ContentId>, now_ms: i64, nonce: u32) {
-    let slot = slot_name(path, content, now_ms, nonce);
+fn made_slot(path: &RelPath, shown: Shown, now_ms: i64, nonce: u32) {
+    let slot = slot_name(path, shown, now_ms, nonce);
     check::path(&slot);
     read(&slot);
-    assert_ne!(slot, slot_name(path, content, now_ms, nonce.wrapping_add(1)));
-    assert_eq!(shown_content(&slot), content.map(|id| hex(&id.0[..8])).as_deref());
+    assert_ne!(slot, slot_name(path, shown, now_ms, nonce.wrapping_add(1)));
+    let content = match shown {
+        Shown::Content(id) | Shown::Private(id) => Some(hex(&id.0[..8])),
+        Shown::Nothing => None,
+    };
+    assert_eq!((shown_content(&slot), is_private(&slot)), (content.as_deref(), matches!(shown, Shown::Private(_))));
     if has_room(path) {
         assert_eq!(origin(&slot), Some((path.clone(), now_ms.clamp(0, TIME_MS_MAX))));
     }

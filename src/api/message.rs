@@ -32,7 +32,8 @@ pub enum Request {
     Peer { peer: String },
     /// What state a path is in, and why.
     StatusPath { path: WirePath },
-    /// What is not in sync, after what the last page told; of one folder or of all.
+    /// All that is not in sync, here and at other devices, whatever the reason, each with all its reasons; page by page,
+    /// after what the last page told; of one folder or of all. `problems` is the part that needs something done here.
     Unsynced {
         folder: Option<String>,
         /// What the last page told as `next`.
@@ -58,7 +59,8 @@ pub enum Request {
     PairJoin { code: String },
     /// Bring an earlier version back to its place; what lies there goes into history.
     Restore { path: WirePath, when: When },
-    /// Trouble with single items, in all folders.
+    /// Items of this device that need something done, in all folders, all at once and without more than their own reason:
+    /// for a list that a program watches. `unsynced` has these too, with what only waits and what other devices lack.
     Problems,
     /// Conflict copies in all folders.
     Conflicts,

@@ -39,6 +39,12 @@ pub struct WaitPeer {
     pub refused_items: u64,
     /// The first of them.
     pub missing: Vec<WaitItem>,
+    /// Those of the missing items that were deleted here and are still to be deleted there.
+    #[serde(default)]
+    pub deleted_items: u64,
+    /// True where it is connected and does not share this folder.
+    #[serde(default)]
+    pub lacks_folder: bool,
 }
 
 /// One path that a device does not have.

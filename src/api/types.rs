@@ -198,6 +198,9 @@ pub struct PeerStatus {
     /// Why there is no connection, in words.
     #[serde(default)]
     pub trouble: Option<String>,
+    /// True where it has removed this device, or does not know it: nothing is synced with it until both are paired again.
+    #[serde(default)]
+    pub unpaired: bool,
     /// Program and version there, as it said when it was last connected.
     #[serde(default)]
     pub version: Option<String>,
@@ -316,6 +319,9 @@ pub struct ConflictItem {
     /// The version that both came from, where history on this device has it.
     #[serde(default)]
     pub base: Option<ConflictBase>,
+    /// Where the conflict copy lies.
+    #[serde(default)]
+    pub place: String,
 }
 
 /// One of the two files of a conflict.

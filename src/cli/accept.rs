@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::context::{Context, absolute};
+use super::exit::misuse;
 use super::offers::{self, Dialogue, Ground, Offer};
 use super::output::{self, clean};
 use crate::api::{Reply, Request};
@@ -51,7 +52,9 @@ pub fn run(context: &Context, arguments: &AcceptArguments) -> anyhow::Result<()>
             let place = offers::usual_place(&context.config()?, offer, context.home.user_dir());
             vec![at(context, offer, &place, arguments.merge)?]
         }
-        (several, _) => bail!("several folders are offered, so say which: {}", labels(several)),
+        (several, _) => {
+            return Err(misuse(format!("several folders are offered, so say which: {}", labels(several))));
+        }
     };
     if !accepted.is_empty() {
         context.reload();
@@ -85,13 +88,18 @@ fn choose(offered: &[Offer], word: Option<&str>) -> anyhow::Result<Vec<Offer>> {
     let fitting: Vec<Offer> = offered.iter().filter(|offer| offer.label == word).cloned().collect();
     match &fitting[..] {
         [_] => Ok(fitting),
-        [] if offered.is_empty() => {
-            bail!("no connected device shares a folder '{word}' that is not here; 'p2psync status' shows what is")
+        [] => {
+            let instead = match offered {
+                [] => "'p2psync status' shows what is".to_owned(),
+                offered => format!("there are: {}", labels(offered)),
+            };
+            let word = clean(word);
+            Err(misuse(format!("no connected device shares a folder '{word}' that is not here; {instead}")))
         }
-        [] => bail!("no connected device shares a folder '{word}' that is not here; there are: {}", labels(offered)),
         several => {
             let ids: Vec<String> = several.iter().map(|offer| offer.id.to_string()).collect();
-            bail!("several folders are labelled '{word}': give the id, one of {}", ids.join(", "))
+            let (word, ids) = (clean(word), ids.join(", "));
+            Err(misuse(format!("several folders are labelled '{word}': give the id, one of {ids}")))
         }
     }
 }
@@ -103,9 +111,10 @@ fn labels(offers: &[Offer]) -> String {
 /// Takes part at this place, where that needs no further word.
 fn at(context: &Context, offer: &Offer, place: &Path, merge: bool) -> anyhow::Result<Folder> {
     match offers::ground(place)? {
-        Ground::Taken => bail!("{} is not a directory", place.display()),
+        Ground::Taken => Err(misuse(format!("{} is not a directory", clean(&place.to_string_lossy())))),
         Ground::Holds(items) if !merge => {
-            bail!("{} If that is meant, add --merge", offers::merging(context, offer, place, items))
+            let told = offers::merging(context, offer, place, items);
+            Err(misuse(format!("{told} If that is meant, add --merge")))
         }
         Ground::Free | Ground::Holds(_) => offers::accept(context, offer, place),
     }

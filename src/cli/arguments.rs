@@ -86,11 +86,18 @@ pub enum Command {
         /// A folder's id or label (all if left out), then how long: 30m, 1h, 2d, or until 18:00
         #[arg(value_name = "FOLDER|TIME")]
         words: Vec<String>,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
     },
     /// Go on with all folders, or one
     Resume {
         /// Id or label; all folders if left out
+        #[arg(value_name = "FOLDER")]
         folder: Option<String>,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
     },
     /// What is not synced, and why
     #[command(subcommand)]
@@ -138,7 +145,7 @@ pub enum Command {
     /// What it replaced or deleted comes back, what it added goes into the history. What you changed since stays. You
     /// are told first how much that is.
     Undo {
-        /// Id or label; may be left out if there is just one folder
+        /// Id or label; if left out, the folder of the current directory, or the one that another device changed last
         #[arg(value_name = "FOLDER")]
         folder: Option<String>,
         /// Take back the last 'undo' or 'restore' of a directory instead
@@ -299,11 +306,21 @@ pub enum FolderCommand {
     Direction {
         /// Id or label
         folder: String,
+        /// The new direction; shown if left out
         #[arg(value_enum)]
-        direction: DirectionWord,
+        direction: Option<DirectionWord>,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
     },
     /// In a folder that only sends: have what is here take the place of what other devices have
-    Override(OneFolder),
+    Override {
+        #[command(flatten)]
+        folder: OneFolder,
+        /// Do it without asking
+        #[arg(short = 'y', long)]
+        yes: bool,
+    },
     /// In a folder that only receives: move what was changed here into history and take what other devices have
     Revert(OneFolder),
     /// Say which part of a folder is wanted on this device, or show it
@@ -316,6 +333,9 @@ pub enum FolderCommand {
         /// All of it again
         #[arg(long)]
         all: bool,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
     },
     /// Leave a folder alone for now
     Pause(OneFolder),
@@ -401,12 +421,13 @@ mod tests {
         &["folder", "confirm-changes", "f"],
         &["folder", "reject-changes", "f"],
         &["folder", "direction", "f", "send"],
-        &["folder", "override", "f"],
+        &["folder", "direction", "f", "--json"],
+        &["folder", "override", "f", "--yes"],
         &["folder", "revert"],
         &["folder", "select", "f", "--only", "a/**", "--only", "b"],
         &["folder", "select", "--all"],
         &["pause"],
-        &["pause", "f", "until", "18:00"],
+        &["pause", "f", "until", "18:00", "--json"],
         &["resume", "f"],
         &["ignore", "test", "a", "--json"],
         &["ignore", "list"],

@@ -28,6 +28,9 @@ pub struct Resolving {
     /// empty where the common version is not known. Where it ends well, OUTPUT is kept
     #[arg(long, value_name = "COMMAND")]
     pub tool: Option<String>,
+    /// Print JSON, for programs
+    #[arg(long, conflicts_with = "diff")]
+    pub json: bool,
 }
 
 /// How to go about taking many things back.
@@ -106,7 +109,7 @@ mod tests {
             &["undo"],
             &["undo", "f", "--revert", "--yes"],
             &["wait"],
-            &["conflicts", "resolve", "a", "--keep", "mine"],
+            &["conflicts", "resolve", "a", "--keep", "mine", "--json"],
             &["conflicts", "resolve", "a", "--diff"],
             &["conflicts", "resolve", "a", "--tool", "merge"],
             &["wait", "a", "--peers", "2", "--timeout", "5m", "--json"],

@@ -1,29 +1,35 @@
 //! `p2psync conflicts`.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use super::context::Context;
 use super::output::{self, Table};
 use crate::api::{ConflictItem, ConflictSide, Reply, Request};
 use crate::engine;
 
-/// Lists the conflict copies of all folders.
-pub fn list(context: &Context, json: bool) -> anyhow::Result<()> {
-    let conflicts = context.ask_or_read(
+/// The conflicts of all folders.
+pub fn all(context: &Context) -> anyhow::Result<Vec<ConflictItem>> {
+    context.ask_or_read(
         &Request::Conflicts,
         |reply| match reply {
             Reply::Conflicts(conflicts) => Some(conflicts),
             _ => None,
         },
         |config| engine::report::conflicts(&context.home, config),
-    )?;
+    )
+}
+
+/// Lists the conflict copies of all folders.
+pub fn list(context: &Context, json: bool) -> anyhow::Result<()> {
+    let conflicts = all(context)?;
     if json {
         return output::print_json(&conflicts);
     }
-    output::print(&text(&conflicts, context.now_ms))
+    output::print(&text(&conflicts, context.home.user_dir(), context.now_ms))
 }
 
-fn text(conflicts: &[ConflictItem], now_ms: i64) -> String {
+fn text(conflicts: &[ConflictItem], user_dir: &Path, now_ms: i64) -> String {
     if conflicts.is_empty() {
         return "There are no conflict copies.\n".to_owned();
     }
@@ -41,12 +47,22 @@ fn text(conflicts: &[ConflictItem], now_ms: i64) -> String {
             let base = ConflictSide { mtime_ms: base.mtime_ms, bytes: base.bytes, device: None };
             table.row(side("both came from", &base, now_ms, false));
         }
-        let _ = writeln!(text, "{table}  {}", output::clean(&item.path));
+        // As it can be pasted; an agent of another version may not tell where it lies.
+        let place = if item.place.is_empty() { item.path.clone() } else { paste(&item.place, user_dir) };
+        let _ = writeln!(text, "{table}  PATH: {}", output::quoted(&place));
     }
     text.push_str(
         "\nSettle one with: p2psync conflicts resolve PATH --keep mine|theirs|both; --diff shows how the two differ.\n",
     );
     text
+}
+
+/// A place with a tilde for the home directory.
+fn paste(place: &str, user_dir: &Path) -> String {
+    match Path::new(place).strip_prefix(user_dir) {
+        Ok(below) => format!("~/{}", below.to_string_lossy()),
+        Err(_) => place.to_owned(),
+    }
 }
 
 /// A row of the table: what it is, who wrote it, when, and how large it is.
@@ -72,20 +88,21 @@ mod tests {
             live: Some(ConflictSide { mtime_ms: 30_000, bytes: 2048, device: Some("desk".into()) }),
             mine: Some("copy".into()),
             base: None,
+            place: "/home/me/My Sync/a.conflict-20261122-140312-K3QZ7AB.txt".into(),
         };
         let gone = ConflictItem { live: None, ..item.clone() };
-        let shown = text(&[item, gone], 60_000);
+        let shown = text(&[item, gone], Path::new("/home/me"), 60_000);
         for part in [
             "a.txt in P2PSync\n",
             "the file  desk",
             "laptop (this device)",
             "2.0 KB",
-            "a.conflict-20261122-140312-K3QZ7AB.txt",
+            "PATH: ~/'My Sync/a.conflict-20261122-140312-K3QZ7AB.txt'\n",
             "is gone",
             "--keep mine|theirs|both",
         ] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
-        assert_eq!(text(&[], 0), "There are no conflict copies.\n");
+        assert_eq!(text(&[], Path::new("/"), 0), "There are no conflict copies.\n");
     }
 }

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::Context as _;
 
+use super::exit::misuse;
+use super::output::clean;
 use crate::api::client::{self, ClientError};
 use crate::api::{Reply, Request};
 use crate::config::{self, Config, ConfigError, Folder, Peer};
@@ -101,7 +103,8 @@ impl Context {
                 return Ok(if rest.as_os_str().is_empty() { folder.path.clone() } else { folder.path.join(rest) });
             }
         }
-        bail!("{} is in none of your folders; 'p2psync folder list' shows them", given.display())
+        let shown = clean(&given.to_string_lossy());
+        Err(misuse(format!("{shown} is in none of your folders; 'p2psync folder list' shows them")))
     }
 }
 
@@ -125,13 +128,14 @@ pub fn find_peer<'a>(config: &'a Config, word: &str) -> anyhow::Result<&'a Peer>
 pub fn find_folder<'a>(config: &'a Config, word: Option<&str>) -> anyhow::Result<&'a Folder> {
     let Some(word) = word else {
         return match &config.folders[..] {
-            [] => bail!("there is no folder yet; 'p2psync folder add PATH' makes one"),
+            [] => Err(misuse("there is no folder yet; 'p2psync folder add PATH' makes one")),
             [only] => Ok(only),
             several => {
-                let labels: Vec<&str> = several.iter().map(|f| f.label.as_str()).take(LABELS_NAMED_MAX).collect();
+                let labels: Vec<String> = several.iter().map(|f| clean(&f.label)).take(LABELS_NAMED_MAX).collect();
                 let rest = if several.len() > labels.len() { ", ..." } else { "" };
                 let labels = labels.join(", ");
-                bail!("there are several folders: say which, of {labels}{rest} ('p2psync folder list' shows them)")
+                let text = "('p2psync folder list' shows them)";
+                Err(misuse(format!("there are several folders: say which, of {labels}{rest} {text}")))
             }
         };
     };
@@ -143,7 +147,10 @@ pub fn find_folder<'a>(config: &'a Config, word: Option<&str>) -> anyhow::Result
     match (fitting.next(), fitting.next()) {
         (Some(folder), None) => Ok(folder),
         (Some(_), Some(_)) => {
-            bail!("several folders are labelled '{word}': give the id ('p2psync folder list' shows them)")
+            let word = clean(word);
+            Err(misuse(format!(
+                "several folders are labelled '{word}': give the id ('p2psync folder list' shows them)"
+            )))
         }
         (None, _) => {
             let known = config.folders.iter().flat_map(|f| [f.label.as_str(), f.id.as_str()]);
@@ -154,8 +161,8 @@ pub fn find_folder<'a>(config: &'a Config, word: Option<&str>) -> anyhow::Result
 
 /// What is said of a name that nothing has: which, what was meant, and where all are shown.
 fn unknown<'a>(kind: &str, word: &str, known: impl Iterator<Item = &'a str>) -> anyhow::Error {
-    let meant = nearest(word, known).map(|name| format!("did you mean '{name}'? ")).unwrap_or_default();
-    anyhow!("there is no {kind} '{word}'; {meant}'p2psync {kind} list' shows all")
+    let meant = nearest(word, known).map(|name| format!("did you mean '{}'? ", clean(name))).unwrap_or_default();
+    misuse(format!("there is no {kind} '{}'; {meant}'p2psync {kind} list' shows all", clean(word)))
 }
 
 #[cfg(test)]

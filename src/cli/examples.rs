@@ -15,7 +15,8 @@ const fn usage(command: &'static str, examples: &'static [(&'static str, &'stati
 }
 
 const PEER_SHAPE: &str = r#"{"action": "added|removed|renamed", "device_id", "name", "addresses": [..]}"#;
-const FOLDER_SHAPE: &str = r#"{"action": "added|removed|shared|paused|resumed", "id", "label", "path", "peers": "all" or [device ids], "paused", "paused_until_ms", "direction", "only": null or [patterns]}"#;
+const FOLDER_SHAPE: &str = r#"{"action": "added|removed|shared|paused|resumed|direction|select", "id", "label", "path", "peers": "all" or [device ids], "paused", "paused_until_ms", "direction", "only": null or [patterns]}"#;
+const PAUSE_SHAPE: &str = r#"[{"action": "paused|resumed", and the rest as in 'folder list --json'}]"#;
 const ORDER_SHAPE: &str =
     r#"{"action": "rescan|confirm-changes|reject-changes|override|revert", "folders": [ids], "text"}"#;
 
@@ -64,9 +65,9 @@ pub const USAGES: &[Usage] = &[
             ("pause 1h30m", "all folders, for so long"),
             ("pause Photos until 18:00", "one folder, until then"),
         ],
-        "",
+        PAUSE_SHAPE,
     ),
-    usage("resume", &[("resume", "all folders"), ("resume Photos", "one folder")], ""),
+    usage("resume", &[("resume", "all folders"), ("resume Photos", "one folder")], PAUSE_SHAPE),
     usage(
         "ignore test",
         &[
@@ -89,7 +90,7 @@ pub const USAGES: &[Usage] = &[
             ("folder direction Photos receive", "what is changed here stays here"),
             ("folder direction Photos both", "changes go both ways again"),
         ],
-        "",
+        FOLDER_SHAPE,
     ),
     usage(
         "folder override",
@@ -104,7 +105,7 @@ pub const USAGES: &[Usage] = &[
             ("folder select Photos --all", "all of it again"),
             ("folder select Photos", "what is wanted now"),
         ],
-        "",
+        FOLDER_SHAPE,
     ),
     usage(
         "peer add",
@@ -117,7 +118,7 @@ pub const USAGES: &[Usage] = &[
     usage(
         "peer list",
         &[("peer list", "names, ids and whether they are connected")],
-        r#"[{"device_id", "name", "addresses": [..], "connected", "address", "last_seen_ms", "version", "clock_ahead_ms", "trouble"}]"#,
+        r#"[{"device_id", "name", "addresses": [..], "connected", "address", "last_seen_ms", "version", "clock_ahead_ms", "trouble", "unpaired"}]"#,
     ),
     usage("peer remove", &[("peer remove desktop", "by name; files stay where they are")], PEER_SHAPE),
     usage("peer rename", &[("peer rename desktop 'living room'", "only on this device")], PEER_SHAPE),
@@ -168,7 +169,7 @@ pub const USAGES: &[Usage] = &[
     usage(
         "conflicts",
         &[("conflicts", "files that two devices changed at once")],
-        r#"[{"folder", "path", "original", "mtime_ms", "bytes", "device", "live": null or {"mtime_ms", "bytes", "device"}, "mine": "copy|original" or null, "base": null or {"id", "mtime_ms", "bytes", "place"}}]"#,
+        r#"[{"folder", "path", "original", "mtime_ms", "bytes", "device", "live": null or {"mtime_ms", "bytes", "device"}, "mine": "copy|original" or null, "base": null or {"id", "mtime_ms", "bytes", "place"}, "place"}]"#,
     ),
     usage(
         "conflicts resolve",
@@ -179,7 +180,7 @@ pub const USAGES: &[Usage] = &[
             ("conflicts resolve notes.txt --keep merged.txt", "this file in place of both"),
             ("conflicts resolve notes.txt --tool merge.sh", "a program that merges LOCAL and REMOTE into OUTPUT"),
         ],
-        "",
+        r#"{"action": "resolve", "folder", "path", "original", "kept": "copy|original|both|file", "text"}"#,
     ),
     usage(
         "history",

@@ -5,6 +5,17 @@ use std::process::ExitCode;
 
 use super::output;
 use crate::api::client::ClientError;
+use crate::config::ConfigError;
+
+/// What was typed cannot be meant so: a name that nothing has, a time that is none, a yes that is missing.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// An error in what was typed.
+pub fn misuse(text: impl Into<String>) -> anyhow::Error {
+    Usage(text.into()).into()
+}
 
 /// How a command ends. As an error it says that all has been told already, and only the code is left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -26,7 +37,7 @@ impl Exit {
     const ALL: [(Exit, &'static str); 5] = [
         (Exit::Fine, "fine"),
         (Exit::Error, "an error; stderr says what happened and what to do"),
-        (Exit::Usage, "the command line makes no sense"),
+        (Exit::Usage, "wrong usage: an option, a name, a path or a time that makes no sense here"),
         (Exit::NotInSync, "something is not in sync (status --exit-code), or it was waited for in vain"),
         (Exit::NotRunning, "the agent is not running, and this command needs it"),
     ];
@@ -36,11 +47,7 @@ impl Exit {
         if let Some(told) = error.downcast_ref::<Exit>() {
             return *told;
         }
-        let is_not_running = |cause: &(dyn std::error::Error + 'static)| {
-            matches!(cause.downcast_ref::<ClientError>(), Some(ClientError::NotRunning))
-        };
-        let by_context = matches!(error.downcast_ref::<ClientError>(), Some(ClientError::NotRunning));
-        if by_context || error.chain().any(is_not_running) { Exit::NotRunning } else { Exit::Error }
+        error.chain().find_map(of_cause).unwrap_or(Exit::Error)
     }
 
     /// The codes as lines of text.
@@ -51,6 +58,14 @@ impl Exit {
         }
         text
     }
+}
+
+fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
+    // Where nothing is set up, no agent can run either.
+    let is_not_running = matches!(cause.downcast_ref(), Some(ClientError::NotRunning))
+        || matches!(cause.downcast_ref(), Some(ConfigError::Missing { .. }));
+    let is_usage = cause.is::<Usage>() || matches!(cause.downcast_ref(), Some(ConfigError::Edit { .. }));
+    is_not_running.then_some(Exit::NotRunning).or(is_usage.then_some(Exit::Usage))
 }
 
 impl From<Exit> for ExitCode {
@@ -78,6 +93,9 @@ mod tests {
             (anyhow::anyhow!("no such file"), Exit::Error),
             (not_running(), Exit::NotRunning),
             (not_running().context("scanning needs the agent"), Exit::NotRunning),
+            (misuse("there is no folder 'x'"), Exit::Usage),
+            (misuse("there is no folder 'x'").context("looking"), Exit::Usage),
+            (ConfigError::Missing { path: "/c".into() }.into(), Exit::NotRunning),
             (ClientError::TimedOut.into(), Exit::Error),
             (Exit::NotInSync.into(), Exit::NotInSync),
         ];

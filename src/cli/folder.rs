@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::Context as _;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 
 use super::accept;
 use super::arguments::{FolderCommand, OneFolder, Peers};
 use super::context::{Context, absolute, find_folder, find_peer};
+use super::exit::misuse;
 use super::folder_rules;
 use super::output::{self, Table, clean};
 use super::peer::config_or_empty;
@@ -29,10 +30,14 @@ pub fn run(context: &Context, command: FolderCommand) -> anyhow::Result<()> {
         FolderCommand::List { json } => list(context, json),
         FolderCommand::Remove(folder) => remove(context, &folder),
         FolderCommand::Share { folder, peers } => share(context, &folder, &peers),
-        FolderCommand::Direction { folder, direction } => folder_rules::direction(context, &folder, direction),
-        FolderCommand::Override(folder) => folder_rules::override_peers(context, &folder),
+        FolderCommand::Direction { folder, direction, json } => {
+            folder_rules::direction(context, &folder, direction, json)
+        }
+        FolderCommand::Override { folder, yes } => folder_rules::override_peers(context, &folder, yes),
         FolderCommand::Revert(folder) => folder_rules::revert(context, &folder),
-        FolderCommand::Select { folder, only, all } => folder_rules::select(context, folder.as_deref(), &only, all),
+        FolderCommand::Select { folder, only, all, json } => {
+            folder_rules::select(context, folder.as_deref(), &only, all, json)
+        }
         FolderCommand::Pause(folder) => set_paused(context, &folder, true),
         FolderCommand::Resume(folder) => set_paused(context, &folder, false),
         FolderCommand::Accept(arguments) => accept::run(context, &arguments),
@@ -55,7 +60,9 @@ fn add(
     as_json: bool,
 ) -> anyhow::Result<()> {
     let id: FolderId = match id {
-        Some(text) => text.parse().map_err(|e| anyhow!("'{}' can't be the id of a folder: {e}", clean(text)))?,
+        Some(text) => {
+            text.parse().map_err(|e| misuse(format!("'{}' can't be the id of a folder: {e}", clean(text))))?
+        }
         None => random_id()?,
     };
     context.home.create()?;
@@ -66,8 +73,9 @@ fn add(
     let label =
         label.unwrap_or_else(|| path.file_name().map_or_else(|| id.to_string(), |n| clean(&n.to_string_lossy())));
     if path.exists() && !path.is_dir() {
-        bail!("{} is not a directory", given.display());
+        return Err(misuse(format!("{} is not a directory", clean(&given.to_string_lossy()))));
     }
+    let is_made = !path.exists();
     if config.folder(&id).is_none() {
         std::fs::create_dir_all(&path).with_context(|| format!("cannot make the directory {}", path.display()))?;
     }
@@ -79,8 +87,9 @@ fn add(
         return print_change("added", config.folder(&id));
     }
     let with = sharing_text(&config, &new.peers);
+    let made = if is_made { format!("{place} was not there and has been made.\n") } else { String::new() };
     output::print(&format!(
-        "Added the folder {} at {place}, shared with {with}.\nOn each other device: p2psync folder accept (or: p2psync folder add PATH --id {id})\n",
+        "{made}Added the folder {} at {place}, shared with {with}.\nOn each other device: p2psync folder accept (or: p2psync folder add PATH --id {id})\n",
         clean(&new.label)
     ))
 }
@@ -151,10 +160,15 @@ fn item(folder: &config::Folder) -> Value {
 }
 
 /// Tells programs what was done to a folder.
-fn print_change(action: &str, folder: Option<&config::Folder>) -> anyhow::Result<()> {
+pub(super) fn print_change(action: &str, folder: Option<&config::Folder>) -> anyhow::Result<()> {
+    output::print_json(&change(action, folder))
+}
+
+/// What was done to a folder, as `--json` shows it.
+pub(super) fn change(action: &str, folder: Option<&config::Folder>) -> Value {
     let mut change = folder.map(item).unwrap_or_else(|| json!({}));
     change["action"] = json!(action);
-    output::print_json(&change)
+    change
 }
 
 fn sharing_text(config: &Config, peers: &Sharing) -> String {
@@ -184,7 +198,7 @@ fn share(context: &Context, folder: &OneFolder, peers: &Peers) -> anyhow::Result
     let config = context.config()?;
     let found = find_folder(&config, folder.name.as_deref())?;
     let Some(sharing) = sharing(&config, peers)? else {
-        bail!("say with whom: --peer NAME (several times if need be), or --peer all");
+        return Err(misuse("say with whom: --peer NAME (several times if need be), or --peer all"));
     };
     let changed = config::set_folder_peers(&context.home, &found.id, &sharing)?;
     context.reload();
@@ -205,7 +219,7 @@ fn set_paused(context: &Context, folder: &OneFolder, paused: bool) -> anyhow::Re
     }
     let label = clean(&found.label);
     output::print(&match paused {
-        true => format!("{label} is paused. Go on with: p2psync folder resume {}\n", found.id),
+        true => format!("{label} is paused. Go on with: p2psync resume {}\n", config.word_of(found)),
         false => format!("{label} goes on.\n"),
     })
 }

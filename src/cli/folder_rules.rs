@@ -1,48 +1,87 @@
 //! `p2psync folder direction`, `override`, `revert` and `select`.
 
-use anyhow::{anyhow, bail};
+use std::io::{self, IsTerminal};
 
 use super::arguments::OneFolder;
 use super::arguments_rules::DirectionWord;
 use super::context::{Context, find_folder};
-use super::folder::{explain, print_order};
+use super::exit::misuse;
+use super::folder::{explain, print_change, print_order};
 use super::output::{self, clean};
-use crate::api::Request;
+use super::undo::ask_whether;
+use crate::api::{Reply, Request};
 use crate::config::{self, Folder};
 use crate::core::direction::Direction;
 use crate::core::selection::Selection;
 
+/// What needs the agent, in words.
+const OVERRIDING: &str = "changing what other devices have or what is here";
+
 /// Says which way changes go in a folder, or shows it.
-pub fn direction(context: &Context, folder: &str, word: DirectionWord) -> anyhow::Result<()> {
+pub fn direction(context: &Context, folder: &str, word: Option<DirectionWord>, as_json: bool) -> anyhow::Result<()> {
     let config = context.config()?;
     let found = find_folder(&config, Some(folder))?;
-    let direction = match word {
+    let wanted = word.map(|word| match word {
         DirectionWord::Both => Direction::Both,
         DirectionWord::Send => Direction::Send,
         DirectionWord::Receive => Direction::Receive,
+    });
+    let changed = match wanted {
+        Some(direction) => config::set_direction(&context.home, &found.id, direction)?,
+        None => config.clone(),
     };
-    config::set_direction(&context.home, &found.id, direction)?;
-    context.reload();
-    let (label, id) = (clean(&found.label), &found.id);
-    output::print(&match direction {
+    if wanted.is_some() {
+        context.reload();
+    }
+    if as_json {
+        return print_change("direction", changed.folder(&found.id));
+    }
+    output::print(&direction_text(found, config.word_of(found), wanted.unwrap_or(found.direction)))
+}
+
+fn direction_text(folder: &Folder, word: &str, direction: Direction) -> String {
+    let label = clean(&folder.label);
+    match direction {
         Direction::Both => format!("{label}: changes go both ways.\n"),
         Direction::Send => format!(
             "{label} only sends: nothing that other devices change is taken here. \
-             'p2psync folder override {id}' has what is here take the place of such changes there.\n"
+             'p2psync folder override {word}' has what is here take the place of such changes there.\n"
         ),
         Direction::Receive => format!(
             "{label} only receives: what is changed here stays here. 'p2psync status' counts such changes, \
-             'p2psync folder revert {id}' moves them into history.\n"
+             'p2psync folder revert {word}' moves them into history.\n"
         ),
-    })
+    }
 }
 
-/// Has what is here take the place of what other devices have.
-pub fn override_peers(context: &Context, folder: &OneFolder) -> anyhow::Result<()> {
+/// Has what is here take the place of what other devices have, after asking.
+pub fn override_peers(context: &Context, folder: &OneFolder, yes: bool) -> anyhow::Result<()> {
     let config = context.config()?;
     let found = find_folder(&config, folder.name.as_deref())?;
+    let label = clean(&found.label);
     if found.direction != Direction::Send {
-        bail!("{} does not only send, so changes of other devices are taken anyway", clean(&found.label));
+        return Err(misuse(format!("{label} does not only send, so changes of other devices are taken anyway")));
+    }
+    if !yes {
+        let state = match context.ask(&Request::Status).map_err(|e| explain(e.into(), OVERRIDING))? {
+            Reply::Status(status) => status.folders.into_iter().find(|f| f.id == found.id.as_str()),
+            _ => None,
+        };
+        if state.as_ref().is_some_and(|folder| folder.kept_out == 0) {
+            let text = format!("Other devices have changed nothing in {label} that is not taken here: nothing to do.");
+            let none = |text: &str| print_order("override", &[], text);
+            return if folder.json { none(&text) } else { output::print(&format!("{text}\n")) };
+        }
+        let state = state.map(|folder| format!("{label}: {}.\n", clean(&folder.state_text))).unwrap_or_default();
+        let told = format!(
+            "{state}On every device that shares {label}, what is here takes the place of what was changed there; \
+             the history there keeps that.\n"
+        );
+        if folder.json || !io::stdin().is_terminal() {
+            return Err(misuse(format!("{told}say --yes to do this")));
+        }
+        eprint!("{told}");
+        ask_whether()?;
     }
     order(context, found, folder.json, "override", &Request::Override { folder: found.id.to_string() })
 }
@@ -52,44 +91,56 @@ pub fn revert(context: &Context, folder: &OneFolder) -> anyhow::Result<()> {
     let config = context.config()?;
     let found = find_folder(&config, folder.name.as_deref())?;
     if found.direction != Direction::Receive {
-        bail!(
+        return Err(misuse(format!(
             "{} does not only receive, so what is changed here goes to other devices; 'p2psync restore' brings an \
              earlier version back",
             clean(&found.label)
-        );
+        )));
     }
     order(context, found, folder.json, "revert", &Request::Revert { folder: found.id.to_string() })
 }
 
 fn order(context: &Context, folder: &Folder, as_json: bool, action: &str, request: &Request) -> anyhow::Result<()> {
-    let text = context.order(request).map_err(|e| explain(e, "changing what other devices have or what is here"))?;
+    let text = context.order(request).map_err(|e| explain(e, OVERRIDING))?;
     if as_json {
         return print_order(action, std::slice::from_ref(folder), &text);
     }
     output::print(&format!("{}: {}\n", clean(&folder.label), clean(&text)))
 }
 
-/// Says which part of a folder is wanted here.
-pub fn select(context: &Context, folder: Option<&str>, only: &[String], all: bool) -> anyhow::Result<()> {
+/// Says which part of a folder is wanted here, or shows it.
+pub fn select(
+    context: &Context,
+    folder: Option<&str>,
+    only: &[String],
+    all: bool,
+    as_json: bool,
+) -> anyhow::Result<()> {
     let config = context.config()?;
     let found = find_folder(&config, folder)?;
     let label = clean(&found.label);
-    if only.is_empty() && !all {
-        return output::print(&match &found.only {
-            None => format!("All of {label} is wanted here.\n"),
-            Some(only) => format!("Of {label} only this is wanted here: {}\n", clean(&only.patterns().join(", "))),
-        });
+    let is_asked = only.is_empty() && !all;
+    let selection = match (is_asked, all) {
+        (true, _) => found.only.clone(),
+        (_, true) => None,
+        _ => Some(Selection::parse(only).map_err(|e| misuse(format!("this selects nothing: {e}")))?),
+    };
+    let mut changed = config.clone();
+    if !is_asked {
+        changed = config::set_only(&context.home, &found.id, selection.as_ref().map(Selection::patterns))?;
+        context.reload();
     }
-    let selection =
-        if all { None } else { Some(Selection::parse(only).map_err(|e| anyhow!("this selects nothing: {e}"))?) };
-    config::set_only(&context.home, &found.id, selection.as_ref().map(Selection::patterns))?;
-    context.reload();
-    output::print(&match selection {
-        None => format!("{label}: all of it is fetched.\n"),
-        Some(only) => format!(
-            "{label}: only {} is fetched and kept up to date here. What else is here already stays on the disk as it is, \
-             and nothing is deleted elsewhere.\n",
-            clean(&only.patterns().join(", "))
+    if as_json {
+        return print_change("select", changed.folder(&found.id));
+    }
+    let patterns = selection.map(|only| clean(&only.patterns().join(", ")));
+    output::print(&match (is_asked, patterns) {
+        (true, None) => format!("All of {label} is wanted here.\n"),
+        (true, Some(only)) => format!("Of {label} only this is wanted here: {only}\n"),
+        (false, None) => format!("{label}: all of it is fetched.\n"),
+        (false, Some(only)) => format!(
+            "{label}: only {only} is fetched and kept up to date here. What else is here already stays on the disk as it \
+             is, and nothing is deleted elsewhere.\n"
         ),
     })
 }
@@ -113,12 +164,12 @@ mod tests {
     #[test]
     fn directions_and_selections_end_in_the_config() {
         let (_dir, context) = context();
-        direction(&context, "Docs", DirectionWord::Receive).unwrap();
-        select(&context, None, &["Photos/2026/".to_owned()], false).unwrap();
+        direction(&context, "Docs", Some(DirectionWord::Receive), false).unwrap();
+        select(&context, None, &["Photos/2026/".to_owned()], false, false).unwrap();
         let folder = context.config().unwrap().folders.remove(0);
         assert_eq!(folder.direction, Direction::Receive);
         assert_eq!(folder.only.unwrap().patterns(), ["Photos/2026"]);
-        select(&context, None, &[], true).unwrap();
+        select(&context, None, &[], true, false).unwrap();
         assert_eq!(context.config().unwrap().folders.remove(0).only, None);
     }
 
@@ -126,10 +177,13 @@ mod tests {
     fn what_makes_no_sense_in_a_direction_is_refused_with_a_reason() {
         let (_dir, context) = context();
         let one = OneFolder { name: None, json: false };
-        assert!(override_peers(&context, &one).unwrap_err().to_string().contains("does not only send"));
+        assert!(override_peers(&context, &one, false).unwrap_err().to_string().contains("does not only send"));
         assert!(revert(&context, &one).unwrap_err().to_string().contains("does not only receive"));
         assert!(
-            select(&context, None, &["../x".to_owned()], false).unwrap_err().to_string().contains("selects nothing")
+            select(&context, None, &["../x".to_owned()], false, true)
+                .unwrap_err()
+                .to_string()
+                .contains("selects nothing")
         );
     }
 }

@@ -6,15 +6,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
 use super::arguments_past::{GoingBack, HistoryCommand, Past};
 use super::context::Context;
+use super::exit::misuse;
+use super::folder::explain;
 use super::output::{self, Table};
 use super::{history_space, undo};
-use crate::api::client::{self, ClientError};
+use crate::api::client;
 use crate::api::{HistoryItem, Reply, Request, RewindTo, When, WirePath};
 use crate::core::path::RelPath;
 use crate::engine;
@@ -35,7 +37,7 @@ pub fn run(context: &Context, past: Past) -> anyhow::Result<()> {
             history_space::usage(context, folder.as_deref(), past.json)
         }
         (None, Some(path)) => list(context, &path, past.json),
-        (None, None) => bail!("say of which file or directory: p2psync history PATH"),
+        (None, None) => Err(misuse("say of which file or directory: p2psync history PATH")),
     }
 }
 
@@ -53,11 +55,10 @@ fn list(context: &Context, given: &Path, json: bool) -> anyhow::Result<()> {
     if json {
         return output::print_json(&items);
     }
-    output::print(&text(&items, given, context.now_ms))
+    output::print(&text(&items, &output::short_path(given, context.home.user_dir()), context.now_ms))
 }
 
-fn text(items: &[HistoryItem], given: &Path, now_ms: i64) -> String {
-    let shown = output::clean(&given.to_string_lossy());
+fn text(items: &[HistoryItem], shown: &str, now_ms: i64) -> String {
     let Some(first) = items.first() else {
         return format!("There are no earlier versions of {shown}, neither here nor on a device that is connected.\n");
     };
@@ -72,7 +73,8 @@ fn text(items: &[HistoryItem], given: &Path, now_ms: i64) -> String {
         let changed = output::local_time(item.mtime_ms);
         table.row([item.id.clone(), changed, size, item.reason.clone(), when, by, item.path.clone()]);
     }
-    format!("{table}\nBring one back with: p2psync restore '{shown}@{}'\n", output::clean(&first.id))
+    let command = output::quoted(&format!("{shown}@{}", output::clean(&first.id)));
+    format!("{table}\nBring one back with: p2psync restore {command}\n")
 }
 
 /// Brings back an earlier version of a file, or of all that is in a directory.
@@ -80,7 +82,8 @@ pub fn restore(context: &Context, given: &Path, at: Option<&str>, going: &GoingB
     let (given, when) = match at {
         Some(text) => {
             let when = parse_when(text, context.now_ms, &TimeZone::system());
-            (given.to_owned(), when.with_context(|| format!("'{}' is neither a time nor an id", output::clean(text)))?)
+            let wrong = || misuse(format!("'{}' is neither a time nor an id", output::clean(text)));
+            (given.to_owned(), when.ok_or_else(wrong)?)
         }
         None => split_when(given, context.now_ms, &TimeZone::system()),
     };
@@ -93,10 +96,7 @@ pub fn restore(context: &Context, given: &Path, at: Option<&str>, going: &GoingB
     let items = match context.ask(&Request::History { path: WirePath(path.clone()) }) {
         Ok(Reply::History(items)) => items,
         Ok(_) => Vec::new(),
-        Err(ClientError::NotRunning) => {
-            bail!("restoring needs the agent, which is not running: 'p2psync run' starts it")
-        }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(explain(error.into(), "restoring")),
     };
     let is_directory = path == root || path.is_dir() || items.iter().any(|item| item.path != itself);
     if let (When::AtMs(at_ms), true) = (&when, is_directory) {
@@ -104,12 +104,12 @@ pub fn restore(context: &Context, given: &Path, at: Option<&str>, going: &GoingB
     }
     let place_of = |item: &HistoryItem| if item.path == itself { path.clone() } else { root.join(&item.path) };
     let chosen = choose(&items, &when, |item| item.path != itself && place_of(item).symlink_metadata().is_ok());
-    let shown = output::clean(&given.to_string_lossy());
+    let shown = output::short_path(&given, context.home.user_dir());
     if chosen.is_empty() && when == When::Latest && !items.is_empty() {
         bail!("nothing in {shown} is missing here; 'p2psync restore PATH@2d' brings back what lay there two days ago");
     }
     if chosen.is_empty() {
-        bail!("there is no such version of {shown} in history; 'p2psync history PATH' lists what there is");
+        return Err(misuse(no_version(&items, &when, &path, &shown)));
     }
     if going.dry_run {
         for item in chosen {
@@ -157,7 +157,30 @@ fn choose<'a>(items: &'a [HistoryItem], when: &When, taken: impl Fn(&HistoryItem
             _ => {}
         }
     }
-    chosen.into_values().collect()
+    // What was made later did not lie there then; what did is older than all that is known.
+    let is_old_enough = |item: &HistoryItem| !matches!(when, When::AtMs(ms) if item.mtime_ms > *ms);
+    chosen.into_values().filter(|item| is_old_enough(item)).collect()
+}
+
+/// Why there is no version to bring back, and what there is instead.
+fn no_version(items: &[HistoryItem], when: &When, path: &Path, shown: &str) -> String {
+    let all = format!("'p2psync history {}' lists all", output::quoted(shown));
+    let (When::AtMs(at_ms), false) = (when, items.is_empty()) else {
+        return format!("there is no such version of {shown} in history; {all}");
+    };
+    let asked = output::local_time(*at_ms);
+    let Some(next) = items.iter().rfind(|item| item.displaced_ms > *at_ms) else {
+        return match path.symlink_metadata() {
+            Ok(_) => format!("{shown} has not been replaced since {asked}, so there is nothing to bring back"),
+            Err(_) => format!("{shown} was gone already at {asked}; {all}"),
+        };
+    };
+    let changed = output::local_time(next.mtime_ms);
+    let command = output::quoted(&format!("{shown}@{}", output::clean(&next.id)));
+    format!(
+        "it is not known what {shown} was at {asked}: the first version after that is from {changed}. To bring that \
+         one back: p2psync restore {command}; {all}"
+    )
 }
 
 /// Splits `PATH@WHEN`; an `@` that no time or id follows belongs to the path.
@@ -245,6 +268,30 @@ mod tests {
         assert_eq!(ids(When::AtMs(8)), ["a1", "b2"]);
         assert_eq!(ids(When::Id("B2".into())), ["b2"]);
         assert!(ids(When::AtMs(30)).is_empty());
+    }
+
+    #[test]
+    fn a_time_before_the_oldest_version_brings_nothing_back_but_says_what_there_is() {
+        let item = |id: &str, mtime_ms, displaced_ms| HistoryItem {
+            path: "a".into(),
+            id: id.into(),
+            mtime_ms,
+            displaced_ms,
+            ..HistoryItem::default()
+        };
+        let items = [item("a3", 25_000, 30_000), item("a1", 5_000, 10_000)];
+        let ids = |at_ms| choose(&items, &When::AtMs(at_ms), |_| false).iter().map(|i| &i.id[..]).collect::<Vec<_>>();
+        assert_eq!([ids(5_000), ids(9_999), ids(26_000)], [["a1"], ["a1"], ["a3"]]);
+        // Before the oldest, and between a deletion and the next file of that name.
+        assert!(ids(4_999).is_empty() && ids(15_000).is_empty());
+        let told = |at_ms, path: &str| no_version(&items, &When::AtMs(at_ms), Path::new(path), "a");
+        assert!(told(4_999, "/").contains("p2psync restore a@a1;"), "{}", told(4_999, "/"));
+        assert!(told(15_000, "/").contains("p2psync restore a@a3;"), "{}", told(15_000, "/"));
+        assert!(told(30_000, "/").contains("has not been replaced since"));
+        assert!(told(30_000, "/no/such").contains("was gone already"));
+        assert!(
+            no_version(&items, &When::Id("x".into()), Path::new("/"), "a").contains("there is no such version of a")
+        );
     }
 
     #[test]

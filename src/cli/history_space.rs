@@ -4,10 +4,11 @@ use std::fmt::Write;
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
 use super::arguments_past::GoingBack;
 use super::context::{Context, find_folder};
+use super::exit::misuse;
 use super::history::parse_age;
 use super::output::{self, Table, clean, count};
 use super::undo::ask_whether;
@@ -58,7 +59,7 @@ pub fn prune(
     let folder = folder_id(context, folder)?;
     let age_ms = match older_than {
         Some(text) => parse_age(text)
-            .with_context(|| format!("--older-than is an age such as 12h, 10d or 4w, not '{}'", clean(text)))?,
+            .ok_or_else(|| misuse(format!("--older-than is an age such as 12h, 10d or 4w, not '{}'", clean(text))))?,
         None => 0,
     };
     let before_ms = context.now_ms.saturating_sub(age_ms);
@@ -68,7 +69,7 @@ pub fn prune(
     }
     if !going.yes {
         if !io::stdin().is_terminal() {
-            bail!("{}say --yes to do this", prune_text(&plan));
+            return Err(misuse(format!("{}say --yes to do this", prune_text(&plan))));
         }
         eprint!("{}They cannot be brought back then. ", prune_text(&plan));
         ask_whether()?;

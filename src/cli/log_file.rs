@@ -75,6 +75,10 @@ impl Rotating {
                 continue;
             }
             check_is_log(&from).and_then(|()| check_is_log(&to))?;
+            // An old log is never empty: what is was not put there by this program.
+            if [&from, &to].iter().any(|path| std::fs::metadata(path).is_ok_and(|found| found.len() == 0)) {
+                return Err(refusal(&to));
+            }
             // A link is the user's, though it may lead to a log; that to the present one stays of use.
             if to.is_symlink() || (number > 0 && from.is_symlink()) {
                 return Err(refusal(&to));
@@ -170,6 +174,21 @@ mod tests {
         (0..10).for_each(|i| writeln!(log, "line {i} with some words").unwrap());
         assert_eq!(read(&numbered(&log_path, 1)), "dear aunt");
         assert!(read(&log_path).contains("line 9"));
+    }
+
+    #[test]
+    fn an_empty_file_of_the_user_s_stays_where_an_old_log_would_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let log_path = dir.path().join("log");
+        for number in [1, 2] {
+            std::fs::write(numbered(&log_path, number), "").unwrap();
+            let mut log = LogFile::with_limit(&log_path, 40).unwrap();
+            (0..10).for_each(|i| writeln!(log, "line {i} with some words").unwrap());
+            assert_eq!(read(&numbered(&log_path, number)), "");
+            assert!(read(&log_path).contains("line 9"));
+            std::fs::remove_file(numbered(&log_path, number)).unwrap();
+            std::fs::write(numbered(&log_path, 1), format!("{FIRST_LINE}\nolder\n")).unwrap();
+        }
     }
 
     #[test]

@@ -62,8 +62,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Status { path, json, watch, problems, exit_code }) => {
             status::run(&context, &status::Wanted { path, json, watch, problems, exit_code })
         }
-        Some(Command::Pause { words }) => pause::pause(&context, &words),
-        Some(Command::Resume { folder }) => pause::resume(&context, folder.as_deref()),
+        Some(Command::Pause { words, json }) => pause::pause(&context, &words, json),
+        Some(Command::Resume { folder, json }) => pause::resume(&context, folder.as_deref(), json),
         Some(Command::Ignore(command)) => ignore::run(&context, command),
         Some(Command::Log { count, json }) => log::run(&context, count, json),
         Some(Command::Conflicts { command: None, json }) => conflicts::list(&context, json),

@@ -156,7 +156,7 @@ pub fn accepted_text(context: &Context, folder: &Folder, offer: &Offer) -> Strin
         "{} is in {place} from now on, shared with {}. (With all your devices: p2psync folder share {} --peer all)\n",
         clean(&folder.label),
         offer.from(),
-        folder.id
+        context.config().map_or_else(|_| folder.id.to_string(), |config| config.word_of(folder).to_owned())
     )
 }
 

@@ -50,7 +50,20 @@ pub fn error_text(error: &anyhow::Error) -> String {
             text = format!("{text}: {cause}");
         }
     }
-    clean_lines(&text)
+    clean_lines(&without_numbers(&text))
+}
+
+/// The text without the numbers that the system has for its errors, which tell a person nothing.
+pub fn without_numbers(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|b| b.is_ascii_digit()) => out.push_str(rest),
+            _ => out.push_str(&format!(" (os error {part}")),
+        }
+    }
+    out
 }
 
 /// One line in which nothing can move the cursor or change colours.
@@ -62,13 +75,15 @@ fn clean_lines(text: &str) -> String {
     escape(text, |c| c == '\n')
 }
 
+/// What would do something to the terminal, or make a name look like another by turning the direction of writing.
+fn is_hidden(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 fn escape(text: &str, is_fine: fn(char) -> bool) -> String {
-    // Marks that turn the direction of writing could make a name look like another.
-    let is_direction =
-        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if !is_fine(c) && (c.is_control() || is_direction(c) || matches!(c, '\u{2028}' | '\u{2029}')) {
+        if !is_fine(c) && is_hidden(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -152,9 +167,29 @@ fn time_in(time_ms: i64, zone: TimeZone) -> String {
 pub fn peer_state(peer: &PeerStatus, now_ms: i64) -> String {
     match (peer.connected, peer.last_seen_ms) {
         (true, _) => "connected".to_owned(),
+        (false, Some(_)) if peer.unpaired => "has removed this device".to_owned(),
+        (false, None) if peer.unpaired => "does not know this device yet".to_owned(),
         (false, Some(seen)) => format!("not connected, last seen {}", ago(seen, now_ms)),
         (false, None) => "not connected yet".to_owned(),
     }
+}
+
+/// A word as a shell reads it back, so that a command that is shown can be pasted.
+pub fn quoted(word: &str) -> String {
+    if let Some(rest) = word.strip_prefix("~/").filter(|rest| !rest.is_empty()) {
+        return format!("~/{}", quoted(rest));
+    }
+    if word.chars().any(is_hidden) {
+        // As bash, zsh and ksh read it.
+        let one = |c: char| match c {
+            '\\' | '\'' => format!("\\{c}"),
+            c if is_hidden(c) => format!("\\u{:04x}", u32::from(c)),
+            c => c.to_string(),
+        };
+        return format!("$'{}'", word.chars().map(one).collect::<String>());
+    }
+    let is_plain = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "/._-+,:@".contains(c));
+    if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// Columns that line up.
@@ -269,11 +304,48 @@ mod tests {
     }
 
     #[test]
+    fn a_word_can_be_pasted_into_a_shell() {
+        let words = ["a.txt", "~/P2PSync/a b.txt", "it's", "a\nb\\", "Grüße", "", "~/a", "$HOME", "\u{202e}x", "a@2d"];
+        let shown = words.map(quoted);
+        let expected = [
+            "a.txt",
+            "~/'P2PSync/a b.txt'",
+            r"'it'\''s'",
+            r"$'a\u000ab\\'",
+            "Grüße",
+            "''",
+            "~/a",
+            "'$HOME'",
+            r"$'\u202ex'",
+            "a@2d",
+        ];
+        assert_eq!(shown, expected);
+        for word in words.iter().filter(|word| !word.starts_with("~/")) {
+            let Ok(echoed) = std::process::Command::new("bash")
+                .env("LC_ALL", "C.UTF-8")
+                .arg("-c")
+                .arg(format!("printf %s {}", quoted(word)))
+                .output()
+            else {
+                return;
+            };
+            assert_eq!(String::from_utf8_lossy(&echoed.stdout), *word);
+        }
+    }
+
+    #[test]
     fn columns_line_up_and_empty_ones_take_no_room() {
         let mut table = Table::new(&["NAME", "", "STATE"]);
         table.row(["laptop".into(), String::new(), "connected".into()]);
         table.row(["Büro".into(), String::new(), "not\nconnected".into()]);
         assert_eq!(table.to_string(), "NAME    STATE\nlaptop  connected\nBüro    not\\nconnected\n");
+    }
+
+    #[test]
+    fn numbers_of_system_errors_are_left_out() {
+        let refused = "cannot connect to a:1: Connection refused (os error 111); tried (os error 5) twice";
+        assert_eq!(without_numbers(refused), "cannot connect to a:1: Connection refused; tried twice");
+        assert_eq!(without_numbers("x (os error y) (os error 1"), "x (os error y) (os error 1");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::countdown::Countdown;
+use super::exit::misuse;
 use super::offers::{self, Dialogue, Ground, Offer};
 use super::output::{self, clean};
 use super::qr::Picture;
@@ -117,9 +118,13 @@ fn read(typed: &str) -> anyhow::Result<Asked> {
     let typed = typed.trim();
     Ok(match typed {
         "" => Asked::Show,
-        link if PairingLink::is_meant(link) => Asked::Link(link.parse()?),
-        code => Asked::Code(code.parse()?),
+        link if PairingLink::is_meant(link) => Asked::Link(link.parse().map_err(mistyped)?),
+        code => Asked::Code(code.parse().map_err(mistyped)?),
     })
+}
+
+fn mistyped(error: impl std::fmt::Display) -> anyhow::Error {
+    misuse(error.to_string())
 }
 
 /// Who is about to pair with whom.
@@ -129,7 +134,7 @@ fn announcement(asked: &Asked, own: &Status) -> anyhow::Result<String> {
         Asked::Show => format!("This device is {this}.\n"),
         Asked::Code(_) => format!("This device is {this}. Looking for the one that shows the code ...\n"),
         Asked::Link(link) if link.device.to_string() == own.device_id => {
-            bail!("this is the link of this very device: open it on the other one")
+            return Err(misuse("this is the link of this very device: open it on the other one"));
         }
         Asked::Link(link) => {
             format!("This device is {this}. Pairing with {} ({}) ...\n", clean(&link.name), link.device.short())
@@ -145,7 +150,12 @@ fn on_the_way(reply: &Reply, arguments: &PairArguments) -> anyhow::Result<()> {
         })),
         Reply::PairCode { code, valid_seconds, words, link } => {
             let picture = if arguments.no_qr { None } else { picture(&clean(link), arguments.qr) };
-            output::print(&showing(code, words, link, *valid_seconds, picture.as_deref()))
+            let mut text = showing(code, words, link, *valid_seconds, picture.as_deref());
+            // On a terminal a countdown says so.
+            if !std::io::stderr().is_terminal() {
+                text.push_str("\nWaiting for it (Ctrl-C cancels) ...\n");
+            }
+            output::print(&text)
         }
         Reply::Progress { text } if !arguments.json => output::print(&format!("{}\n", clean(text))),
         _ => Ok(()),
@@ -183,7 +193,6 @@ fn showing(code: &str, words: &str, link: &str, valid_seconds: u64, picture: Opt
         let link = clean(link);
         text.push_str(&format!("Where the devices do not find each other: p2psync pair '{link}'\n"));
     }
-    text.push_str("\nWaiting for it (Ctrl-C cancels) ...\n");
     text
 }
 
@@ -286,8 +295,7 @@ mod tests {
         let shown = showing(&code.to_string(), &code.words(), "p2psync://pair?x", 300, None);
         let expected = format!(
             "On the other device, within 5 minutes:\n\n    p2psync pair {}\n\nIn short: {code}\n\
-             Where the devices do not find each other: p2psync pair 'p2psync://pair?x'\n\n\
-             Waiting for it (Ctrl-C cancels) ...\n",
+             Where the devices do not find each other: p2psync pair 'p2psync://pair?x'\n",
             code.words()
         );
         assert_eq!(shown, expected);

@@ -1,11 +1,12 @@
 //! `p2psync pause` and `p2psync resume`, for a folder or for all, for a time or until further notice.
 
-use anyhow::{bail, ensure};
 use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 
 use super::context::{Context, find_folder};
+use super::exit::misuse;
+use super::folder::change;
 use super::output::{self, clean};
 use crate::config::{self, Config, Pause};
 use crate::core::id::FolderId;
@@ -14,13 +15,17 @@ use crate::core::id::FolderId;
 const PAUSE_MAX: SignedDuration = SignedDuration::from_hours(366 * 24);
 
 /// Pauses what the words say: `[FOLDER] [1h|30m|until 18:00]`.
-pub fn pause(context: &Context, words: &[String]) -> anyhow::Result<()> {
+pub fn pause(context: &Context, words: &[String], as_json: bool) -> anyhow::Result<()> {
     let config = context.config()?;
     let (folder, pause) = read_words(words, context.now_ms, &TimeZone::system())?;
     let (ids, label) = chosen(&config, folder)?;
-    config::set_pause(&context.home, &ids, pause)?;
+    let changed = config::set_pause(&context.home, &ids, pause)?;
     context.reload();
-    let word = folder.map(|_| format!(" {}", ids[0])).unwrap_or_default();
+    if as_json {
+        return print_changes("paused", &changed, &ids);
+    }
+    let named = folder.and_then(|_| config.folder(ids.first()?));
+    let word = named.map(|found| format!(" {}", config.word_of(found))).unwrap_or_default();
     output::print(&match pause {
         Pause::UntilMs(ms) => format!(
             "{label} is paused until {}, and goes on by itself then. Sooner with: p2psync resume{word}\n",
@@ -31,12 +36,21 @@ pub fn pause(context: &Context, words: &[String]) -> anyhow::Result<()> {
 }
 
 /// Lets a folder, or all, go on.
-pub fn resume(context: &Context, folder: Option<&str>) -> anyhow::Result<()> {
+pub fn resume(context: &Context, folder: Option<&str>, as_json: bool) -> anyhow::Result<()> {
     let config = context.config()?;
     let (ids, label) = chosen(&config, folder)?;
-    config::set_pause(&context.home, &ids, Pause::No)?;
+    let changed = config::set_pause(&context.home, &ids, Pause::No)?;
     context.reload();
+    if as_json {
+        return print_changes("resumed", &changed, &ids);
+    }
     output::print(&format!("{label} goes on.\n"))
+}
+
+/// Tells programs what was done to which folders.
+fn print_changes(action: &str, config: &Config, ids: &[FolderId]) -> anyhow::Result<()> {
+    let changes = ids.iter().map(|id| change(action, config.folder(id)));
+    output::print_json(&changes.collect::<Vec<_>>())
 }
 
 /// The folders that are meant, at least one, and their name for people.
@@ -47,7 +61,9 @@ fn chosen(config: &Config, folder: Option<&str>) -> anyhow::Result<(Vec<FolderId
             Ok((vec![found.id.clone()], clean(&found.label)))
         }
         None => {
-            ensure!(!config.folders.is_empty(), "there is no folder yet; 'p2psync folder add PATH' makes one");
+            if config.folders.is_empty() {
+                return Err(misuse("there is no folder yet; 'p2psync folder add PATH' makes one"));
+            }
             Ok((config.folders.iter().map(|folder| folder.id.clone()).collect(), "Everything".to_owned()))
         }
     }
@@ -64,15 +80,18 @@ fn read_words<'a>(words: &'a [String], now_ms: i64, zone: &TimeZone) -> anyhow::
     match rest[..] {
         [] => Ok((None, pause)),
         [folder] => Ok((Some(folder), pause)),
-        _ => {
-            bail!("write it like 'p2psync pause 1h', 'p2psync pause Photos 30m' or 'p2psync pause Photos until 18:00'")
-        }
+        _ => Err(misuse(
+            "write it like 'p2psync pause 1h', 'p2psync pause Photos 30m' or 'p2psync pause Photos until 18:00'",
+        )),
     }
 }
 
 fn after(text: &str, now_ms: i64) -> anyhow::Result<Pause> {
     let Some(span) = span(text).filter(|span| *span <= PAUSE_MAX) else {
-        bail!("'{}' is longer than a year; without a time a pause lasts until 'p2psync resume'", clean(text))
+        let text = clean(text);
+        return Err(misuse(format!(
+            "'{text}' is longer than a year; without a time a pause lasts until 'p2psync resume'"
+        )));
     };
     Ok(Pause::UntilMs(now_ms + i64::try_from(span.as_millis())?))
 }
@@ -113,10 +132,17 @@ fn until(text: &str, now_ms: i64, zone: &TimeZone) -> anyhow::Result<Pause> {
             }
         }
         (None, Ok(date_time)) => date_time.to_zoned(zone.clone())?,
-        (None, Err(_)) => bail!("'{}' is no time; write it like 18:00 or 2026-11-24T08:00", clean(text)),
+        (None, Err(_)) => {
+            let text = clean(text);
+            return Err(misuse(format!("'{text}' is no time; write it like 18:00 or 2026-11-24T08:00")));
+        }
     };
-    ensure!(then > now, "{} is over already", clean(text));
-    ensure!(then.timestamp().duration_since(now.timestamp()) <= PAUSE_MAX, "that is more than a year away");
+    if then <= now {
+        return Err(misuse(format!("{} is over already", clean(text))));
+    }
+    if then.timestamp().duration_since(now.timestamp()) > PAUSE_MAX {
+        return Err(misuse("that is more than a year away"));
+    }
     Ok(Pause::UntilMs(then.timestamp().as_millisecond()))
 }
 

@@ -1,10 +1,10 @@
 //! `p2psync peer`.
 
-use anyhow::{anyhow, bail};
 use serde_json::json;
 
 use super::arguments::PeerCommand;
 use super::context::{Context, find_peer};
+use super::exit::misuse;
 use super::output::{self, Table, clean};
 use crate::api::{PeerStatus, Reply, Request};
 use crate::config::{self, Config, NewPeer};
@@ -34,10 +34,11 @@ pub fn run(context: &Context, command: PeerCommand) -> anyhow::Result<()> {
 }
 
 fn add(context: &Context, id: &str, name: Option<String>, addresses: Vec<String>, as_json: bool) -> anyhow::Result<()> {
-    let id: DeviceId = id.parse().map_err(|e| anyhow!("{e}; copy the id from 'p2psync id' on the other device"))?;
+    let id: DeviceId =
+        id.parse().map_err(|e| misuse(format!("{e}; copy the id from 'p2psync id' on the other device")))?;
     let own = context.device_id()?;
     if id == own {
-        bail!("this is the id of this very device; add the id that 'p2psync id' prints on the other one");
+        return Err(misuse("this is the id of this very device; add the id that 'p2psync id' prints on the other one"));
     }
     context.set_up()?;
     let config = config::add_peer(&context.home, &NewPeer { id, name, addresses })?;
@@ -64,6 +65,8 @@ fn print_change(action: &str, peer: Option<&config::Peer>) -> anyhow::Result<()>
 fn remove(context: &Context, word: &str, as_json: bool) -> anyhow::Result<()> {
     let config = context.config()?;
     let peer = find_peer(&config, word)?;
+    // By its id this device is known there whatever it is called there.
+    let own = context.device_id()?.short();
     config::remove_peer(&context.home, &peer.id)?;
     context.reload();
     if as_json {
@@ -72,9 +75,8 @@ fn remove(context: &Context, word: &str, as_json: bool) -> anyhow::Result<()> {
     output::print(&format!(
         "Removed {name}: it is no longer connected, and nothing is shared with it any more. Files stay where they are.\n\
          It cannot come back unless you pair with it again. To forget this device there too, type on {name}: \
-         p2psync peer remove '{own}'\n",
-        name = clean(&peer.name),
-        own = clean(&config.name)
+         p2psync peer remove {own}\n",
+        name = clean(&peer.name)
     ))
 }
 
@@ -87,7 +89,8 @@ fn list(context: &Context, as_json: bool) -> anyhow::Result<()> {
             let found = find(&peer.id);
             json!({ "device_id": peer.id.to_string(), "name": peer.name, "addresses": peer.addresses,
                     "connected": found.connected, "address": found.address, "last_seen_ms": found.last_seen_ms,
-                    "version": found.version, "clock_ahead_ms": found.clock_ahead_ms, "trouble": found.trouble })
+                    "version": found.version, "clock_ahead_ms": found.clock_ahead_ms, "trouble": found.trouble,
+                    "unpaired": found.unpaired })
         };
         return output::print_json(&config.peers.iter().map(item).collect::<Vec<_>>());
     }
@@ -99,11 +102,12 @@ fn list(context: &Context, as_json: bool) -> anyhow::Result<()> {
     for peer in &config.peers {
         let found = find(&peer.id);
         let address = found.address.clone().unwrap_or_else(|| peer.addresses.join(" "));
-        let clock = found.clock_ahead_ms.and_then(clock_text).unwrap_or_default();
+        let clock = clock_text(&found).unwrap_or_default();
         let (state, version) = (output::peer_state(&found, context.now_ms), found.version.clone().unwrap_or_default());
         table.row([peer.name.clone(), peer.id.short(), state, address, version, clock]);
         if let Some(trouble) = &found.trouble {
-            notes.push_str(&format!("{}: {}\n", clean(&peer.name), clean(trouble)));
+            let trouble = clean(&output::without_numbers(trouble));
+            notes.push_str(&format!("{}: {trouble}\n", clean(&peer.name)));
         }
         if let Some(warning) = clock_warning(&found) {
             notes.push_str(&format!("{}: {warning}\n", clean(&peer.name)));
@@ -126,14 +130,15 @@ fn known(context: &Context) -> anyhow::Result<Vec<PeerStatus>> {
 }
 
 /// "5 minutes ahead", where a clock is wrong enough to matter.
-fn clock_text(ahead_ms: i64) -> Option<String> {
+pub fn clock_text(peer: &PeerStatus) -> Option<String> {
+    let ahead_ms = peer.clock_ahead_ms?;
     let direction = if ahead_ms > 0 { "ahead" } else { "behind" };
     (ahead_ms.unsigned_abs() >= CLOCK_TOLD_MS).then(|| format!("{} {direction}", duration(ahead_ms.unsigned_abs())))
 }
 
 /// What a clock that is set otherwise than this device's may lead to.
 pub fn clock_warning(peer: &PeerStatus) -> Option<String> {
-    let text = clock_text(peer.clock_ahead_ms?)?;
+    let text = clock_text(peer)?;
     let then = "where both devices change a file, the wrong version may get the name (the other is kept as a copy)";
     Some(format!("its clock is {text} of this device's; {then}. Set both clocks by the network"))
 }

@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
+use serde_json::json;
 
 use super::arguments_past::Resolving;
+use super::conflicts;
 use super::context::{Context, absolute};
+use super::exit::misuse;
 use super::output::{self, clean};
-use crate::api::{ConflictItem, Keep, Reply, Request, WirePath};
+use crate::api::{ConflictItem, Keep, Request, WirePath};
 use crate::core::conflict;
 use crate::core::path::RelPath;
-use crate::engine;
 
 /// Longest file in bytes that a difference is shown of: more is nothing to read.
 const DIFF_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -36,14 +38,25 @@ pub fn run(context: &Context, how: &Resolving) -> anyhow::Result<()> {
     }
     let keep = match (&how.keep, &how.tool) {
         (Some(word), _) => kept(&conflict, word)?,
-        (None, Some(tool)) => return with_tool(context, &conflict, tool),
-        (None, None) => bail!("say what to keep: --keep mine, theirs, both or a file"),
+        (None, Some(tool)) => return with_tool(context, &conflict, tool, how.json),
+        (None, None) => return Err(misuse("say what to keep: --keep mine, theirs, both or a file")),
     };
-    settle(context, &conflict, keep)
+    settle(context, &conflict, keep, how.json)
 }
 
-fn settle(context: &Context, conflict: &Conflict, keep: Keep) -> anyhow::Result<()> {
+fn settle(context: &Context, conflict: &Conflict, keep: Keep, as_json: bool) -> anyhow::Result<()> {
+    let kept = match &keep {
+        Keep::Copy => "copy",
+        Keep::Original => "original",
+        Keep::Both => "both",
+        Keep::File(_) => "file",
+    };
     let done = context.order(&Request::Resolve { copy: WirePath(conflict.copy.clone()), keep })?;
+    if as_json {
+        let item = &conflict.item;
+        return output::print_json(&json!({ "action": "resolve", "folder": item.folder, "path": item.path,
+                                           "original": item.original, "kept": kept, "text": done }));
+    }
     output::print(&format!("{}\n", clean(&done)))
 }
 
@@ -54,14 +67,7 @@ fn find(context: &Context, given: &Path) -> anyhow::Result<Conflict> {
     let folder = config.folder_at(&path).context("the path is in no folder")?;
     let below = path.strip_prefix(&folder.path).map(|below| below.as_os_str().as_bytes()).unwrap_or_default();
     let shown = RelPath::parse(below).context("this cannot be a conflict")?.to_string();
-    let all = context.ask_or_read(
-        &Request::Conflicts,
-        |reply| match reply {
-            Reply::Conflicts(conflicts) => Some(conflicts),
-            _ => None,
-        },
-        |config| engine::report::conflicts(&context.home, config),
-    )?;
+    let all = conflicts::all(context)?;
     let mut fitting: Vec<ConflictItem> =
         all.into_iter().filter(|c| c.folder == folder.label && (c.path == shown || c.original == shown)).collect();
     if let Some(exact) = fitting.iter().position(|c| c.path == shown) {
@@ -69,11 +75,13 @@ fn find(context: &Context, given: &Path) -> anyhow::Result<Conflict> {
         fitting.truncate(1);
     }
     if fitting.len() > 1 {
-        let copies: Vec<String> = fitting.iter().map(|c| format!("  {}", clean(&c.path))).collect();
-        bail!("{} has several conflict copies; say which one:\n{}", clean(&shown), copies.join("\n"));
+        let copies: Vec<String> = fitting.iter().map(|c| format!("  {}", output::quoted(&c.path))).collect();
+        let text = format!("{} has several conflict copies; say which one:\n{}", clean(&shown), copies.join("\n"));
+        return Err(misuse(text));
     }
     let Some(item) = fitting.pop() else {
-        bail!("{} is in no conflict; 'p2psync conflicts' lists all", clean(&given.to_string_lossy()))
+        let shown = clean(&given.to_string_lossy());
+        return Err(misuse(format!("{shown} is in no conflict; 'p2psync conflicts' lists all")));
     };
     let copy = if item.path == shown { path.clone() } else { folder.path.join(&item.path) };
     let original = match RelPath::parse(below).ok().and_then(|path| conflict::original_of(&path)) {
@@ -89,11 +97,13 @@ fn kept(conflict: &Conflict, word: &Path) -> anyhow::Result<Keep> {
         (_, Some("both")) => return Ok(Keep::Both),
         (Some(side), Some("mine")) => side == "copy",
         (Some(side), Some("theirs")) => side != "copy",
-        (None, Some("mine" | "theirs")) => bail!(
-            "it is not known which of the two was written here: give the path of the one to keep, {} or {}",
-            clean(&conflict.original.to_string_lossy()),
-            clean(&conflict.copy.to_string_lossy())
-        ),
+        (None, Some("mine" | "theirs")) => {
+            return Err(misuse(format!(
+                "it is not known which of the two was written here: give the path of the one to keep, {} or {}",
+                output::quoted(&conflict.original.to_string_lossy()),
+                output::quoted(&conflict.copy.to_string_lossy())
+            )));
+        }
         _ => {
             let file = absolute(word)?;
             if file == conflict.copy {
@@ -103,10 +113,9 @@ fn kept(conflict: &Conflict, word: &Path) -> anyhow::Result<Keep> {
                 return Ok(Keep::Original);
             }
             if !file.is_file() {
-                bail!(
-                    "--keep takes mine, theirs, both or a file, and there is no file {}",
-                    clean(&word.to_string_lossy())
-                );
+                let word = clean(&word.to_string_lossy());
+                let text = format!("--keep takes mine, theirs, both or a file, and there is no file {word}");
+                return Err(misuse(text));
             }
             return Ok(Keep::File(WirePath(file)));
         }
@@ -190,7 +199,7 @@ impl Drop for Desk {
 }
 
 /// Has a program merge copies of the files, and keeps what it wrote where it ended well.
-fn with_tool(context: &Context, conflict: &Conflict, tool: &str) -> anyhow::Result<()> {
+fn with_tool(context: &Context, conflict: &Conflict, tool: &str, as_json: bool) -> anyhow::Result<()> {
     let desk = Desk::new(context)?;
     let is_copy_mine = conflict.item.mine.as_deref() == Some("copy");
     let (mine, theirs) = match is_copy_mine {
@@ -213,7 +222,7 @@ fn with_tool(context: &Context, conflict: &Conflict, tool: &str) -> anyhow::Resu
     if fs::metadata(&merged).map_or(0, |meta| meta.len()) == 0 {
         bail!("the tool has written nothing to OUTPUT; the conflict stays as it is");
     }
-    settle(context, conflict, Keep::File(WirePath(merged)))
+    settle(context, conflict, Keep::File(WirePath(merged)), as_json)
 }
 
 #[cfg(test)]

@@ -41,6 +41,10 @@ pub fn run(context: &Context, wanted: &Wanted) -> anyhow::Result<()> {
     let exit = match &wanted.path {
         path if wanted.problems => problems::run(context, path.as_deref(), wanted.json)?,
         Some(path) => one_path(context, path, wanted.json)?,
+        None if !wanted.json && is_new(context) => {
+            output::print(NOT_SET_UP)?;
+            Exit::NotRunning
+        }
         None => {
             let status = status(context)?;
             if wanted.json {
@@ -70,13 +74,18 @@ fn exit_of_path(found: &PathStatus) -> Exit {
     if matches!(found.state.as_str(), "in_sync" | "ignored" | "deleted") { Exit::Fine } else { Exit::NotInSync }
 }
 
+/// What is said before the first start.
+const NOT_SET_UP: &str = "p2psync is not set up on this device yet.\n\
+    Next: 'p2psync run' starts it and makes the folder ~/P2PSync. 'p2psync --help' shows all commands.\n";
+
+fn is_new(context: &Context) -> bool {
+    matches!(context.config(), Err(ConfigError::Missing { .. }))
+}
+
 /// A few lines and what to do next.
 pub fn short(context: &Context) -> anyhow::Result<()> {
-    if matches!(context.config(), Err(ConfigError::Missing { .. })) {
-        return output::print(
-            "p2psync is not set up on this device yet.\n\
-             Next: 'p2psync run' starts it and makes the folder ~/P2PSync. 'p2psync --help' shows all commands.\n",
-        );
+    if is_new(context) {
+        return output::print(NOT_SET_UP);
     }
     let text = short::text(&status(context)?, &context.home, context.now_ms, Style::of_stdout());
     output::print(&with_config_fault(text, context))
@@ -115,7 +124,10 @@ fn one_path(context: &Context, given: &Path, json: bool) -> anyhow::Result<Exit>
     )?;
     match json {
         true => output::print_json(&found)?,
-        false => output::print(&path::text(&found, context.now_ms, Style::of_stdout()))?,
+        false => {
+            let place = output::short_path(Path::new(&found.path), context.home.user_dir());
+            output::print(&path::text(&found, &place, context.now_ms, Style::of_stdout()))?;
+        }
     }
     Ok(exit_of_path(&found))
 }

@@ -2,16 +2,18 @@
 
 use std::fmt::Write;
 use std::io::{self, BufRead, IsTerminal};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::bail;
 
 use super::arguments_past::GoingBack;
 use super::context::{Context, find_folder};
+use super::exit::misuse;
 use super::output::{self, clean, count};
-use crate::api::client;
+use crate::api::client::{self, ClientError};
 use crate::api::{Reply, Request, RewindReport, RewindTo, WirePath};
+use crate::config::Config;
 
 /// Paths that are shown before it is done.
 const SHOWN_MAX: usize = 10;
@@ -20,9 +22,38 @@ const DOING_TIME: Duration = Duration::from_secs(6 * 3600);
 
 /// Takes back what another device did last to a folder.
 pub fn undo(context: &Context, folder: Option<&str>, revert: bool, going: &GoingBack) -> anyhow::Result<()> {
-    let path = find_folder(&context.config()?, folder)?.path.clone();
-    let to = if revert { RewindTo::BeforeRewind } else { RewindTo::BeforePeer { ended_ms: None } };
-    go_back(context, &path, &to, going)
+    let config = context.config()?;
+    let path = match folder {
+        None if config.folders.len() > 1 => meant(context, &config, revert)?,
+        word => find_folder(&config, word)?.path.clone(),
+    };
+    go_back(context, &path, &latest(revert), going)
+}
+
+/// The folder that is meant where none is named: the one that the current directory is in, else the one where what is
+/// to be taken back happened last.
+fn meant(context: &Context, config: &Config, revert: bool) -> anyhow::Result<PathBuf> {
+    let here = std::env::current_dir().ok().and_then(|dir| context.path_in_folder(config, &dir).ok());
+    if let Some(folder) = here.and_then(|dir| config.folder_at(&dir)) {
+        return Ok(folder.path.clone());
+    }
+    let mut plans = Vec::new();
+    for folder in &config.folders {
+        match ask(context, &folder.path, &latest(revert), true) {
+            Ok(plan) => plans.extend(plan.to_ms.map(|to_ms| (to_ms, &folder.path))),
+            // There is nothing to take back in this one.
+            Err(error) if matches!(error.downcast_ref(), Some(ClientError::Refused(_))) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    match plans.into_iter().max() {
+        Some((_, path)) => Ok(path.clone()),
+        None => find_folder(config, None).map(|folder| folder.path.clone()),
+    }
+}
+
+fn latest(revert: bool) -> RewindTo {
+    if revert { RewindTo::BeforeRewind } else { RewindTo::BeforePeer { ended_ms: None } }
 }
 
 /// Says what taking back would do and, unless that was all, does it.
@@ -34,7 +65,8 @@ pub fn go_back(context: &Context, path: &Path, to: &RewindTo, going: &GoingBack)
     }
     if !going.yes {
         if !io::stdin().is_terminal() {
-            bail!("{}say --yes to do this, or --dry-run to see more", text(&plan, context.now_ms));
+            let told = text(&plan, context.now_ms);
+            return Err(misuse(format!("{told}say --yes to do this, or --dry-run to see more")));
         }
         eprint!("{}", text(&plan, context.now_ms));
         ask_whether()?;

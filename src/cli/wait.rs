@@ -4,11 +4,11 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
 use super::arguments_past::Waiting;
 use super::context::Context;
-use super::exit::Exit;
+use super::exit::{Exit, misuse};
 use super::history::parse_age;
 use super::output::{self, clean, count};
 use crate::api::client;
@@ -32,23 +32,25 @@ pub fn run(context: &Context, waiting: &Waiting) -> anyhow::Result<()> {
         None => config.folders.iter().filter(|folder| !folder.paused).map(|folder| folder.path.clone()).collect(),
     };
     if paths.is_empty() {
-        bail!("there is no folder to wait for; 'p2psync folder list' shows all");
+        return Err(misuse("there is no folder to wait for; 'p2psync folder list' shows all"));
     }
     let mut reports = Vec::new();
     for path in &paths {
         let report = wait_for(context, path, peers, end, waiting.json)?;
         if let Some(trouble) = &report.trouble {
-            bail!("{}: {}", clean(&report.path), clean(trouble));
+            let path = output::short_path(Path::new(&report.path), context.home.user_dir());
+            bail!("{path}: {}", clean(trouble));
         }
         if let Some(few) = too_few(&report) {
-            bail!("{few}");
+            return Err(misuse(few));
         }
         reports.push(report);
     }
     if waiting.json {
         output::print_json(&reports)?;
     } else {
-        reports.iter().try_for_each(|report| output::print(&text(report, context.now_ms)))?;
+        let user_dir = context.home.user_dir();
+        reports.iter().try_for_each(|report| output::print(&text(report, user_dir, context.now_ms)))?;
     }
     match reports.iter().all(|report| report.done) {
         true => Ok(()),
@@ -96,9 +98,9 @@ fn too_few(report: &WaitReport) -> Option<String> {
     })
 }
 
-fn text(report: &WaitReport, now_ms: i64) -> String {
+fn text(report: &WaitReport, user_dir: &Path, now_ms: i64) -> String {
     let names: Vec<String> = report.peers.iter().filter(|peer| peer.holds).map(|peer| clean(&peer.name)).collect();
-    let path = clean(&report.path);
+    let path = output::short_path(Path::new(&report.path), user_dir);
     if !report.done {
         return format!("{path}: not on as many devices as you want\n{}", waits_for(report, now_ms));
     }
@@ -119,9 +121,13 @@ fn waits_for(report: &WaitReport, now_ms: i64) -> String {
     for peer in report.peers.iter().filter(|peer| !peer.holds) {
         let missing = peer.missing_items.max(peer.refused_items);
         let items = match (missing, report.upto) {
+            _ if peer.lacks_folder => {
+                let label = output::quoted(&clean(&report.folder));
+                format!("does not share the folder now; if it never did, type there: p2psync folder accept {label}")
+            }
             (0, _) => "has not said what it has".to_owned(),
             (_, None) => "changes here are still being looked at".to_owned(),
-            _ => format!("lacks {}, such as {}", count(missing, "item", "items"), first_missing(peer)),
+            _ => format!("{}, such as {}", lacks(missing, peer.deleted_items), first_missing(peer)),
         };
         let seen = match (peer.connected, peer.last_seen_ms) {
             (true, _) => "connected".to_owned(),
@@ -133,6 +139,15 @@ fn waits_for(report: &WaitReport, now_ms: i64) -> String {
     text
 }
 
+fn lacks(missing: u64, deleted: u64) -> String {
+    let deleted = deleted.min(missing);
+    let parts = [
+        (missing > deleted).then(|| format!("lacks {}", count(missing - deleted, "item", "items"))),
+        (deleted > 0).then(|| format!("has still to delete {}", count(deleted, "item", "items"))),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" and ")
+}
+
 fn first_missing(peer: &WaitPeer) -> String {
     peer.missing.first().map(|item| format!("{}, which {}", clean(&item.path), clean(&item.text))).unwrap_or_default()
 }
@@ -142,15 +157,16 @@ fn parse_peers(text: &str) -> anyhow::Result<Option<u32>> {
         return Ok(None);
     }
     let number: Option<u32> = text.parse().ok().filter(|number| *number > 0);
-    number.map(Some).with_context(|| format!("--peers is 'all' or a number from 1 on, not '{}'", clean(text)))
+    let wrong = || misuse(format!("--peers is 'all' or a number from 1 on, not '{}'", clean(text)));
+    number.map(Some).ok_or_else(wrong)
 }
 
 /// Reads a time such as `90s` or `5m`; a plain number is in seconds.
 fn parse_timeout(text: &str) -> anyhow::Result<Duration> {
     let plain = text.parse::<u32>().ok().map(|seconds| u64::from(seconds) * 1000);
     let time_ms = plain.or_else(|| parse_age(text).map(i64::unsigned_abs));
-    let time_ms = time_ms.with_context(|| format!("--timeout is a time such as 90s, 5m or 2h, not '{}'", clean(text)));
-    Ok(Duration::from_millis(time_ms?))
+    let wrong = || misuse(format!("--timeout is a time such as 90s, 5m or 2h, not '{}'", clean(text)));
+    Ok(Duration::from_millis(time_ms.ok_or_else(wrong)?))
 }
 
 #[cfg(test)]
@@ -167,7 +183,7 @@ mod tests {
         };
         let (holding, wanted) = (u32::from(holds), 1);
         WaitReport {
-            path: "/docs".into(),
+            path: "/home/me/docs".into(),
             folder: "Docs".into(),
             done: holds,
             wanted,
@@ -180,16 +196,29 @@ mod tests {
 
     #[test]
     fn who_has_it_and_who_lacks_what_is_told() {
-        assert_eq!(text(&report(true), 0), "/docs is on desk\n");
+        assert_eq!(text(&report(true), Path::new("/home/me"), 0), "~/docs is on desk\n");
         let waits =
             "  desk (not connected, last seen 5 minutes ago): lacks 3 items, such as a, which is not there yet\n";
-        assert_eq!(text(&report(false), 300_000), format!("/docs: not on as many devices as you want\n{waits}"));
+        assert_eq!(
+            text(&report(false), Path::new("/home/me"), 300_000),
+            format!("~/docs: not on as many devices as you want\n{waits}")
+        );
+        let mut away = report(false);
+        away.peers[0].deleted_items = 2;
+        assert!(
+            text(&away, Path::new("/home/me"), 300_000)
+                .contains("lacks 1 item and has still to delete 2 items, such as a")
+        );
+        (away.peers[0].lacks_folder, away.peers[0].connected) = (true, true);
+        let told = text(&away, Path::new("/home/me"), 300_000);
+        assert!(told.contains("desk (connected): does not share the folder now"), "{told}");
+        assert!(told.contains("p2psync folder accept Docs"), "{told}");
         let refused = WaitPeer {
             refused_items: 1,
             missing: report(false).peers[0].missing.clone(),
             ..report(true).peers[0].clone()
         };
-        let told = text(&WaitReport { peers: vec![refused], ..report(true) }, 0);
+        let told = text(&WaitReport { peers: vec![refused], ..report(true) }, Path::new("/home/me"), 0);
         assert!(told.contains("desk does not keep 1 item: a"), "{told}");
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, RawString, Table, TableLike, Value, value};
 
-use super::durable::write_beside_and_rename;
+use super::durable::{self, write_beside_and_rename};
 use super::parse::{check_address, expand};
 use super::{Config, ConfigError, NAME_CHARS_MAX, Peer, Sharing, parse, read, surroundings};
 use crate::core::id::{DeviceId, FolderId};
@@ -350,6 +350,12 @@ fn remove(document: &mut DocumentMut, kind: &str, fits: impl Fn(&str) -> bool) -
     find(document, kind, &fits)?;
     tables(document, kind)?.retain(|table| !table.get("id").and_then(Item::as_str).is_some_and(&fits));
     Ok(())
+}
+
+/// Removes what edits of this config have left that were killed.
+pub fn clear_leftovers(home: &Home) {
+    let path = home.config_file();
+    durable::clear_leftovers(&path.canonicalize().unwrap_or(path));
 }
 
 /// Waits for other editors of this config to finish; the file stays, because a lock on a removed file locks nothing.

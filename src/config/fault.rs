@@ -11,7 +11,7 @@ const SHOWN_CHARS_MAX: usize = 160;
 /// Why there is no config.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("there is no config file {path} yet; 'p2psync run' makes one")]
+    #[error("p2psync is not set up on this device yet (there is no config file {path}); 'p2psync run' does that")]
     Missing { path: PathBuf },
     #[error("cannot {doing} the config file {path}: {source}")]
     Io { doing: &'static str, path: PathBuf, source: io::Error },

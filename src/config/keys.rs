@@ -168,6 +168,13 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "manners",
+        "pause_on_metered",
+        "true or false",
+        "false",
+        "Sync nothing while the network is paid for by volume, as NetworkManager tells (Linux).",
+    ),
+    key(
+        "manners",
         "gentle_scans",
         "true or false",
         "true",

@@ -36,6 +36,8 @@ pub struct Hours {
 pub struct Manners {
     /// Nothing is synced while the computer runs on battery.
     pub pause_on_battery: bool,
+    /// Nothing is synced while the network is paid for by volume.
+    pub pause_on_metered: bool,
     /// Scans that nobody asked for leave processor and disk to others first.
     pub gentle_scans: bool,
     /// Tell the user on the desktop what needs him.
@@ -44,7 +46,7 @@ pub struct Manners {
 
 impl Default for Manners {
     fn default() -> Self {
-        Self { pause_on_battery: false, gentle_scans: true, notifications: true }
+        Self { pause_on_battery: false, pause_on_metered: false, gentle_scans: true, notifications: true }
     }
 }
 
@@ -82,6 +84,7 @@ pub(super) struct RawLimits {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawManners {
     pause_on_battery: Option<bool>,
+    pause_on_metered: Option<bool>,
     gentle_scans: Option<bool>,
 }
 
@@ -136,6 +139,7 @@ pub(super) fn manners(raw: &RawManners, notifications: Option<bool>) -> Manners 
     let usual = Manners::default();
     Manners {
         pause_on_battery: raw.pause_on_battery.unwrap_or(usual.pause_on_battery),
+        pause_on_metered: raw.pause_on_metered.unwrap_or(usual.pause_on_metered),
         gentle_scans: raw.gentle_scans.unwrap_or(usual.gentle_scans),
         notifications: notifications.unwrap_or(usual.notifications),
     }

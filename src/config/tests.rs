@@ -331,3 +331,17 @@ fn the_comments_of_an_empty_list_go_to_the_first_table_that_takes_its_place() {
     let after = std::fs::read_to_string(home.config_file()).unwrap();
     assert!(after.contains("\n# before\n# none\n# yet\n# so far\n[[folder]]\n"), "{after}");
 }
+
+#[test]
+fn a_folder_is_named_by_its_label_where_that_is_plain_and_its_own() {
+    let folder = |id: &str, label: &str| Folder {
+        label: label.into(),
+        ..Folder::new(id.parse().unwrap(), format!("/{id}").into(), Sharing::All)
+    };
+    let folders =
+        vec![folder("1", "Photos"), folder("2", "my docs"), folder("3", "same"), folder("4", "same"), folder("5", "1")];
+    let config = Config { folders, ..parse("", Path::new("/c"), &around()).unwrap() };
+    let words: Vec<&str> = config.folders.iter().map(|folder| config.word_of(folder)).collect();
+    assert_eq!(words, ["Photos", "2", "3", "4", "5"]);
+    assert!(!is_plain_word("") && !is_plain_word("-x") && !is_plain_word("a'b"));
+}

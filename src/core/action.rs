@@ -13,6 +13,8 @@ pub type WorkId = u64;
 pub enum Displace {
     /// Into the folder's history.
     History,
+    /// Into the history, as something that is this device's alone: peers were never told of it, and are not from there.
+    PrivateHistory,
     /// To this path, as a conflict copy.
     ConflictCopy(RelPath),
 }

@@ -1,11 +1,15 @@
 //! Which earlier versions of a file are worth keeping as they grow older.
 //!
-//! Of the versions that one author wrote, the last hour keeps all, the last day one for each hour, and all before one
-//! for each day: of each such span the one that went first, because that is what lay there before a burst of changes.
+//! Of the versions that came from one device, the last hour keeps all, the last day one for each hour, and all before
+//! one for each day: of each such span the one that went first, because that is what lay there before a burst of changes.
 //! The version that another device's change displaced last is never among those that go: whatever a peer does to a
 //! file, what it was before that peer's changes stays for its full time.
+//!
+//! A device here is the peer on whose connection a version came, or this device, never the author that an entry names:
+//! any peer may name any author, as often as it likes. Where it is not known who brought a version, or that would say
+//! nothing because a peer has given it another name, it stays.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use super::id::DeviceId;
 
@@ -15,7 +19,8 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 /// One version of a path in history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Version {
-    pub author: DeviceId,
+    /// The peer on whose connection it had come, `DeviceId::NONE` for this device; `None` where that is unknown.
+    pub brought_by: Option<DeviceId>,
     /// When it was put into history, ms since 1970.
     pub displaced_ms: i64,
     /// True where another device's change displaced it.
@@ -32,8 +37,36 @@ pub struct Ages {
 
 /// For each version of one path, the latest first, whether it has to stay for its full time.
 pub fn protected(versions: &[Version]) -> Vec<bool> {
-    let mut authors = HashSet::new();
-    versions.iter().map(|version| version.by_remote && authors.insert(version.author)).collect()
+    let mut seen = HashSet::new();
+    versions.iter().map(|v| v.by_remote && v.brought_by.is_none_or(|device| seen.insert(device))).collect()
+}
+
+/// What of history counts together where it takes too much space.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Share {
+    /// The peer whose changes displaced it, `DeviceId::NONE` for this device; `None` where that is unknown.
+    pub displaced_by: Option<DeviceId>,
+    /// True for what the same device had brought itself: nobody else's work.
+    pub was_its_own: bool,
+}
+
+/// How many bytes each share has to give up so that all together take no more than `most`. The largest give first, down
+/// to one common size: however much one peer has displaced, what others displaced does not go for it, nor what others
+/// had made for what that peer made itself.
+pub fn excess(bytes: &BTreeMap<Share, u64>, most: u64) -> BTreeMap<Share, u64> {
+    let mut sizes: Vec<u64> = bytes.values().copied().collect();
+    sizes.sort_unstable();
+    let (mut room, mut left, mut level) = (most, sizes.len() as u64, u64::MAX);
+    for size in sizes {
+        let equal = room / left;
+        if size > equal {
+            level = equal;
+            break;
+        }
+        room -= size;
+        left -= 1;
+    }
+    bytes.iter().map(|(share, size)| (*share, size.saturating_sub(level))).collect()
 }
 
 /// For each version of one path, the latest first, whether it stays.
@@ -48,9 +81,9 @@ pub fn kept(versions: &[Version], ages: Ages) -> Vec<bool> {
             let span = if version.displaced_ms >= ages.hour_before_ms {
                 return true;
             } else if version.displaced_ms >= ages.day_before_ms {
-                (version.author, HOUR_MS, version.displaced_ms.div_euclid(HOUR_MS))
+                (version.brought_by, HOUR_MS, version.displaced_ms.div_euclid(HOUR_MS))
             } else {
-                (version.author, DAY_MS, version.displaced_ms.div_euclid(DAY_MS))
+                (version.brought_by, DAY_MS, version.displaced_ms.div_euclid(DAY_MS))
             };
             spans.insert(span) || *is_protected
         })
@@ -69,8 +102,8 @@ mod tests {
     const NOW_MS: i64 = 100 * DAY_MS;
     const AGES: Ages = Ages { hour_before_ms: NOW_MS - HOUR_MS, day_before_ms: NOW_MS - DAY_MS };
 
-    fn version(author: DeviceId, age_ms: i64, by_remote: bool) -> Version {
-        Version { author, displaced_ms: NOW_MS - age_ms, by_remote }
+    fn version(brought_by: DeviceId, age_ms: i64, by_remote: bool) -> Version {
+        Version { brought_by: Some(brought_by), displaced_ms: NOW_MS - age_ms, by_remote }
     }
 
     #[test]
@@ -91,7 +124,39 @@ mod tests {
         assert_eq!((protected[0], protected[1], protected[1000]), (true, false, true));
     }
 
+    #[test]
+    fn what_came_from_who_knows_where_stays() {
+        let of_old = |age_ms| Version { brought_by: None, ..version(ANNA, age_ms, true) };
+        let versions = [of_old(3 * HOUR_MS), of_old(3 * HOUR_MS + 1), of_old(3 * HOUR_MS + 2)];
+        assert_eq!((protected(&versions), kept(&versions, AGES)), (vec![true; 3], vec![true; 3]));
+    }
+
+    #[test]
+    fn who_takes_most_space_gives_it_up() {
+        let share = |device, was_its_own| Share { displaced_by: Some(device), was_its_own };
+        let bytes = BTreeMap::from([(share(EVE, true), 100), (share(EVE, false), 3), (share(ANNA, true), 8)]);
+        let given = |most| excess(&bytes, most).into_values().collect::<Vec<_>>();
+        // Anna's, what Eve displaced of others, what Eve displaced of her own.
+        assert_eq!(given(111), [0, 0, 0]);
+        assert_eq!(given(110), [0, 0, 1]);
+        assert_eq!(given(20), [0, 0, 91]);
+        assert_eq!(given(11), [4, 0, 96]);
+        assert_eq!(given(0), [8, 3, 100]);
+        assert!(excess(&BTreeMap::new(), 0).is_empty());
+    }
+
     proptest! {
+        #[test]
+        fn what_all_give_up_is_enough_and_no_more_than_the_rounding_too_much(
+            sizes in proptest::collection::vec(0..1000u64, 1..9), most in 0..5000u64
+        ) {
+            let share = |n: usize| Share { displaced_by: Some(DeviceId([n as u8; 32])), was_its_own: false };
+            let bytes: BTreeMap<Share, u64> = sizes.iter().enumerate().map(|(n, size)| (share(n), *size)).collect();
+            let given: u64 = excess(&bytes, most).values().sum();
+            let needed = sizes.iter().sum::<u64>().saturating_sub(most);
+            prop_assert!(given >= needed && given < needed + sizes.len() as u64);
+        }
+
         #[test]
         fn what_is_protected_or_young_stays_and_thinning_twice_takes_no_more(
             raw in proptest::collection::vec((any::<bool>(), 0..10 * DAY_MS, any::<bool>()), 0..40)

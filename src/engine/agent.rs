@@ -17,7 +17,7 @@ use super::feed::Feed;
 use super::links::{LinkConfig, LinkFolder, LinkPeer, LinkTable, Links};
 use super::manager;
 use super::manners;
-use super::notices::Notices;
+use super::notices::{Kind, Notices};
 use super::running::{Running, StartFolder};
 use super::serve::Server;
 use super::shared::Order;
@@ -60,6 +60,7 @@ async fn main(home: Home) -> anyhow::Result<()> {
     // First of all: whoever asks from now on is answered, if only as soon as the handler is there.
     let listener = api::bind(&home)?;
     let identity = Arc::new(Identity::load_or_create(&home.identity_file())?);
+    config::clear_leftovers(&home);
     let config = config::load(&home)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -113,6 +114,15 @@ impl Agent {
     ) -> Self {
         let (config, links) = (Arc::new(config), Arc::new(links));
         let (feed, notices) = (Feed::default(), Notices::default());
+        let told = notices.clone();
+        links.on_stranger(move |id, address| {
+            let text = format!(
+                "It says it is {} and comes from {}. If it is yours, type 'p2psync pair' on both.",
+                id.short(),
+                address.ip()
+            );
+            told.tell(Kind::Stranger, &text);
+        });
         let control =
             Control::new(home.clone(), config.clone(), links.clone(), orders.clone(), (feed.clone(), notices.clone()));
         let control = Arc::new(control);
@@ -178,7 +188,7 @@ impl Agent {
 
     /// Brings what runs in line with the config, the time and the machine.
     async fn attend(&mut self) {
-        let resting = manners::resting(&self.config);
+        let resting = manners::resting(&self.config).await;
         if resting != self.resting {
             tracing::info!("{}", resting.as_deref().unwrap_or("going on"));
             self.resting = resting;

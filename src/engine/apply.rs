@@ -206,7 +206,9 @@ impl Applier {
         let row = |Stuck { path, slot }: Stuck| {
             let disk = history::look(&root, &slot).ok().flatten()?;
             let (author, displaced_ms) = (self.handle.device, self.handle.clock.wall_ms());
-            Some(HistoryRow { slot, path, content: None, disk, author, displaced_ms, by_remote: true })
+            let (content, brought_by, displaced_by) = (None, None, None);
+            let by_remote = true;
+            Some(HistoryRow { slot, path, content, disk, author, displaced_ms, by_remote, brought_by, displaced_by })
         };
         let found: Vec<HistoryRow> = left.into_iter().filter_map(row).collect();
         if !found.is_empty() {
@@ -404,7 +406,7 @@ mod tests {
     fn an_edit_that_could_not_be_put_beside_its_path_at_once_is_later_or_is_listed_in_history() {
         for comes_back in [true, false] {
             let (_dir, handle, mut events) = testing::folder("");
-            let slot = history::slot_name(&path("a"), None, 1, 0);
+            let slot = history::slot_name(&path("a"), history::Shown::Nothing, 1, 0);
             std::fs::write(handle.root.path().join(format!(".p2psync/history/{slot}")), "edit").unwrap();
             let mut applier = Applier::new(handle.clone());
             applier.stuck.push((applier.now(), Stuck { path: path("a"), slot: slot.clone() }));

@@ -138,6 +138,7 @@ impl Control {
                 bytes_in: link.bytes_in,
                 bytes_out: link.bytes_out,
                 trouble: link.last_error.filter(|_| !link.connected),
+                unpaired: link.unpaired,
                 version: link.agent,
                 clock_ahead_ms: link.clock_ahead_ms,
                 offers: offers.map(|(id, label)| FolderOffer { id: id.to_string(), label }).collect(),

@@ -3,7 +3,7 @@
 //! What a user overwrote here is in the history of the devices that had it, so asking them gives back even that.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
 use super::fetch::Fetcher;
+use super::questions::Questions;
 use super::restore::Change;
 use super::shared::FolderHandle;
 use crate::core::action::WorkId;
@@ -23,8 +24,6 @@ use crate::sync::{FetchError, FetchOrder, Staged};
 
 /// How long peers may take to answer: they look into an index, no more. One of an earlier version never does.
 const ANSWER_TIME: Duration = Duration::from_secs(3);
-/// Questions of peers that are answered at the same time; each costs a look into the index.
-const ANSWERS_MAX: usize = 4;
 /// Questions that wait for an answer.
 const QUESTIONS_MAX: usize = 256;
 /// Bytes of a hash in the id of a version.
@@ -41,8 +40,8 @@ type Asked = (DeviceId, oneshot::Sender<Vec<PastVersion>>);
 pub struct Elsewhere {
     next: AtomicU32,
     questions: Mutex<HashMap<u32, Asked>>,
-    /// How many of peers' questions are being answered.
-    answering: AtomicUsize,
+    /// Peers' questions.
+    asked: Mutex<Questions>,
     next_work: AtomicU64,
     fetches: Mutex<HashMap<WorkId, oneshot::Sender<Fetched>>>,
     fetcher: OnceLock<Fetcher>,
@@ -124,37 +123,44 @@ pub async fn ask(handle: &FolderHandle, peers: &[DeviceId], path: Option<&RelPat
     all
 }
 
-/// Answers a peer's question, unless too many are being answered.
+/// Answers a peer's question, and those that it asks meanwhile, unless it asks too much.
 pub fn answer(handle: &FolderHandle, peer: DeviceId, ask: AskPast) {
-    if handle.elsewhere.answering.fetch_add(1, Ordering::AcqRel) >= ANSWERS_MAX {
-        handle.elsewhere.answering.fetch_sub(1, Ordering::AcqRel);
-        return;
-    }
+    let now = handle.clock.instant();
+    let Some(ask) = lock(&handle.elsewhere.asked).take_up(peer, ask, now) else {
+        return tracing::debug!(peer = %peer.short(), "a question about the past waits, or is too much");
+    };
     let handle = handle.clone();
     tokio::task::spawn_blocking(move || {
-        let versions = Reader::open(&handle.index_path).and_then(|reader| versions(&reader, ask.path.as_ref()));
-        handle.elsewhere.answering.fetch_sub(1, Ordering::AcqRel);
-        let link = handle.links.read().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned();
-        match (versions, link) {
-            (Ok(versions), Some(link)) => {
-                let past = Past { id: ask.id, folder: handle.id.clone(), versions };
-                if let Err(error) = link.outbox.control(&Frame::Past(past)) {
-                    tracing::debug!(peer = %peer.short(), %error, "an answer about the past could not be sent");
-                }
-            }
-            (Err(error), _) => tracing::warn!(folder = %handle.label, %error, "history could not be read for a peer"),
-            (Ok(_), None) => {}
+        let mut asked = Some(ask);
+        while let Some(ask) = asked {
+            answer_one(&handle, peer, &ask);
+            asked = lock(&handle.elsewhere.asked).next(peer);
         }
     });
 }
 
-/// What history has at or below a path, the latest first.
+fn answer_one(handle: &FolderHandle, peer: DeviceId, ask: &AskPast) {
+    let versions = Reader::open(&handle.index_path).and_then(|reader| versions(&reader, ask.path.as_ref()));
+    let link = handle.links.read().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned();
+    match (versions, link) {
+        (Ok(versions), Some(link)) => {
+            let past = Past { id: ask.id, folder: handle.id.clone(), versions };
+            if let Err(error) = link.outbox.control(&Frame::Past(past)) {
+                tracing::debug!(peer = %peer.short(), %error, "an answer about the past could not be sent");
+            }
+        }
+        (Err(error), _) => tracing::warn!(folder = %handle.label, %error, "history could not be read for a peer"),
+        (Ok(_), None) => {}
+    }
+}
+
+/// What history has at or below a path, the latest first. What it costs is bounded however much history has.
 fn versions(reader: &Reader, path: Option<&RelPath>) -> Result<Vec<PastVersion>, IndexError> {
     let mut rows = match path {
-        Some(path) => reader.history_of(path)?,
+        Some(path) => reader.latest_history_of(path, PAST_VERSIONS_MAX)?,
         None => Vec::new(),
     };
-    rows.extend(reader.history_below(path, PAST_VERSIONS_MAX)?);
+    rows.extend(reader.latest_history_below(path, PAST_VERSIONS_MAX)?);
     rows.sort_by_key(|row| std::cmp::Reverse(row.displaced_ms));
     Ok(rows.into_iter().filter_map(version).take(PAST_VERSIONS_MAX).collect())
 }
@@ -266,6 +272,8 @@ mod tests {
             author: PEER,
             displaced_ms,
             by_remote: true,
+            brought_by: None,
+            displaced_by: None,
         }
     }
 

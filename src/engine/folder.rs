@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::apply::Command;
+use super::chatter::Chatter;
 use super::desk::{Desk, Errands};
 use super::feed::Happened;
 use super::fetch::Fetcher;
@@ -42,6 +43,8 @@ pub struct Channels {
     pub applier: Sender<Command>,
     pub fetcher: Fetcher,
     pub runtime: Handle,
+    /// What a peer may cause again and again is not logged each time.
+    pub chatter: Chatter<()>,
 }
 
 impl Driver {
@@ -61,6 +64,11 @@ impl Driver {
                 // Its room is given back once it has been dealt with.
                 Event::Message(peer, message, _room) => self.take(Input::Message(peer, message))?,
                 Event::Note(key, value) => self.folder.set_note(key, Some(&value))?,
+                Event::Keep(key, value, kept) => {
+                    self.folder.keep_note(key, &value)?;
+                    // Whoever asked may have gone.
+                    let _ = kept.send(());
+                }
                 Event::Stop => break,
             }
         }
@@ -154,13 +162,12 @@ impl Errands for Channels {
             let about = path.as_ref().map(|path| format!("{path}: ")).unwrap_or_default();
             self.handle.notices.tell(worth, &format!("{folder}: {about}{text}"));
         }
-        match (kind, path) {
-            ("fault" | "halted" | "held" | "problem" | "suspect" | "rollback", Some(path)) => {
-                tracing::warn!(%folder, %path, "{text}");
-            }
-            ("fault" | "halted" | "held" | "problem" | "suspect" | "rollback", None) => {
-                tracing::warn!(%folder, "{text}")
-            }
+        let is_trouble = matches!(kind, "fault" | "halted" | "held" | "problem" | "suspect" | "rollback");
+        let more = if is_trouble { self.chatter.say((), kind, self.handle.clock.instant()) } else { None };
+        match (more, path) {
+            (Some(more), Some(path)) => tracing::warn!(%folder, %path, "{text}{more}"),
+            (Some(more), None) => tracing::warn!(%folder, "{text}{more}"),
+            _ if is_trouble => {}
             (_, Some(path)) => tracing::info!(%folder, %path, "{text}"),
             (_, None) => tracing::info!(%folder, "{text}"),
         }

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::metered;
 use crate::config::{Caps, Config};
 
-/// How often battery and quiet hours are looked at, where the config minds them.
+/// How often battery, network and quiet hours are looked at, where the config minds them.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// The least time until the next look, so that a clock that stands still makes no busy loop.
 const LOOK_SOONEST: Duration = Duration::from_millis(200);
@@ -16,16 +17,21 @@ const POWER_SUPPLIES: &str = "/sys/class/power_supply";
 const GENTLE_NICE: i32 = 10;
 
 /// Why nothing is synced at all for now.
-pub fn resting(config: &Config) -> Option<String> {
-    let is_on_battery = config.manners.pause_on_battery && is_on_battery(Path::new(POWER_SUPPLIES));
-    is_on_battery.then(|| "paused while the computer runs on battery ('pause_on_battery' in the config)".to_owned())
+pub async fn resting(config: &Config) -> Option<String> {
+    let manners = &config.manners;
+    if manners.pause_on_battery && is_on_battery(Path::new(POWER_SUPPLIES)) {
+        return Some("paused while the computer runs on battery ('pause_on_battery' in the config)".to_owned());
+    }
+    let is_metered = manners.pause_on_metered && metered::is_metered().await;
+    is_metered.then(|| "paused while the network is metered ('pause_on_metered' in the config)".to_owned())
 }
 
 /// When to look again at what no command or file tells of; `None` where the config minds nothing of it.
 pub fn next_look(config: &Config, now_ms: i64) -> Option<Duration> {
     let ends = config.folders.iter().filter_map(|folder| folder.paused_until_ms).filter(|until| now_ms < *until).min();
     let until_end = ends.map(|until| Duration::from_millis((until - now_ms).unsigned_abs()));
-    let minds_more = config.manners.pause_on_battery || config.limits.quiet.is_some();
+    let manners = &config.manners;
+    let minds_more = manners.pause_on_battery || manners.pause_on_metered || config.limits.quiet.is_some();
     // The wall clock may jump, and the machine may sleep.
     let regular = (minds_more || until_end.is_some()).then_some(LOOK_EVERY);
     until_end.into_iter().chain(regular).min().map(|wait| wait.max(LOOK_SOONEST))

@@ -10,15 +10,19 @@
 //! | `apply`, `recover`, `restore`, `retention` | changes the disk, and looks after its history |
 //! | `fetch`, `serve` | chunks in, chunks out |
 //! | `links` | connections to peers |
+//! | `elsewhere`, `questions` | earlier versions that other devices have, and their questions for ours |
+//! | `allowance`, `chatter` | how often a peer may have something done, and something logged |
 //! | `flow`, `transfer` | how fast bytes flow, and what is on its way |
 //! | `manager` | word to the service manager that started the agent |
 //! | `control`, `report` | answers to commands |
 //! | `stepping` | all that works on the disk, step by step in one thread, for a simulator |
 
 pub mod agent;
+mod allowance;
 mod answers;
 mod apply;
 mod browser_port;
+mod chatter;
 pub mod clock;
 mod config_watch;
 mod control;
@@ -36,8 +40,10 @@ mod lived;
 mod local;
 mod manager;
 mod manners;
+mod metered;
 mod notices;
 mod prune;
+mod questions;
 mod receipt;
 mod recover;
 pub mod report;
@@ -56,6 +62,7 @@ mod start;
 pub mod stepping;
 mod transfer;
 mod undo;
+mod way_back;
 
 #[cfg(test)]
 mod testing;

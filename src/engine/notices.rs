@@ -15,6 +15,8 @@ const NOTICE_CHARS_MAX: usize = 300;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Kind {
     Paired,
+    /// A device that is not paired wants to connect.
+    Stranger,
     Conflict,
     Halted,
     /// Many deletions wait for the user's word.
@@ -47,6 +49,7 @@ impl Kind {
     fn title(self) -> &'static str {
         match self {
             Kind::Paired => "Paired with another device",
+            Kind::Stranger => "A device that is not paired wants to connect",
             Kind::Conflict => "A file was changed on two devices at once",
             Kind::Halted => "A folder has stopped syncing",
             Kind::Held => "Many deletions wait for your word",

@@ -22,20 +22,33 @@ use crate::fs::root::OpenRoot;
 use crate::index::{HistoryRow, IndexError, Reader, Record, Rival};
 use crate::sabotage::{self, Bug};
 
-/// Puts right what a crash left in history. Returns what has to be noted as lying there.
+/// Slots that are noted together: some hundred KiB of memory.
+const ROWS_AT_ONCE: usize = 1000;
+
+/// What is known of the folder, and where it is noted what lies in history.
+pub trait Ledger {
+    fn reader(&self) -> &Reader;
+    fn note(&mut self, found: Vec<HistoryRow>);
+}
+
+/// Puts right what a crash left in history, and notes what lies there, some at a time: after the index was lost that is all
+/// of history.
 ///
 /// Where something fails the slot is left as it is; the next start after a crash comes to it again.
-pub fn recover(root: &OpenRoot, reader: &Reader) -> Vec<HistoryRow> {
+pub fn recover(root: &OpenRoot, ledger: &mut dyn Ledger) {
     if sabotage::is(Bug::NothingRecovered) {
-        return Vec::new();
+        return;
     }
     let mut rows = Vec::new();
     let mut failure = None;
     let mut look = |slot: &RelPath, state: &DiskState| -> Result<(), IndexError> {
-        if reader.history_slot(slot)?.is_none()
-            && let Some(found) = examine(root, reader, slot, state)?
+        if ledger.reader().history_slot(slot)?.is_none()
+            && let Some(found) = examine(root, ledger.reader(), slot, state)?
         {
             rows.extend(carry_out(root, found));
+        }
+        if rows.len() >= ROWS_AT_ONCE {
+            ledger.note(std::mem::take(&mut rows));
         }
         Ok(())
     };
@@ -56,7 +69,9 @@ pub fn recover(root: &OpenRoot, reader: &Reader) -> Vec<HistoryRow> {
     if let Err(error) = listed {
         tracing::warn!(%path, error = &error as &dyn Error, "could not look through the history");
     }
-    rows
+    if !rows.is_empty() {
+        ledger.note(rows);
+    }
 }
 
 /// A slot that the index does not account for, with what is to become of it.
@@ -226,11 +241,13 @@ fn row(found: &Unaccounted, author: DeviceId) -> HistoryRow {
     HistoryRow {
         slot: found.slot.clone(),
         path: found.path.clone(),
-        content: found.held.content,
+        content: found.held.content.filter(|_| !history::is_private(&found.slot)),
         disk: found.disk,
         author,
         displaced_ms: found.displaced_ms,
         by_remote: true,
+        brought_by: None,
+        displaced_by: None,
     }
 }
 
@@ -253,6 +270,29 @@ mod tests {
     const PEER: DeviceId = DeviceId([2; 32]);
     const CONTEXT: ApplyContext = ApplyContext { device: DeviceId([1; 32]), now_ms: 1_700_000_000_000 };
     const STEPS: [Step; 5] = [Step::Prepared, Step::Checked, Step::InSlot, Step::Swapped, Step::Settled];
+
+    /// What is to be noted, in the parts in which it is.
+    struct Parts<'a>(&'a Reader, Vec<Vec<HistoryRow>>);
+
+    impl Ledger for Parts<'_> {
+        fn reader(&self) -> &Reader {
+            self.0
+        }
+
+        fn note(&mut self, found: Vec<HistoryRow>) {
+            self.1.push(found);
+        }
+    }
+
+    fn parts(root: &OpenRoot, reader: &Reader) -> Vec<Vec<HistoryRow>> {
+        let mut parts = Parts(reader, Vec::new());
+        recover(root, &mut parts);
+        parts.1
+    }
+
+    fn recovered(root: &OpenRoot, reader: &Reader) -> Vec<HistoryRow> {
+        parts(root, reader).concat()
+    }
 
     struct Crashed {
         _dir: tempfile::TempDir,
@@ -320,7 +360,7 @@ mod tests {
         }
 
         fn recover(&self) -> Vec<Vec<u8>> {
-            let rows = recover(&self.root, &self.index);
+            let rows = recovered(&self.root, &self.index);
             rows.iter().map(|row| read::read_slot(&self.root, &row.slot, 0, row.disk.size as usize).unwrap()).collect()
         }
 
@@ -444,15 +484,37 @@ mod tests {
     }
 
     #[test]
+    fn a_long_history_is_noted_in_parts() {
+        let folder = Crashed::new(None);
+        let count = ROWS_AT_ONCE + 1;
+        for n in 0..count {
+            let shown = history::Shown::Content(Content::of_chunk(n.to_string().as_bytes()).id);
+            let slot = history::slot_name(&path("b"), shown, 1, u32::try_from(n).unwrap());
+            std::fs::write(history::place(folder.handle.root.path(), &slot), n.to_string()).unwrap();
+        }
+        let counts: Vec<usize> = parts(&folder.root, &folder.index).iter().map(Vec::len).collect();
+        assert_eq!(counts, [ROWS_AT_ONCE, 1]);
+    }
+
+    #[test]
+    fn what_was_never_told_is_not_told_after_the_index_was_lost() {
+        let folder = Crashed::new(None);
+        let expect = Expected { displace: Displace::PrivateHistory, ..folder.expected(Displace::History) };
+        folder.cut_off(Action::Remove { path: path("a"), expect }, Step::Settled);
+        let rows = recovered(&folder.root, &Index::in_memory(EpochId(9)).unwrap());
+        assert_eq!((rows.len(), &rows[0].path, rows[0].content), (1, &path("a"), None));
+    }
+
+    #[test]
     fn a_lost_index_makes_history_of_what_is_named_so() {
         let folder = Crashed::new(Some(entry(Some(b"new"), 1, 1)));
         folder.replace(Displace::History, Step::Settled);
         let index = Index::in_memory(EpochId(9)).unwrap();
-        let rows = recover(&folder.root, &index);
+        let rows = recovered(&folder.root, &index);
         assert_eq!((rows.len(), &rows[0].path, rows[0].content), (1, &path("a"), Some(Content::of_chunk(b"old"))));
         let mut index = index;
         index.add_history(&rows[0]).unwrap();
-        assert_eq!(recover(&folder.root, &index), []);
+        assert_eq!(recovered(&folder.root, &index), []);
         assert_eq!(folder.tree(), ["a new"]);
     }
 }

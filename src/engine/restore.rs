@@ -18,6 +18,9 @@ use crate::fs::history::{self, Incoming, RestoreError};
 use crate::fs::read::{self, ReadOutcome};
 use crate::fs::root::OpenRoot;
 use crate::index::{HistoryRow, Mark, Reader, Record};
+
+/// Made on this device.
+const OWN: Option<DeviceId> = Some(DeviceId::NONE);
 use crate::net::frame::PastVersion;
 use crate::sync::Input;
 
@@ -110,9 +113,9 @@ impl<'a> Change<'a> {
                 return Err(format!("a directory lies at {path}; move it away first"));
             }
             Some(disk) => (Some(disk), self.known(path, &disk)?),
-            None => (None, Known { id: None, content: None, author: self.shared.device }),
+            None => (None, Known { id: None, content: None, author: self.shared.device, brought_by: OWN }),
         };
-        let expect = disk.map(|disk| Expected { disk, content: known.id, displace: Displace::History });
+        let expect = disk.map(|disk| Expected { disk, content: known.id, displace: known.displace() });
         history::make_above(&self.root, path).map_err(|e| format!("{path} could not be brought back: {e}"))?;
         let action = Action::PlaceFile {
             path: path.clone(),
@@ -143,6 +146,8 @@ impl<'a> Change<'a> {
             author: known.author,
             displaced_ms: self.now_ms,
             by_remote: false,
+            brought_by: known.brought_by,
+            displaced_by: OWN,
         };
         self.shared.send(Input::History { found: vec![row], expired: Vec::new() });
     }
@@ -154,7 +159,7 @@ impl<'a> Change<'a> {
             return Err(format!("a directory lies at {path}; move it away first"));
         }
         let known = self.known(path, &disk)?;
-        let expect = Expected { disk, content: known.id, displace: Displace::History };
+        let expect = Expected { disk, content: known.id, displace: known.displace() };
         match self.apply(Action::Remove { path: path.clone(), expect })? {
             Outcome::Done { displaced: Some(slot), .. } => {
                 let name = slot.name.clone();
@@ -204,18 +209,22 @@ impl<'a> Change<'a> {
     fn known(&self, path: &RelPath, disk: &DiskState) -> Result<Known, String> {
         let own = self.shared.device;
         if disk.kind != DiskKind::File {
-            return Ok(Known { id: None, content: None, author: own });
+            return Ok(Known { id: None, content: None, author: own, brought_by: OWN });
         }
         let record = self.reader.as_ref().and_then(|reader| reader.record(path).ok().flatten());
         let is_as_announced =
             |r: &Record| r.mark == Mark::Here && r.disk.is_some_and(|seen| disk.is_unchanged_since(&seen));
         let announced = record.filter(is_as_announced);
-        if let Some((content, author)) = announced.and_then(|r| Some((r.entry.kind.content()?, r.entry.author))) {
-            return Ok(Known { id: Some(content.id), content: Some(content), author });
+        if let Some(Record { entry, brought_by, .. }) = announced
+            && let Some(content) = entry.kind.content()
+        {
+            return Ok(Known { id: Some(content.id), content: Some(content), author: entry.author, brought_by });
         }
         let now_ns = self.now_ms.saturating_mul(1_000_000);
         match read::examine(&self.root, path, now_ns, &mut Vec::new(), &AtomicBool::new(false)) {
-            ReadOutcome::Hashed(hashed) => Ok(Known { id: Some(hashed.content.id), content: None, author: own }),
+            ReadOutcome::Hashed(hashed) => {
+                Ok(Known { id: Some(hashed.content.id), content: None, author: own, brought_by: OWN })
+            }
             ReadOutcome::Failed(problem) => Err(format!("{path}: {}", problem.text)),
             _ => Err(format!("{path} is changing right now; try again")),
         }
@@ -226,6 +235,13 @@ struct Known {
     id: Option<ContentId>,
     content: Option<Content>,
     author: DeviceId,
+    brought_by: Option<DeviceId>,
+}
+
+impl Known {
+    fn displace(&self) -> Displace {
+        if self.id.is_some() && self.content.is_none() { Displace::PrivateHistory } else { Displace::History }
+    }
 }
 
 #[cfg(test)]
@@ -295,7 +311,7 @@ mod tests {
             change(name, is_scanned, mark);
             Change::begin(&shared).unwrap().set_aside(&path(name)).unwrap();
             let Ok(Event::Input(Input::History { found, .. })) = inputs.try_recv() else { panic!("nothing was told") };
-            assert_eq!(found[0].content, None, "{name}");
+            assert_eq!((found[0].content, history::is_private(&found[0].slot)), (None, true), "{name}");
         }
     }
 

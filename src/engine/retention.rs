@@ -15,7 +15,7 @@ use super::shared::{Event, FolderHandle, Shared};
 use crate::config::HistoryMax;
 use crate::core::disk::DiskState;
 use crate::core::path::RelPath;
-use crate::core::thinning::{self, Ages, Version};
+use crate::core::thinning::{self, Ages, Share, Version};
 use crate::fs::history;
 use crate::fs::read::{self, ReadOutcome};
 use crate::fs::root::OpenRoot;
@@ -30,6 +30,10 @@ const SOON: Duration = Duration::from_secs(5);
 const BATCH: usize = 500;
 /// Paths whose versions are thinned out in one step.
 const THINNED_PATHS: usize = 5000;
+/// Versions of one path that are looked at in one step, the latest: a peer may make very many.
+const THINNED_VERSIONS: usize = 5000;
+/// Versions that go in one step, but for those of the last path.
+const THINNED_AT_ONCE: usize = 5000;
 /// Batches that one step looks through for what may go to make room.
 const BOUND_PAGES: usize = 20;
 const HOUR_MS: i64 = 3600 * 1000;
@@ -87,18 +91,24 @@ pub struct Retention {
     passed_ms: u64,
     /// The last path whose versions were thinned out, in this round through all of them.
     thinned: Option<RelPath>,
+    /// The last version that was looked at for room, in this round through all of them.
+    bounded: Option<(i64, RelPath)>,
 }
 
 impl Retention {
     pub fn new(handle: FolderHandle) -> Self {
         let passed_ms = handle.clock.mono_ms();
-        Self { handle, lived: None, passed_ms, thinned: None }
+        Self { handle, lived: None, passed_ms, thinned: None, bounded: None }
     }
 
-    /// Notes how much time has passed since the last run.
+    /// Notes how much time has passed since the last run. After the index was lost that waits until it knows again what
+    /// lies in history.
     fn begin(&mut self) -> Result<(), String> {
         let reader = Reader::open(&self.handle.index_path).map_err(|e| e.to_string())?;
-        self.pass(&reader, None)
+        match reader.note(NOTE_LIVED).map_err(|e| e.to_string())? {
+            Some(_) => self.pass(&reader, None),
+            None => Ok(()),
+        }
     }
 
     /// Takes away slots that were displaced longer ago than `keep_ms`; `None` keeps all. True where there are more.
@@ -115,44 +125,63 @@ impl Retention {
         let ages = Ages { hour_before_ms: self.before_ms(HOUR_MS), day_before_ms: self.before_ms(DAY_MS) };
         let looked = reader.paths_with_versions(self.thinned.as_ref(), THINNED_PATHS);
         let (paths, next) = looked.map_err(|e| e.to_string())?;
-        let mut going = Vec::new();
+        let (mut going, mut before, mut end) = (Vec::new(), self.thinned.take(), next);
+        let mut is_unfinished = false;
         for path in &paths {
-            let rows = reader.history_of(path).map_err(|e| e.to_string())?;
+            let rows = reader.latest_history_of(path, THINNED_VERSIONS).map_err(|e| e.to_string())?;
+            let (count, is_long) = (going.len(), rows.len() == THINNED_VERSIONS);
             let kept = thinning::kept(&versions(&rows), ages);
             going.extend(rows.into_iter().zip(kept).filter(|(_, kept)| !kept).map(|(row, _)| row));
+            is_unfinished = is_long && going.len() > count;
+            if is_unfinished || going.len() >= THINNED_AT_ONCE {
+                end = Some(path.clone());
+                break;
+            }
+            before = Some(path.clone());
         }
-        take_all_away(&self.handle, going)?;
-        self.thinned = next;
-        Ok(self.thinned.is_some())
+        let (gone, _) = take_all_away(&self.handle, going)?;
+        // What comes after those that went has its turn next. Where none could go, it has to wait.
+        let has_more = is_unfinished && gone > 0;
+        self.thinned = if has_more { before } else { end };
+        Ok(has_more || self.thinned.is_some())
     }
 
-    /// Where history takes more space than it may, the oldest that does not have to stay goes. True where there is more.
-    fn bound(&self, reader: &Reader, max: HistoryMax) -> Result<bool, String> {
+    /// Where history takes more space than it may, the oldest that does not have to stay goes, of that which those
+    /// displaced whose changes take most. True where there is more.
+    fn bound(&mut self, reader: &Reader, max: HistoryMax) -> Result<bool, String> {
         let root = self.handle.root.open().map_err(|e| e.to_string())?;
         let most = max.bytes(root.disk_bytes().map_err(|p| p.text)?);
-        let used = reader.history_bytes().map_err(|e| e.to_string())?;
-        let mut excess = used.saturating_sub(most);
-        let (mut after, mut going) = (None::<(i64, RelPath)>, Vec::new());
+        let mut all = reader.history_bytes().map_err(|e| e.to_string())?.saturating_sub(most);
+        if all == 0 {
+            self.bounded = None;
+            return Ok(false);
+        }
+        let mut excess = thinning::excess(&reader.history_shares().map_err(|e| e.to_string())?, most);
+        let mut going = Vec::new();
         // What went today is not given up for space: somebody may still miss it.
         let before_ms = self.before_ms(DAY_MS);
         for _ in 0..BOUND_PAGES {
-            if excess == 0 {
+            let from = self.bounded.as_ref().map(|(ms, slot)| (*ms, slot));
+            let rows = reader.history_by_age(from, before_ms, BATCH).map_err(|e| e.to_string())?;
+            self.bounded = rows.last().map(|last| (last.displaced_ms, last.slot.clone()));
+            if self.bounded.is_none() {
                 break;
             }
-            let from = after.as_ref().map(|(ms, slot)| (*ms, slot));
-            let rows = reader.history_by_age(from, before_ms, BATCH).map_err(|e| e.to_string())?;
-            let Some(last) = rows.last() else { break };
-            after = Some((last.displaced_ms, last.slot.clone()));
             for row in rows {
-                if excess > 0 && !is_protected(reader, &row)? {
-                    excess = excess.saturating_sub(row.disk.size);
+                let Some(excess) = excess.get_mut(&share(&row)).filter(|excess| **excess > 0) else { continue };
+                if all > 0 && !is_protected(reader, &row)? {
+                    all = all.saturating_sub(row.disk.size);
+                    *excess = excess.saturating_sub(row.disk.size);
                     going.push(row);
                 }
             }
+            if all == 0 {
+                self.bounded = None;
+                break;
+            }
         }
-        let is_any = !going.is_empty();
         take_all_away(&self.handle, going)?;
-        Ok(excess > 0 && is_any)
+        Ok(self.bounded.is_some())
     }
 
     /// What has this time or an earlier one is older than `keep_ms`; ms since 1970 by the wall clock.
@@ -167,7 +196,14 @@ impl Retention {
             Some(lived) => lived,
             None => {
                 let note = reader.note(NOTE_LIVED).map_err(|e| e.to_string())?;
-                note.and_then(|note| Lived::parse(&note)).unwrap_or_else(|| Lived::new(wall_ms))
+                match note.and_then(|note| Lived::parse(&note)) {
+                    Some(lived) => lived,
+                    // The index was lost, or is new. What went into history last is the latest that is known of the time:
+                    // a clock that shows much more is not believed here either.
+                    None => Lived::new(
+                        reader.history_latest_ms().map_err(|e| e.to_string())?.unwrap_or(wall_ms).min(wall_ms),
+                    ),
+                }
             }
         };
         lived.pass(wall_ms, mono_ms.saturating_sub(self.passed_ms), keep_ms.unwrap_or(i64::MAX));
@@ -212,12 +248,26 @@ pub fn take_all_away(handle: &Shared, rows: Vec<HistoryRow>) -> Result<(u64, u64
 /// True for a version that stays for its full time however large history grows: see [`thinning::protected`]. Asked of
 /// the index, because a peer may make more versions of one path than are listed.
 fn is_protected(reader: &Reader, row: &HistoryRow) -> Result<bool, String> {
-    Ok(row.by_remote && !reader.has_later_by_remote(&row.slot).map_err(|e| e.to_string())?)
+    if !row.by_remote {
+        return Ok(false);
+    }
+    Ok(row.brought_by.is_none() || !reader.has_later_by_remote(&row.slot).map_err(|e| e.to_string())?)
+}
+
+/// With what a version counts where space is short.
+fn share(row: &HistoryRow) -> Share {
+    Share {
+        displaced_by: row.displaced_by,
+        was_its_own: row.displaced_by.is_some() && row.displaced_by == row.brought_by,
+    }
 }
 
 fn versions(rows: &[HistoryRow]) -> Vec<Version> {
-    let version =
-        |row: &HistoryRow| Version { author: row.author, displaced_ms: row.displaced_ms, by_remote: row.by_remote };
+    let version = |row: &HistoryRow| Version {
+        brought_by: row.brought_by,
+        displaced_ms: row.displaced_ms,
+        by_remote: row.by_remote,
+    };
     rows.iter().map(version).collect()
 }
 
@@ -255,16 +305,19 @@ mod tests {
     const OWN: DeviceId = DeviceId([1; 32]);
     const PEER: DeviceId = DeviceId([2; 32]);
 
-    fn row(at: &str, number: i64, age_ms: i64, author: DeviceId, by_remote: bool) -> HistoryRow {
+    fn row(at: &str, number: i64, age_ms: i64, brought_by: DeviceId, by_remote: bool) -> HistoryRow {
         let size = 1 << 30;
         HistoryRow {
             slot: path(&format!("{at}~{number}")),
             path: path(at),
             content: Some(Content::of_chunk(&number.to_be_bytes())),
             disk: DiskState { kind: DiskKind::File, size, mtime_ns: 1, ctime_ns: 1, inode: 1, mode: 0o644 },
-            author,
+            // What an entry says of its author is nothing to go by.
+            author: OWN,
             displaced_ms: number - age_ms,
             by_remote,
+            brought_by: Some(brought_by),
+            displaced_by: Some(if by_remote { PEER } else { DeviceId::NONE }),
         }
     }
 
@@ -329,6 +382,56 @@ mod tests {
         rows.extend((1..=MANY).map(|n| row("a", now + n, HOUR_MS, PEER, true)));
         let gone = gone(&rows, |retention, reader| retention.bound(reader, HistoryMax::Gib(1)));
         assert_eq!(gone, [rows[1].slot.to_string()]);
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_when_the_index_is_lost_lets_nothing_expire() {
+        let keep_ms = 30 * DAY_MS;
+        let now = now_ms();
+        for (latest_age_ms, has_expired) in [(3 * DAY_MS, true), (300 * DAY_MS, false)] {
+            let rows = [row("a", now, 310 * DAY_MS, PEER, true), row("b", now, latest_age_ms, PEER, true)];
+            let gone = gone(&rows, |retention, reader| {
+                retention.lived = None;
+                retention.begin()?;
+                retention.once(reader, Some(keep_ms))
+            });
+            assert_eq!(gone.contains(&rows[0].slot.to_string()), has_expired, "{latest_age_ms}");
+            assert!(!gone.contains(&rows[1].slot.to_string()));
+        }
+    }
+
+    #[test]
+    fn a_path_with_very_many_versions_is_thinned_in_steps() {
+        let now = now_ms();
+        let count = 2 * THINNED_VERSIONS as i64;
+        let mut rows: Vec<HistoryRow> = (0..count).map(|n| row("b", now + n, 40 * DAY_MS, PEER, true)).collect();
+        rows.extend(["a", "c"].map(|at| row(at, now, 40 * DAY_MS, PEER, true)));
+        rows.extend(["a", "c"].map(|at| row(at, now + 1, 40 * DAY_MS, PEER, true)));
+        let gone = gone(&rows, |retention, reader| {
+            let is_more = retention.thin(reader)?;
+            assert_eq!((is_more, &retention.thinned), (true, &Some(path("a"))));
+            retention.thin(reader)
+        });
+        // The index does not follow here, so it is the same ones twice.
+        assert!(gone.len() > THINNED_VERSIONS && gone.iter().all(|slot| slot.starts_with("b~")));
+    }
+
+    #[test]
+    fn what_one_peer_displaced_does_not_push_out_what_others_did_nor_what_it_made_what_others_had_made() {
+        const EVE: DeviceId = DeviceId([6; 32]);
+        let now = now_ms();
+        let by = |by: DeviceId, row| HistoryRow { displaced_by: Some(by), ..row };
+        // Old versions of the user's, of which none has to stay: a later one was displaced too.
+        let users = |at: &str, by_whom| {
+            [(1, 9 * DAY_MS), (2, HOUR_MS)]
+                .map(|(n, age_ms)| by(by_whom, row(at, now + n, age_ms, DeviceId::NONE, true)))
+        };
+        let mut rows = [users("a", PEER), users("b", EVE)].concat();
+        // Later ones of the peer's own, as many as it likes, whoever they say has made them.
+        rows.extend((0..9).map(|n| by(EVE, row("eves", now + n, 2 * DAY_MS, EVE, true))));
+        let gone = gone(&rows, |retention, reader| retention.bound(reader, HistoryMax::Gib(6)));
+        let slots: Vec<String> = rows[4..11].iter().map(|row| row.slot.to_string()).collect();
+        assert_eq!(gone, slots);
     }
 
     #[test]

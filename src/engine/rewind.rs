@@ -4,13 +4,10 @@
 //! which is kept. Nothing is removed: what a step takes out of its place goes into history.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-
-use serde::{Deserialize, Serialize};
 
 use super::restore::Change;
-use super::shared::{Event, Shared};
-use crate::api::WirePath;
+use super::shared::Shared;
+use super::way_back;
 use crate::core::content::ContentId;
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
@@ -18,12 +15,8 @@ use crate::index::{EVENTS_MAX, HistoryRow, IndexError, Reader, Record};
 
 /// Steps of one plan: more are done directory by directory.
 pub const STEPS_MAX: usize = 100_000;
-/// Steps that can be taken back: what is kept of them is a few megabytes at most.
-const KEPT_STEPS_MAX: usize = 20_000;
 /// Records and history that are read at once.
 const PAGE: usize = 1000;
-/// Index note with the steps that take back the last plan that was carried out.
-const NOTE_REWOUND: &str = "rewound";
 
 /// What is to be done with one path.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -204,9 +197,11 @@ fn content_id(row: &HistoryRow) -> Option<ContentId> {
     row.content.map(|content| content.id)
 }
 
-/// Carries out a plan. Returns what failed, and keeps what takes it back.
+/// Carries out a plan. Returns what failed, and keeps what takes it back: first as far as it is known, lest a crash in its
+/// midst leave no way back.
 pub fn carry_out(shared: &Shared, plan: &Plan) -> Result<Vec<(RelPath, String)>, String> {
     let change = Change::begin(shared)?;
+    way_back::keep_first(shared, &plan.steps, change.now_ms)?;
     let (mut failed, mut inverse, mut left) = (Vec::new(), Vec::new(), BTreeSet::new());
     for page in plan.steps.chunks(PAGE) {
         let mut touched = Vec::with_capacity(page.len());
@@ -241,8 +236,7 @@ pub fn carry_out(shared: &Shared, plan: &Plan) -> Result<Vec<(RelPath, String)>,
         clear_directories(shared, &change, left, since_ms);
     }
     inverse.reverse();
-    let kept = if inverse.len() > KEPT_STEPS_MAX { String::new() } else { pack(&inverse) };
-    let _ = shared.inputs.blocking_send(Event::Note(NOTE_REWOUND, kept));
+    way_back::keep(shared, &inverse);
     Ok(failed)
 }
 
@@ -262,48 +256,6 @@ fn clear_directories(shared: &Shared, change: &Change, left: BTreeSet<RelPath>, 
     shared.hints.request(new);
 }
 
-/// The plan that takes back the last one that was carried out.
-pub fn plan_back(reader: &Reader) -> Result<Plan, IndexError> {
-    let note = reader.note(NOTE_REWOUND)?.unwrap_or_default();
-    Ok(Plan { steps: unpack(&note), ..Plan::default() })
-}
-
-/// A step as the index keeps it.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    path: WirePath,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    slot: Option<WirePath>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    to: Option<WirePath>,
-}
-
-fn pack(steps: &[Step]) -> String {
-    let wire = |path: &RelPath| {
-        WirePath(PathBuf::from(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path.as_bytes())))
-    };
-    let kept = steps.iter().map(|step| Kept {
-        path: wire(&step.path),
-        slot: if let Deed::Bring(slot) = &step.deed { Some(wire(slot)) } else { None },
-        to: if let Deed::Rename(to) = &step.deed { Some(wire(to)) } else { None },
-    });
-    serde_json::to_string(&kept.collect::<Vec<_>>()).unwrap_or_default()
-}
-
-fn unpack(text: &str) -> Vec<Step> {
-    let kept: Vec<Kept> = serde_json::from_str(text).unwrap_or_default();
-    let parse = |path: &WirePath| RelPath::parse(std::os::unix::ffi::OsStrExt::as_bytes(path.0.as_os_str())).ok();
-    let step = |kept: &Kept| {
-        let deed = match (&kept.slot, &kept.to) {
-            (Some(slot), _) => Deed::Bring(parse(slot)?),
-            (None, Some(to)) => Deed::Rename(parse(to)?),
-            (None, None) => Deed::SetAside,
-        };
-        Some(Step { path: parse(&kept.path)?, deed })
-    };
-    kept.iter().filter_map(step).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,7 +265,6 @@ mod tests {
     use crate::core::id::EpochId;
     use crate::engine::testing::path;
     use crate::index::{Index, Mark};
-    use proptest::prelude::*;
 
     const OWN: DeviceId = DeviceId([1; 32]);
     const PEER: DeviceId = DeviceId([2; 32]);
@@ -341,6 +292,8 @@ mod tests {
             author: PEER,
             displaced_ms,
             by_remote: true,
+            brought_by: None,
+            displaced_by: None,
         };
         index.add_history(&row).unwrap();
         slot
@@ -389,24 +342,5 @@ mod tests {
         displace(&mut index, "a", "v2", 200, 300);
         let plan = plan_at(&index, 100, None, OWN).unwrap();
         assert_eq!((plan.steps.len(), plan.left.len()), (0, 0));
-    }
-
-    proptest! {
-        #[test]
-        fn steps_that_are_kept_read_back(names in proptest::collection::vec("[^/\\x00]{1,9}", 0..5), which in 0..3) {
-            let paths: Vec<RelPath> = names.iter().filter_map(|name| RelPath::parse(name.as_bytes()).ok()).collect();
-            let deed = |path: &RelPath| match which {
-                0 => Deed::SetAside,
-                1 => Deed::Bring(path.clone()),
-                _ => Deed::Rename(path.clone()),
-            };
-            let steps: Vec<Step> = paths.iter().map(|path| Step { path: path.clone(), deed: deed(path) }).collect();
-            prop_assert_eq!(unpack(&pack(&steps)), steps);
-        }
-
-        #[test]
-        fn nonsense_in_the_note_is_no_step(text in "\\PC{0,40}") {
-            prop_assert_eq!(unpack(&text), []);
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::rewind::{self, Deed, Plan};
 use super::shared::FolderHandle;
-use super::undo;
+use super::{undo, way_back};
 use crate::api::{RewindItem, RewindReport, RewindTo, WaitItem};
 use crate::config::Config;
 use crate::core::id::DeviceId;
@@ -49,7 +49,7 @@ impl Asked<'_> {
                 Ok(plan)
             }
             RewindTo::BeforeRewind => {
-                let plan = rewind::plan_back(&reader).map_err(|e| e.to_string())?;
+                let plan = way_back::plan_back(&reader).map_err(|e| e.to_string())?;
                 if plan.steps.is_empty() {
                     return Err("nothing was taken back in this folder, or more than is kept track of".to_owned());
                 }

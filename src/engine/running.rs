@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::apply::Command;
+use super::chatter::Chatter;
 use super::clock::Clock;
 use super::feed::Feed;
 use super::fetch::Fetcher;
@@ -97,7 +98,13 @@ impl Running {
         let (fetcher, mut others) = Fetcher::spawn(handle.clone())?;
         handle.elsewhere.fetch_with(fetcher.clone());
         let (runtime, fetches) = (Handle::current(), fetcher.clone());
-        let channels = Channels { handle: handle.clone(), applier: applier.clone(), fetcher: fetches, runtime };
+        let channels = Channels {
+            handle: handle.clone(),
+            applier: applier.clone(),
+            fetcher: fetches,
+            runtime,
+            chatter: Chatter::default(),
+        };
         let main = folder::spawn(Driver::new(machine, desk, inputs, channels), order.orders)?;
         others.push(apply::spawn(handle.clone(), commands));
         others.push(retention::spawn(

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
 use super::elsewhere::Elsewhere;
@@ -15,6 +16,7 @@ use super::flow::Flow;
 use super::gifts::Gifts;
 use super::hints::Hints;
 use super::link::LinkTable;
+use super::links::Room;
 use super::notices::Notices;
 use super::receipt::Progress;
 use super::scan::Departed;
@@ -36,10 +38,12 @@ pub const INPUTS_QUEUED_MAX: usize = 256;
 /// What the folder's thread is told.
 pub enum Event {
     Input(Input),
-    /// What a peer said, with its share of the room that the peer's link has for what waits.
-    Message(DeviceId, Message, OwnedSemaphorePermit),
+    /// What a peer said, with its share of the room for what waits.
+    Message(DeviceId, Message, Room),
     /// Something for the index to remember, by its key.
     Note(&'static str, String),
+    /// The same, and an answer once it is sure to outlast a crash.
+    Keep(&'static str, String, SyncSender<()>),
     Stop,
 }
 

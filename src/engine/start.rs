@@ -7,16 +7,17 @@ use std::{fs, io};
 
 use super::clock::Clock;
 use super::desk::{Desk, NOTE_BOOT};
-use super::shared::{FolderHandle, LookError, Opened, Shared};
-use super::{recover, rules};
+use super::recover::{self, Ledger};
+use super::rules;
+use super::shared::{Event, FolderHandle, LookError, Opened, Shared};
 use crate::core::id::{EpochId, RunId};
 use crate::failpoint;
 use crate::fs::error::FsError;
 use crate::fs::root::Root;
 use crate::fs::stage;
-use crate::index::{Index, IndexError, Reader, Record};
+use crate::index::{HistoryRow, Index, IndexError, Reader, Record};
 use crate::net::random_bytes;
-use crate::sync::{Folder, Input, Settings};
+use crate::sync::{Folder, NOTE_HISTORY_UNSURE, Settings};
 
 /// Index note with the directory that the index is about.
 const NOTE_ROOT: &str = "root";
@@ -103,12 +104,12 @@ pub fn begin(
     let handle = FolderHandle(Arc::new(shared));
     *lock(&handle.left_behind) = Some(opened);
     let rules = rules::reload(&handle).unwrap_or_default();
-    let folder = Folder::new(index, settings, rules, run)?;
+    let mut folder = Folder::new(index, settings, rules, run)?;
     // A folder that is not there starts halted.
-    if handle.root.open().is_ok()
-        && let Some(input) = put_right(&handle, folder.index())?
-    {
-        handle.send(input);
+    if handle.root.open().is_ok() {
+        let mut begun = Begun { folder: &mut folder, noted: Ok(()) };
+        put_right(&handle, &mut begun)?;
+        begun.noted?;
     }
     let desk = Desk::new(handle.clone(), opened.is_suspicious.then(|| boot.to_owned()));
     Ok((handle, folder, desk))
@@ -162,18 +163,41 @@ fn note_run(index: &mut Index, root: &Root, boot: &str) -> Result<Opened, IndexE
     Ok(opened)
 }
 
-/// Clears up after the last run, once the folder is there, before anything in it is looked at or applied. Returns an
-/// input for the folder, if there is one. What fails is tried again at the next call.
-pub fn put_right(shared: &Shared, reader: &Reader) -> Result<Option<Input>, LookError> {
+/// A folder that does not run yet: it is told itself what lies in its history.
+struct Begun<'a> {
+    folder: &'a mut Folder,
+    noted: Result<(), IndexError>,
+}
+
+impl Ledger for Begun<'_> {
+    fn reader(&self) -> &Reader {
+        self.folder.index()
+    }
+
+    fn note(&mut self, found: Vec<HistoryRow>) {
+        if self.noted.is_ok() {
+            self.noted = self.folder.note_history(&found);
+        }
+    }
+}
+
+/// Clears up after the last run, once the folder is there, before anything in it is looked at or applied, and notes what
+/// lies in history and is not accounted for. What fails is tried again at the next call.
+pub fn put_right(shared: &Shared, ledger: &mut dyn Ledger) -> Result<(), LookError> {
     let mut left_behind = lock(&shared.left_behind);
-    let Some(opened) = *left_behind else { return Ok(None) };
+    let Some(opened) = *left_behind else { return Ok(()) };
     let root = shared.root.open()?;
     stage::sweep(&root)?;
-    // A lost index accounts for nothing that lies in history.
-    let found = match opened.was_clean && reader.state()?.scanned {
-        true => Vec::new(),
-        false => recover::recover(&root, reader),
-    };
+    let reader = ledger.reader();
+    let is_unsure = reader.note(NOTE_HISTORY_UNSURE)?.is_some_and(|note| !note.is_empty());
+    // A lost index accounts for nothing that lies in history, and one from a backup not for all.
+    if !opened.was_clean || !reader.state()?.scanned || is_unsure {
+        recover::recover(&root, ledger);
+    }
+    if is_unsure {
+        // Should this be known and what was found not, there was a crash, after which all is looked at again.
+        let _ = shared.inputs.blocking_send(Event::Note(NOTE_HISTORY_UNSURE, String::new()));
+    }
     failpoint::hit("recover.found");
     if !opened.was_clean {
         // What the last run was just putting into place can be seen, and would still go with the power. It counts as
@@ -181,7 +205,7 @@ pub fn put_right(shared: &Shared, reader: &Reader) -> Result<Option<Input>, Look
         root.make_durable()?;
     }
     *left_behind = None;
-    Ok((!found.is_empty()).then_some(Input::History { found, expired: Vec::new() }))
+    Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -192,6 +216,44 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::engine::testing;
+
+    struct Found<'a>(&'a Reader, Vec<HistoryRow>);
+
+    impl Ledger for Found<'_> {
+        fn reader(&self) -> &Reader {
+            self.0
+        }
+
+        fn note(&mut self, found: Vec<HistoryRow>) {
+            self.1.extend(found);
+        }
+    }
+
+    #[test]
+    fn after_the_index_was_rolled_back_history_is_accounted_for_at_the_next_start() {
+        let (_dir, handle, mut events) = testing::folder("");
+        let mut index = Index::open(&handle.index_path, EpochId(1)).unwrap();
+        index.set_scanned().unwrap();
+        let content = crate::core::content::Content::of_chunk(b"old");
+        let slot = crate::fs::history::Shown::Content(content.id);
+        let slot = crate::fs::history::slot_name(&testing::path("a"), slot, 1, 0);
+        let place = crate::fs::history::place(handle.root.path(), &slot);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        fs::write(place, "old").unwrap();
+        let found = |index: &Index| {
+            *lock(&handle.left_behind) = Some(Opened { was_clean: true, is_suspicious: false });
+            let mut found = Found(index, Vec::new());
+            put_right(&handle, &mut found).unwrap();
+            found.1
+        };
+        assert_eq!(found(&index), []);
+        index.set_note(NOTE_HISTORY_UNSURE, Some("1")).unwrap();
+        let rows = found(&index);
+        assert_eq!((rows.len(), &rows[0].slot, rows[0].content), (1, &slot, Some(content)));
+        let Ok(Event::Note(key, value)) = events.try_recv() else { panic!("it is not noted") };
+        index.set_note(key, Some(&value)).unwrap();
+        assert_eq!(found(&index), []);
+    }
 
     #[test]
     fn an_index_goes_on_only_with_the_directory_that_it_is_about() {

@@ -110,6 +110,10 @@ impl Stepper {
                 Event::Input(input) => self.held.inputs.push_back(input),
                 Event::Message(peer, message, _) => self.held.inputs.push_back(Input::Message(peer, message)),
                 Event::Note(key, value) => self.held.notes.push((key, value)),
+                Event::Keep(key, value, kept) => {
+                    self.held.notes.push((key, value));
+                    let _ = kept.send(());
+                }
                 Event::Stop => {}
             }
         }
@@ -585,7 +589,7 @@ mod tests {
         pair.settle();
         let (here, away) = (pair.0[0].at(""), pair.0[0].dir.path().join("away"));
         // An edit that an apply took out of its place when it was cut off.
-        let slot = crate::fs::history::slot_name(&path("a"), None, 1, 0);
+        let slot = crate::fs::history::slot_name(&path("a"), crate::fs::history::Shown::Nothing, 1, 0);
         std::fs::write(here.join(".p2psync/history").join(slot.to_string()), b"edit").unwrap();
         std::fs::write(here.join("x.tmp"), b"x").unwrap();
         std::fs::rename(&here, &away).unwrap();

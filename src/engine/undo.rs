@@ -147,6 +147,8 @@ mod tests {
                     author: OWN,
                     displaced_ms: at_ms,
                     by_remote: true,
+                    brought_by: None,
+                    displaced_by: None,
                 };
                 self.0.add_history(&row).unwrap();
             }

@@ -33,6 +33,18 @@ const STAMP_BYTES: usize = 10;
 /// Stands in the place of a content id for what has none.
 const NO_CONTENT: &str = "none";
 
+/// Ends the name of a slot with what peers are never told of nor given.
+const PRIVATE: &str = "-private";
+
+/// What the name of a slot tells of its content.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shown {
+    Nothing,
+    Content(ContentId),
+    /// Besides its content that it is this device's alone; so that is known even where the index is lost.
+    Private(ContentId),
+}
+
 /// Why something could not be brought back from history.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RestoreError {
@@ -45,14 +57,18 @@ pub enum RestoreError {
 }
 
 /// Name of a slot below the history directory: the same directories, the name (shortened where all would not fit), the
-/// time with the nonce, and the beginning of the content id.
-pub fn slot_name(path: &RelPath, content: Option<ContentId>, now_ms: i64, nonce: u32) -> RelPath {
+/// time with the nonce, and the beginning of the content id; at last whether it is private.
+pub fn slot_name(path: &RelPath, shown: Shown, now_ms: i64, nonce: u32) -> RelPath {
     // Ten bytes are sixteen characters without a rest.
     let mut stamp = [0; STAMP_BYTES];
     stamp[..6].copy_from_slice(&now_ms.clamp(0, (1 << 48) - 1).to_be_bytes()[2..]);
     stamp[6..].copy_from_slice(&nonce.to_be_bytes());
-    let shown = content.map_or(NO_CONTENT.into(), |id| hex(&id.0[..SHOWN_ID_BYTES]));
-    let tail = [b"~", &base32(&stamp)[..], b"~", shown.as_bytes()].concat();
+    let (shown, mark) = match shown {
+        Shown::Nothing => (NO_CONTENT.into(), ""),
+        Shown::Content(id) => (hex(&id.0[..SHOWN_ID_BYTES]), ""),
+        Shown::Private(id) => (hex(&id.0[..SHOWN_ID_BYTES]), PRIVATE),
+    };
+    let tail = [b"~", &base32(&stamp)[..], b"~", shown.as_bytes(), mark.as_bytes()].concat();
     let name = path.file_name();
     let room = COMPONENT_BYTES_MAX - tail.len();
     let shortened = match std::str::from_utf8(name) {
@@ -90,7 +106,13 @@ pub fn origin(slot: &RelPath) -> Option<(RelPath, i64)> {
 pub fn shown_content(slot: &RelPath) -> Option<&str> {
     let shown = slot.file_name().rsplit(|b| *b == b'~').next()?;
     let text = std::str::from_utf8(shown).ok()?;
+    let text = text.strip_suffix(PRIVATE).unwrap_or(text);
     (text.len() == 2 * SHOWN_ID_BYTES && text.bytes().all(|b| b.is_ascii_hexdigit())).then_some(text)
+}
+
+/// True for a slot whose name says that it is this device's alone.
+pub fn is_private(slot: &RelPath) -> bool {
+    shown_content(slot).is_some() && slot.file_name().ends_with(PRIVATE.as_bytes())
 }
 
 /// Lists all slots in the order of their names, in batches.
@@ -224,12 +246,12 @@ pub(super) fn move_to_slot(
     root: &OpenRoot,
     from: &Place,
     path: &RelPath,
-    content: Option<ContentId>,
+    shown: Shown,
     now_ms: i64,
 ) -> Result<(RelPath, Place), Errno> {
     let mut flat = false;
     for nonce in 0..SLOT_ATTEMPTS_MAX {
-        let mut slot = slot_name(path, content, now_ms, nonce);
+        let mut slot = slot_name(path, shown, now_ms, nonce);
         if flat {
             slot = RelPath::parse(slot.file_name()).unwrap_or(slot);
         }
@@ -338,7 +360,7 @@ mod tests {
     fn slot(folder: &Folder, name: &str, bytes: &[u8]) -> RelPath {
         folder.write(name, bytes);
         let place = folder.open.place(Area::Tree, &path(name)).unwrap();
-        move_to_slot(&folder.open, &place, &path(name), Some(Content::of_chunk(bytes).id), 1).unwrap().0
+        move_to_slot(&folder.open, &place, &path(name), Shown::Content(Content::of_chunk(bytes).id), 1).unwrap().0
     }
 
     fn listed(folder: &Folder) -> Vec<RelPath> {
@@ -355,13 +377,17 @@ mod tests {
         #[test]
         fn every_path_has_slot_names_that_differ_and_fit(dirs in "([a-z]{1,200}/){0,3}", name in "\\PC{1,60}", now_ms: i64, id: [u8; 32]) {
             if let Ok(path) = RelPath::parse([dirs.as_bytes(), name.as_bytes()].concat().as_slice()) {
-                let slot = slot_name(&path, Some(ContentId(id)), now_ms, 7);
+                let slot = slot_name(&path, Shown::Content(ContentId(id)), now_ms, 7);
                 prop_assert_eq!(slot.parent(), path.parent());
                 prop_assert_eq!(shown_content(&slot).map(String::from), Some(hex(&id[..8])));
                 prop_assert_eq!(origin(&slot), Some((path.clone(), now_ms.clamp(0, (1 << 48) - 1))));
-                prop_assert_ne!(&slot, &slot_name(&path, Some(ContentId(id)), now_ms, 8));
-                let without = slot_name(&path, None, now_ms, 7);
-                prop_assert_eq!(shown_content(&without), None);
+                prop_assert_ne!(&slot, &slot_name(&path, Shown::Content(ContentId(id)), now_ms, 8));
+                let private = slot_name(&path, Shown::Private(ContentId(id)), now_ms, 7);
+                prop_assert_eq!(shown_content(&private), shown_content(&slot));
+                prop_assert_eq!(origin(&private), origin(&slot));
+                prop_assert!(is_private(&private) && !is_private(&slot));
+                let without = slot_name(&path, Shown::Nothing, now_ms, 7);
+                prop_assert_eq!((shown_content(&without), is_private(&without)), (None, false));
             }
         }
     }
@@ -369,7 +395,7 @@ mod tests {
     #[test]
     fn the_longest_paths_have_slots_too() {
         let long = format!("{}/{}/{}", vec!["x".repeat(255); 127].join("/"), "y".repeat(150), "n".repeat(100));
-        let slot = slot_name(&path(&long), None, 1, 1);
+        let slot = slot_name(&path(&long), Shown::Nothing, 1, 1);
         assert!(slot.parent().is_none() && slot.file_name().starts_with(&[b'n'; 100]));
     }
 

@@ -13,6 +13,7 @@ use crate::core::content::ContentId;
 use crate::core::digest::bucket_of;
 use crate::core::disk::DiskState;
 use crate::core::entry::Entry;
+use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::core::version::COUNT_MAX;
 
@@ -20,8 +21,22 @@ use crate::core::version::COUNT_MAX;
 const WALK_ROWS: usize = 1000;
 
 impl Index {
-    /// Stores an entry at its path, in place of what was there, under the next sequence number, which it returns.
+    /// Stores an entry at its path, in place of what was there, under the next sequence number, which it returns. Other
+    /// content than was there counts as made on this device.
     pub fn put(&mut self, entry: &Entry, disk: Option<DiskState>, mark: Mark, now_ms: i64) -> Result<u64, IndexError> {
+        self.put_brought(entry, Some(DeviceId::NONE), disk, mark, now_ms)
+    }
+
+    /// The same where other content than was there came from a peer, or from who knows where: see
+    /// [`Record::brought_by`].
+    pub fn put_brought(
+        &mut self,
+        entry: &Entry,
+        brought_by: Option<DeviceId>,
+        disk: Option<DiskState>,
+        mark: Mark,
+        now_ms: i64,
+    ) -> Result<u64, IndexError> {
         self.write(|index| {
             let key = entry.path.key();
             let old = index.record_raw(&key)?;
@@ -33,7 +48,10 @@ impl Index {
             if seq >= COUNT_MAX {
                 return Err(Fault::Bad("its sequence numbers have run out"));
             }
-            index.insert_entry(seq, &key, entry, disk, mark, now_ms)?;
+            // What is there again, or still, is nobody's new gift.
+            let is_other = |old: &&Record| !old.entry.is_live() || old.entry.kind != entry.kind;
+            let brought_by = old.as_ref().filter(|old| !is_other(old)).map_or(brought_by, |old| old.brought_by);
+            index.insert_entry(seq, entry, brought_by, disk, mark, now_ms)?;
             index.counters_mut().add(seq, entry);
             index.counters_mut().last_seq = seq;
             index.note_use(old.and_then(|old| old.entry.kind.content()), entry.kind.content())?;
@@ -87,22 +105,23 @@ impl Index {
     fn insert_entry(
         &mut self,
         seq: u64,
-        key: &[u8],
         entry: &Entry,
+        brought_by: Option<DeviceId>,
         disk: Option<DiskState>,
         mark: Mark,
         now_ms: i64,
     ) -> Res<()> {
         let author = self.number_device(entry.author)?;
+        let brought_by = brought_by.map(|device| self.number_device(device)).transpose()?;
         let (kind, content, depth, size) = kind_values(&entry.kind);
         let (disk_kind, disk_size, disk_mtime_ns, disk_ctime_ns, disk_inode, disk_mode) = disk_values(disk.as_ref());
         let sql = concat!(
             "INSERT INTO entries (",
             record_columns!(),
-            ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
+            ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)"
         );
         let params = params![
-            key,
+            entry.path.key(),
             kind,
             content,
             depth,
@@ -122,6 +141,7 @@ impl Index {
             disk_ctime_ns,
             disk_inode,
             disk_mode,
+            brought_by,
         ];
         self.execute(sql, params).map(drop)
     }
@@ -319,7 +339,14 @@ mod tests {
         let mut index = index();
         let seq = put(&mut index, &full("a"));
         index.set_disk(&path("a"), disk(9), Mark::Suspect, 7).unwrap();
-        let record = Record { entry: full("a"), seq, disk: disk(9), mark: Mark::Suspect, changed_ms: 7 };
+        let record = Record {
+            entry: full("a"),
+            seq,
+            disk: disk(9),
+            mark: Mark::Suspect,
+            changed_ms: 7,
+            brought_by: Some(DeviceId::NONE),
+        };
         assert!(record.is_held());
         assert_eq!(index.record(&path("a")).unwrap(), Some(record));
         index.set_disk(&path("unknown"), disk(9), Mark::Here, 7).unwrap();

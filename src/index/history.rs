@@ -17,7 +17,8 @@ macro_rules! history_columns {
     () => {
         concat!(
             "slot, path, content, depth, size, author, displaced_ms, by_remote, ",
-            $crate::index::row::disk_columns!()
+            $crate::index::row::disk_columns!(),
+            ", brought_by, displaced_by"
         )
     };
 }
@@ -29,11 +30,13 @@ impl Index {
         self.write(|index| {
             index.drop_history_raw(&row.slot)?;
             let author = index.number_device(row.author)?;
+            let brought_by = row.brought_by.map(|device| index.number_device(device)).transpose()?;
+            let displaced_by = row.displaced_by.map(|device| index.number_device(device)).transpose()?;
             let (kind, size, mtime_ns, ctime_ns, inode, mode) = disk_values(Some(&row.disk));
             let sql = concat!(
                 "INSERT INTO history (",
                 history_columns!(),
-                ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)"
+                ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
             );
             let params = params![
                 row.slot.key(),
@@ -50,6 +53,8 @@ impl Index {
                 ctime_ns,
                 inode,
                 mode,
+                brought_by,
+                displaced_by,
             ];
             index.execute(sql, params)?;
             let bytes = &mut index.counters_mut().history_bytes;
@@ -93,12 +98,17 @@ impl Index {
 impl Reader {
     /// What history has of a path, latest first.
     pub fn history_of(&self, path: &RelPath) -> Result<Vec<HistoryRow>, IndexError> {
+        self.latest_history_of(path, VERSIONS_MAX)
+    }
+
+    /// The same, of the latest only.
+    pub fn latest_history_of(&self, path: &RelPath, limit: usize) -> Result<Vec<HistoryRow>, IndexError> {
         let sql = concat!(
             "SELECT ",
             history_columns!(),
             " FROM history WHERE path = ?1 ORDER BY displaced_ms DESC, slot DESC LIMIT ?2"
         );
-        self.rows(sql, params![path.key(), rows_max(VERSIONS_MAX)], history_at)
+        self.rows(sql, params![path.key(), rows_max(limit)], history_at)
     }
 
     /// All of history, in the order of slots after `after_slot`.

@@ -81,6 +81,9 @@ pub struct Record {
     pub mark: Mark,
     /// When the record was last written, ms since 1970.
     pub changed_ms: i64,
+    /// The peer on whose connection this content came here, whoever its author is said to be; `DeviceId::NONE` for what
+    /// was made on this device, `None` where that is not known or says nothing.
+    pub brought_by: Option<DeviceId>,
 }
 
 /// A peer's latest entry at a path, which ours does not include.
@@ -135,6 +138,11 @@ pub struct HistoryRow {
     pub displaced_ms: i64,
     /// True where a peer's change displaced it, not this device's user.
     pub by_remote: bool,
+    /// The peer on whose connection it had come here; see [`Record::brought_by`].
+    pub brought_by: Option<DeviceId>,
+    /// The peer on whose connection that came which displaced it; `DeviceId::NONE` where this device's user did it, `None`
+    /// where that is not known.
+    pub displaced_by: Option<DeviceId>,
 }
 
 /// Where on this disk a chunk lies.

@@ -19,8 +19,12 @@ use crate::core::id::{DeviceId, EpochId};
 use crate::failpoint;
 
 /// Each brings the format from its position to the next; never changed once released.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("../../migrations/0001_index.sql"), include_str!("../../migrations/0002_tallies.sql")];
+const MIGRATIONS: [&str; 4] = [
+    include_str!("../../migrations/0001_index.sql"),
+    include_str!("../../migrations/0002_tallies.sql"),
+    include_str!("../../migrations/0003_links.sql"),
+    include_str!("../../migrations/0004_lighter_tallies.sql"),
+];
 /// Marks the file as ours ("p2px" in ASCII).
 const APPLICATION_ID: i64 = 0x7032_7078;
 /// How long a writer waits for another process's short lock, such as a checkpoint.
@@ -180,6 +184,11 @@ impl Reader {
         let device = device.ok_or(Fault::Bad("a number that no device has"))?;
         self.devices.borrow_mut().remember(number, device);
         Ok(device)
+    }
+
+    /// The device that has this number; `None` where that was not noted.
+    pub(super) fn device_or_null(&self, number: Option<i64>) -> Res<Option<DeviceId>> {
+        number.map(|number| self.device(number)).transpose()
     }
 
     /// The number of a device; `None` where the database never heard of it.

@@ -1,7 +1,9 @@
 //! What receipts and undoing ask for: which entries have changed within a range of sequence numbers, how many, and what
 //! was put into history since a time.
 
-use rusqlite::params;
+use std::collections::BTreeMap;
+
+use rusqlite::{Row, params};
 
 use super::history::history_columns;
 use super::open::{Reader, rows_max};
@@ -9,25 +11,33 @@ use super::reports::bounds;
 use super::row::{count_at, history_at, path_at};
 use super::{HistoryRow, IndexError};
 use crate::core::path::RelPath;
+use crate::core::thinning::Share;
 use crate::core::version::COUNT_MAX;
 
 impl Reader {
     /// How many entries, below a directory or anywhere, have their last change after `after_seq` and not after
-    /// `upto_seq`.
-    pub fn count_between(&self, after_seq: u64, upto_seq: u64, below: Option<&RelPath>) -> Result<u64, IndexError> {
+    /// `upto_seq`: all, and those among them that are deleted.
+    pub fn count_between(
+        &self,
+        after_seq: u64,
+        upto_seq: u64,
+        below: Option<&RelPath>,
+    ) -> Result<(u64, u64), IndexError> {
         let (after, upto) = range(after_seq, upto_seq);
         let count = match below {
             None => {
-                let sql = "SELECT count(*) FROM entries WHERE seq > ?1 AND seq <= ?2";
-                self.first(sql, [after, upto], |_, row| count_at(row, 0))?
+                let sql = "SELECT count(*), count(*) FILTER (WHERE kind = 0) FROM entries WHERE seq > ?1 AND seq <= ?2";
+                self.first(sql, [after, upto], |_, row| Ok((count_at(row, 0)?, count_at(row, 1)?)))?
             }
             Some(_) => {
                 let (from, to) = bounds(below);
-                let sql = "SELECT count(*) FROM entries WHERE seq > ?1 AND seq <= ?2 AND path > ?3 AND path < ?4";
-                self.first(sql, params![after, upto, from, to], |_, row| count_at(row, 0))?
+                let sql = "SELECT count(*), count(*) FILTER (WHERE kind = 0) FROM entries
+                           WHERE seq > ?1 AND seq <= ?2 AND path > ?3 AND path < ?4";
+                let both = params![after, upto, from, to];
+                self.first(sql, both, |_, row| Ok((count_at(row, 0)?, count_at(row, 1)?)))?
             }
         };
-        Ok(count.unwrap_or(0))
+        Ok(count.unwrap_or_default())
     }
 
     /// The first of them, in the order of their changes.
@@ -93,13 +103,30 @@ impl Reader {
         Ok((rows.into_iter().filter(|(_, count)| *count > 1).map(|(path, _)| path).collect(), next))
     }
 
-    /// True where a version by the same author was put into history after this one, at the same path, by another device's
-    /// change.
+    /// True where a version that the same device had brought was put into history after this one, at the same path, by
+    /// another device's change. False where it is not known who brought this one.
     pub fn has_later_by_remote(&self, slot: &RelPath) -> Result<bool, IndexError> {
         let sql = "SELECT 1 FROM history AS later, (SELECT * FROM history WHERE slot = ?1) AS this
-                   WHERE later.path = this.path AND later.author IS this.author AND later.by_remote
+                   WHERE later.path = this.path AND later.brought_by = this.brought_by AND later.by_remote
                    AND (later.displaced_ms, later.slot) > (this.displaced_ms, this.slot) LIMIT 1";
         Ok(self.first(sql, [slot.key()], |_, _| Ok(()))?.is_some())
+    }
+
+    /// How many bytes history has of what each device displaced, and of what not.
+    pub fn history_shares(&self) -> Result<BTreeMap<Share, u64>, IndexError> {
+        let sql = "SELECT displaced_by, ifnull(displaced_by = brought_by, 0) AS own, CAST(total(disk_size) AS INTEGER)
+                   FROM history GROUP BY displaced_by, own";
+        let share = |reader: &Reader, row: &Row| {
+            let displaced_by = reader.device_or_null(row.get(0)?)?;
+            Ok((Share { displaced_by, was_its_own: row.get(1)? }, count_at(row, 2)?))
+        };
+        Ok(self.rows(sql, [], share)?.into_iter().collect())
+    }
+
+    /// When something was put into history last, ms since 1970.
+    pub fn history_latest_ms(&self) -> Result<Option<i64>, IndexError> {
+        let sql = "SELECT max(displaced_ms) FROM history";
+        Ok(self.first(sql, [], |_, row| Ok(row.get(0)?))?.flatten())
     }
 
     /// How many versions history has, and when the oldest of them was put there, ms since 1970.
@@ -134,11 +161,11 @@ mod tests {
         }
         put(&mut index, &tombstone("d/c"));
         let d = path("d");
-        assert_eq!(index.count_between(0, 6, None).unwrap(), 6);
-        assert_eq!(index.count_between(3, 5, None).unwrap(), 2);
-        assert_eq!(index.count_between(0, 6, Some(&d)).unwrap(), 3);
-        assert_eq!(index.count_between(3, 5, Some(&d)).unwrap(), 1);
-        assert_eq!(index.count_between(6, 6, None).unwrap(), 0);
+        assert_eq!(index.count_between(0, 6, None).unwrap().0, 6);
+        assert_eq!(index.count_between(3, 5, None).unwrap().0, 2);
+        assert_eq!(index.count_between(0, 6, Some(&d)).unwrap().0, 3);
+        assert_eq!(index.count_between(3, 5, Some(&d)).unwrap().0, 1);
+        assert_eq!(index.count_between(6, 6, None).unwrap().0, 0);
         assert_eq!(index.paths_between(2, u64::MAX, Some(&d), 2).unwrap(), paths(&["d/a", "d/b"]));
         assert_eq!(index.paths_between(0, u64::MAX, None, 1).unwrap(), paths(&["a"]));
     }

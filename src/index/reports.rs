@@ -10,6 +10,22 @@ use crate::core::path::{COMPONENT_BYTES_MAX, RelPath};
 use crate::core::problem::ProblemKind;
 use crate::core::version::COUNT_MAX;
 
+/// Versions that one question of a peer has looked at, at most: some milliseconds.
+const HISTORY_LOOKS_MAX: usize = 20_000;
+
+const LATEST_BELOW: &str = concat!(
+    "SELECT ",
+    history_columns!(),
+    " FROM (SELECT * FROM history INDEXED BY history_path WHERE path > ?1 AND path < ?2 LIMIT ?4)",
+    " ORDER BY displaced_ms DESC, slot DESC LIMIT ?3"
+);
+const LATEST_OF_ALL: &str = concat!(
+    "SELECT ",
+    history_columns!(),
+    " FROM (SELECT * FROM history INDEXED BY history_displaced ORDER BY displaced_ms DESC, slot DESC LIMIT ?4)",
+    " WHERE path > ?1 AND path < ?2 ORDER BY displaced_ms DESC, slot DESC LIMIT ?3"
+);
+
 impl Reader {
     /// Paths with rivals below a directory or anywhere, ascending after `after`.
     pub fn rival_paths(
@@ -116,6 +132,18 @@ impl Reader {
         );
         self.rows(sql, params![from, to, rows_max(limit)], history_at)
     }
+
+    /// The latest that history has of everything below a directory or anywhere, for who may ask as often as he likes: a
+    /// bounded number of rows is looked at, so of a directory what went long ago may be missing.
+    pub fn latest_history_below(&self, dir: Option<&RelPath>, limit: usize) -> Result<Vec<HistoryRow>, IndexError> {
+        let (from, to) = bounds(dir);
+        let most = rows_max(HISTORY_LOOKS_MAX);
+        let sql = "SELECT count(*) FROM (SELECT 1 FROM history WHERE path > ?1 AND path < ?2 LIMIT ?3)";
+        let count = self.first(sql, params![from, to, most], |_, row| count_at(row, 0))?.unwrap_or(0);
+        // Either there are few below it, or many of the latest are.
+        let sql = if count < HISTORY_LOOKS_MAX as u64 { LATEST_BELOW } else { LATEST_OF_ALL };
+        self.rows(sql, params![from, to, rows_max(limit), most], history_at)
+    }
 }
 
 /// Bounds of the keys below a directory, or of all keys.
@@ -130,6 +158,32 @@ mod tests {
     use super::*;
     use crate::core::entry::Kind;
     use crate::core::problem::Problem;
+
+    #[test]
+    fn the_latest_below_a_directory_are_found_at_a_bounded_cost() {
+        let mut index = index();
+        index.begin().unwrap();
+        let row = |at: &str, n: i64| displaced(&format!("{at}~{n}"), at, None, n);
+        for n in 0..HISTORY_LOOKS_MAX as i64 {
+            index.add_history(&row("d/a", n)).unwrap();
+        }
+        index.add_history(&row("e/b", 5)).unwrap();
+        index.commit().unwrap();
+        let latest = |dir: Option<&str>, limit| {
+            let rows = index.latest_history_below(dir.map(path).as_ref(), limit).unwrap();
+            rows.into_iter().map(|row| row.slot.to_string()).collect::<Vec<_>>()
+        };
+        let last = HISTORY_LOOKS_MAX as i64 - 1;
+        assert_eq!(latest(None, 2), [format!("d/a~{last}"), format!("d/a~{}", last - 1)]);
+        assert_eq!(latest(Some("d"), 1), [format!("d/a~{last}")]);
+        assert_eq!(latest(Some("e"), 9), ["e/b~5"]);
+        for sql in [LATEST_BELOW, LATEST_OF_ALL] {
+            let mut statement = index.conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let steps = statement.query_map(params!["", "", 1, 1], |row| row.get::<_, String>(3)).unwrap();
+            let steps: Vec<String> = steps.map(Result::unwrap).collect();
+            assert!(steps.iter().any(|step| step.contains("USING INDEX history_")), "{steps:?}");
+        }
+    }
 
     #[test]
     fn what_lies_below_a_directory_is_counted_without_its_siblings() {

@@ -28,7 +28,12 @@ macro_rules! disk_columns {
 /// The columns that [`record_at`] reads.
 macro_rules! record_columns {
     () => {
-        concat!($crate::index::row::entry_columns!(), ", seq, mark, changed_ms, ", $crate::index::row::disk_columns!())
+        concat!(
+            $crate::index::row::entry_columns!(),
+            ", seq, mark, changed_ms, ",
+            $crate::index::row::disk_columns!(),
+            ", brought_by"
+        )
     };
 }
 pub(super) use {disk_columns, entry_columns, record_columns};
@@ -133,6 +138,7 @@ pub(super) fn record_at(reader: &Reader, row: &Row) -> Res<Record> {
         mark: mark_from(row.get(ENTRY_COLUMNS + 1)?)?,
         changed_ms: row.get(ENTRY_COLUMNS + 2)?,
         disk: disk_at(row, ENTRY_COLUMNS + 3)?,
+        brought_by: reader.device_or_null(row.get(ENTRY_COLUMNS + 9)?)?,
     })
 }
 
@@ -146,7 +152,7 @@ pub(super) fn rival_at(reader: &Reader, row: &Row) -> Res<Rival> {
     })
 }
 
-/// Reads slot, path, content, depth, size, author, displaced_ms, by_remote, `disk_columns!`.
+/// Reads slot, path, content, depth, size, author, displaced_ms, by_remote, `disk_columns!`, brought_by, displaced_by.
 pub(super) fn history_at(reader: &Reader, row: &Row) -> Res<HistoryRow> {
     let content = match blob_or_null(row, 2)? {
         None => None,
@@ -159,6 +165,8 @@ pub(super) fn history_at(reader: &Reader, row: &Row) -> Res<HistoryRow> {
         author: reader.device(row.get(5)?)?,
         displaced_ms: row.get(6)?,
         by_remote: row.get(7)?,
+        brought_by: reader.device_or_null(row.get(14)?)?,
+        displaced_by: reader.device_or_null(row.get(15)?)?,
         disk: disk_at(row, 8)?.ok_or(Fault::Bad("a history row without a file"))?,
     })
 }
@@ -367,7 +375,14 @@ mod tests {
         ];
         for (entry, mark) in entries.iter().zip([Mark::Here, Mark::Missing, Mark::Held, Mark::Suspect, Mark::Kept]) {
             let seq = index.put(entry, disk(u64::MAX), mark, -3).unwrap();
-            let record = Record { entry: entry.clone(), seq, disk: disk(u64::MAX), mark, changed_ms: -3 };
+            let record = Record {
+                entry: entry.clone(),
+                seq,
+                disk: disk(u64::MAX),
+                mark,
+                changed_ms: -3,
+                brought_by: Some(DeviceId::NONE),
+            };
             assert_eq!(index.record(&entry.path).unwrap(), Some(record));
         }
     }

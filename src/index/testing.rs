@@ -116,5 +116,7 @@ pub(super) fn displaced(slot: &str, from: &str, content: Option<Content>, at_ms:
         author: PEER,
         displaced_ms: at_ms,
         by_remote: true,
+        brought_by: None,
+        displaced_by: None,
     }
 }

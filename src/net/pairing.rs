@@ -55,6 +55,8 @@ pub enum PairError {
     WrongCode,
     #[error("the pairing code was already used or withdrawn; show a new one with: p2psync pair")]
     Refused,
+    #[error("a newer 'p2psync pair' on this device shows another code; this one is void")]
+    Replaced,
     #[error("the pairing code has expired; show a new one with: p2psync pair")]
     Expired,
     #[error("the connection for pairing failed")]
@@ -362,7 +364,7 @@ fn refusal_number(error: &PairError) -> u8 {
     match error {
         PairError::WrongCode => 1,
         PairError::Expired => 2,
-        PairError::Refused | PairError::Network(_) => 0,
+        PairError::Refused | PairError::Replaced | PairError::Network(_) => 0,
     }
 }
 

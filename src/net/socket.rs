@@ -11,6 +11,8 @@ use super::NetError;
 
 /// Connections that may wait for `accept`; a burst of strangers shall not keep a peer out.
 const BACKLOG: i32 = 1024;
+#[cfg(target_os = "linux")]
+const CONGESTION_CONTROL: &[u8] = b"bbr";
 /// How long an address may take to answer a dial.
 const DIAL_SECONDS: u64 = 10;
 /// Idle time before keep-alive probes, and between them.
@@ -51,6 +53,20 @@ pub fn tune(stream: &TcpStream) {
     if let Err(error) = tuned {
         tracing::debug!("cannot set socket options: {error}");
     }
+    if stream.peer_addr().is_ok_and(|peer| !peer.ip().is_loopback()) {
+        set_congestion_control(stream);
+    }
+}
+
+/// Asks for a congestion control that keeps a line full on which packets are lost, which the usual ones take for a line
+/// that is too full. Many systems do not have it, or not for everybody; theirs will do as well.
+fn set_congestion_control(stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = SockRef::from(stream).set_tcp_congestion(CONGESTION_CONTROL) {
+        tracing::trace!("the system's own congestion control stays: {error}");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = stream;
 }
 
 fn open_listener(address: SocketAddr) -> io::Result<TcpListener> {
@@ -77,6 +93,19 @@ mod tests {
         let address = first.local_addr().unwrap();
         let text = listen(address).unwrap_err().to_string();
         assert!(text.contains(&address.port().to_string()) && text.contains("'listen' in config.toml"), "{text}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_congestion_control_that_the_system_lacks_does_not_matter() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let stream = dial(listener.local_addr().unwrap()).await.unwrap();
+        set_congestion_control(&stream);
+        let has_it = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
+            .is_ok_and(|names| names.split_whitespace().any(|name| name.as_bytes() == CONGESTION_CONTROL));
+        let used = SockRef::from(&stream).tcp_congestion().unwrap();
+        assert!(!has_it || used.starts_with(CONGESTION_CONTROL));
+        assert!(stream.nodelay().unwrap());
     }
 
     #[tokio::test]

@@ -38,7 +38,7 @@ impl Folder {
                 version: VersionVector::new(),
                 ..ours.entry.clone()
             };
-            self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
+            self.index.put_brought(&entry, None, Some(disk), Mark::Here, now.wall_ms())?;
         }
         Ok(is_outdated)
     }

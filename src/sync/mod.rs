@@ -29,6 +29,7 @@
 mod above;
 mod declined;
 mod direction;
+mod displaced;
 mod edited;
 mod hold;
 mod io;
@@ -57,10 +58,11 @@ use crate::core::message::EXCEPTIONS_MAX;
 use crate::core::message::Message;
 use crate::core::path::RelPath;
 use crate::core::version::COUNT_MAX;
-use crate::index::{Index, IndexError, Record};
+use crate::index::{HistoryRow, Index, IndexError, Record};
 use crate::sabotage::{self, Bug};
 
 pub use io::{FetchError, FetchOrder, Input, Now, Observation, Output, Seen, Settings, Staged};
+pub use rollback::NOTE_HISTORY_UNSURE;
 
 use peers::Peer;
 use want::Work;
@@ -239,6 +241,19 @@ impl Folder {
         self.index.set_note(key, value)
     }
 
+    /// Notes what was found in history before anything else is taken in.
+    pub fn note_history(&mut self, found: &[HistoryRow]) -> Result<(), IndexError> {
+        self.index.begin()?;
+        found.iter().try_for_each(|row| self.index.add_history(row))?;
+        self.index.commit()
+    }
+
+    /// A note, durably.
+    pub fn keep_note(&mut self, key: &str, value: &str) -> Result<(), IndexError> {
+        self.index.set_note(key, Some(value))?;
+        self.index.make_durable()
+    }
+
     /// The index, for reading.
     pub fn index(&self) -> &Index {
         &self.index
@@ -397,7 +412,13 @@ impl Folder {
             disk: None,
             mark: crate::index::Mark::Here,
             changed_ms: 0,
+            brought_by: None,
         }))
+    }
+
+    /// Who brought what a rival speaks of. A rival of our own stands for something earlier, from whoever it came.
+    fn link_of(&self, rival: &crate::index::Rival) -> Option<crate::core::id::DeviceId> {
+        Some(rival.peer).filter(|peer| *peer != self.settings.device)
     }
 
     fn epoch(&self) -> Result<crate::core::id::EpochId, IndexError> {

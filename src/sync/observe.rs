@@ -256,7 +256,7 @@ impl Folder {
             }
             let shown = until_shown(&entry, &ours.entry, disk);
             let known = disk.map(|disk| until_looked_at(disk, &shown));
-            self.index.put(&shown, known, Mark::Here, now.wall_ms())?;
+            self.index.put_brought(&shown, self.link_of(&rival), known, Mark::Here, now.wall_ms())?;
             if let Some(disk) = disk {
                 self.fix_metadata(&entry, disk)?;
             }

@@ -4,11 +4,11 @@ use crate::core::action::{Action, Outcome, Slot, WorkId};
 use crate::core::conflict;
 use crate::core::decide::Decision;
 use crate::core::disk::DiskState;
-use crate::core::entry::{Entry, MODE_MASK, Meta, Stamp};
+use crate::core::entry::Entry;
+use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
-use crate::core::version::COUNT_MAX;
-use crate::index::{HistoryRow, IndexError, Mark, Record};
+use crate::index::{IndexError, Mark, Record};
 use crate::sabotage::{self, Bug};
 
 use super::plan::place;
@@ -172,18 +172,30 @@ impl Folder {
     ) -> Result<(), IndexError> {
         let ours = &work.ours;
         if let Some(slot) = displaced {
-            self.note_displaced(ours, slot, now)?;
+            let by = match &work.goal {
+                Goal::Adopt { rival, .. } => self.link_of(rival).unwrap_or(DeviceId::NONE),
+                _ => DeviceId::NONE,
+            };
+            self.note_displaced(ours, slot, Some(by), now)?;
         }
         match &work.goal {
             Goal::Adopt { rival, decision, copy } => {
                 if let (Some(copy), Some(disk)) = (copy, conflict) {
-                    self.put_conflict_copy(&ours.entry, copy, disk, now)?;
+                    self.put_conflict_copy(ours, copy, disk, now)?;
                 }
                 let entry = self.outcome_entry(&ours.entry, rival, *decision)?;
                 if let Some(content) = entry.kind.content() {
                     self.index.put_lists(content, &work.lists)?;
                 }
-                self.index.put(&entry, disk, Mark::Here, now.wall_ms())?;
+                let brought_by = match &work.action {
+                    // A file of others that the peer gave another name is nobody's: neither may what the peer puts in its
+                    // place push it out of history, nor it what lay there before.
+                    Some(Action::Move { from, .. }) => {
+                        self.ours(from)?.brought_by.filter(|by| Some(*by) == self.link_of(rival))
+                    }
+                    _ => self.link_of(rival),
+                };
+                self.index.put_brought(&entry, brought_by, disk, Mark::Here, now.wall_ms())?;
                 self.finish_path(&entry)?;
                 self.tell_applied(&ours.entry, &entry, rival.peer, now)?;
                 if let Some(Action::Move { from, .. }) = &work.action {
@@ -193,7 +205,7 @@ impl Folder {
             }
             Goal::Revive { copy } => {
                 if let (Some(copy), Some(disk)) = (copy, conflict) {
-                    self.put_conflict_copy(&ours.entry, copy, disk, now)?;
+                    self.put_conflict_copy(ours, copy, disk, now)?;
                 }
                 let entry = self.revived_entry(&ours.entry)?;
                 self.index.put(&entry, disk, Mark::Here, now.wall_ms())?;
@@ -242,13 +254,7 @@ impl Folder {
         self.index.set_todo(&entry.path, true)
     }
 
-    fn tell_applied(
-        &mut self,
-        before: &Entry,
-        after: &Entry,
-        peer: crate::core::id::DeviceId,
-        now: Now,
-    ) -> Result<(), IndexError> {
+    fn tell_applied(&mut self, before: &Entry, after: &Entry, peer: DeviceId, now: Now) -> Result<(), IndexError> {
         if !after.is_live() && before.is_live() {
             self.index.note_removal(now.wall_ms(), &after.path)?;
         }
@@ -262,44 +268,6 @@ impl Folder {
             (true, true) => ("updated", format!("updated by {from}; the old version is in history")),
         };
         self.report(kind, Some(&after.path), text, now)
-    }
-
-    fn note_displaced(&mut self, ours: &Record, slot: Slot, now: Now) -> Result<(), IndexError> {
-        let row = HistoryRow {
-            slot: slot.name,
-            path: ours.entry.path.clone(),
-            content: ours.content_here(),
-            disk: slot.disk,
-            author: ours.entry.author,
-            displaced_ms: now.wall_ms(),
-            by_remote: true,
-        };
-        self.index.add_history(&row)
-    }
-
-    /// The losing version under its own name: the same entry on every device that holds it, but for the version.
-    fn put_conflict_copy(
-        &mut self,
-        loser: &Entry,
-        copy: &RelPath,
-        disk: DiskState,
-        now: Now,
-    ) -> Result<(), IndexError> {
-        let before = self.ours(copy)?;
-        let epoch = self.epoch()?;
-        let stamp = Stamp { count: (before.entry.meta.stamp.count + 1).min(COUNT_MAX), epoch };
-        let touched = loser.kind.content_id().filter(|_| disk.mtime_ns != loser.mtime_ns).map(|id| (disk.mtime_ns, id));
-        let entry = Entry {
-            path: copy.clone(),
-            version: before.entry.version.with(epoch, self.index.next_seq()),
-            superseded: before.entry.superseded,
-            meta: Meta { stamp, mode: Some((disk.kind, disk.mode & MODE_MASK)), touched },
-            ..loser.clone()
-        };
-        self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
-        self.index.set_todo(copy, true)?;
-        let text = format!("changed on two devices at once; this device's version was kept as {copy}");
-        self.report("conflict", Some(&loser.path), text, now)
     }
 
     /// The copy's name is taken: by the same bytes from another device, then no copy is needed; or by another version,
@@ -390,7 +358,7 @@ fn with_copy(mut action: Action, copy: Option<RelPath>) -> Action {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Fixture, PEERS_EPOCH, disk, path};
+    use super::super::testing::{Fixture, PEER, PEERS_EPOCH, disk, path};
     use super::super::{Input, Observation, Seen};
     use super::*;
     use crate::core::content::Content;
@@ -399,6 +367,7 @@ mod tests {
     use crate::core::entry::Kind;
     use crate::core::id::RunId;
     use crate::core::message::{Announced, Batch, Message};
+    use crate::index::HistoryRow;
 
     fn hear(fixture: &mut Fixture, entry: Entry, seq: u64) {
         let entries = vec![Announced { entry, seq, held: true }];
@@ -414,6 +383,47 @@ mod tests {
         let (work, action) = fixture.orders.pop()?;
         fixture.feed(Input::Applied(vec![(work, outcome.clone())]));
         Some(action)
+    }
+
+    /// The peer says that file 0 has other content now, by whomever it likes to name; that is put in its place.
+    fn replace(fixture: &mut Fixture, bytes: &[u8], author: DeviceId, seq: u64) {
+        let ours = fixture.folder.ours(&path(0)).unwrap().entry;
+        let kind = Kind::File(Content::of_chunk(bytes));
+        hear(fixture, Entry { kind, author, version: ours.version.with(PEERS_EPOCH, seq), ..ours }, seq);
+        let name = RelPath::parse(format!("slot{seq}").as_bytes()).unwrap();
+        let displaced = Some(Slot { name, disk: disk(seq) });
+        let done = Outcome::Done { disk: Some(disk(100 + seq)), displaced, conflict: None, rescued: None };
+        assert!(answer(fixture, &done).is_some());
+    }
+
+    #[test]
+    fn who_brought_what_was_displaced_is_the_peer_that_said_it_and_not_the_author_that_it_names() {
+        let mut fixture = Fixture::new(1);
+        let own = fixture.folder.settings.device;
+        replace(&mut fixture, b"one", own, 1);
+        replace(&mut fixture, b"two", DeviceId([9; 32]), 2);
+        replace(&mut fixture, b"three", own, 3);
+        let rows = fixture.folder.index().history_of(&path(0)).unwrap();
+        let told: Vec<_> = rows.iter().map(|row| (row.brought_by, row.displaced_by)).collect();
+        assert_eq!(told, [PEER, PEER, DeviceId::NONE].map(|device| (Some(device), Some(PEER))));
+        // Only the latest of what it brought has to stay, and what was there before it came.
+        let has_later = |row: &HistoryRow| fixture.folder.index().has_later_by_remote(&row.slot).unwrap();
+        assert_eq!(rows.iter().map(has_later).collect::<Vec<_>>(), [false, true, false]);
+    }
+
+    #[test]
+    fn a_file_that_a_peer_gave_another_name_stays_in_history_and_lets_what_was_there_before_stay() {
+        let mut fixture = Fixture::new(1);
+        let ours = fixture.folder.ours(&path(0)).unwrap().entry;
+        let moved = Entry { path: path(7), version: ours.version.clone().with(PEERS_EPOCH, 1), ..ours.clone() };
+        let entries =
+            [(moved, 1), (deleted(&ours, PEERS_EPOCH, 2), 2)].map(|(entry, seq)| Announced { entry, seq, held: true });
+        let batch = Batch { epoch: PEERS_EPOCH, run: RunId(2), entries: entries.to_vec(), upto: 2, more: false };
+        fixture.hear(Message::Index(batch));
+        let done = Outcome::Done { disk: Some(disk(0)), displaced: None, conflict: None, rescued: None };
+        let action = answer(&mut fixture, &done);
+        assert!(matches!(action, Some(Action::Move { .. })), "{action:?}");
+        assert_eq!(fixture.folder.ours(&path(7)).unwrap().brought_by, None);
     }
 
     #[test]

@@ -207,7 +207,7 @@ impl Folder {
         }
         let entry = decide::taken(&ours.entry, &rival.entry);
         let mark = if entry.is_live() { mark } else { Mark::Here };
-        self.index.put(&entry, None, mark, now.wall_ms())?;
+        self.index.put_brought(&entry, self.link_of(rival), None, mark, now.wall_ms())?;
         if mark == Mark::Ignored || !entry.is_live() {
             // What does not sync has no trouble with syncing, and what is gone has no name to be declined.
             self.index.clear_problem(&entry.path)?;
@@ -382,7 +382,7 @@ mod tests {
         let entry = Entry { kind: Kind::File(Content::of_chunk(bytes)), version, author, ..Entry::nothing(path) };
         let (kind, inode) = (crate::core::disk::DiskKind::File, 1);
         let disk = DiskState { kind, size: 3, mtime_ns: 0, ctime_ns: 0, inode, mode: 0o644 };
-        Record { entry, seq: 1, mark: Mark::Here, disk: Some(disk), changed_ms: 0 }
+        Record { entry, seq: 1, mark: Mark::Here, disk: Some(disk), changed_ms: 0, brought_by: None }
     }
 
     #[test]

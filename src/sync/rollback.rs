@@ -14,6 +14,8 @@ use super::{Folder, Now, Output};
 
 /// A rollback is believed at most this often.
 const ROLLBACK_MS: u64 = 3600 * 1000;
+/// Index note of an index that may not account for all that lies in history; empty once it does again.
+pub const NOTE_HISTORY_UNSURE: &str = "history unsure";
 /// Records looked at per query while stamping anew.
 const PAGE: usize = 2000;
 
@@ -50,6 +52,8 @@ impl Folder {
         self.busy.clear();
         self.parked.clear();
         self.fetching.clear();
+        // Nor does it know what has been put into history since, or is just being.
+        self.index.set_note(NOTE_HISTORY_UNSURE, Some("1"))?;
         self.restamp(state.epoch, sure, fresh, now)?;
         let peers: Vec<_> = self.peers.keys().copied().collect();
         for peer in peers {

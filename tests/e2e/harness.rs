@@ -193,6 +193,15 @@ impl Agent {
         command
     }
 
+    /// A line of shell on this device, which finds `p2psync` by its name.
+    pub fn shell(&self, line: &str) -> Command {
+        let program = Path::new(env!("CARGO_BIN_EXE_p2psync")).parent().unwrap_or(Path::new("/"));
+        let mut command = self.dressed(Command::new("sh"), &["-c", line]);
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", program.display())).env("NO_COLOR", "1");
+        command
+    }
+
     pub fn run(&self, words: &[&str]) -> Output {
         self.command(words).output().unwrap()
     }
@@ -209,7 +218,7 @@ impl Agent {
     pub fn fails(&self, words: &[&str]) -> String {
         let output = self.run(words);
         let said = String::from_utf8_lossy(&output.stdout);
-        let is_failure = matches!(output.status.code(), Some(1 | 3 | 4));
+        let is_failure = matches!(output.status.code(), Some(1..=4));
         assert!(is_failure, "{}: p2psync {} went well: {said}", self.name, words.join(" "));
         String::from_utf8(output.stderr).unwrap()
     }

@@ -13,10 +13,13 @@ mod first_sync;
 mod harness;
 mod interrupted;
 mod manners;
+mod meant;
 mod moves;
 mod names;
+mod packaging;
 mod pairing;
 mod past;
+mod readme;
 mod receipts;
 #[path = "../../examples/bench_sync/relay.rs"]
 mod relay;

@@ -23,8 +23,23 @@ fn exit_codes_tell_how_a_command_ended() {
     assert_eq!(code(&a, &["status", "--exit-code"]), 4);
     assert_eq!(code(&a, &["folder", "rescan"]), 4);
     assert_eq!(code(&a, &["pair"]), 4);
-    assert_eq!(code(&a, &["folder", "pause", "Sharde"]), 1);
-    assert_eq!(code(&a, &["statsu"]), 2);
+    for typed in [
+        &["statsu"][..],
+        &["folder", "pause", "Sharde"],
+        &["peer", "remove", "nobody"],
+        &["peer", "add", "no-id"],
+        &["status", "/nowhere/at/all"],
+        &["pause", "until", "teatime"],
+        &["wait", "--timeout", "soon"],
+        &["restore", "x", "--at", "someday"],
+        &["pair", "apple", "xylophone"],
+        &["folder", "add", "/etc/hostname"],
+        &["folder", "override"],
+        &["conflicts", "resolve", "x"],
+    ] {
+        assert_eq!(code(&a, typed), 2, "{typed:?}");
+    }
+    assert_eq!(code(&a, &["restore", a.at("x").to_str().unwrap()]), 4);
     assert!(String::from_utf8_lossy(&a.run(&["folder", "pause", "Sharde"]).stderr).contains("did you mean 'Shared'?"));
     a.start();
     wait_settled(&[&a]);
@@ -64,6 +79,19 @@ fn changes_are_told_to_programs() {
     let a = world.agent("a");
     let paused = json(&a.run(&["folder", "pause", "--json"]));
     assert_eq!((&paused["action"], &paused["paused"]), (&Value::from("paused"), &Value::from(true)));
+    let resumed = json(&a.run(&["resume", "--json"]));
+    assert_eq!((&resumed[0]["action"], &resumed[0]["paused"]), (&Value::from("resumed"), &Value::from(false)));
+    assert_eq!(json(&a.run(&["pause", "--json"]))[0]["action"], "paused");
+    let sends = json(&a.run(&["folder", "direction", "Shared", "send", "--json"]));
+    assert_eq!((&sends["action"], &sends["direction"]), (&Value::from("direction"), &Value::from("send")));
+    assert!(a.ok(&["folder", "direction", "Shared"]).contains("Shared only sends"));
+    a.ok(&["folder", "direction", "Shared", "both"]);
+    let selected = json(&a.run(&["folder", "select", "--only", "x", "--json"]));
+    assert_eq!(selected["only"][0], "x");
+    a.ok(&["folder", "select", "--all"]);
+    let made = a.ok(&["folder", "add", a.base.join("new/dir").to_str().unwrap()]);
+    assert!(made.contains("was not there and has been made"), "{made}");
+    a.ok(&["folder", "remove", "dir"]);
     let id = world.agent("b").id();
     let added = json(&a.run(&["peer", "add", &id, "--name", "desktop", "--json"]));
     assert_eq!((&added["action"], &added["name"]), (&Value::from("added"), &Value::from("desktop")));

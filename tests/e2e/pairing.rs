@@ -16,13 +16,13 @@ const CODE_ALPHABET: &[u8] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const PHOTOS: &str = "photos-1";
 
 /// A multicast group and a port that belong to this test run.
-fn meeting_place(world: &World) -> (Ipv4Addr, u16) {
+pub fn meeting_place(world: &World) -> (Ipv4Addr, u16) {
     let tag = tree::noise(u64::from(std::process::id()) ^ world.path("").as_os_str().len() as u64, 4);
     (Ipv4Addr::new(239, 255, tag[0], tag[1]), 20_000 + u16::from(tag[2]) * 16 + u16::from(tag[3]) % 16)
 }
 
 /// True where a packet to a multicast group comes back to this machine.
-fn has_multicast((group, port): (Ipv4Addr, u16)) -> bool {
+pub fn has_multicast((group, port): (Ipv4Addr, u16)) -> bool {
     let attempt = || -> std::io::Result<bool> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?;
         socket.join_multicast_v4(&group, &Ipv4Addr::UNSPECIFIED)?;
@@ -226,6 +226,10 @@ fn a_peer_that_is_removed_is_cut_off_at_once_told_so_and_stays_out() {
     let (a, b) = world.pair();
     let told = a.ok(&["peer", "remove", "b"]);
     assert!(told.contains("Removed b: it is no longer connected"), "{told}");
+    // What is to be typed there names this device in a way that is known there.
+    let id = a.id();
+    let short_id = id.split('-').next().unwrap();
+    assert!(told.contains(&format!("p2psync peer remove {short_id}")), "{told}");
     wait_until("b is told", || {
         let peer = b.peer(&a)?;
         let trouble = peer.trouble.unwrap_or_default();
@@ -237,6 +241,9 @@ fn a_peer_that_is_removed_is_cut_off_at_once_told_so_and_stays_out() {
         if trouble.contains("does not know this one") { Ok(()) } else { Err(trouble) }
     });
     assert!(b.ok(&["peer", "list"]).contains("does not know this one"));
+    let short = b.ok(&[]);
+    assert!(short.contains("a has removed this device: 'p2psync pair' on both"), "{short}");
+    assert!(b.ok(&["status"]).contains("forget it here with: p2psync peer remove a"));
     b.write("after", "the end");
     assert!(a.status().unwrap().peers.is_empty() && !a.at("after").exists());
 }

@@ -151,6 +151,31 @@ fn what_another_device_did_is_undone_and_the_undoing_taken_back() {
 }
 
 #[test]
+fn an_undoing_that_a_crash_cut_off_can_be_taken_back() {
+    let world = World::new();
+    let (mut a, b) = world.pair();
+    prepare(&a, &b);
+    change_all(&b);
+    wait_settled(&[&a, &b]);
+    a.stop();
+    // After the second version that has come back.
+    fs::write(a.kill_file(), "restore.durable:2").unwrap();
+    a.start();
+    wait_settled(&[&a, &b]);
+    a.fails(&["undo", "--yes"]);
+    a.wait_end();
+    fs::write(a.kill_file(), "").unwrap();
+    a.start();
+    wait_settled(&[&a, &b]);
+    assert_eq!((b.read("d/replaced"), b.read("d/deleted")), (b"before".to_vec(), b"before".to_vec()));
+    go_back(&a, &["undo", "--revert", "--yes"]);
+    wait_settled(&[&a, &b]);
+    assert_eq!((b.read("d/replaced"), b.read("d/new/added")), (b"by b".to_vec(), b"by b".to_vec()));
+    assert!(!b.at("d/deleted").exists() && b.at("d/other name").exists() && !b.at("d/name").exists());
+    assert_eq!(tree::conflict_copies(&b.root), Vec::<String>::new());
+}
+
+#[test]
 fn a_directory_goes_back_to_how_it_was_at_a_time() {
     let world = World::new();
     let (a, b) = world.pair();

@@ -73,7 +73,10 @@ fn a_folder_that_only_sends_takes_nothing_until_told_and_overrules() {
     });
     wait_in_sync(&[&a, &b]);
     assert_eq!((a.read("file"), a.at("new on b").exists()), (b"from a".to_vec(), false));
-    a.ok(&["folder", "override", "Shared"]);
+    assert_eq!(a.path_status(&a.at("file")).state, "local", "what differs from other devices is not in sync");
+    let asked = a.fails(&["folder", "override", "Shared"]);
+    assert!(asked.contains("say --yes to do this"), "{asked}");
+    a.ok(&["folder", "override", "Shared", "--yes"]);
     wait_for("b has what a has", || b.read("file") == b"from a" && !b.at("new on b").exists());
     wait_same(&[&a, &b]);
     assert!(b.ok(&["history", b.at("file").to_str().unwrap()]).contains("file"), "what was overruled is in history");

@@ -15,7 +15,7 @@ use p2psync::core::id::{DeviceId, EpochId, FolderId, RunId};
 use p2psync::core::message::{Ack, Announced, BUCKETS, Batch, Cursor, DigestReport, Exception, Hello, Message, Reason};
 use p2psync::core::path::RelPath;
 use p2psync::core::version::VersionVector;
-use p2psync::fs::history::slot_name;
+use p2psync::fs::history::{Shown, slot_name};
 use p2psync::net::announcement::Announcement;
 use p2psync::net::codec::{decode, encode};
 use p2psync::net::frame::{AskPast, Chunks, DeviceHello, Frame, Gift, Have, Past, Request, WantedContent};
@@ -188,7 +188,7 @@ fn disk(all: &mut Seeds) {
             add(all, "slot", &format!("{name}-{flags}"), [&head[..], path.as_bytes()].concat());
         }
     }
-    let slot = slot_name(&path("dir/x.txt"), Some(content), 1_700_000_000_000, 3);
+    let slot = slot_name(&path("dir/x.txt"), Shown::Content(content), 1_700_000_000_000, 3);
     add(all, "slot", "slot", [&[0; 45][..], slot.as_bytes()].concat());
     let chunks: Vec<Content> = (0u8..3).map(|n| Content::of_chunk(&vec![n; 70_000])).collect();
     let list = ChunkList::new(chunks).unwrap();

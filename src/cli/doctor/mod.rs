@@ -94,7 +94,7 @@ fn text(checks: &[Check], in_colour: bool) -> String {
         let padded = format!("{word:<7}");
         let word = if in_colour { format!("\x1b[{}m{padded}\x1b[0m", check.outcome.colour()) } else { padded };
         let subject = check.subject.iter().map(|s| format!(" {}", clean(s))).collect::<String>();
-        let _ = writeln!(text, "{word} {}{subject}: {}", check.area, clean(&check.text));
+        let _ = writeln!(text, "{word} {}{subject}: {}", check.area, clean(&output::without_numbers(&check.text)));
         if let Some(remedy) = &check.remedy {
             remedy.lines().for_each(|line| text.push_str(&format!("        {}\n", clean(line))));
         }
@@ -143,5 +143,29 @@ mod tests {
         );
         assert!(text(&checks, true).contains("\x1b[31mfail"));
         assert!(text(&checks[..1], false).ends_with("Nothing is wrong as far as this device can tell.\n"));
+    }
+
+    /// What stands after `Check::new(` and the area in the sources of the checks.
+    fn codes() -> std::collections::BTreeSet<String> {
+        let sources = [
+            include_str!("folders.rs"),
+            include_str!("network.rs"),
+            include_str!("system.rs"),
+            include_str!("watches.rs"),
+        ];
+        let code = |rest: &str| rest.split('"').nth(3).map(str::to_owned);
+        sources.iter().flat_map(|source| source.split("Check::new(").skip(1).filter_map(code)).collect()
+    }
+
+    #[test]
+    fn everything_that_can_be_wrong_has_its_place_in_the_docs() {
+        let docs = include_str!("../../../docs/troubleshooting.md");
+        let headings: Vec<&str> = docs.lines().filter(|line| line.starts_with("###")).collect();
+        let has = |code: &str| headings.iter().any(|line| line.contains(&format!("`{code}`")));
+        let kinds = crate::core::problem::ProblemKind::ALL.map(|kind| kind.name().to_owned());
+        let codes: Vec<String> = codes().into_iter().chain(kinds).collect();
+        assert!(codes.len() > 20, "{codes:?}");
+        let missing: Vec<&String> = codes.iter().filter(|code| !has(code)).collect();
+        assert!(missing.is_empty(), "docs/troubleshooting.md has no heading with {missing:?}");
     }
 }

@@ -7,6 +7,8 @@ use super::Patient;
 use super::check::{Check, Fact, Outcome};
 use super::port;
 use crate::api::PeerStatus;
+use crate::cli::output::quoted;
+use crate::cli::peer::clock_text;
 use crate::net::probe::{self, Hearing, HearingOutcome};
 
 /// The port that is usual for peers to connect to.
@@ -17,14 +19,7 @@ pub fn checks(patient: &Patient) -> Vec<Check> {
     let mut checks = vec![listening(patient)];
     checks.extend(multicast(patient));
     checks.extend(patient.status.peers.iter().enumerate().filter_map(|(i, p)| peer(patient, i, p)));
-    if !patient.config.peers.is_empty() {
-        checks.push(
-            Check::new("Clocks", "clock_skew", Outcome::Unknown, "devices do not tell each other the time yet").remedy(
-                "see that all your devices set their clocks by the network: of two changes to a file the later \
-                         keeps the name",
-            ),
-        );
-    }
+    checks.extend(clocks(&patient.status.peers));
     checks
 }
 
@@ -104,6 +99,22 @@ fn hearing(item: usize, hearing: &Hearing) -> Check {
     }
 }
 
+/// Whether the clocks of the devices agree, as far as they have told; `None` without peers.
+fn clocks(peers: &[PeerStatus]) -> Option<Check> {
+    let check = |outcome, text: String| Check::new("Clocks", "clock_skew", outcome, text);
+    let remedy = "set the clocks of all your devices by the network: of two changes to a file the later keeps the name";
+    let told: Vec<&PeerStatus> = peers.iter().filter(|peer| peer.clock_ahead_ms.is_some()).collect();
+    let wrong: Vec<String> = told.iter().filter_map(|p| Some(format!("{}'s is {}", p.name, clock_text(p)?))).collect();
+    match (peers.is_empty(), told.is_empty(), wrong.is_empty()) {
+        (true, ..) => None,
+        (_, true, _) => {
+            Some(check(Outcome::Unknown, "no device has told yet what its clock shows".to_owned()).remedy(remedy))
+        }
+        (.., true) => Some(check(Outcome::Ok, "they agree, as far as the devices have told".to_owned())),
+        _ => Some(check(Outcome::Warn, format!("not as this device's: {}", wrong.join(", "))).remedy(remedy)),
+    }
+}
+
 /// What keeps a peer away that should be there.
 fn peer(patient: &Patient, item: usize, peer: &PeerStatus) -> Option<Check> {
     let check = |outcome, text: String| {
@@ -115,6 +126,12 @@ fn peer(patient: &Patient, item: usize, peer: &PeerStatus) -> Option<Check> {
     }
     Some(match (&peer.trouble, peer.connected) {
         (_, true) => check(Outcome::Ok, "connected".to_owned()),
+        _ if peer.unpaired => check(Outcome::Warn, "it does not know this device, or no longer".to_owned())
+            .fact("unpaired", Fact::Flag(true))
+            .remedy(format!(
+                "pair again: 'p2psync pair' on both; or forget it here: p2psync peer remove {}",
+                quoted(&peer.name)
+            )),
         (Some(trouble), false) => check(Outcome::Warn, format!("it was found, but not reached: {trouble}")).remedy(
             "see that p2psync runs there, and that the firewall there (and here) lets TCP port 7724 through, or the port \
              that 'listen' in its config names",
@@ -124,4 +141,21 @@ fn peer(patient: &Patient, item: usize, peer: &PeerStatus) -> Option<Check> {
              give it an address: p2psync peer add ID --address HOST:PORT",
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_differ_are_named_and_those_that_agree_are_fine() {
+        let peer =
+            |name: &str, ahead_ms| PeerStatus { name: name.into(), clock_ahead_ms: ahead_ms, ..PeerStatus::default() };
+        assert!(clocks(&[]).is_none());
+        let told = |peers: &[PeerStatus]| clocks(peers).map(|check| (check.outcome, check.text)).unwrap();
+        assert_eq!(told(&[peer("a", None)]).0, Outcome::Unknown);
+        assert_eq!(told(&[peer("a", None), peer("b", Some(900))]).0, Outcome::Ok);
+        let (outcome, text) = told(&[peer("a", Some(-3_600_000)), peer("b", Some(5))]);
+        assert_eq!((outcome, text.as_str()), (Outcome::Warn, "not as this device's: a's is 60 minutes behind"));
+    }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Patient;
 use super::check::{Check, Fact, Outcome};
-use crate::cli::output::number;
+use crate::cli::output::{count, number};
 
 /// Where the system says how many directories a user may watch, and how many programs may watch.
 const WATCHES_LIMIT: &str = "/proc/sys/fs/inotify/max_user_watches";
@@ -33,8 +33,8 @@ pub fn checks(patient: &Patient) -> Vec<Check> {
 fn budget(needed: u64, allowed: u64, others: u64) -> Check {
     let fits = needed.saturating_add(others) <= allowed;
     let text = format!(
-        "{} directories to watch, {} allowed, {} used by other programs",
-        number(needed),
+        "{} to watch, {} allowed, {} used by other programs",
+        count(needed, "directory", "directories"),
         number(allowed),
         number(others)
     );

@@ -167,7 +167,9 @@ fn peer_text(text: &mut String, peer: &PeerStatus, width: usize, now_ms: i64, st
         let bytes = output::bytes(peer.behind_bytes);
         parts.push(format!("lacks {} ({bytes})", count(peer.behind_items, "item", "items")));
     }
-    parts.extend(peer.trouble.as_ref().map(|trouble| clean(trouble)));
+    parts.extend(
+        words::unpaired(peer).or_else(|| peer.trouble.as_ref().map(|trouble| clean(&output::without_numbers(trouble)))),
+    );
     let first = format!("  {:<width$}  {short}  ", clean(&peer.name));
     text.push_str(&style.hanging(&first, &parts.join("; ")));
     if let Some(warning) = peer::clock_warning(peer) {

@@ -5,7 +5,7 @@ use crate::cli::output::{self, clean};
 use crate::cli::style::{Style, Tone};
 
 /// State, reasons, and what lies here and at each peer.
-pub fn text(found: &PathStatus, now_ms: i64, style: Style) -> String {
+pub fn text(found: &PathStatus, place: &str, now_ms: i64, style: Style) -> String {
     let state = found.state.replace('_', " ");
     let tone = match found.state.as_str() {
         "in_sync" | "deleted" => Tone::Good,
@@ -15,7 +15,7 @@ pub fn text(found: &PathStatus, now_ms: i64, style: Style) -> String {
     };
     let folder = if found.folder.is_empty() { String::new() } else { format!(" in {}", clean(&found.folder)) };
     let since = found.since_ms.map(|ms| format!(", first seen {}", output::ago(ms, now_ms))).unwrap_or_default();
-    let mut text = format!("{}{folder}: {}{since}\n", clean(&found.path), style.paint(tone, &clean(&state)));
+    let mut text = format!("{}{folder}: {}{since}\n", clean(place), style.paint(tone, &clean(&state)));
     for sentence in &found.explanation {
         text.push_str(&style.hanging("", &clean(sentence)));
     }

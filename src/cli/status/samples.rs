@@ -131,7 +131,7 @@ pub fn busy() -> Status {
         label: "Music".into(),
         path: "/home/me/Music".into(),
         state: FolderState::Paused,
-        state_text: "paused; 'p2psync folder resume music' goes on".into(),
+        state_text: "paused; 'p2psync resume music' goes on".into(),
         ..FolderStatus::default()
     };
     status.folders.extend([photos, music]);

@@ -89,8 +89,8 @@ fn trouble(folders: &[FolderStatus]) -> Vec<String> {
 
 fn peers(status: &Status, now_ms: i64) -> String {
     let mut peers: Vec<_> = status.peers.iter().collect();
-    // Those that are away are what one wants to know; the latest first.
-    peers.sort_by_key(|peer| (peer.connected, std::cmp::Reverse(peer.last_seen_ms)));
+    // Those that need something done, then those that are away are what one wants to know; the latest first.
+    peers.sort_by_key(|peer| (!peer.unpaired, peer.connected, std::cmp::Reverse(peer.last_seen_ms)));
     let named = peers.iter().take(PEERS_NAMED_MAX);
     let mut told: Vec<String> =
         named.map(|peer| format!("{} {}", clean(&peer.name), output::peer_state(peer, now_ms))).collect();

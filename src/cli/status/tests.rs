@@ -89,13 +89,34 @@ fn the_next_step_is_the_one_that_helps_most() {
     check("folder add", |s| s.folders.clear());
     check("what is wrong", |s| s.folders[0].problems_total = 1);
     check("nothing to do", |s| (s.folders[0].problems_total, s.folders[0].declined_items) = (1, 1));
+    check("desktop has removed this device: 'p2psync pair' on both", |s| {
+        (s.peers[0].unpaired, s.peers[0].last_seen_ms) = (true, Some(0));
+    });
+    check("desktop does not know this device yet", |s| (s.peers[0].unpaired, s.peers[0].last_seen_ms) = (true, None));
+    check("'p2psync peer remove desktop'", |s| {
+        (s.peers[0].unpaired, s.peers[0].last_seen_ms, s.folders[0].problems_total) = (true, Some(0), 1);
+    });
     check("other devices", |s| s.peers.iter_mut().for_each(|p| p.connected = false));
+    check("takes part", |s| {
+        s.folders.clear();
+        s.peers[0].offers = vec![FolderOffer::default()];
+    });
     check("takes part", |s| s.peers[0].offers = vec![FolderOffer::default()]);
     check("type on desktop: p2psync folder accept ", |s| {
         let peer = &mut s.folders[0].peers[0];
         (peer.lacks_folder, peer.proved_identical_ms) = (true, None);
     });
-    check("confirm-changes default", |s| s.folders[0].held = Some(Default::default()));
+    check("confirm-changes P2PSync", |s| s.folders[0].held = Some(Default::default()));
+}
+
+#[test]
+fn a_device_that_has_removed_this_one_is_named_with_what_to_do() {
+    let mut status = samples::in_sync();
+    (status.peers[0].unpaired, status.peers[0].connected, status.peers[0].last_seen_ms) = (true, false, Some(0));
+    status.peers[0].trouble = Some("the two devices are no longer paired".into());
+    assert!(short::text(&status, &home(), NOW_MS, WIDE).contains("Devices: desktop has removed this device"));
+    let full = full::text(&status, &home(), NOW_MS, Style::PLAIN);
+    assert!(full.contains("forget it here with: p2psync peer remove desktop"), "{full}");
 }
 
 #[test]
@@ -124,7 +145,7 @@ fn a_path_is_explained_with_the_version_at_each_device() {
         since_ms: Some(NOW_MS - 7_200_000),
         next: None,
     };
-    insta::assert_snapshot!("path_problem", path::text(&found, NOW_MS, NARROW));
+    insta::assert_snapshot!("path_problem", path::text(&found, "~/P2PSync/a", NOW_MS, NARROW));
     insta::assert_snapshot!("path_problem_json", serde_json::to_string_pretty(&found).unwrap());
     let waiting = PathStatus {
         state: "waiting".into(),
@@ -132,7 +153,7 @@ fn a_path_is_explained_with_the_version_at_each_device() {
         next: Some("it goes on as soon as p2psync runs on phone and can be reached.".into()),
         ..found
     };
-    insta::assert_snapshot!("path_waiting", path::text(&waiting, NOW_MS, NARROW));
+    insta::assert_snapshot!("path_waiting", path::text(&waiting, "~/P2PSync/a", NOW_MS, NARROW));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::api::{FolderOffer, FolderPeerStatus, FolderState, FolderStatus, PeerS
 use crate::cli::offers;
 use crate::cli::output::{self, clean, count};
 use crate::cli::style::Tone;
+use crate::config::is_plain_word;
 
 const MINUTE_S: u64 = 60;
 const HOUR_S: u64 = 60 * MINUTE_S;
@@ -113,6 +114,16 @@ pub fn connection(peer: &PeerStatus, now_ms: i64) -> String {
     format!("connected{since} at {}", clean(address))
 }
 
+/// What to do about a peer that has removed this device; `None` of any other.
+pub fn unpaired(peer: &PeerStatus) -> Option<String> {
+    let name = output::quoted(&clean(&peer.name));
+    let text = match peer.last_seen_ms {
+        Some(_) => "nothing is synced with it: pair again with 'p2psync pair' on both",
+        None => "nothing is synced with it: 'p2psync pair' on both makes them known to each other",
+    };
+    peer.unpaired.then(|| format!("{text}, or forget it here with: p2psync peer remove {name}"))
+}
+
 /// Time of day for today, with the date for earlier.
 fn since(then_ms: i64, now_ms: i64) -> String {
     let (then, now) = (output::local_time(then_ms), output::local_time(now_ms));
@@ -126,17 +137,30 @@ fn since(then_ms: i64, now_ms: i64) -> String {
 pub fn next_step(status: &Status, is_full: bool) -> String {
     let held = status.folders.iter().find(|f| f.held.is_some());
     if let Some(folder) = held {
-        let id = clean(&folder.id);
-        return format!("'p2psync folder confirm-changes {id}' or 'p2psync folder reject-changes {id}'");
+        let word = word_of(status, folder);
+        return format!("'p2psync folder confirm-changes {word}' or 'p2psync folder reject-changes {word}'");
     }
     if !status.running {
         return "start it with 'p2psync run'".to_owned();
+    }
+    let offered = status.peers.iter().find_map(offered);
+    if let (true, Some(next)) = (status.folders.is_empty(), &offered) {
+        return next.clone();
     }
     if status.folders.is_empty() {
         return "share a directory with 'p2psync folder add PATH'".to_owned();
     }
     if status.peers.is_empty() {
         return "pair with another device: type 'p2psync pair' here, and the code it shows there".to_owned();
+    }
+    if let Some(peer) = status.peers.iter().find(|peer| peer.unpaired) {
+        let (name, word) = (clean(&peer.name), output::quoted(&clean(&peer.name)));
+        return match peer.last_seen_ms {
+            Some(_) => {
+                format!("{name} has removed this device: 'p2psync pair' on both, or 'p2psync peer remove {word}'")
+            }
+            None => format!("{name} does not know this device yet: type 'p2psync pair' on both"),
+        };
     }
     let problems: u64 = status.folders.iter().map(problems_of).sum();
     if problems > 0 || status.folders.iter().any(|f| f.state == FolderState::Halted) {
@@ -148,10 +172,8 @@ pub fn next_step(status: &Status, is_full: bool) -> String {
     if status.folders.iter().any(|f| f.conflicts > 0) {
         return "'p2psync conflicts' shows the conflict copies".to_owned();
     }
-    let offered =
-        |peer: &PeerStatus| peer.offers.first().map(|o| (clean(&peer.name), clean(&o.label), offers::command(o)));
-    if let Some((name, label, command)) = status.peers.iter().find_map(offered) {
-        return format!("{name} shares '{label}', and this takes part in it: {command}");
+    if let Some(next) = offered {
+        return next;
     }
     // Whoever has proved to have the same once has the folder, and has only paused it, say.
     let is_without = |p: &&FolderPeerStatus| p.lacks_folder && p.proved_identical_ms.is_none();
@@ -166,6 +188,20 @@ pub fn next_step(status: &Status, is_full: bool) -> String {
         return "start p2psync on your other devices; this one finds them".to_owned();
     }
     if is_full { "nothing to do".to_owned() } else { "nothing to do; 'p2psync status' shows more".to_owned() }
+}
+
+/// How to take part in the first folder that a peer offers.
+fn offered(peer: &PeerStatus) -> Option<String> {
+    let offer = peer.offers.first()?;
+    let (name, label, command) = (clean(&peer.name), clean(&offer.label), offers::command(offer));
+    Some(format!("{name} shares '{label}', and this takes part in it: {command}"))
+}
+
+/// The folder's name in commands: its label where that is plain and its own, else its id.
+fn word_of(status: &Status, folder: &FolderStatus) -> String {
+    let names_another = |f: &FolderStatus| f.id != folder.id && (f.label == folder.label || f.id == folder.label);
+    let is_own = is_plain_word(&folder.label) && !status.folders.iter().any(names_another);
+    clean(if is_own { &folder.label } else { &folder.id })
 }
 
 /// Items with trouble that somebody can put right.

@@ -15,11 +15,12 @@ use std::io::{self, IsTerminal};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::context::Context;
+use super::exit::misuse;
 use super::output;
 use agent::News;
 use draw::Palette;
@@ -33,7 +34,7 @@ const REDRAW_MS: i64 = 1000;
 /// Shows it until the user has seen enough. The terminal is as before afterwards, whatever happens.
 pub fn run(context: &Context) -> anyhow::Result<()> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
-        bail!("'p2psync status --watch' needs a terminal; for programs there is 'p2psync status --json'");
+        return Err(misuse("'p2psync status --watch' needs a terminal; for programs there is 'p2psync status --json'"));
     }
     let (news, inbox) = channel();
     let (wishes, orders) = channel();
@@ -131,5 +132,7 @@ fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+#[cfg(test)]
+mod picture;
 #[cfg(test)]
 mod tests;

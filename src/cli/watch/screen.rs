@@ -1,5 +1,7 @@
 //! What is shown and selected, and what a key does to it.
 
+use std::collections::BTreeMap;
+
 use super::agent::News;
 use crate::api::{EventItem, FolderState, FolderStatus, Status};
 use crate::cli::output::clean;
@@ -42,6 +44,10 @@ pub struct Screen {
     pub selected: usize,
     pub is_help: bool,
     pub now_ms: i64,
+    /// Folders that are to be paused, or to go on, by their ids: what was heard of them last may be older.
+    pub wished: BTreeMap<String, bool>,
+    /// Wishes of which it is not known yet what came of them.
+    pub open_wishes: usize,
 }
 
 impl Screen {
@@ -55,9 +61,15 @@ impl Screen {
                 let same = id.and_then(|id| status.folders.iter().position(|folder| folder.id == id));
                 self.selected = same.unwrap_or(self.selected.min(status.folders.len().saturating_sub(1)));
                 (self.status, self.events, self.trouble) = (Some(status), events, None);
+                if self.open_wishes == 0 {
+                    self.wished.clear();
+                }
             }
             News::Looked(Err(trouble)) => self.trouble = Some(clean(&trouble)),
-            News::Done(text) => self.message = Some(clean(&text)),
+            News::Done(text) => {
+                self.message = Some(clean(&text));
+                self.open_wishes = self.open_wishes.saturating_sub(1);
+            }
             News::Ended => {}
         }
     }
@@ -79,8 +91,13 @@ impl Screen {
             Key::Pause | Key::Open | Key::Rescan => {
                 let folder = self.folder()?;
                 let (id, label) = (folder.id.clone(), folder.label.clone());
+                let is_paused = self.wished.get(&id).copied().unwrap_or(folder.state == FolderState::Paused);
+                self.open_wishes += 1;
                 return Some(match key {
-                    Key::Pause => Wish::Pause { id, label, paused: folder.state != FolderState::Paused },
+                    Key::Pause => {
+                        self.wished.insert(id.clone(), !is_paused);
+                        Wish::Pause { id, label, paused: !is_paused }
+                    }
                     Key::Open => Wish::Open { id, label },
                     _ => Wish::Rescan { id, label },
                 });

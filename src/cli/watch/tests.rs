@@ -1,10 +1,13 @@
 //! The screen in several sizes, and what keys do.
 
+use std::path::Path;
+
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
 use super::agent::News;
 use super::draw::{Palette, draw};
+use super::picture;
 use super::screen::{Key, Screen, Wish};
 use crate::api::EventItem;
 use crate::cli::status::samples;
@@ -31,6 +34,20 @@ fn drawn(screen: &Screen, width: u16, height: u16) -> String {
     terminal.draw(|frame| draw(frame, screen, Palette { colour: true })).unwrap();
     // Times of day depend on the zone of the machine.
     without_times(&terminal.backend().to_string())
+}
+
+#[test]
+fn the_picture_in_the_docs_shows_the_screen_as_it_is() {
+    let mut terminal = Terminal::new(TestBackend::new(100, 24)).unwrap();
+    terminal.draw(|frame| draw(frame, &screen(), Palette { colour: true })).unwrap();
+    let picture = without_times(&picture::svg(terminal.backend().buffer()));
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pictures/watch.svg");
+    if std::env::var_os("RENEW_DOCS").is_some() {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, &picture).unwrap();
+    }
+    let shown = std::fs::read_to_string(&file).unwrap();
+    assert!(shown == picture, "'RENEW_DOCS=1 cargo test --lib cli::watch' makes {} anew", file.display());
 }
 
 fn without_times(text: &str) -> String {
@@ -119,4 +136,26 @@ fn the_selection_stays_with_its_folder_when_another_goes() {
     status.folders.truncate(1);
     screen.take(News::Looked(Ok(Box::new((status, Vec::new())))));
     assert_eq!(screen.selected, 0);
+}
+
+#[test]
+fn a_second_press_takes_back_the_first_also_before_anything_was_heard() {
+    let mut screen = screen();
+    let mut pauses = || match screen.press(Key::Pause) {
+        Some(Wish::Pause { paused, .. }) => paused,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([pauses(), pauses(), pauses()], [true, false, true]);
+    // What was heard before the wish was done tells of the time before.
+    for _ in 0..3 {
+        let news = News::Looked(Ok(Box::new((samples::busy(), Vec::new()))));
+        screen.take(news);
+        assert!(matches!(screen.press(Key::Pause), Some(Wish::Pause { .. })));
+        screen.take(News::Done("done".into()));
+    }
+    for _ in 0..3 {
+        screen.take(News::Done("done".into()));
+    }
+    screen.take(News::Looked(Ok(Box::new((samples::busy(), Vec::new())))));
+    assert!(matches!(screen.press(Key::Pause), Some(Wish::Pause { paused: true, .. })));
 }

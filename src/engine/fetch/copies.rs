@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::core::action::WorkId;
 use crate::core::content::Content;
+use crate::engine::shared::Shared;
+use crate::fs::stage;
 
 /// Numbers of copies in use, from the order until the work has been applied.
 #[derive(Default)]
@@ -55,6 +57,20 @@ impl Copies {
     pub fn complete_of(&self, content: Content) -> Vec<u32> {
         let used = self.of_content.get(&content).into_iter().flatten();
         used.filter(|(_, complete)| **complete).map(|(copy, _)| *copy).collect()
+    }
+
+    /// Drops what lies in the stage since long ago and no work wants. Where that fails it is tried again at the next call.
+    pub fn clear(&self, folder: &Shared, before_ns: i64) {
+        let Ok(root) = folder.root.open() else { return };
+        let idle = stage::staged_before(&root, before_ns).unwrap_or_default();
+        for (content, copy) in idle.into_iter().filter(|(content, copy)| !self.is_used(*content, *copy)) {
+            match stage::discard(&root, content, copy) {
+                Ok(()) => {
+                    tracing::debug!(folder = %folder.label, size = content.size, "an old download is dropped")
+                }
+                Err(problem) => tracing::warn!(folder = %folder.label, %problem, "an old download stays"),
+            }
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::core::content::Content;
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::core::ranges::Ranges;
+use crate::engine::allowance::Allowance;
 use crate::net::bounds::HAVE_RANGES_MAX;
 use crate::net::frame::{Frame, Have};
 
@@ -21,6 +22,12 @@ const SHARED_BYTES_MIN: u64 = 4 * 1024 * 1024;
 /// What has come is told once it is so many bytes, or after so long.
 const NEWS_BYTES: u64 = 512 * 1024;
 const NEWS_AFTER: Duration = Duration::from_millis(100);
+/// A partner that has begun anew is told all again, so many times at once and once more after each such while: a network
+/// that breaks down again and again is no reason for more.
+const ALL_AT_ONCE: u32 = 5;
+const ALL_EVERY: Duration = Duration::from_secs(10);
+/// Partners of which that is remembered, until jobs that are over are left out.
+const TOLD_ALL_MAX: usize = 1024;
 /// Complete files that are served from the stage until they are in place; each keeps a file handle.
 const COMPLETE_SERVED_MAX: usize = 32;
 
@@ -29,8 +36,16 @@ const COMPLETE_SERVED_MAX: usize = 32;
 pub(super) struct Shared {
     /// When each job's partners were last told what has come.
     told: BTreeMap<JobId, Instant>,
+    /// How often each partner of a job may still be told all of it again.
+    told_all: BTreeMap<(JobId, DeviceId), Allowance>,
     /// Paths under which downloads are served, by the work that they are for.
     served: BTreeMap<WorkId, RelPath>,
+}
+
+impl Shared {
+    fn may_tell_all(&mut self, job: JobId, peer: DeviceId, now: Instant) -> bool {
+        self.told_all.entry((job, peer)).or_insert(Allowance::new(ALL_AT_ONCE, ALL_EVERY)).take(now)
+    }
 }
 
 impl Fetching {
@@ -64,10 +79,15 @@ impl Fetching {
     /// A peer fetches a content too, and has these parts of it.
     pub(super) fn heard_have(&mut self, peer: DeviceId, have: &Have) {
         let Some(id) = self.by_content.get(&have.content).copied() else { return };
+        if self.shared.told_all.len() >= TOLD_ALL_MAX {
+            self.shared.told_all.retain(|(job, _), _| self.jobs.contains_key(job));
+        }
         let Some(job) = self.jobs.get_mut(&id).filter(|job| is_worth_it(job)) else { return };
         let Some(large) = job.large() else { return };
         let Some(is_news) = self.wants.join(id, have.content.size, peer) else { return };
-        let done = if is_news || have.ranges.is_empty() { large.file.done() } else { Ranges::default() };
+        let is_due =
+            is_news || have.ranges.is_empty() && self.shared.may_tell_all(id, peer, self.folder.clock.instant());
+        let done = if is_due { large.file.done() } else { Ranges::default() };
         if is_news {
             large.share();
             job.add_sources(&[peer]);
@@ -110,6 +130,7 @@ impl Fetching {
         partners.iter().for_each(|peer| self.tell_have(*peer, download.content(), whole.clone()));
         self.wants.end_swarm(id);
         self.shared.told.remove(&id);
+        self.shared.told_all.retain(|(job, _), _| *job != id);
         if partners.is_empty() || self.folder.downloads.count() > COMPLETE_SERVED_MAX {
             let works: Vec<WorkId> = self.jobs.get(&id).into_iter().flat_map(works_of).collect();
             works.into_iter().for_each(|work| self.no_longer_served(work));
@@ -148,4 +169,20 @@ fn works_of(job: &Job) -> Vec<WorkId> {
 /// True where others that fetch the same can be of use.
 fn is_worth_it(job: &Job) -> bool {
     job.content.depth > 0 && job.content.size >= SHARED_BYTES_MIN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partner_that_says_again_and_again_that_it_has_nothing_is_told_all_at_a_moderate_pace() {
+        let (mut shared, now) = (Shared::default(), Instant::now());
+        let (peer, other) = (DeviceId([2; 32]), DeviceId([3; 32]));
+        assert!((0..ALL_AT_ONCE).all(|_| shared.may_tell_all(1, peer, now)));
+        assert!(!shared.may_tell_all(1, peer, now));
+        assert!(shared.may_tell_all(2, peer, now) && shared.may_tell_all(1, other, now));
+        assert!(shared.may_tell_all(1, peer, now + ALL_EVERY));
+        assert!(!shared.may_tell_all(1, peer, now + ALL_EVERY));
+    }
 }

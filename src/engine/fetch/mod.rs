@@ -19,10 +19,10 @@ mod stepped;
 mod swarm;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod wants;
 mod worker;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -41,6 +41,7 @@ use open::OpenRequests;
 use state::Fetching;
 #[cfg(feature = "testing")]
 pub use stepped::{FetchStep, SteppedFetch};
+use waiting::{Room, Waiting};
 use worker::Done;
 
 /// Threads that do the disk work of one folder: one reads while the other verifies.
@@ -49,8 +50,6 @@ const WORKERS: usize = 2;
 const TICK: Duration = Duration::from_millis(500);
 /// The same while others fetch the same and wait for what is told them.
 const TICK_SHARED: Duration = Duration::from_millis(50);
-/// Haves of all peers that wait for the thread, each of some 16 KiB at most.
-const HAVES_WAITING_MAX: usize = 256;
 /// Events taken together, so that wants go out in few requests.
 const EVENTS_AT_ONCE: usize = 256;
 
@@ -60,7 +59,7 @@ pub struct Fetcher {
     events: Sender<Event>,
     open: Arc<OpenRequests>,
     /// Haves that wait for the thread.
-    haves: Arc<AtomicUsize>,
+    haves: Room,
 }
 
 /// What the fetching thread hears.
@@ -94,7 +93,7 @@ impl Fetcher {
         let name = format!("fetch {}", folder.label);
         let fetching = Fetching::new(folder, tasks, open.clone());
         threads.push(thread(name, move || run(fetching, &inbox))?);
-        Ok((Fetcher { events, open, haves: Arc::default() }, threads))
+        Ok((Fetcher { events, open, haves: Room::default() }, threads))
     }
 
     /// Orders a content; the result comes as an input of the folder.
@@ -151,8 +150,7 @@ impl Fetcher {
     /// What a peer has of a content that it fetches too. Where too much of that waits it is dropped: it is no more than a
     /// help.
     pub fn have(&self, peer: DeviceId, have: Have) {
-        let waiting = Waiting::new(&self.haves);
-        if waiting.before < HAVES_WAITING_MAX {
+        if let Some(waiting) = self.haves.enter(peer) {
             self.tell(Event::Have(peer, have, waiting));
         }
     }
@@ -160,24 +158,6 @@ impl Fetcher {
     /// After the folder has stopped nobody listens, and nothing is lost by that.
     fn tell(&self, event: Event) {
         let _ = self.events.send(event);
-    }
-}
-
-/// Counts what waits, from its making until it has been dealt with.
-struct Waiting {
-    count: Arc<AtomicUsize>,
-    before: usize,
-}
-
-impl Waiting {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        Self { before: count.fetch_add(1, Ordering::Relaxed), count: count.clone() }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

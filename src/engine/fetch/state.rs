@@ -17,9 +17,9 @@ use crate::core::action::WorkId;
 use crate::core::content::{ChunkList, Content};
 use crate::core::id::DeviceId;
 use crate::core::problem::Problem;
+use crate::engine::chatter::Chatter;
 use crate::engine::link::LinkHandle;
 use crate::engine::shared::FolderHandle;
-use crate::fs::stage;
 use crate::sync::{FetchError, FetchOrder, Input, Staged, WORKS_MAX};
 
 /// Contents with lists that are filled at once: each takes memory for its lists and a file handle.
@@ -46,6 +46,7 @@ pub(super) struct Fetching {
     /// Peers whose link is gone, though the table may still have it.
     pub(super) broken: HashSet<DeviceId>,
     results: Vec<(WorkId, Result<Staged, FetchError>)>,
+    chatter: Chatter<DeviceId>,
 }
 
 impl Fetching {
@@ -65,6 +66,7 @@ impl Fetching {
             used: HashMap::new(),
             broken: HashSet::new(),
             results: Vec::new(),
+            chatter: Chatter::default(),
         }
     }
 
@@ -104,7 +106,7 @@ impl Fetching {
             }
             Event::NotHere(peer, items) => items.into_iter().for_each(|content| self.not_here(peer, content)),
             Event::Done(done) => self.done(done),
-            Event::Clear(before_ns) => self.clear(before_ns),
+            Event::Clear(before_ns) => self.copies.clear(&self.folder, before_ns),
             Event::Wake => {}
         }
     }
@@ -143,20 +145,6 @@ impl Fetching {
         self.by_content.insert(content, id);
         self.jobs.insert(id, job);
         self.waiting += 1;
-    }
-
-    /// Drops what lies in the stage since long ago and no work wants. Where that fails it is tried again at the next call.
-    fn clear(&self, before_ns: i64) {
-        let Ok(root) = self.folder.root.open() else { return };
-        let idle = stage::staged_before(&root, before_ns).unwrap_or_default();
-        for (content, copy) in idle.into_iter().filter(|(content, copy)| !self.copies.is_used(*content, *copy)) {
-            match stage::discard(&root, content, copy) {
-                Ok(()) => {
-                    tracing::debug!(folder = %self.folder.label, size = content.size, "an old download is dropped")
-                }
-                Err(problem) => tracing::warn!(folder = %self.folder.label, %problem, "an old download stays"),
-            }
-        }
     }
 
     /// Begins jobs that wait, as far as there is room.
@@ -208,8 +196,10 @@ impl Fetching {
             Done::Written { want, peer, results: Some(results) } => self.written(want, peer, results),
             Done::Written { want, peer, results: None } => {
                 let path = self.wants.hint(want).map(|(path, _)| path.to_string()).unwrap_or_default();
-                let peer_name = peer.short();
-                tracing::warn!(folder = %self.folder.label, peer = %peer_name, %path, "a peer sent wrong data");
+                if let Some(more) = self.chatter.say(peer, "wrong data", self.folder.clock.instant()) {
+                    let peer = peer.short();
+                    tracing::warn!(folder = %self.folder.label, %peer, %path, "a peer sent wrong data{more}");
+                }
                 self.wants.refused(want, peer, true);
             }
             Done::Duplicated { job, results } => self.duplicated(job, results),

@@ -395,6 +395,8 @@ fn what_is_here_already_costs_no_wire() {
         author: b.id,
         displaced_ms: 1,
         by_remote: true,
+        brought_by: None,
+        displaced_by: None,
     };
     a.index.put_lists(before, &lists).unwrap();
     a.index.add_history(&row).unwrap();

@@ -116,6 +116,9 @@ pub async fn take_in(
                 tracing::info!(
                     "an unknown device at {address} tried to connect; if it is yours, add it with: p2psync peer add {id}"
                 );
+                if let Some(tell) = common.on_stranger.get() {
+                    tell(id, address);
+                }
             }
         }
         Err(error) => tracing::debug!("no connection from {address}: {}", in_words(&error)),

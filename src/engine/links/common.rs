@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
@@ -11,8 +11,10 @@ use tokio::time::Instant;
 
 use super::book::AddressBook;
 use super::pairing::Pairing;
+use super::session::NO_LONGER_PAIRED;
 use super::{FolderPorts, LinkConfig, LinkStatus, LinkTable};
 use crate::core::id::{DeviceId, FolderId};
+use crate::engine::chatter::{Chatter, LeftOut};
 use crate::net::NetError;
 use crate::net::announcement::Announcement;
 use crate::net::bounds::{FOLDERS_MAX, NAME_CHARS_MAX, clean_text};
@@ -52,6 +54,9 @@ pub struct Common {
     generations: AtomicU64,
     peers: Mutex<BTreeMap<DeviceId, PeerState>>,
     strangers: Mutex<BTreeMap<DeviceId, SocketAddr>>,
+    /// Told of every new stranger.
+    pub on_stranger: OnceLock<OnStranger>,
+    chatter: Mutex<Chatter<DeviceId>>,
     port: u16,
     instance: u64,
 }
@@ -83,10 +88,15 @@ struct PeerState {
     bytes_in: u64,
     bytes_out: u64,
     last_error: Option<String>,
+    /// It has said that it does not know this device any more, and no link has come up since.
+    is_unpaired: bool,
     offers: Vec<(FolderId, String)>,
     agent: Option<String>,
     clock_ahead_ms: Option<i64>,
 }
+
+/// What is done about a device that is not paired and wants to connect: the id that it claims, and its address.
+pub type OnStranger = Box<dyn Fn(DeviceId, SocketAddr) + Send + Sync>;
 
 impl Common {
     pub fn new(
@@ -116,9 +126,16 @@ impl Common {
             generations: AtomicU64::new(0),
             peers: Mutex::default(),
             strangers: Mutex::default(),
+            on_stranger: OnceLock::new(),
+            chatter: Mutex::default(),
             port,
             instance: u64::from_be_bytes(random_bytes()),
         }))
+    }
+
+    /// Whether a line about a peer is to be logged; it ends with the answer.
+    pub fn say(&self, peer: DeviceId, kind: &'static str) -> Option<LeftOut> {
+        lock(&self.chatter).say(peer, kind, Instant::now().into_std())
     }
 
     pub fn config(&self) -> Arc<LinkConfig> {
@@ -133,8 +150,15 @@ impl Common {
         // Before all else: a handshake that asks from now on is answered by the new config.
         *self.trusted.write().unwrap_or_else(PoisonError::into_inner) = peers_of(&config);
         let peers = peers_of(&config);
+        // Who has been removed goes on dialling for a while, and is no news.
+        let removed = before.peers.iter().filter(|peer| !peers.contains(&peer.id)).map(|peer| peer.id);
+        let address = |id: &DeviceId| lock(&self.peers).get(id).and_then(|state| state.address);
+        let removed: Vec<_> = removed.filter_map(|id| Some((id, address(&id)?))).collect();
         lock(&self.peers).retain(|id, _| peers.contains(id));
         lock(&self.strangers).retain(|id, _| !peers.contains(id));
+        for (id, address) in removed {
+            self.is_new_stranger(id, address);
+        }
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         self.changed.send_modify(|n| *n += 1);
     }
@@ -175,7 +199,10 @@ impl Common {
             let label = clean_text(&folder.label, NAME_CHARS_MAX);
             bytes += folder.id.as_str().len() + label.len() + OFFER_FIXED_BYTES;
             if offers.len() >= FOLDERS_MAX || bytes > OFFERS_BYTES_MAX {
-                tracing::warn!("too many folders are shared with {}: {} and later ones wait", peer.short(), folder.id);
+                if let Some(more) = self.say(*peer, "too many folders") {
+                    let (peer, id) = (peer.short(), &folder.id);
+                    tracing::warn!("too many folders are shared with {peer}: {id} and later ones wait{more}");
+                }
                 break;
             }
             offers.insert(folder.id.clone(), Offer { label, generation, ports });
@@ -228,6 +255,7 @@ impl Common {
             state.address = Some(address);
             state.since_ms = Some(wall_ms());
             state.last_error = None;
+            state.is_unpaired = false;
         });
     }
 
@@ -245,11 +273,15 @@ impl Common {
             }
             state.offers.clear();
             state.last_error = Some(reason.to_owned());
+            state.is_unpaired |= tells_unpaired(reason);
         });
     }
 
     pub fn note_error(&self, peer: DeviceId, error: String) {
-        self.with_state(peer, |state| state.last_error = Some(error));
+        self.with_state(peer, |state| {
+            state.is_unpaired |= tells_unpaired(&error);
+            state.last_error = Some(error);
+        });
     }
 
     pub fn note_offers(&self, peer: DeviceId, folders: &BTreeMap<FolderId, String>) {
@@ -274,6 +306,7 @@ impl Common {
                 bytes_in: state.bytes_in + live(|t| &t.read),
                 bytes_out: state.bytes_out + live(|t| &t.written),
                 last_error: state.last_error.clone().filter(|_| state.traffic.is_none()),
+                unpaired: state.is_unpaired,
                 agent: state.agent.clone(),
                 clock_ahead_ms: state.clock_ahead_ms,
                 offers: state.offers.iter().filter(|(id, _)| !own.contains(id)).cloned().collect(),
@@ -290,6 +323,11 @@ impl Common {
             change(states.entry(peer).or_default());
         }
     }
+}
+
+/// Whether a link ended, or did not come about, because the other device does not know this one.
+fn tells_unpaired(reason: &str) -> bool {
+    reason.contains(NO_LONGER_PAIRED) || reason.contains(&NetError::NotTrusted.to_string())
 }
 
 fn peers_of(config: &LinkConfig) -> BTreeSet<DeviceId> {

@@ -6,7 +6,8 @@
 //! | `manager` | the task that owns all links: decides who is dialled and which connection stays |
 //! | `accept` | half-open connections, bounded |
 //! | `dial`, `book` | trying the addresses of a peer; where those come from |
-//! | `session`, `room` | one link from hello to goodbye; what its messages take while they wait |
+//! | `session` | one link from hello to goodbye |
+//! | `queue`, `room` | its messages while they wait for their folder, and what they take meanwhile |
 //! | `announce` | announcements out and in |
 //! | `pairing` | showing a code, typing one |
 
@@ -17,6 +18,7 @@ mod common;
 mod dial;
 mod manager;
 mod pairing;
+mod queue;
 mod room;
 mod session;
 #[cfg(test)]
@@ -42,6 +44,7 @@ use common::Common;
 pub use super::link::{LinkHandle, LinkTable};
 pub use crate::net::pairing::Paired;
 pub use pairing::{JoinError, Joined, Showing};
+pub use queue::Room;
 
 /// How long a goodbye may take, all links together.
 const STOP_TIME: Duration = Duration::from_millis(400);
@@ -131,6 +134,8 @@ pub struct LinkStatus {
     pub bytes_out: u64,
     /// Why there is no link, in words.
     pub last_error: Option<String>,
+    /// True once it has refused this device as not paired, until a link comes up.
+    pub unpaired: bool,
     /// Program and version there, as it said last.
     pub agent: Option<String>,
     /// How far its clock was ahead of ours when the link came up, in ms; negative where behind.
@@ -192,12 +197,12 @@ impl Links {
         self.common.remove_folder(id);
     }
 
-    /// Takes over a changed config: new peers are dialled, links with removed ones end. The address to listen on is
     /// From now on these caps hold: in bytes per second up and down, for all links together and for those with some peers.
     pub fn set_caps(&self, all: Caps, own: &BTreeMap<DeviceId, Caps>) {
         self.common.paces.set(all, own);
     }
 
+    /// Takes over a changed config: new peers are dialled, links with removed ones end. The address to listen on is
     /// only looked at by [`Links::start`].
     pub fn set_config(&self, config: LinkConfig) {
         self.common.set_config(config);
@@ -206,6 +211,12 @@ impl Links {
     /// How it stands with each peer of the config.
     pub fn status(&self) -> Vec<LinkStatus> {
         self.common.status()
+    }
+
+    /// From now on this is told of each device that is not paired and wants to connect, once.
+    pub fn on_stranger(&self, tell: impl Fn(DeviceId, SocketAddr) + Send + Sync + 'static) {
+        // Only the first counts.
+        let _ = self.common.on_stranger.set(Box::new(tell));
     }
 
     /// Devices that tried to connect and are not paired, with the address they came from.

@@ -91,7 +91,7 @@ impl Showing {
         match tokio::time::timeout(Duration::from_secs(PAIRING_SECONDS), &mut self.outcome).await {
             Ok(Ok(outcome)) => outcome,
             // Another code took its place.
-            Ok(Err(_)) => Err(PairError::Refused),
+            Ok(Err(_)) => Err(PairError::Replaced),
             Err(_) => Err(PairError::Expired),
         }
     }
@@ -136,7 +136,10 @@ pub async fn answer(common: &Arc<Common>, secured: Secured) {
     let device = secured.peer;
     let outcome = pair_as_shower(secured, &attempt.shown, common.own, &greeting).await;
     if let Err(error) = &outcome {
-        tracing::info!("pairing with a device ({}) failed: {}", device.short(), in_words(error));
+        // Of all strangers together: each may have as many ids as it likes.
+        if let Some(more) = common.say(DeviceId::NONE, "pairing") {
+            tracing::info!("pairing with a device ({}) failed: {}{more}", device.short(), in_words(error));
+        }
     }
     attempt.end(outcome);
 }
@@ -175,7 +178,7 @@ impl Attempt {
             }
             Err(PairError::Network(error)) => drop(pairing.failure.get_or_insert(PairError::Network(error))),
             // Says that another attempt was faster.
-            Err(PairError::Refused | PairError::Expired) => {}
+            Err(PairError::Refused | PairError::Replaced | PairError::Expired) => {}
         }
     }
 }

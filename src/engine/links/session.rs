@@ -1,7 +1,8 @@
 //! One link, from hello to goodbye.
 //!
 //! Architecture invariant: one task tells the folders of a link that it is up, what came over it and that it is down,
-//! in this order, and does not begin before the task of the link it replaces has ended.
+//! in this order, and does not begin before the task of the link it replaces has ended. Each folder is told by a queue
+//! of its own, which that task awaits.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,23 +17,21 @@ use tokio_rustls::TlsStream;
 
 use super::LinkHandle;
 use super::common::{Common, Offers, in_words, wall_ms};
-use super::room::memory_bytes;
+use super::queue::Queue;
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::message::Message;
-use crate::engine::shared::Event;
 use crate::net::NetError;
 use crate::net::connection::{FrameReader, FrameWriter, PING_EVERY, Traffic};
 use crate::net::frame::{Chunks, DeviceHello, Frame, Request};
 use crate::net::outbox::{OutboxReader, write_loop};
 use crate::net::tls::{Secured, Wire};
-use crate::sync::Input;
 
 /// How long the exchange of hellos may take.
 const HELLO_SECONDS: u64 = 10;
 /// How long a goodbye may take: it is a courtesy.
 const GOODBYE: Duration = Duration::from_millis(200);
 
-/// Memory in bytes that the messages of one link take while they wait for their folders: several of the largest.
+/// Memory in bytes that the messages of one link take while they wait for their folders: several folders' full queues.
 pub(super) const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Why the link with a removed device ends; both sides read it.
@@ -126,9 +125,9 @@ pub async fn run(
         // The sender is never used, only dropped.
         let _ = ended.await;
     }
-    let (theirs, active) = (BTreeMap::new(), BTreeMap::new());
+    let (theirs, active, leaving) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let waiting = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
-    let mut session = Session { peer, handle, told, theirs, active, common, waiting };
+    let mut session = Session { peer, handle, told, theirs, active, leaving, common, waiting };
     session.begin(address, traffic, &hello);
     session.common.note_clock(peer, clock_ahead_ms);
     let handle = session.handle.clone();
@@ -171,6 +170,8 @@ struct Session {
     theirs: BTreeMap<FolderId, String>,
     /// Folders that have heard of the link: shared by both sides and running.
     active: BTreeMap<FolderId, Active>,
+    /// Folders that have yet to hear that they are not in it any more.
+    leaving: BTreeMap<FolderId, Queue>,
     common: Arc<Common>,
     /// Room in bytes for messages that their folder has not taken in yet.
     waiting: Arc<Semaphore>,
@@ -179,6 +180,7 @@ struct Session {
 struct Active {
     generation: u64,
     ports: super::FolderPorts,
+    queue: Queue,
     /// What comes before the folder's hello was sent to an earlier start of the folder.
     has_greeted: bool,
 }
@@ -189,8 +191,10 @@ impl Session {
         table.insert(self.peer, self.handle.clone());
         drop(table);
         self.common.note_up(self.peer, address, traffic, hello);
-        let name = self.common.name(&self.peer);
-        tracing::info!("connected with {name} ({}) at {address}, running {}", self.peer.short(), hello.agent);
+        if let Some(more) = self.common.say(self.peer, "connected") {
+            let (name, short) = (self.common.name(&self.peer), self.peer.short());
+            tracing::info!("connected with {name} ({short}) at {address}, running {}{more}", hello.agent);
+        }
     }
 
     /// Takes in frames until the link ends. May be dropped at any await: `active` is right at each of them.
@@ -200,21 +204,21 @@ impl Session {
         hello: DeviceHello,
     ) -> Result<(), LinkError> {
         let mut changed = self.common.changed.subscribe();
-        self.take_hello(hello).await;
+        self.take_hello(hello);
         // The offers may have changed since they were told.
-        self.tell().await?;
+        self.tell()?;
         loop {
             tokio::select! {
                 frame = reader.next() => self.take(frame?).await?,
                 // The sender lives in `common`, as long as this.
-                Ok(()) = changed.changed() => self.tell().await?,
+                Ok(()) = changed.changed() => self.tell()?,
             }
         }
     }
 
     async fn take(&mut self, frame: Frame) -> Result<(), LinkError> {
         match frame {
-            Frame::Hello(hello) => self.take_hello(hello).await,
+            Frame::Hello(hello) => self.take_hello(hello),
             Frame::Folder(folder, message) => self.take_message(&folder, message).await,
             Frame::Request(request) => self.take_request(request)?,
             Frame::Chunks(chunks) => self.take_chunks(chunks),
@@ -250,10 +254,10 @@ impl Session {
         Ok(())
     }
 
-    async fn take_hello(&mut self, hello: DeviceHello) {
+    fn take_hello(&mut self, hello: DeviceHello) {
         self.theirs = hello.folders.into_iter().collect();
         self.common.note_offers(self.peer, &self.theirs);
-        self.settle().await;
+        self.settle();
     }
 
     async fn take_message(&mut self, folder: &FolderId, message: Message) {
@@ -261,9 +265,8 @@ impl Session {
         let Some(active) = self.active.get_mut(folder) else { return };
         active.has_greeted |= matches!(message, Message::Hello(_));
         if active.has_greeted {
-            // Waits for room, which makes the peer wait. A folder that has stopped is taken out soon.
-            let Ok(room) = self.waiting.clone().acquire_many_owned(room_of(&message)).await else { return };
-            let _ = active.ports.inputs.send(Event::Message(self.peer, message, room)).await;
+            // Waits for room, which makes the peer wait.
+            active.queue.put(self.peer, message, &self.waiting, WAITING_BYTES_MAX).await;
         }
     }
 
@@ -287,7 +290,7 @@ impl Session {
     }
 
     /// Tells the peer what has changed in what we share with it.
-    async fn tell(&mut self) -> Result<(), LinkError> {
+    fn tell(&mut self) -> Result<(), LinkError> {
         let offers = self.common.offers(&self.peer).ok_or(LinkError::Removed)?;
         let ours = self.common.hello(&offers);
         let is_same_start =
@@ -303,64 +306,61 @@ impl Session {
             self.handle.outbox.control(&Frame::Hello(ours))?;
         }
         self.told = offers;
-        self.settle().await;
+        self.settle();
         Ok(())
     }
 
     /// Brings `active` in line with what both sides share.
-    async fn settle(&mut self) {
+    fn settle(&mut self) {
         let goes_on = |id: &FolderId, generation: u64| {
             self.theirs.contains_key(id) && self.told.get(id).is_some_and(|offer| offer.generation == generation)
         };
         let gone: Vec<FolderId> =
             self.active.iter().filter(|(id, a)| !goes_on(id, a.generation)).map(|(id, _)| id.clone()).collect();
         for folder in gone {
-            self.take_out(folder).await;
+            if let Some(mut active) = self.active.remove(&folder) {
+                active.queue.cut();
+                self.leaving.insert(folder, active.queue);
+            }
         }
         let is_new = |id: &FolderId| self.theirs.contains_key(id) && !self.active.contains_key(id);
         let new: Vec<FolderId> = self.told.keys().filter(|id| is_new(id)).cloned().collect();
         for folder in new {
-            self.bring_in(folder).await;
+            self.bring_in(folder);
         }
     }
 
-    async fn bring_in(&mut self, folder: FolderId) {
+    fn bring_in(&mut self, folder: FolderId) {
         let Some(offer) = self.told.get(&folder).cloned() else { return };
         // A folder that has stopped meanwhile hears nothing; what takes its place is a change of its own.
-        let Ok(room) = offer.ports.inputs.clone().reserve_owned().await else { return };
-        (offer.ports.link_up)(self.peer);
-        room.send(Event::Input(Input::Connected(self.peer)));
-        let active = Active { generation: offer.generation, ports: offer.ports, has_greeted: false };
-        self.active.insert(folder, active);
-    }
-
-    async fn take_out(&mut self, folder: FolderId) {
-        let Some(ports) = self.active.get(&folder).map(|active| active.ports.clone()) else { return };
-        let room = ports.inputs.reserve_owned().await;
-        (ports.link_down)(self.peer);
-        if let Ok(room) = room {
-            room.send(Event::Input(Input::Lost(self.peer)));
+        if offer.ports.inputs.is_closed() {
+            return;
         }
-        self.active.remove(&folder);
+        let queue = Queue::open(self.peer, offer.ports.clone(), self.leaving.remove(&folder));
+        let active = Active { generation: offer.generation, ports: offer.ports, queue, has_greeted: false };
+        self.active.insert(folder, active);
     }
 
     async fn end(&mut self, reason: &str) {
         self.leave_table();
         self.common.note_down(self.peer, reason);
-        tracing::info!("the link with {} ended: {reason}", self.common.name(&self.peer));
-        for folder in self.active.keys().cloned().collect::<Vec<_>>() {
-            self.take_out(folder).await;
+        if let Some(more) = self.common.say(self.peer, "ended") {
+            tracing::info!("the link with {} ended: {reason}{more}", self.common.name(&self.peer));
+        }
+        // All at once, so that none waits for another.
+        let mut queues: Vec<Queue> =
+            std::mem::take(&mut self.active).into_values().map(|active| active.queue).collect();
+        queues.iter_mut().for_each(Queue::close);
+        queues.extend(std::mem::take(&mut self.leaving).into_values());
+        for queue in &mut queues {
+            queue.closed().await;
         }
     }
+
     fn leave_table(&self) {
         let mut table = self.common.table.write().unwrap_or_else(PoisonError::into_inner);
         if table.get(&self.peer).is_some_and(|handle| handle.is_same_link(&self.handle)) {
             table.remove(&self.peer);
         }
     }
-}
-
-/// What a message takes of the room; one that is larger than all of it takes all.
-fn room_of(message: &Message) -> u32 {
-    memory_bytes(message).min(WAITING_BYTES_MAX) as u32
 }

@@ -269,12 +269,18 @@ async fn last(folder: &mut Folder, wanted: &str) {
 #[tokio::test]
 async fn an_unknown_device_is_refused_on_both_sides_and_noted_once() {
     let (mut a, b) = (Device::start("a").await, Device::start("b").await);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = told.clone();
+    b.links.on_stranger(move |id, _| tell.lock().unwrap().push(id));
     a.share(b.id, Some(b.links.address()), &["photos"]);
     let error = until(|| a.status_of(b.id).last_error).await;
     assert!(error.contains("does not know this one"), "{error}");
+    assert!(a.status_of(b.id).unpaired);
     let strangers = until(|| Some(b.links.strangers()).filter(|s| !s.is_empty())).await;
     assert_eq!(strangers.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [a.id]);
     assert!(!b.links.common.is_new_stranger(a.id, a.links.address()));
+    let told = until(|| Some(told.lock().unwrap().clone()).filter(|t| !t.is_empty())).await;
+    assert_eq!(told, [a.id]);
     assert!(a.link(b.id).is_none() && b.link(a.id).is_none());
     // Known by the other side only: the one that is dialled is not trusted.
     let c = Device::start("c").await;
@@ -350,6 +356,61 @@ async fn a_folder_that_is_slow_makes_the_peer_wait_and_loses_nothing() {
         assert_eq!(found, [(EpochId(n), n)]);
     }
     assert!(a.link(b.id).is_some_and(|now| now.is_same_link(&link)));
+}
+
+#[tokio::test]
+async fn a_folder_that_takes_nothing_in_holds_up_no_other_folder_on_the_link() {
+    let (mut a, mut b) = pair_of_devices().await;
+    a.share(b.id, Some(b.links.address()), &["music"]);
+    b.share(a.id, None, &["music"]);
+    let (_photos_at_a, mut photos) = (a.run_folder("photos"), b.run_folder("photos"));
+    let (_music_at_a, mut music) = (a.run_folder("music"), b.run_folder("music"));
+    assert_eq!((photos.next().await, music.next().await), ("connected".into(), "connected".into()));
+    let link = a.linked(b.id).await;
+    let send = |folder: &str, message| link.outbox.control(&Frame::Folder(folder_id(folder), message)).unwrap();
+    send("photos", hello());
+    (0..500).for_each(|_| send("photos", Message::Found(vec![])));
+    send("music", hello());
+    assert_eq!(music.next().await, "hello");
+    assert_eq!(photos.inputs.len(), photos.inputs.max_capacity());
+    // What waits comes before the end of the link, and that folder's peace ends nobody else's either.
+    link.end("test");
+    assert_eq!(music.next().await, "lost");
+    assert_eq!(photos.next().await, "hello");
+    for _ in 0..500 {
+        assert_eq!(photos.next().await, "found");
+    }
+    assert_eq!(photos.next().await, "lost");
+}
+
+#[tokio::test]
+async fn a_folder_that_is_no_longer_shared_leaves_in_its_own_time_and_holds_up_no_other() {
+    let (mut a, mut b) = pair_of_devices().await;
+    a.share(b.id, Some(b.links.address()), &["music"]);
+    b.share(a.id, None, &["music"]);
+    let (_photos_at_a, mut photos) = (a.run_folder("photos"), b.run_folder("photos"));
+    let (_music_at_a, mut music) = (a.run_folder("music"), b.run_folder("music"));
+    assert_eq!((photos.next().await, music.next().await), ("connected".into(), "connected".into()));
+    let link = a.linked(b.id).await;
+    let send = |folder: &str, message| link.outbox.control(&Frame::Folder(folder_id(folder), message)).unwrap();
+    send("photos", hello());
+    (0..500).for_each(|_| send("photos", Message::Found(vec![])));
+    until(|| (photos.inputs.len() == photos.inputs.max_capacity()).then_some(())).await;
+    // Away, and back again, while the folder takes nothing in.
+    let all = a.config.clone();
+    a.config.folders.retain(|folder| folder.id != folder_id("photos"));
+    a.links.set_config(a.config.clone());
+    until(|| (!b.status_of(a.id).shares.contains(&folder_id("photos"))).then_some(())).await;
+    a.links.set_config(all);
+    until(|| b.status_of(a.id).shares.contains(&folder_id("photos")).then_some(())).await;
+    send("music", hello());
+    assert_eq!(music.next().await, "hello");
+    assert_eq!(photos.next().await, "hello");
+    let mut next = photos.next().await;
+    while next == "found" {
+        next = photos.next().await;
+    }
+    assert_eq!((next.as_str(), photos.next().await.as_str()), ("lost", "connected"));
 }
 
 #[tokio::test]
@@ -468,7 +529,7 @@ async fn a_code_that_is_withdrawn_or_mistyped_pairs_nobody() {
     let a = Device::start("a").await;
     let showing = a.links.show_code(vec![]);
     let newer = a.links.show_code(vec![]);
-    assert!(matches!(showing.wait().await, Err(PairError::Refused)));
+    assert!(matches!(showing.wait().await, Err(PairError::Replaced)));
     assert!(a.links.common.announcement().pairing.is_some());
     drop(newer);
     assert_eq!(a.links.common.announcement().pairing, None);
@@ -498,7 +559,7 @@ async fn large_messages_wait_outside_until_their_folder_takes_them() {
     let entry = Entry { version, ..Entry::nothing(RelPath::parse(b"wide").unwrap()) };
     let entries = vec![Announced { entry, seq: 1, held: false }; 1000];
     let batch = Message::Index(Batch { epoch: EpochId(1), run: RunId(1), entries, upto: 1, more: false });
-    let most = session::WAITING_BYTES_MAX / room::memory_bytes(&batch);
+    let most = queue::QUEUED_BYTES_MAX / room::memory_bytes(&batch);
     let count = most + 5;
     assert!(count < in_b.inputs.max_capacity(), "the queue itself has room for all");
     for _ in 0..count {

@@ -62,7 +62,7 @@ mod tests {
 
     fn facts(need: Tally) -> Facts {
         Facts {
-            id: "docs".into(),
+            word: "docs".into(),
             halted: None,
             held: None,
             paused: None,

@@ -48,7 +48,8 @@ pub struct PeerFacts {
 
 /// All that a folder's state follows from.
 pub struct Facts {
-    pub id: String,
+    /// The folder's name in commands.
+    pub word: String,
     pub halted: Option<String>,
     pub held: Option<String>,
     /// Why the folder is left alone.
@@ -94,7 +95,7 @@ pub fn facts(view: &View, survey: &Survey, peers: Vec<PeerFacts>) -> Result<Fact
     // Where only a part was looked at, what is under way may be in the rest.
     let under_way = live.filter(|_| !survey.is_all).map_or(0, |live| live.in_flight.len() as u64);
     Ok(Facts {
-        id: view.folder.id.to_string(),
+        word: view.asker.config.word_of(view.folder).to_owned(),
         halted: live.and_then(|l| l.halted.clone()).or(reader.note(NOTE_HALTED)?),
         held: reader.note(NOTE_HELD)?,
         paused: choices::paused(view.asker, view.folder),

@@ -163,7 +163,7 @@ fn state_of(facts: &Facts) -> (FolderState, String) {
         Running::Yes => {}
     }
     let (state, text) = running_state(facts);
-    (state, choices::with_direction(&facts.id, (facts.own_changes, facts.kept_out), text))
+    (state, choices::with_direction(&facts.word, (facts.own_changes, facts.kept_out), text))
 }
 
 /// The state of a folder that has been scanned and has nothing in its way.
@@ -245,7 +245,7 @@ fn settled_text(facts: &Facts) -> String {
         let when = if names.len() > 1 { when.replace("it was", "they were") } else { when.to_owned() };
         parts.push(format!("in sync with {}{when}", words::list(&names)));
     }
-    parts.extend(behind.iter().filter(|p| p.is_unshared).map(|p| choices::unshared_text(p, &facts.id)));
+    parts.extend(behind.iter().filter(|p| p.is_unshared).map(|p| choices::unshared_text(p, &facts.word)));
     for peer in behind.iter().filter(|p| !p.is_connected && !p.is_unshared) {
         parts.push(match (peer.is_known, peer.last_seen_ms) {
             (true, Some(ms)) => {
@@ -363,7 +363,7 @@ mod tests {
         world.hear(DESK, world.edited("b", content(b"22"), true));
         check(&world, FolderState::Syncing, "to come");
         world.config.folders[0].paused = true;
-        check(&world, FolderState::Paused, "p2psync folder resume docs");
+        check(&world, FolderState::Paused, "p2psync resume Docs");
         world.index.set_note(NOTE_HELD, Some("1200 files vanished")).unwrap();
         world.index.put(&file("gone", b"x"), None, Mark::Held, 1).unwrap();
         check(&world, FolderState::Held, "1200 files vanished");

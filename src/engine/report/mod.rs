@@ -80,6 +80,8 @@ pub struct LivePeer {
     pub bytes_out: u64,
     /// Why there is no connection, in words.
     pub trouble: Option<String>,
+    /// It does not know this device any more.
+    pub unpaired: bool,
     /// Program and version there.
     pub version: Option<String>,
     /// How far its clock is ahead of ours, in ms.
@@ -241,6 +243,7 @@ fn peer_status(asker: Asker, peer: &Peer, seen_ms: Option<i64>) -> PeerStatus {
         bytes_in: live.bytes_in,
         bytes_out: live.bytes_out,
         trouble: live.trouble,
+        unpaired: live.unpaired,
         version: live.version,
         clock_ahead_ms: live.clock_ahead_ms,
         offers: live.offers,

@@ -12,7 +12,7 @@ use crate::api::{ConflictBase, ConflictItem, ConflictSide, EventItem, FolderProb
 use crate::config::{Config, Folder};
 use crate::core::conflict;
 use crate::core::entry::Entry;
-use crate::core::id::hex;
+use crate::core::id::{DeviceId, hex};
 use crate::core::path::RelPath;
 use crate::core::problem::ProblemKind;
 use crate::fs::history;
@@ -37,8 +37,12 @@ pub fn version_at(reader: &Reader, path: &RelPath, when: &When) -> Result<Option
     let versions = reader.history_of(path)?;
     Ok(match when {
         When::Latest => versions.into_iter().next(),
-        // What was displaced first after that time lay there at that time.
-        When::AtMs(ms) => versions.into_iter().take_while(|row| row.displaced_ms > *ms).last(),
+        // What was displaced first after that time lay there at that time, unless it was made only later: then what
+        // lay there is not known, be it nothing or a version that has expired.
+        When::AtMs(ms) => {
+            let first = versions.into_iter().take_while(|row| row.displaced_ms > *ms).last();
+            first.filter(|row| row.disk.mtime_ns / 1_000_000 <= *ms)
+        }
         When::Id(id) => {
             let id = id.to_ascii_lowercase();
             let mut fitting = versions.into_iter().filter(|row| version_id(row).starts_with(&id));
@@ -91,6 +95,7 @@ fn conflict_item(view: &View, copy: Entry, original: RelPath) -> Result<Conflict
         None | Some(false) if is_mine(&copy) => Some("copy"),
         _ => None,
     };
+    let place = view.folder.path.join(std::ffi::OsStr::from_bytes(copy.path.as_bytes()));
     let base = match &there {
         Some(entry) => base_of(view, &copy, entry)?,
         None => None,
@@ -109,6 +114,7 @@ fn conflict_item(view: &View, copy: Entry, original: RelPath) -> Result<Conflict
         }),
         mine: mine.map(str::to_owned),
         base,
+        place: place.to_string_lossy().into_owned(),
     })
 }
 
@@ -189,7 +195,8 @@ fn version(view: &View, log: &[EventRow], row: HistoryRow) -> Result<HistoryItem
     // What displaced it was logged at the same moment.
     let logged = log.iter().rev().find(|e| e.at_ms == row.displaced_ms && e.path.as_ref() == Some(&row.path));
     let displaced_by = match logged {
-        _ if !row.by_remote => Some(view.asker.config.name.clone()),
+        _ if !row.by_remote || row.displaced_by == Some(DeviceId::NONE) => Some(view.asker.config.name.clone()),
+        _ if row.displaced_by.is_some() => row.displaced_by.map(|peer| view.asker.name(&peer)),
         Some(event) => from_device(view.asker.config, &event.text).map(|(name, _)| name),
         None => None,
     };
@@ -274,6 +281,8 @@ mod tests {
             author: ME,
             displaced_ms: at_ms,
             by_remote: true,
+            brought_by: None,
+            displaced_by: None,
         };
         world.index.add_history(&row).unwrap();
         row
@@ -289,6 +298,11 @@ mod tests {
         let log = format!("updated by {}; the old version is in history", DESK.short());
         world.index.log(100, "updated", Some(&rel("d/a")), &log).unwrap();
         world.index.log(200, "deleted", Some(&rel("d/a")), &format!("deleted by {}", PHONE.short())).unwrap();
+        // The log forgets sooner than history does.
+        let row = displaced(&mut world, "5", "d/forgotten", 50);
+        world.index.add_history(&HistoryRow { displaced_by: Some(PHONE), ..row }).unwrap();
+        let forgotten = history(world.asker(), &world.place("d/forgotten")).unwrap();
+        assert_eq!(forgotten[0].displaced_by.as_deref(), Some("phone"));
         let items = history(world.asker(), &world.place("d/a")).unwrap();
         let told: Vec<_> =
             items.iter().map(|i| (i.displaced_ms, i.reason.as_str(), i.displaced_by.as_deref())).collect();
@@ -297,7 +311,7 @@ mod tests {
         let days = i64::from(world.config.sync.history_days);
         assert_eq!(items[0].expires_ms, Some(200 + days * DAY_MS));
         let of = |path: &str| history(world.asker(), &world.place(path)).unwrap().len();
-        assert_eq!((of("d"), of(""), of("none")), (3, 4, 0));
+        assert_eq!((of("d"), of(""), of("none")), (4, 5, 0));
         assert!(history(world.asker(), Path::new("/elsewhere")).is_err());
     }
 
@@ -312,6 +326,8 @@ mod tests {
         for (ms, displaced) in [(50, Some(100)), (100, Some(200)), (250, Some(300)), (300, None)] {
             assert_eq!(at(When::AtMs(ms)), displaced, "{ms}");
         }
+        // All were made at 7: what lay there before is not known.
+        assert_eq!(at(When::AtMs(6)), None);
         let id = version_id(&rows[1]);
         assert_eq!(at(When::Id(id.to_uppercase())), Some(200));
         assert_eq!(at(When::Id(id[..8].to_owned())), Some(200));
@@ -331,6 +347,7 @@ mod tests {
         let item = &found[0];
         assert_eq!((item.path.as_str(), item.original.as_str()), (copy.as_str(), "d/a.txt"));
         assert_eq!((item.mtime_ms, item.bytes, item.device.as_deref()), (9, 3, Some("desk")));
+        assert_eq!(item.place, world.place(&copy).to_string_lossy());
     }
 
     #[test]

@@ -232,7 +232,7 @@ impl<'a> Surroundings<'a> {
                 let text = format!(
                     "It was {what} here, and this folder only receives: the change stays on this device. \
                      'p2psync folder revert {}' takes all such changes back; what is here goes to history.",
-                    self.view.folder.id
+                    self.word()
                 );
                 (State::Local, vec![text])
             }
@@ -274,12 +274,13 @@ impl<'a> Surroundings<'a> {
                 return (State::Local, vec![text]);
             }
             Coming::KeptOut => {
+                let what = if wait.entry.is_live() { "has another version" } else { "has deleted it" };
                 let text = format!(
-                    "{names} has another version, which is not taken: this folder only sends. \
+                    "{names} {what}, which is not taken: this folder only sends. \
                      'p2psync folder override {}' has what is here take its place there.",
-                    self.view.folder.id
+                    self.word()
                 );
-                return (State::InSync, vec![text]);
+                return (State::Local, vec![text]);
             }
             Coming::Merge | Coming::NotMinded => {
                 (State::Syncing, "Its time and permissions are being brought in line.".to_owned())
@@ -311,6 +312,11 @@ impl<'a> Surroundings<'a> {
         (state, sentences)
     }
 
+    /// The folder's name in commands.
+    fn word(&self) -> &str {
+        self.view.asker.config.word_of(self.view.folder)
+    }
+
     /// What happens next to something that can go on.
     fn pace(&self, wait: &Wait) -> String {
         let is_in_flight = self.view.live().is_some_and(|live| live.in_flight.contains(&wait.path));
@@ -333,8 +339,8 @@ impl<'a> Surroundings<'a> {
                 (!away.is_empty()).then(|| format!("it goes on as soon as p2psync runs on {names} and can be reached."))
             }
             Progress::Held => {
-                let id = &self.view.folder.id;
-                Some(format!("'p2psync folder confirm-changes {id}' or 'p2psync folder reject-changes {id}'."))
+                let word = self.word();
+                Some(format!("'p2psync folder confirm-changes {word}' or 'p2psync folder reject-changes {word}'."))
             }
             Progress::Workable | Progress::Problem => None,
         }
@@ -511,6 +517,18 @@ mod tests {
         // What lies here under another name needs no device.
         world.hear(PHONE, world.edited("copy", content(b"12345"), false));
         check(&world, "copy", "syncing", &["It is to come from phone."]);
+    }
+
+    #[test]
+    fn what_a_folder_that_only_sends_does_not_take_is_not_in_sync() {
+        let mut world = world();
+        world.config.folders[0].direction = Direction::Send;
+        world.hear(DESK, world.edited("a", content(b"22"), true));
+        check(&world, "a", "local", &["desk has another version, which is not taken", "p2psync folder override Docs"]);
+        world.add("b", b"1");
+        world.in_sync(DESK);
+        world.hear(DESK, world.edited("b", Kind::Deleted, true));
+        check(&world, "b", "local", &["desk has deleted it, which is not taken", "[desk: false has deleted it]"]);
     }
 
     #[test]

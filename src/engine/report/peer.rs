@@ -89,6 +89,7 @@ fn stage(view: &View, peer: &Peer, known: &Known, row: Option<&PeerRow>) -> Resu
             Coming::Newer => "has it",
             Coming::Deletion => "has deleted it",
             Coming::ConflictHere | Coming::ConflictThere => "has another version",
+            Coming::KeptOut if !wait.entry.is_live() => "has deleted it",
             Coming::KeptOut => "has another version",
             Coming::Merge | Coming::NotMinded => "has it, with another history",
         };

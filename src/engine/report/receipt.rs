@@ -77,7 +77,8 @@ fn one(view: &View, peer: &Peer, awaited: &Awaited, record: Option<&Record>) -> 
     let mut waited = WaitPeer {
         device_id: peer.id.to_string(),
         name: peer.name.clone(),
-        connected: view.is_connected(&peer.id),
+        connected: view.is_connected(&peer.id) || view.is_unshared(&peer.id),
+        lacks_folder: view.is_unshared(&peer.id),
         last_seen_ms: row.as_ref().and_then(|row| row.last_seen_ms),
         ..WaitPeer::default()
     };
@@ -86,17 +87,19 @@ fn one(view: &View, peer: &Peer, awaited: &Awaited, record: Option<&Record>) -> 
             waited.missing.push(WaitItem { path: path.to_string(), text: text.to_owned() });
         }
     };
-    let (mut missing, mut refused) = (0, 0);
+    let (mut missing, mut deleted, mut refused) = (0, 0, 0);
     // Of one file its present version counts, whenever that came to be.
     if let Some(record) = record.filter(|record| record.seq > applied) {
         missing += 1;
-        name(&record.entry.path, "is not there yet");
+        deleted += u64::from(!record.entry.is_live());
+        name(&record.entry.path, lacking(record));
     }
     let is_file = record.is_some_and(|record| record.entry.is_live() && !record.entry.kind.is_directory());
     if !is_file {
-        missing += view.reader.count_between(applied, awaited.upto, awaited.path)?;
+        let (changed, gone) = view.reader.count_between(applied, awaited.upto, awaited.path)?;
+        (missing, deleted) = (missing + changed, deleted + gone);
         for path in view.reader.paths_between(applied, awaited.upto, awaited.path, NAMED_MAX)? {
-            name(&path, "is not there yet");
+            name(&path, view.reader.record(&path)?.as_ref().map_or(NOT_THERE, lacking));
         }
     }
     for exception in exceptions(&view.reader, peer.id, awaited.path)? {
@@ -113,9 +116,16 @@ fn one(view: &View, peer: &Peer, awaited: &Awaited, record: Option<&Record>) -> 
         }
     }
     let is_only_refused = is_file && refused > 0;
-    (waited.missing_items, waited.refused_items) = (missing, refused);
+    (waited.missing_items, waited.deleted_items, waited.refused_items) = (missing, deleted, refused);
     waited.holds = row.is_some_and(|row| row.cursor.is_some()) && missing == 0 && !is_only_refused;
     Ok(waited)
+}
+
+/// What is said of a path whose last change a peer does not have.
+const NOT_THERE: &str = "is not there yet";
+
+fn lacking(record: &Record) -> &'static str {
+    if record.entry.is_live() { NOT_THERE } else { "was deleted here and is still there" }
 }
 
 /// What a peer has not applied at or below a path.
@@ -168,6 +178,8 @@ pub fn files_only_here(reader: &Reader, peers: &[DeviceId]) -> Result<u64, Index
 mod tests {
     use super::super::testing::*;
     use super::*;
+    use crate::core::entry::{Entry, Kind};
+    use crate::core::version::VersionVector;
 
     fn ask(world: &World, path: Option<&str>, upto: u64, peers: Option<u32>) -> WaitReport {
         let path = path.map(rel);
@@ -229,6 +241,29 @@ mod tests {
         }
         let refused = &ask(&world, None, seq, Some(1)).peers[0];
         assert_eq!((refused.missing_items, refused.refused_items), (0, 1));
+    }
+
+    #[test]
+    fn what_was_deleted_here_is_told_apart_from_what_is_to_come() {
+        let mut world = World::running(&[DESK]);
+        let first = world.add("a", b"1");
+        world.applied(DESK, first);
+        let entry = Entry { version: VersionVector::new().with(EPOCH, 9), ..world.edited("a", Kind::Deleted, true) };
+        let gone = world.index.put(&entry, None, Mark::Here, NOW_MS).unwrap();
+        let upto = world.add("b", b"2").max(gone);
+        let peer = &ask(&world, None, upto, Some(1)).peers[0];
+        assert_eq!((peer.missing_items, peer.deleted_items), (2, 1));
+        let texts: Vec<&str> = peer.missing.iter().map(|item| item.text.as_str()).collect();
+        assert_eq!(texts, ["was deleted here and is still there", "is not there yet"]);
+    }
+
+    #[test]
+    fn a_peer_that_is_there_without_the_folder_is_told_so() {
+        let mut world = World::running(&[]);
+        let upto = world.add("a", b"1");
+        world.live_folder().unshared.insert(DESK);
+        let peer = &ask(&world, None, upto, Some(1)).peers[0];
+        assert!(peer.lacks_folder && peer.connected && !peer.holds);
     }
 
     #[test]

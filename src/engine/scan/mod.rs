@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 pub use departed::Departed;
 
 use super::hints::FullJob;
+use super::recover::Ledger;
 use super::shared::{FolderHandle, LookError, Shared};
 use super::{manners, rules, start};
 use crate::core::path::RelPath;
@@ -39,7 +40,7 @@ use crate::core::problem::ProblemKind;
 use crate::fs::root::OpenRoot;
 use crate::fs::walk::Walked;
 use crate::fs::watch::{Watch, WatchEvent};
-use crate::index::Reader;
+use crate::index::{HistoryRow, Reader};
 use crate::sabotage::{self, Bug};
 use crate::sync::{Input, Observation, Seen};
 
@@ -166,12 +167,7 @@ impl FullScans {
     fn open(&mut self, reader: &Reader) -> Option<OpenRoot> {
         let handle = &self.handle;
         // Before anything is done in it again.
-        let opened = start::put_right(handle, reader).and_then(|input| {
-            if let Some(input) = input {
-                handle.send(input);
-            }
-            Ok(handle.root.open()?)
-        });
+        let opened = start::put_right(handle, &mut Told { handle, reader }).and_then(|()| Ok(handle.root.open()?));
         match opened {
             Ok(root) => {
                 rules::catch_up(handle);
@@ -325,5 +321,21 @@ fn tell_refused(shared: &Shared, walked: &Walked) {
             folder = %shared.label, count = walked.refused_count, first = first.display, why = %first.why,
             "names that can't be synced"
         );
+    }
+}
+
+/// A folder that runs: its thread is told what lies in its history.
+struct Told<'a> {
+    handle: &'a FolderHandle,
+    reader: &'a Reader,
+}
+
+impl Ledger for Told<'_> {
+    fn reader(&self) -> &Reader {
+        self.reader
+    }
+
+    fn note(&mut self, found: Vec<HistoryRow>) {
+        self.handle.send(Input::History { found, expired: Vec::new() });
     }
 }

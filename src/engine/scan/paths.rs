@@ -22,33 +22,45 @@ use crate::sync::Seen;
 
 /// When to look again where the folder is not there, or the look failed as a whole.
 const FAILED_AGAIN: Duration = Duration::from_secs(2);
+/// Pause after a look that found nothing new. Mostly what was heard is what the agent itself is putting into place, and
+/// more of it is looked at together for less; a user's edit meanwhile does not wait noticeably.
+const ECHO_PAUSE: Duration = Duration::from_millis(10);
 
 /// The thread that does one job after the other.
 pub fn run(shared: &Shared) {
     let Some(reader) = open_reader(shared) else { return };
     while let Job::Paths(looks) = shared.hints.next(&shared.stop) {
-        do_job(shared, &reader, looks);
+        if !do_job(shared, &reader, looks) {
+            std::thread::sleep(ECHO_PAUSE);
+        }
     }
 }
 
-/// Looks at each of the paths; what could not be looked at waits for a better moment.
-pub fn do_job(shared: &Shared, reader: &Reader, mut looks: Vec<Look>) {
+/// Looks at each of the paths; what could not be looked at waits for a better moment. False where all was as the index
+/// has it.
+pub fn do_job(shared: &Shared, reader: &Reader, mut looks: Vec<Look>) -> bool {
     // Much of what the watch hears is what the agent itself is doing.
     for look in looks.extract_if(.., |look| !look.requested && is_applying(shared, &look.path)) {
         put_off(shared, look);
     }
-    if let Err(error) = look_at_all(shared, reader, &looks) {
-        tracing::debug!(folder = %shared.label, error = &error as &dyn Error, "could not look at some paths");
-        if matches!(error, LookError::Fs(_)) {
-            shared.hints.request_full("the folder could not be opened");
-        }
-        let due = shared.clock.instant() + FAILED_AGAIN;
-        looks.into_iter().for_each(|look| shared.hints.again(look, due));
+    if looks.is_empty() {
+        return false;
     }
+    let error = match look_at_all(shared, reader, &looks) {
+        Ok(is_news) => return is_news,
+        Err(error) => error,
+    };
+    tracing::debug!(folder = %shared.label, error = &error as &dyn Error, "could not look at some paths");
+    if matches!(error, LookError::Fs(_)) {
+        shared.hints.request_full("the folder could not be opened");
+    }
+    let due = shared.clock.instant() + FAILED_AGAIN;
+    looks.into_iter().for_each(|look| shared.hints.again(look, due));
+    false
 }
 
-/// Looks at each of the paths, and below those that are directories.
-pub(super) fn look_at_all(shared: &Shared, reader: &Reader, looks: &[Look]) -> Result<(), LookError> {
+/// Looks at each of the paths, and below those that are directories. False where all was as the index has it.
+pub(super) fn look_at_all(shared: &Shared, reader: &Reader, looks: &[Look]) -> Result<bool, LookError> {
     let root = shared.root.open()?;
     // A changed rule covers what was made right after it.
     if looks.iter().any(|look| look.path.as_bytes() == IGNORE_FILE.as_bytes()) {
@@ -74,10 +86,12 @@ pub(super) fn look_at_all(shared: &Shared, reader: &Reader, looks: &[Look]) -> R
         };
         // What has vanished is reported first: then a renamed file is known to have left when its new name is seen.
         let looked = looker.sort_out(looks).and_then(|(gone, there)| {
+            let is_news = !gone.is_empty() || !there.is_empty();
             let vanished = gone.into_iter().try_for_each(|look| looker.start(look));
             looker.report.flush();
             looker.swept = None;
-            vanished.and_then(|()| there.into_iter().try_for_each(|look| looker.start(look)))
+            vanished.and_then(|()| there.into_iter().try_for_each(|look| looker.start(look)))?;
+            Ok(is_news)
         });
         looker.report.flush();
         looker.queue.finish();

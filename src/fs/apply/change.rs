@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use super::prepare::OWNER_BITS;
-use super::swap::InSlot;
+use super::swap::{InSlot, shown_in_slot};
 use super::{Batch, Step, Stop, failed};
 use crate::core::action::{Expected, Outcome};
 use crate::core::disk::{DiskKind, DiskState};
@@ -11,7 +11,7 @@ use crate::core::entry::MODE_MASK;
 use crate::core::path::RelPath;
 use crate::failpoint;
 use crate::fs::error::{is_absence, name_problem, problem};
-use crate::fs::history;
+use crate::fs::history::{self, Shown};
 use crate::fs::read::is_expected;
 use crate::fs::root::Area;
 use crate::fs::sys::{self, Place};
@@ -62,7 +62,7 @@ impl Batch<'_> {
             target.unlink().map_err(|_| Stop::Changed)?;
             return Ok(done(None, None));
         }
-        let (name, place) = history::move_to_slot(self.root, &target, path, expect.content, self.context.now_ms)
+        let (name, place) = history::move_to_slot(self.root, &target, path, shown_in_slot(expect), self.context.now_ms)
             .map_err(|e| match e {
                 Errno::NOENT => Stop::Changed,
                 other => failed(problem("move it into the history", other)),
@@ -212,7 +212,7 @@ impl Batch<'_> {
         source: &Place,
         target: &Place,
     ) -> Result<(), Errno> {
-        let (name, place) = history::move_to_slot(self.root, source, from, None, self.context.now_ms)?;
+        let (name, place) = history::move_to_slot(self.root, source, from, Shown::Nothing, self.context.now_ms)?;
         self.touch(Area::History, &name);
         let slot = InSlot { name, place };
         sys::rename_from_own(&slot.place, target).inspect_err(|_| {

@@ -6,12 +6,11 @@ use super::prepare::{Fresh, OWNER_BITS};
 use super::{Batch, Step, Stop, failed};
 use crate::core::action::{Displace, Expected, Outcome, Slot};
 use crate::core::conflict::conflict_name;
-use crate::core::content::ContentId;
 use crate::core::disk::{DiskKind, DiskState};
 use crate::core::path::RelPath;
 use crate::failpoint;
 use crate::fs::error::{is_absence, name_problem, problem};
-use crate::fs::history;
+use crate::fs::history::{self, Shown};
 use crate::fs::read::is_expected;
 use crate::fs::root::Area;
 use crate::fs::sys::{self, Place};
@@ -264,8 +263,12 @@ impl Batch<'_> {
 
 /// The content that a slot's name tells of: none for what is in it only on its way to a conflict copy. So what a crash
 /// leaves there is told from a version that belongs in history, even where the index has forgotten about both.
-fn shown_in_slot(expect: &Expected) -> Option<ContentId> {
-    expect.content.filter(|_| expect.displace == Displace::History)
+pub(super) fn shown_in_slot(expect: &Expected) -> Shown {
+    match (&expect.displace, expect.content) {
+        (Displace::History, Some(content)) => Shown::Content(content),
+        (Displace::PrivateHistory, Some(content)) => Shown::Private(content),
+        _ => Shown::Nothing,
+    }
 }
 
 fn swap_error(errno: Errno) -> Stop {

@@ -1,0 +1,69 @@
+//! What became of what an action took out of its place: a version in history, or a conflict copy.
+
+use crate::core::action::Slot;
+use crate::core::disk::DiskState;
+use crate::core::entry::{Entry, MODE_MASK, Meta, Stamp};
+use crate::core::id::DeviceId;
+use crate::core::path::RelPath;
+use crate::core::version::COUNT_MAX;
+use crate::index::{HistoryRow, IndexError, Mark, Record};
+
+use super::{Folder, Now};
+
+impl Folder {
+    /// Notes what went into history, and which peer's change put it there.
+    pub(super) fn note_displaced(
+        &mut self,
+        ours: &Record,
+        slot: Slot,
+        displaced_by: Option<DeviceId>,
+        now: Now,
+    ) -> Result<(), IndexError> {
+        let brought_by = match ours.mark {
+            // What lies there is not what the entry says.
+            Mark::Suspect => None,
+            Mark::Own | Mark::Reverted => Some(DeviceId::NONE),
+            _ => ours.brought_by,
+        };
+        let row = HistoryRow {
+            slot: slot.name,
+            path: ours.entry.path.clone(),
+            // What is in a suspect file is not what its entry says.
+            content: ours.content_here(),
+            disk: slot.disk,
+            author: ours.entry.author,
+            displaced_ms: now.wall_ms(),
+            by_remote: true,
+            brought_by,
+            displaced_by,
+        };
+        self.index.add_history(&row)
+    }
+
+    /// The losing version under its own name: the same entry on every device that holds it, but for the version.
+    pub(super) fn put_conflict_copy(
+        &mut self,
+        ours: &Record,
+        copy: &RelPath,
+        disk: DiskState,
+        now: Now,
+    ) -> Result<(), IndexError> {
+        let loser = &ours.entry;
+        let before = self.ours(copy)?;
+        let epoch = self.epoch()?;
+        let stamp = Stamp { count: (before.entry.meta.stamp.count + 1).min(COUNT_MAX), epoch };
+        let touched = loser.kind.content_id().filter(|_| disk.mtime_ns != loser.mtime_ns).map(|id| (disk.mtime_ns, id));
+        let entry = Entry {
+            path: copy.clone(),
+            version: before.entry.version.with(epoch, self.index.next_seq()),
+            superseded: before.entry.superseded,
+            meta: Meta { stamp, mode: Some((disk.kind, disk.mode & MODE_MASK)), touched },
+            ..loser.clone()
+        };
+        // A peer may have chosen the name: what is displaced there later is nothing to compare it with.
+        self.index.put_brought(&entry, None, Some(disk), Mark::Here, now.wall_ms())?;
+        self.index.set_todo(copy, true)?;
+        let text = format!("changed on two devices at once; this device's version was kept as {copy}");
+        self.report("conflict", Some(&loser.path), text, now)
+    }
+}
