@@ -26,15 +26,18 @@ impl Local<'_> {
     }
 
     fn in_files(&self, chunk: Content) -> Option<Vec<u8>> {
-        let places = self.found(self.reader.places(chunk.id, PLACES_TRIED_MAX));
-        places.into_iter().find_map(|place| self.at(&place, chunk).filter(|bytes| chunk.verify(bytes).is_ok()))
+        first_good(
+            |limit| self.found(self.reader.places(chunk.id, limit)),
+            |place| self.at(place, chunk).filter(|bytes| chunk.verify(bytes).is_ok()),
+        )
     }
 
     fn in_history(&self, chunk: Content) -> Option<Vec<u8>> {
-        let places = self.found(self.reader.history_places(chunk.id, PLACES_TRIED_MAX));
         let read = |slot: &RelPath, offset| read_slot(self.root, slot, offset, chunk_bytes(chunk)?).ok();
-        let mut found = places.into_iter().filter_map(|(row, offset)| read(&row.slot, offset));
-        found.find(|bytes| chunk.verify(bytes).is_ok())
+        first_good(
+            |limit| self.found(self.reader.history_places(chunk.id, limit)),
+            |(row, offset)| read(&row.slot, *offset).filter(|bytes| chunk.verify(bytes).is_ok()),
+        )
     }
 
     /// Reads a chunk from a file that is still what the index says. The bytes are not verified.
@@ -68,6 +71,21 @@ impl Local<'_> {
             Vec::new()
         })
     }
+}
+
+/// What comes of the first of some places that is good. Mostly the first one is, and looking for more means to go
+/// through all versions of a file.
+fn first_good<P>(find: impl Fn(usize) -> Vec<P>, read: impl Fn(&P) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+    for limit in [1, PLACES_TRIED_MAX] {
+        let places = find(limit);
+        if let Some(bytes) = places.iter().find_map(&read) {
+            return Some(bytes);
+        }
+        if places.len() < limit {
+            break;
+        }
+    }
+    None
 }
 
 /// The length of a chunk in memory; `None` for what is no chunk.

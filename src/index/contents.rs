@@ -209,9 +209,10 @@ impl Reader {
         if steps == 0 {
             return Ok(false);
         }
-        // Row by row: a chunk of zeros stands in thousands of places, and mostly the first one is enough.
+        // Row by row: a chunk of zeros stands in thousands of places, and mostly the first one is enough. The latest list
+        // first: all the others may be those of earlier versions of one file.
         let sql = "SELECT own, idx, substr(body, 1, (idx + 1) * 40) FROM places JOIN lists ON lists.id = list
-                   WHERE prefix = ?1";
+                   WHERE prefix = ?1 ORDER BY list DESC, idx DESC";
         let mut statement = self.conn.prepare_cached(sql)?;
         let mut rows = statement.query([at.id.prefix()])?;
         while let Some(row) = rows.next()? {
@@ -379,7 +380,7 @@ mod tests {
         assert_eq!(count(&index, "lists"), 2);
         assert_eq!(index.lists_of(top.content()).unwrap(), Some(vec![page, top]));
         let offsets: Vec<u64> = index.places(Content::of_chunk(b"y").id, 9).unwrap().iter().map(|p| p.offset).collect();
-        assert_eq!(offsets, [2, 5]);
+        assert_eq!(offsets, [5, 2]);
     }
 
     #[test]
