@@ -69,7 +69,7 @@ const CAUGHT: [(Bug, u64); 23] = [
     (Bug::AppliedBeforeScan, 2_000_031_941),
     (Bug::CursorAhead, 4),
     (Bug::RequeueForgotten, 2_000_000_054),
-    (Bug::SightingForgotten, 2_000_001_092),
+    (Bug::SightingForgotten, 2_000_000_116),
     (Bug::SurpriseForgotten, 2_000_000_535),
     (Bug::IgnoredIsDeleted, 2_000_000_050),
     (Bug::NoCheckAroundSwap, 2_000_000_005),
@@ -78,9 +78,9 @@ const CAUGHT: [(Bug, u64); 23] = [
     (Bug::RemoveUnlinks, 2_000_000_215),
     (Bug::NoFileSync, 23),
     (Bug::NoDirectorySync, 2_000_000_029),
-    (Bug::RacyTimesTrusted, 2_000_005_863),
+    (Bug::RacyTimesTrusted, 2_000_000_380),
     (Bug::MissingRootIsDeletion, 102),
-    (Bug::NothingRecovered, 2_000_002_600),
+    (Bug::NothingRecovered, 2_000_003_197),
     (Bug::NoSecondLook, 2_000_000_032),
     (Bug::NothingVerified, 2_000_000_006),
 ];
@@ -109,8 +109,9 @@ const MENDED: [u64; 13] = [
     2_000_113_713,
 ];
 
-/// Seeds among the usual ones that still fail, with what is seen. Empty as long as all is well.
-const OPEN: [(u64, &str); 0] = [];
+/// Seeds that still fail, with what is seen. Empty as long as all is well.
+const OPEN: [(u64, &str); 1] =
+    [(2_000_205_269, "after a power cut a version of a file is in histories only")];
 
 /// What has been mended goes off the list, so that it stays mended.
 #[test]
