@@ -110,8 +110,7 @@ const MENDED: [u64; 13] = [
 ];
 
 /// Seeds that still fail, with what is seen. Empty as long as all is well.
-const OPEN: [(u64, &str); 1] =
-    [(2_000_205_269, "after a power cut a version of a file is in histories only")];
+const OPEN: [(u64, &str); 1] = [(2_000_205_269, "after a power cut a version of a file is in histories only")];
 
 /// What has been mended goes off the list, so that it stays mended.
 #[test]
