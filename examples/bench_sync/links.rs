@@ -82,10 +82,19 @@ pub fn far(program: &Path, dir: &Path, bytes: u64) -> anyhow::Result<Line> {
     let rates = [Rate::new(FAR_RATE), Rate::new(FAR_RATE)];
     let mut all = devices(program, places.path(), &rates, FAR_DELAY)?;
     let mut line = Line::new("far", "one file over a link of 100 Mbit/s and 40 ms there and back");
+    send_one(&mut all, places.path(), bytes, &mut line)?;
+    let plain = plain(bytes)?;
+    line.more("plain_tcp_seconds", plain);
+    line.more("share_of_plain_tcp", plain / line.ours.seconds);
+    Ok(line)
+}
+
+/// Starts two devices and measures how long one file takes from the first to the second.
+fn send_one(all: &mut [Device], places: &Path, bytes: u64, line: &mut Line) -> anyhow::Result<()> {
     std::fs::create_dir_all(&all[0].folder)?;
     all.iter_mut().try_for_each(Device::start)?;
     wait("they are in sync", BOUND, || Ok(is_settled(&all[0], 0)? && is_settled(&all[1], 0)?))?;
-    let aside = places.path().join("aside");
+    let aside = places.join("aside");
     data::large(&aside, 22, bytes)?;
     let everyone: Vec<&Device> = all.iter().collect();
     let watch = Watch::begin(&everyone)?;
@@ -93,11 +102,7 @@ pub fn far(program: &Path, dir: &Path, bytes: u64) -> anyhow::Result<Line> {
     wait("the file is there", BOUND, || Ok(all[1].folder.join("file.bin").exists()))?;
     line.ours = watch.end(watch.seconds(), &everyone)?;
     (line.files, line.bytes) = (1, bytes);
-    let plain = plain(bytes)?;
-    line.more("plain_tcp_seconds", plain);
-    line.more("share_of_plain_tcp", plain / line.ours.seconds);
-    data::is_same(&all[0].folder, &all[1].folder)?;
-    Ok(line)
+    data::is_same(&all[0].folder, &all[1].folder)
 }
 
 /// The same over a line that loses packets.
@@ -118,21 +123,11 @@ pub fn lossy(program: &Path, dir: &Path, bytes: u64) -> anyhow::Result<Line> {
     }
     Device::pair(&all[0], &all[1])?;
     let mut line = Line::new("lossy", "one file over 100 Mbit/s and 40 ms, of which each way loses 1 packet of 100");
-    all.iter_mut().try_for_each(Device::start)?;
-    wait("they are in sync", BOUND, || Ok(is_settled(&all[0], 0)? && is_settled(&all[1], 0)?))?;
-    let aside = places.path().join("aside");
-    data::large(&aside, 23, bytes)?;
-    let everyone: Vec<&Device> = all.iter().collect();
-    let watch = Watch::begin(&everyone)?;
-    std::fs::rename(&aside, all[0].folder.join("file.bin"))?;
-    wait("the file is there", BOUND, || Ok(all[1].folder.join("file.bin").exists()))?;
-    line.ours = watch.end(watch.seconds(), &everyone)?;
-    (line.files, line.bytes) = (1, bytes);
+    send_one(&mut all, places.path(), bytes, &mut line)?;
     line.more("plain_tcp_seconds", plain);
     line.more("plain_tcp_with_cubic_or_reno_seconds", by_loss);
     line.more("share_of_plain_tcp", plain / line.ours.seconds);
     line.more("times_as_fast_as_cubic_or_reno", by_loss / line.ours.seconds);
-    data::is_same(&all[0].folder, &all[1].folder)?;
     Ok(line)
 }
 
