@@ -4,57 +4,14 @@
 use p2psync::core::direction::Direction;
 use p2psync::sync::Input;
 
-use crate::simulator::plan::{Act, Plan};
+use crate::scene::{act, bytes, copies, rest, save, settle, world};
+use crate::simulator::plan::Act;
 use crate::simulator::random::Random;
 use crate::simulator::world::World;
 
-/// How long nothing has to happen before the world counts as at rest, in ms.
-const QUIET_MS: i64 = 90_000;
 /// Random runs of the usual test.
 const RUNS: u64 = 20;
 const NAMES: [&str; 6] = ["a", "b", "f", "d/x", "d/y", "d/e/z"];
-
-fn world(devices: usize) -> World {
-    let mut world = World::new(&Plan::empty(devices, None), std::env::var("SIM_TRACE").is_ok());
-    rest(&mut world);
-    world
-}
-
-/// Until nothing happens any more, in whatever state.
-fn settle(world: &mut World) {
-    world.heal();
-    world.settle(QUIET_MS).unwrap_or_else(|why| fail(world, &why));
-}
-
-/// The same, and all devices are to have the same then.
-fn rest(world: &mut World) {
-    settle(world);
-    world.verdict().unwrap_or_else(|why| fail(world, &why));
-}
-
-fn fail(world: &mut World, why: &str) {
-    world.describe();
-    world.take_trace().iter().for_each(|line| println!("{line}"));
-    panic!("{why}");
-}
-
-fn act(world: &mut World, at: usize, act: Act) {
-    let mut random = Random(world.random.next());
-    world.act(at, act, &mut random);
-}
-
-fn save(world: &mut World, at: usize, name: &'static str) -> Vec<u8> {
-    act(world, at, Act::Save(name));
-    world.tree(at)[name].bytes.clone()
-}
-
-fn bytes(world: &World, at: usize, name: &str) -> Option<Vec<u8>> {
-    world.tree(at).get(name).map(|item| item.bytes.clone())
-}
-
-fn copies(world: &World, at: usize) -> usize {
-    world.tree(at).keys().filter(|path| path.contains(".conflict-")).count()
-}
 
 fn turn(world: &mut World, at: usize, direction: Direction) {
     world.devices[at].direction = direction;

@@ -2,6 +2,7 @@
 
 mod directions;
 mod scenarios;
+mod scene;
 #[allow(dead_code, reason = "long runs use more of it than these tests")]
 mod simulator;
 

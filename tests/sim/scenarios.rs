@@ -9,49 +9,16 @@ use p2psync::fs::read::{self, ReadOutcome};
 use p2psync::sabotage::{self, Bug};
 use p2psync::sync::Input;
 
+use crate::scene::{QUIET_MS, act, bytes, copies, rest, rested, save, world};
 use crate::simulator::disk::{Call, CutMode};
 use crate::simulator::plan::{Act, Event, OddDisk, Plan};
 use crate::simulator::random::Random;
 use crate::simulator::user::{FOLDER, OpenFile};
 use crate::simulator::world::World;
 
-/// How long nothing has to happen before the world counts as at rest, in ms.
-const QUIET_MS: i64 = 90_000;
-
-fn world(devices: usize) -> World {
-    rested(World::new(&Plan::empty(devices, None), std::env::var("SIM_TRACE").is_ok()))
-}
-
-fn rested(mut world: World) -> World {
-    rest(&mut world);
-    world
-}
-
-/// Connects all, waits for rest and judges.
-fn rest(world: &mut World) {
-    world.heal();
-    let result = world.settle(QUIET_MS).and_then(|()| world.verdict());
-    if let Err(why) = result {
-        world.describe();
-        world.take_trace().iter().for_each(|line| println!("{line}"));
-        panic!("{why}");
-    }
-}
-
-fn act(world: &mut World, at: usize, act: Act) {
-    let mut random = Random(world.random.next());
-    world.act(at, act, &mut random);
-}
-
 fn event(world: &mut World, at: usize, event: Event) {
     let mut random = Random(world.random.next());
     world.event(at, event, &mut random);
-}
-
-/// A new version of a file; returns its bytes.
-fn save(world: &mut World, at: usize, name: &'static str) -> Vec<u8> {
-    act(world, at, Act::Save(name));
-    world.tree(at)[name].bytes.clone()
 }
 
 fn steps(world: &mut World, count: usize) {
@@ -65,14 +32,6 @@ fn apart(world: &mut World, at: usize) {
     world.partition = Some(BTreeSet::from([at]));
     world.disconnect_all_of(at);
     steps(world, 60);
-}
-
-fn bytes(world: &World, at: usize, name: &str) -> Option<Vec<u8>> {
-    world.tree(at).get(name).map(|item| item.bytes.clone())
-}
-
-fn copies(world: &World, at: usize) -> usize {
-    world.tree(at).keys().filter(|path| path.contains(".conflict-")).count()
 }
 
 fn lose_index(world: &mut World, at: usize) {
