@@ -24,6 +24,9 @@ use crate::net::bounds;
 use crate::net::frame::{Frame, Gift};
 use crate::sync::{FetchOrder, Folder, Input};
 
+/// Control frames, in bytes, behind which nothing is sent unasked any more: then the peer or the line is slow.
+const GIFTS_BEHIND_BYTES_MAX: usize = 16 * 1024;
+
 /// A tick comes at the latest this long after its time, however many inputs wait.
 const TICK_LATE_MAX_MS: u64 = 500;
 
@@ -130,7 +133,9 @@ impl Errands for Channels {
     fn send(&mut self, peer: DeviceId, message: Message) {
         let link = self.handle.links.read().unwrap_or_else(|e| e.into_inner()).get(&peer).cloned();
         let Some(link) = link else { return };
-        let contents = self.handle.gifts.for_message(&message);
+        // What is sent unasked keeps to no pace and makes others wait: not where there is a cap, or where frames wait.
+        let is_free = !link.pace.upload.is_capped() && link.outbox.control_waiting() <= GIFTS_BEHIND_BYTES_MAX;
+        let contents = if is_free { self.handle.gifts.for_message(&message) } else { Vec::new() };
         if !contents.is_empty() {
             // A help only: without it the peer asks.
             let _ = link.outbox.control(&Frame::Gift(Gift { folder: self.handle.id.clone(), contents }));

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, mpsc as std_mpsc};
+use std::sync::{Arc, PoisonError, mpsc as std_mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::runtime::Handle;
@@ -156,7 +156,14 @@ impl Running {
             chunks: Arc::new(move |peer, frame| chunks.chunks(peer, frame)),
             not_here: Arc::new(move |peer, request, items| not_here.not_here(peer, request, &items)),
             have: Arc::new(move |peer, frame| have.have(peer, frame)),
-            gift: Arc::new(move |peer, gift| given.gifts.take_in(peer, gift.contents)),
+            gift: Arc::new(move |peer, gift| {
+                // What comes unasked counts for a cap here all the same: what is asked for waits the longer.
+                if let Some(link) = given.links.read().unwrap_or_else(PoisonError::into_inner).get(&peer) {
+                    let bytes = gift.contents.iter().map(|bytes| bytes.len() as u64).sum();
+                    link.pace.download.spend(bytes, Instant::now());
+                }
+                given.gifts.take_in(peer, gift.contents);
+            }),
             expects: Arc::new(move |peer, request| expects.expects(peer, request)),
             ask_past: Arc::new(move |peer, ask| elsewhere::answer(&asked, peer, ask)),
             past: Arc::new(move |peer, past| answered.elsewhere.take(peer, past)),

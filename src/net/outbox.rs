@@ -84,6 +84,11 @@ impl Outbox {
         })
     }
 
+    /// Room taken by control frames that have not been sent yet, in bytes.
+    pub fn control_waiting(&self) -> usize {
+        CONTROL_BYTES_MAX.saturating_sub(self.control_room.available_permits())
+    }
+
     /// Queues a control frame, waiting for room.
     pub async fn control_when_room(&self, frame: &Frame) -> Result<(), NetError> {
         let frame = encode(frame)?;
@@ -285,5 +290,13 @@ mod tests {
         outbox.clone().control(&Frame::Ping(1)).unwrap();
         drop(outbox);
         write_loop(queue, FrameWriter::new(a, Arc::default())).await.unwrap();
+    }
+
+    #[test]
+    fn what_waits_as_control_is_told() {
+        let (outbox, _queue) = outbox();
+        assert_eq!(outbox.control_waiting(), 0);
+        (0..3).for_each(|n| outbox.control(&Frame::Ping(n)).unwrap());
+        assert_eq!(outbox.control_waiting(), 3 * FRAME_COST_MIN);
     }
 }
