@@ -53,7 +53,7 @@ pub fn tune(stream: &TcpStream) {
     if let Err(error) = tuned {
         tracing::debug!("cannot set socket options: {error}");
     }
-    if stream.peer_addr().is_ok_and(|peer| !peer.ip().is_loopback()) {
+    if stream.peer_addr().is_ok_and(|peer| !peer.ip().to_canonical().is_loopback()) {
         set_congestion_control(stream);
     }
 }
