@@ -34,7 +34,7 @@ mod testing;
 mod transaction;
 
 #[cfg(feature = "testing")]
-pub use copy::Snapshot;
+pub use copy::{Snapshot, Template};
 pub use error::IndexError;
 pub use log::{EVENTS_MAX, TEXT_BYTES_MAX};
 pub use open::{Index, Reader};

@@ -233,9 +233,20 @@ impl Index {
         migrate(&conn, found, new_epoch).map_err(|fault| fault.at(path))?;
         check_health(&conn).map_err(|fault| fault.at(path))?;
         failpoint::hit("index.opened");
+        Self::ready(conn, path)
+    }
+
+    /// The index in a database that is set up and healthy.
+    pub(super) fn ready(conn: Connection, path: &Path) -> Result<Self, IndexError> {
         let mut reader = Reader::new(conn, path);
         reader.counters = Some(reader.read(|r| Counters::load(&r.conn))?);
         Ok(Self { reader, transaction: Transaction::default(), files: Files::default() })
+    }
+
+    /// The database without what is known of it here.
+    #[cfg(feature = "testing")]
+    pub(super) fn into_connection(self) -> Connection {
+        self.reader.conn
     }
 
     pub(super) fn counters_mut(&mut self) -> &mut Counters {

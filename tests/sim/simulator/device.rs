@@ -14,7 +14,7 @@ use p2psync::engine::clock::Clock;
 use p2psync::engine::stepping::{self, SteppedFetch, Stepper};
 use p2psync::fs::root::Root;
 use p2psync::fs::watch::WatchEvent;
-use p2psync::index::{Index, Snapshot};
+use p2psync::index::{Index, Snapshot, Template};
 use p2psync::sabotage::{self, Bug};
 use p2psync::sync::{FetchOrder, Folder, Input, Output, Settings};
 
@@ -43,7 +43,7 @@ const DAMAGES: [&str; 4] = [
 
 thread_local! {
     /// What every new index begins as: to copy it is cheaper than to make it.
-    static EMPTY: Snapshot = Snapshot::empty().expect("memory");
+    static EMPTY: Template = Template::new().expect("memory");
 }
 
 pub struct Device {
@@ -135,7 +135,7 @@ impl Device {
                     return;
                 }
                 let epoch = if sabotage::is(Bug::EpochUsedAgain) { EpochId(7000 + self.number as u64) } else { fresh };
-                EMPTY.with(|empty| empty.open_new(epoch)).expect("memory")
+                EMPTY.with(|empty| empty.open(epoch)).expect("memory")
             }
         };
         let spare = index.snapshot().expect("memory");
@@ -324,6 +324,12 @@ impl Device {
         [self.next_tick_ms(), agent.stepper.next_due_ms()].into_iter().flatten().min()
     }
 
+    /// The device is over.
+    fn retire(&mut self) {
+        let running = self.agent.take().map(|agent| agent.folder.into_index());
+        [running, self.index.take()].into_iter().flatten().for_each(Index::recycle);
+    }
+
     /// Panics where more waits than could be good.
     pub fn check_bounds(&self) {
         let Some(agent) = &self.agent else { return };
@@ -339,5 +345,11 @@ impl Device {
             agent.fetches_waiting(),
         ];
         assert!(counts.iter().all(|count| *count < WAITING_MAX), "too much waits: {queued:?}");
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.retire();
     }
 }
