@@ -4,7 +4,7 @@ use crate::core::decide;
 use crate::core::guard;
 use crate::core::message::Announced;
 use crate::core::path::RelPath;
-use crate::index::{IndexError, Mark};
+use crate::index::{IndexError, Mark, Record};
 
 use super::{Folder, NOTE_HELD, NOTE_HELD_MS, Now, Output};
 
@@ -141,7 +141,7 @@ impl Folder {
         }
     }
 
-    /// Entries that vanished here: what is known of them becomes a rival of the nothing that is left, and so wanted.
+    /// Entries that vanished here are wanted again.
     fn want_back_held(&mut self) -> Result<(), IndexError> {
         loop {
             let held = self.index.marked(Mark::Held, None, PAGE)?;
@@ -149,11 +149,18 @@ impl Folder {
                 return Ok(());
             }
             for record in held {
-                self.index.remove(&record.entry.path)?;
-                let announced = Announced { entry: record.entry, seq: record.seq, held: false };
-                self.index.put_rival(self.settings.device, &announced)?;
+                self.want_back(record)?;
             }
         }
+    }
+
+    /// What is known of an entry that is not here any more becomes a rival of the nothing that is left, and so wanted.
+    pub(super) fn want_back(&mut self, gone: Record) -> Result<(), IndexError> {
+        self.index.remove(&gone.entry.path)?;
+        let announced = Announced { entry: gone.entry, seq: gone.seq, held: false };
+        self.index.put_rival(self.settings.device, &announced)?;
+        self.pass.want();
+        Ok(())
     }
 
     /// Entries that others deleted: they stay, by an event that includes the deletion.

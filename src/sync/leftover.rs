@@ -1,12 +1,14 @@
 //! What a crash has left behind: old bytes that are no edit, though a scan finds them.
 
 use crate::core::decide::{self, Decision};
+use crate::core::direction::Direction;
 use crate::core::disk::DiskState;
 use crate::core::entry::{Entry, Kind};
 use crate::core::path::RelPath;
 use crate::core::version::VersionVector;
 use crate::index::{IndexError, Mark, Record};
 
+use super::observe::VANISHED_MAX;
 use super::{Folder, Now};
 
 impl Folder {
@@ -39,8 +41,31 @@ impl Folder {
                 ..ours.entry.clone()
             };
             self.index.put_brought(&entry, None, Some(disk), Mark::Here, now.wall_ms())?;
+            self.note_returned(disk.inode, kind)?;
         }
         Ok(is_outdated)
+    }
+
+    /// A file is back under a name where it counts for old. Where the last look had found it under another name, a power
+    /// cut has undone a rename, and nobody has deleted it there: it is brought back, or else no name would be left to it.
+    pub(super) fn note_returned(&mut self, inode: u64, kind: &Kind) -> Result<(), IndexError> {
+        let Some(content) = kind.content().filter(|_| self.settings.direction != Direction::Send) else { return Ok(()) };
+        if self.returned.len() < VANISHED_MAX {
+            self.returned.insert((inode, content.id));
+        }
+        let Some(from) = self.vanished.get(&inode).cloned() else { return Ok(()) };
+        let ours = self.ours(&from)?;
+        if ours.mark == Mark::Missing && ours.entry.kind == *kind {
+            self.vanished.remove(&inode);
+            self.want_back(ours)?;
+        }
+        Ok(())
+    }
+
+    /// True for what has vanished from a path, see [`Self::note_returned`].
+    pub(super) fn has_returned_elsewhere(&self, ours: &Record) -> bool {
+        let known = ours.disk.zip(ours.entry.kind.content()).filter(|_| ours.mark == Mark::Here);
+        known.is_some_and(|(disk, content)| self.returned.contains(&(disk.inode, content.id)))
     }
 
     /// True where something happened at a path since the start: what was seen to go, or was taken away for a peer, and is
@@ -48,5 +73,51 @@ impl Folder {
     fn has_changed_in_this_run(&self, ours: &Record) -> Result<bool, IndexError> {
         let begun = self.index.runs(self.epoch()?)?.last().map_or(1, |(_, first)| (*first).max(1));
         Ok(ours.seq >= begun)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Fixture, PEER, PEERS_EPOCH, path, seen};
+    use super::super::{Input, Observation, Seen};
+    use super::*;
+    use crate::core::content::Content;
+    use crate::core::id::RunId;
+    use crate::core::message::{Announced, Batch, Message};
+
+    /// File 0 was renamed to file 5, and the peer has put something else under the old name, which is not here yet.
+    fn renamed() -> Fixture {
+        let mut fixture = Fixture::new(2);
+        let absent = Observation { path: path(0), seen: Seen::Absent };
+        fixture.feed(Input::Observed(vec![absent, seen(5, 0)]));
+        let gone = fixture.folder.ours(&path(0)).unwrap().entry;
+        assert!(!gone.is_live());
+        let version = gone.version.clone().with(PEERS_EPOCH, 3);
+        let entry = Entry { kind: Kind::File(Content::of_chunk(b"other")), version, ..gone };
+        let entries = vec![Announced { entry, seq: 3, held: true }];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 3, more: false }));
+        fixture
+    }
+
+    #[test]
+    fn a_rename_that_a_power_cut_has_undone_deletes_nothing_under_the_new_name() {
+        let (back, gone) = (seen(0, 0), Observation { path: path(5), seen: Seen::Absent });
+        for order in [vec![back.clone(), gone.clone()], vec![gone, back]] {
+            let mut fixture = renamed();
+            let settings = fixture.folder.settings.clone();
+            let index = std::mem::replace(&mut fixture, Fixture::new(0)).folder.into_index();
+            fixture.folder = Folder::new(index, settings, Default::default(), RunId(9)).unwrap();
+            fixture.feed(Input::ScanStarted { suspicious: true });
+            order.into_iter().for_each(|observation| fixture.feed(Input::Observed(vec![observation])));
+            fixture.feed(Input::Observed(vec![seen(1, 1)]));
+            fixture.feed(Input::ScanFinished { complete: true });
+            fixture.feed(Input::Connected(PEER));
+            fixture.wait(60_000);
+            let (old, new) = (fixture.folder.ours(&path(0)).unwrap(), fixture.folder.ours(&path(5)).unwrap());
+            // Under the old name it gives way to what the peer has put there.
+            assert!(old.entry.version.pairs().is_empty() && old.entry.is_live(), "{old:?}");
+            assert!(new.entry.version.pairs().is_empty() && !new.entry.is_live(), "{new:?}");
+            assert_eq!(fixture.folder.index().rivals(&path(5)).unwrap().len(), 1);
+        }
     }
 }

@@ -129,6 +129,8 @@ pub struct Folder {
     missing_first_ms: u64,
     /// Files that have vanished and may turn up under another name, by inode.
     vanished: BTreeMap<u64, RelPath>,
+    /// Files that are back under names where they count for old, by inode and content; see `leftover`.
+    returned: BTreeSet<(u64, ContentId)>,
     /// Until then deletions are not held: the user has confirmed them.
     confirmed_until_ms: u64,
     /// What nobody has and was let go of in this run, by path; see `lost`.
@@ -184,6 +186,7 @@ impl Folder {
             missing_since_ms,
             missing_first_ms: 0,
             vanished: BTreeMap::new(),
+            returned: BTreeSet::new(),
             confirmed_until_ms: 0,
             doubted: BTreeSet::new(),
             let_go: BTreeSet::new(),

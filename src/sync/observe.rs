@@ -16,7 +16,7 @@ use super::{Folder, Now, Observation, Output, Seen};
 /// Paths remembered as looked at twice; more are simply believed.
 const DOUBTED_MAX: usize = 10_000;
 /// Vanished files remembered by inode; more are announced as deletions of their own, and found by content.
-const VANISHED_MAX: usize = 100_000;
+pub(super) const VANISHED_MAX: usize = 100_000;
 /// Files of one content looked at to find where a vanished one went.
 pub(super) const TWINS_MAX: usize = 16;
 
@@ -129,6 +129,7 @@ impl Folder {
             return Ok(());
         }
         if self.suspicious && is_suspect(&ours.entry, &kind) {
+            self.note_returned(disk.inode, &kind)?;
             return self.suspect(path, disk, now);
         }
         if ours.mark == Mark::Suspect {
@@ -208,6 +209,9 @@ impl Folder {
         }
         if !was_here || self.adopt_rival(path, &ours, &Kind::Deleted, None, now)? {
             return Ok(());
+        }
+        if self.has_returned_elsewhere(&ours) {
+            return self.want_back(ours);
         }
         let (content, inode) = (ours.entry.kind.content(), ours.disk.map(|disk| disk.inode));
         if let Some(inode) = inode.filter(|_| !ours.entry.kind.is_directory()) {
@@ -291,6 +295,7 @@ impl Folder {
         self.suspicious = false;
         self.after_crash = false;
         self.awaited.clear();
+        self.returned.clear();
         self.drop_moot_problems()?;
         self.pass.want();
         let state = self.index.state()?;
