@@ -28,7 +28,13 @@ impl Folder {
         let Some(id) = kind.content_id().filter(|_| is_possible) else { return Ok(false) };
         let is_outdated = self.index.rivals(path)?.iter().any(|rival| {
             rival.entry.superseded.contains(&id)
-                && decide::decide(&ours.entry, &rival.entry, &self.found) == Decision::Take
+                && match decide::decide(&ours.entry, &rival.entry, &self.found) {
+                    Decision::Take => true,
+                    // The winner of a conflict was put here just before the crash, and has a newer one elsewhere by now. What
+                    // lost against it is in its copy.
+                    Decision::Resolve { .. } => self.after_crash && ours.entry.is_live(),
+                    _ => false,
+                }
         });
         let is_outdated = is_outdated && (ours.entry.is_live() || !self.has_changed_in_this_run(ours)?);
         if is_outdated {
@@ -99,14 +105,41 @@ mod tests {
         fixture
     }
 
+    fn restarted(mut fixture: Fixture) -> Fixture {
+        let settings = fixture.folder.settings.clone();
+        let index = std::mem::replace(&mut fixture, Fixture::new(0)).folder.into_index();
+        fixture.folder = Folder::new(index, settings, Default::default(), RunId(9)).unwrap();
+        fixture
+    }
+
+    #[test]
+    fn the_winner_of_a_conflict_that_a_crash_has_left_gets_no_version_once_it_has_been_replaced_elsewhere() {
+        let mut fixture = Fixture::new(1);
+        let base = fixture.folder.ours(&path(0)).unwrap().entry;
+        fixture.feed(Input::Observed(vec![seen(0, 3)]));
+        let winner = Content::of_chunk(&4u64.to_be_bytes());
+        let newer = Entry {
+            kind: Kind::File(Content::of_chunk(b"newer")),
+            mtime_ns: i64::MAX,
+            weight_ns: i64::MAX,
+            version: base.version.clone().with(PEERS_EPOCH, 4),
+            superseded: vec![winner.id],
+            ..base
+        };
+        let entries = vec![Announced { entry: newer, seq: 4, held: true }];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 4, more: false }));
+        let mut fixture = restarted(fixture);
+        fixture.feed(Input::ScanStarted { suspicious: false });
+        fixture.feed(Input::Observed(vec![seen(0, 4)]));
+        let ours = fixture.folder.ours(&path(0)).unwrap().entry;
+        assert_eq!((ours.kind, ours.version), (Kind::File(winner), VersionVector::new()));
+    }
+
     #[test]
     fn a_rename_that_a_power_cut_has_undone_deletes_nothing_under_the_new_name() {
         let (back, gone) = (seen(0, 0), Observation { path: path(5), seen: Seen::Absent });
         for order in [vec![back.clone(), gone.clone()], vec![gone, back]] {
-            let mut fixture = renamed();
-            let settings = fixture.folder.settings.clone();
-            let index = std::mem::replace(&mut fixture, Fixture::new(0)).folder.into_index();
-            fixture.folder = Folder::new(index, settings, Default::default(), RunId(9)).unwrap();
+            let mut fixture = restarted(renamed());
             fixture.feed(Input::ScanStarted { suspicious: true });
             order.into_iter().for_each(|observation| fixture.feed(Input::Observed(vec![observation])));
             fixture.feed(Input::Observed(vec![seen(1, 1)]));
