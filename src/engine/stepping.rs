@@ -197,7 +197,8 @@ impl Stepper {
         fetch.step(&self.handle, reader)
     }
 
-    /// A peer has sent a part that a fetch wants, with its place in the file. False where it is something else.
+    /// A peer has sent a part that a fetch wants, with its place in the file; `others` take it too where they want it. False
+    /// where it is something else.
     ///
     /// # Errors
     ///
@@ -206,11 +207,11 @@ impl Stepper {
         &self,
         reader: &Reader,
         fetch: &mut SteppedFetch,
+        others: &mut [SteppedFetch],
         part: (Content, u64),
-        peer: DeviceId,
-        bytes: Vec<u8>,
+        (peer, bytes): (DeviceId, Vec<u8>),
     ) -> Result<bool, Problem> {
-        fetch.arrived(&self.handle, reader, part, peer, bytes)
+        fetch.arrived(others, &self.handle, reader, part, (peer, bytes))
     }
 
     /// A fetch is over, or given up.

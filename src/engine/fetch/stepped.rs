@@ -34,6 +34,8 @@ enum Progress {
     Large(Large, Vec<(Content, u64)>),
     /// All of it is staged.
     Complete(Vec<ChunkList>),
+    /// What came with another fetch's part could not be written.
+    Failed(Problem),
 }
 
 /// How far a fetch is.
@@ -54,6 +56,9 @@ impl SteppedFetch {
         if content.size == 0 {
             return FetchStep::Over(without_bytes(content));
         }
+        if let Progress::Failed(problem) = &self.progress {
+            return FetchStep::Over(Err(FetchError::Problem(problem.clone())));
+        }
         match in_folder(folder, reader, |context| self.advance(context)) {
             Ok(wants) if !wants.is_empty() => FetchStep::Wants(wants),
             Ok(_) => {
@@ -67,31 +72,58 @@ impl SteppedFetch {
         }
     }
 
-    /// Takes in what a peer sent. False where that is not what was asked for.
+    /// Takes in what a peer sent, and gives it to those of the other fetches that want it too. False where that is not what
+    /// was asked for.
     ///
     /// # Errors
     ///
     /// Where it cannot be written.
     pub(in crate::engine) fn arrived(
         &mut self,
+        others: &mut [SteppedFetch],
         folder: &Shared,
         reader: &Reader,
         (want, offset): (Content, u64),
-        peer: DeviceId,
-        bytes: Vec<u8>,
+        (peer, bytes): (DeviceId, Vec<u8>),
     ) -> Result<bool, Problem> {
-        let target = match &self.progress {
-            _ if want.depth > 0 => Target::List { job: 0 },
-            Progress::Large(large, _) => Target::At { job: 0, file: large.file.clone(), offset },
-            _ => Target::Small { job: 0, copy: self.copy, attributes: self.order.attributes },
-        };
-        let task = Task::Write { want, peer, bytes: Bytes::from(bytes), targets: vec![target] };
+        let others_parts = others.iter().enumerate().flat_map(|(at, other)| other.places_of(want).map(move |o| (at, o)));
+        let others_parts: Vec<(usize, u64)> = others_parts.collect();
+        let own = [self.target(want, offset)];
+        let targets = own.into_iter().chain(others_parts.iter().map(|(at, offset)| others[*at].target(want, *offset)));
+        let task = Task::Write { want, peer, bytes: Bytes::from(bytes), targets: targets.collect() };
         let Done::Written { results, .. } = in_folder(folder, reader, |context| Ok(carry_out(context, task)))? else {
             return Ok(false);
         };
-        let Some(results) = results else { return Ok(false) };
+        let Some(mut results) = results else { return Ok(false) };
+        for ((at, offset), (_, result)) in others_parts.into_iter().zip(results.split_off(1)) {
+            if let Err(problem) = result.and_then(|list| others[at].took(want, offset, list)) {
+                others[at].progress = Progress::Failed(problem);
+            }
+        }
         let [(_, result)] = <[_; 1]>::try_from(results).map_err(|_| impossible())?;
-        let list = result?;
+        self.took(want, offset, result?).map(|()| true)
+    }
+
+    /// Where in its file a part is wanted that has to come from a peer.
+    fn places_of(&self, want: Content) -> impl Iterator<Item = u64> {
+        let missing = match &self.progress {
+            Progress::Large(_, missing) => missing.as_slice(),
+            _ => &[],
+        };
+        let is_whole = matches!(self.progress, Progress::Small) && self.order.content == want;
+        missing.iter().filter(move |part| part.0 == want).map(|part| part.1).chain(is_whole.then_some(0))
+    }
+
+    fn target(&self, want: Content, offset: u64) -> Target {
+        match &self.progress {
+            _ if want.depth > 0 => Target::List { job: 0 },
+            Progress::Large(large, _) => Target::At { job: 0, file: large.file.clone(), offset },
+            _ => Target::Small { job: 0, copy: self.copy, attributes: self.order.attributes },
+        }
+    }
+
+    /// A part has been written, or its list read.
+    fn took(&mut self, want: Content, offset: u64, list: Option<ChunkList>) -> Result<(), Problem> {
         match &mut self.progress {
             Progress::Large(large, missing) => {
                 missing.retain(|part| *part != (want, offset));
@@ -103,7 +135,7 @@ impl SteppedFetch {
             }
             progress => *progress = Progress::Complete(Vec::new()),
         }
-        Ok(true)
+        Ok(())
     }
 
     /// What has to come from peers; nothing once all is there.

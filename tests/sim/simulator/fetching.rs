@@ -93,8 +93,11 @@ impl World {
             several => *self.random.pick(several),
         };
         let Some((peer, bytes)) = self.ask_for(at, &fetch.order, part) else { return Some(Err(FetchError::NoSource)) };
-        let agent = self.devices[at].agent.as_ref()?;
-        match agent.stepper.fetch_arrived(agent.folder.index(), fetch, part, peer, bytes) {
+        // Others may have asked for it too meanwhile.
+        let is_shared = self.now_ns / 1000 % 2 == 0;
+        let agent = self.devices[at].agent.as_mut()?;
+        let others = if is_shared { agent.under_way.as_mut_slice() } else { &mut [] };
+        match agent.stepper.fetch_arrived(agent.folder.index(), fetch, others, part, (peer, bytes)) {
             Ok(true) => {}
             // Whoever sends something else has nothing of use.
             Ok(false) => return Some(Err(FetchError::NoSource)),
