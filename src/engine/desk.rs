@@ -10,7 +10,7 @@ use crate::core::action::{Action, Displace, Expected, WorkId};
 use crate::core::id::DeviceId;
 use crate::core::message::Message;
 use crate::core::path::RelPath;
-use crate::index::IndexError;
+use crate::index::{IndexError, Reader};
 use crate::sync::{FetchOrder, Folder, Input, Now, Output};
 
 /// Index note with the boot in which the folder was last known to be as the index says.
@@ -76,7 +76,7 @@ impl Desk {
         if let Some(boot) = self.boot.take_if(|_| is_scanned) {
             folder.set_note(NOTE_BOOT, Some(&boot))?;
         }
-        outputs.into_iter().for_each(|output| self.carry_out(output, errands));
+        outputs.into_iter().for_each(|output| self.carry_out(folder.index(), output, errands));
         Ok(())
     }
 
@@ -99,7 +99,7 @@ impl Desk {
         }
     }
 
-    fn carry_out(&mut self, output: Output, errands: &mut dyn Errands) {
+    fn carry_out(&mut self, reader: &Reader, output: Output, errands: &mut dyn Errands) {
         match output {
             Output::Send(peer, message) => errands.send(peer, message),
             Output::Fetch(order) => errands.fetch(order),
@@ -113,7 +113,7 @@ impl Desk {
             Output::Rescan(paths) => self.handle.hints.request(paths),
             Output::FullScan => self.handle.hints.request_full("asked for by the folder"),
             Output::ReloadRules => {
-                if let Some(rules) = rules::reload(&self.handle) {
+                if let Some(rules) = rules::reload(&self.handle, Some(reader)) {
                     errands.tell(Input::Rules(Box::new(rules)));
                 }
             }

@@ -126,9 +126,9 @@ pub fn is_rules_file(path: &RelPath) -> bool {
 }
 
 /// Has the folder looked at with the rules as they are now, and returns them. Where they can't be read the old ones
-/// stay, and the next scan of the whole folder reads them.
-pub fn reload(shared: &Shared) -> Option<Rules> {
-    let rules = read_for(shared);
+/// stay, and the next scan of the whole folder reads them. Whoever has no index at hand leaves it out.
+pub fn reload(shared: &Shared, reader: Option<&Reader>) -> Option<Rules> {
+    let rules = read_for(shared, reader);
     failpoint::hit("rules.read");
     shared.rules_stale.store(rules.is_none(), Ordering::Relaxed);
     if let Some(rules) = &rules {
@@ -137,12 +137,15 @@ pub fn reload(shared: &Shared) -> Option<Rules> {
     rules
 }
 
-fn read_for(shared: &Shared) -> Option<Rules> {
+fn read_for(shared: &Shared, reader: Option<&Reader>) -> Option<Rules> {
     // Where the folder is not there others say so.
     let root = shared.root.open().ok()?;
     // Noted before it is read: what changes meanwhile is read once more.
     *shared.local_rules_seen.lock().unwrap_or_else(PoisonError::into_inner) = local_state(&root);
-    let nested = Reader::open(&shared.index_path).map(|reader| nested(&reader)).unwrap_or_default();
+    let nested = match reader {
+        Some(reader) => nested(reader),
+        None => Reader::open(&shared.index_path).map(|reader| nested(&reader)).unwrap_or_default(),
+    };
     let folder = root_name(shared);
     match read(&root, &nested, shared.selection()) {
         Ok((rules, faults)) => {
@@ -169,9 +172,9 @@ fn root_name(shared: &Shared) -> String {
 }
 
 /// Reads the rules if they could not be read before, or the device's own have changed, and tells the folder of them.
-pub fn catch_up(shared: &Shared) {
+pub fn catch_up(shared: &Shared, reader: &Reader) {
     if (shared.rules_stale.load(Ordering::Relaxed) || has_local_changed(shared))
-        && let Some(rules) = reload(shared)
+        && let Some(rules) = reload(shared, Some(reader))
     {
         shared.send(Input::Rules(Box::new(rules)));
     }

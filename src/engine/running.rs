@@ -130,7 +130,7 @@ impl Running {
             return;
         }
         let handle = self.handle.clone();
-        let read = tokio::task::spawn_blocking(move || rules::reload(&handle)).await;
+        let read = tokio::task::spawn_blocking(move || rules::reload(&handle, None)).await;
         // Rules that can't be read now are read again with the next scan.
         if let Ok(Some(rules)) = read {
             self.tell(Input::Rules(Box::new(rules))).await;

@@ -103,7 +103,7 @@ pub fn begin(
     shared.suspicious_boot.store(opened.is_suspicious, Ordering::Relaxed);
     let handle = FolderHandle(Arc::new(shared));
     *lock(&handle.left_behind) = Some(opened);
-    let rules = rules::reload(&handle).unwrap_or_default();
+    let rules = rules::reload(&handle, Some(&index)).unwrap_or_default();
     let mut folder = Folder::new(index, settings, rules, run)?;
     // A folder that is not there starts halted.
     if handle.root.open().is_ok() {

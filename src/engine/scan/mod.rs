@@ -170,7 +170,7 @@ impl FullScans {
         let opened = start::put_right(handle, &mut Told { handle, reader }).and_then(|()| Ok(handle.root.open()?));
         match opened {
             Ok(root) => {
-                rules::catch_up(handle);
+                rules::catch_up(handle, reader);
                 if self.is_there.replace(true) != Some(true) {
                     handle.send(Input::Halted(None));
                 }

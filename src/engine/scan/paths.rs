@@ -64,12 +64,12 @@ pub(super) fn look_at_all(shared: &Shared, reader: &Reader, looks: &[Look]) -> R
     let root = shared.root.open()?;
     // A changed rule covers what was made right after it.
     if looks.iter().any(|look| look.path.as_bytes() == IGNORE_FILE.as_bytes()) {
-        rules::catch_up(shared);
-        rules::reload(shared);
+        rules::catch_up(shared, reader);
+        rules::reload(shared, Some(reader));
     }
     // These rules are never observed, so nobody else tells the folder.
     if looks.iter().any(|look| rules::is_local_file(&look.path)) {
-        rules::catch_up(shared);
+        rules::catch_up(shared, reader);
     }
     let mut learning = Learning::new(shared, &root);
     looks.iter().filter(|look| rules::is_rules_file(&look.path)).for_each(|look| learning.changed(&look.path));
