@@ -93,6 +93,7 @@ struct Sums {
     versions: u64,
     slowest: (Duration, u64),
     failures: BTreeMap<u64, String>,
+    loosened: BTreeMap<&'static str, u64>,
 }
 
 /// Runs the seeds on several threads. Returns how many failed.
@@ -136,6 +137,9 @@ fn simulate(arguments: &Arguments, bug: Option<Bug>) -> usize {
         sums.slowest.0,
         sums.failures.len()
     );
+    for (why, count) in &sums.loosened {
+        println!("excused {count} times: {why}");
+    }
     sums.failures.len()
 }
 
@@ -152,6 +156,9 @@ fn one(arguments: &Arguments, bug: Option<Bug>, seed: u64, sums: &Mutex<Sums>) {
             sums.steps += report.steps;
             sums.frames += report.frames;
             sums.versions += report.versions as u64;
+            for (why, count) in report.loosened {
+                *sums.loosened.entry(why).or_default() += count;
+            }
         }
         Err(why) => {
             println!("seed {seed}: {why}");

@@ -9,10 +9,10 @@ use rusqlite::{Connection, params_from_iter};
 
 use super::IndexError;
 use super::error::{Fault, Res};
+use super::files::MEMORY;
 use super::open::{Index, set};
 use crate::core::id::EpochId;
 
-const MEMORY: &str = ":memory:";
 /// Pages of indexes in memory, bytes: small, because most of a copy of a small index is what is free in its pages.
 const PAGE_BYTES: &str = "1024";
 /// Databases kept for new indexes: as many as a run has devices, and some.

@@ -9,6 +9,9 @@ use std::path::Path;
 
 use super::error::{Fault, Res};
 
+/// Where an index lies that is in no file.
+pub(super) const MEMORY: &str = ":memory:";
+
 /// What tells a file from another of the same name; `None` where there is none, or where systems don't say.
 type Identity = Option<(u64, u64)>;
 
@@ -19,6 +22,9 @@ pub(super) struct Files(Option<[Identity; 2]>);
 impl Files {
     /// Looks within a transaction, where both files are there.
     pub(super) fn check(&mut self, path: &Path) -> Res<()> {
+        if path == Path::new(MEMORY) {
+            return Ok(());
+        }
         let mut log = OsString::from(path);
         log.push("-wal");
         let now = [identity(path), identity(Path::new(&log))];

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, params};
 use super::IndexError;
 use super::counters::Counters;
 use super::error::{Fault, Res};
-use super::files::Files;
+use super::files::{Files, MEMORY};
 use super::row::{blob, device_from};
 use super::transaction::Transaction;
 use crate::core::id::{DeviceId, EpochId};
@@ -222,7 +222,7 @@ impl Index {
 
     /// An index that lives as long as this value.
     pub fn in_memory(new_epoch: EpochId) -> Result<Self, IndexError> {
-        let path = Path::new(":memory:");
+        let path = Path::new(MEMORY);
         let conn = Connection::open_in_memory().map_err(|error| Fault::Sql(error).at(path))?;
         Self::start(conn, path, new_epoch)
     }

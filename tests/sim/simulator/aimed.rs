@@ -227,6 +227,7 @@ pub fn plan(seed: u64) -> Plan {
         salt: random.next(),
     });
     let operations = operations.filter(|operation| super::plan::is_fair(mode, operation.event)).collect();
+    let operations = super::plan::with_rules_below(seed, operations);
     let meddling = *random.pick(theme.meddling);
     let odd_disk = (at + 1 == THEMES.len()).then_some(OddDisk::FoldsCase);
     let has_small_chunks = super::plan::has_small_chunks(seed);

@@ -58,6 +58,8 @@ pub struct Device {
     pub index: Option<Index>,
     /// What a power cut may throw the index back to: copies since it was last made durable.
     copies: Vec<Snapshot>,
+    /// False where no power cut comes, so that no copies are needed.
+    pub may_lose_power: bool,
     /// Some row of the index is not what was written.
     pub is_damaged: bool,
     /// A backup.
@@ -103,6 +105,7 @@ impl Device {
             trouble: None,
             index: None,
             copies: Vec::new(),
+            may_lose_power: true,
             is_damaged: false,
             saved: None,
             watch_events: VecDeque::new(),
@@ -127,18 +130,15 @@ impl Device {
         let root = self.root();
         let (fresh, run) = (EpochId(random.next()), RunId(random.next()));
         // As the agent sets an index aside that is about another disk.
-        let index = match self.index.take().filter(|index| !stepping::is_of_another_disk(index, &root)) {
-            Some(index) => index,
-            None => {
-                // What the agent does where there is no index.
-                if root.create().is_err() {
-                    return;
-                }
-                let epoch = if sabotage::is(Bug::EpochUsedAgain) { EpochId(7000 + self.number as u64) } else { fresh };
-                EMPTY.with(|empty| empty.open(epoch)).expect("memory")
-            }
-        };
-        let spare = index.snapshot().expect("memory");
+        let old = self.index.take().filter(|index| !stepping::is_of_another_disk(index, &root));
+        // What the agent does where there is no index.
+        if old.is_none() && root.create().is_err() {
+            return;
+        }
+        let spare = old.as_ref().map(|index| index.snapshot().expect("memory"));
+        let epoch = if sabotage::is(Bug::EpochUsedAgain) { EpochId(7000 + self.number as u64) } else { fresh };
+        let new = || EMPTY.with(|empty| empty.open(epoch)).expect("memory");
+        let index = old.unwrap_or_else(new);
         let (boot, again) = (format!("boot {}", self.boot), settings.clone());
         let place = stepping::Place {
             root,
@@ -149,7 +149,10 @@ impl Device {
         };
         match Stepper::start(place, index, settings, run) {
             Ok((stepper, folder)) => {
-                self.copies = vec![folder.index().snapshot().expect("memory")];
+                self.copies.clear();
+                if self.may_lose_power {
+                    self.copies.push(folder.index().snapshot().expect("memory"));
+                }
                 self.agent = Some(Agent {
                     stepper,
                     folder,
@@ -170,7 +173,7 @@ impl Device {
             }
             Err(error) => {
                 self.trouble = Some(error.to_string());
-                self.index = Some(spare.open().expect("memory"));
+                self.index = Some(spare.map_or_else(new, |spare| spare.open().expect("memory")));
             }
         }
         self.watch_events.clear();
@@ -279,7 +282,7 @@ impl Device {
                 other => panic!("not for the simulator: {other:?}"),
             }
         }
-        if random.chance(COPY_PERCENT) && !self.is_damaged {
+        if random.chance(COPY_PERCENT) && !self.is_damaged && self.may_lose_power {
             if self.copies.len() >= COPIES_MAX {
                 self.copies.remove(0);
             }

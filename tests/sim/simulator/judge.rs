@@ -51,12 +51,14 @@ impl World {
         self.heal();
         if let Err(why) = self.settle(QUIET_MS) {
             if self.misses_what_is_lost() {
+                self.loosen("not at rest: what was not synced went with the power");
                 return self.check_kept();
             }
             // What only users can cure is tried again and again, so that it goes on soon after they have.
             if !self.move_away_ignored() {
                 return Err(why);
             }
+            self.loosen("not at rest until users moved away what is ignored");
             self.settle(QUIET_MS)?;
         }
         for _ in 0..CONFIRMS {
@@ -69,6 +71,7 @@ impl World {
         if self.plan.aim.is_prompt {
             return Err(first);
         }
+        self.loosen("not as it should be at first, but hours later");
         self.let_pass(LATER_MS);
         self.settle(QUIET_MS).and_then(|()| self.verdict()).map_err(|later| format!("{first}; and later: {later}"))
     }
@@ -384,7 +387,12 @@ impl World {
         let wanted: Vec<_> =
             self.users().ledger.wanted().map(|(bytes, origin)| (bytes.clone(), origin.clone())).collect();
         for (bytes, origin) in &wanted {
-            if !live.contains(bytes) && !self.was_brought_back(bytes) {
+            if live.contains(bytes) {
+                continue;
+            }
+            if self.was_brought_back(bytes) {
+                self.loosen("in no tree: brought back to where a lost index knew it to go");
+            } else {
                 let kept: Vec<usize> =
                     (0..self.devices.len()).filter(|at| self.contents(*at).contains(bytes)).collect();
                 return Err(format!(
@@ -407,16 +415,7 @@ impl World {
                 copies.entry((original, &item.bytes)).or_default().push(path);
             }
         }
-        // What it received after its backup was made, a restored index takes for its user's work.
-        let is_own = |maker: &Vec<&str>| !maker.last().is_some_and(|author| self.thrown_back.contains(*author));
-        let is_one = |bytes: &Vec<u8>, paths: &Vec<&String>| {
-            // The same bytes, found in a first scan here and moved by a user there, or written before an index forgot it,
-            // are two events.
-            let is_found_again = self.had_index_trouble || self.users().ledger.was_moved(bytes);
-            let makers = paths.iter().filter_map(|path| maker(path)).filter(is_own);
-            let makers = makers.filter(|maker| !is_found_again || maker.last() != Some(&"FOUND"));
-            makers.collect::<BTreeSet<_>>().len() < 2
-        };
+        let is_one = |bytes: &Vec<u8>, paths: &Vec<&String>| self.count_makers(bytes, paths) < 2;
         if let Some((_, paths)) = copies.iter().find(|((_, bytes), paths)| !is_one(bytes, paths)) {
             return Err(format!("one version has several copies: {paths:?}"));
         }
@@ -430,6 +429,31 @@ impl World {
             }
             None => Ok(()),
         }
+    }
+
+    /// How many made the copies of one version, without those who had to take it for something else.
+    fn count_makers(&self, bytes: &[u8], paths: &[&String]) -> usize {
+        let all: BTreeSet<Vec<&str>> = paths.iter().filter_map(|path| maker(path)).collect();
+        let author = |maker: &[&str]| maker.last().map(|author| (*author).to_owned()).unwrap_or_default();
+        // What it received after its backup was made, a restored index takes for its user's work. That lay there then.
+        let is_own = |maker: &&Vec<&str>| !self.taken_for_own.contains(&(author(maker), bytes.to_vec()));
+        let own = all.iter().filter(is_own).count();
+        // The same bytes, found in a first scan here and moved by a user there, or written before an index forgot it, are
+        // two events.
+        let is_found_again = self.found_again.contains(bytes) || self.users().ledger.was_moved(bytes);
+        let is_event = |maker: &&Vec<&str>| is_own(maker) && !(is_found_again && author(maker) == FOUND);
+        let events = all.iter().filter(is_event).count();
+        if all.len() > 1 && own < 2 {
+            self.loosen("several copies: a restored index took one for its user's");
+        } else if own > 1 && events < 2 {
+            self.loosen("several copies: found again after an index was lost, or moved");
+        }
+        events
+    }
+
+    /// Counts that something was excused.
+    fn loosen(&self, why: &'static str) {
+        *self.loosened.borrow_mut().entry(why).or_default() += 1;
     }
 
     /// A directory that is deleted stays at a device where something ignored is in it, and only there.
@@ -495,7 +519,11 @@ impl World {
         };
         let rivals = agent.folder.index().rivals(&row.path).unwrap_or_default();
         let contents: Vec<Content> = rivals.iter().filter_map(|rival| rival.entry.kind.content()).collect();
-        row.problem.kind == ProblemKind::Lost && !contents.into_iter().any(is_anywhere)
+        let is_lost = row.problem.kind == ProblemKind::Lost && !contents.into_iter().any(is_anywhere);
+        if is_lost {
+            self.loosen("lost by all, where an index has forgotten that it was given up");
+        }
+        is_lost
     }
 
     /// Adds to the trace how all stands.
@@ -557,6 +585,8 @@ impl World {
 }
 
 const CONFLICT: &str = ".conflict-";
+/// What stands for the author in the name of a copy of what a first scan found.
+const FOUND: &str = "FOUND";
 
 /// The time and author in a copy's name. Two names that tell the same ones are no mistake: of two versions that an author
 /// wrote within a second, each device gives the plain name to the one that it met first, and the other gets a part of
@@ -575,7 +605,12 @@ fn is_of(disk: &DiskState, item: &Item) -> bool {
 }
 
 fn rules_of(tree: &Tree) -> Rules {
-    tree.get(".p2pignore").map(|item| Rules::parse(&item.bytes).0).unwrap_or_default()
+    let top = tree.get(".p2pignore").map(|item| Rules::parse(&item.bytes).0).unwrap_or_default();
+    let below = |path: &str| path.strip_suffix("/.p2pignore").and_then(|path| RelPath::parse(path.as_bytes()).ok());
+    let files = tree.iter().filter(|(_, item)| item.kind == DiskKind::File);
+    files
+        .filter_map(|(path, item)| Some((below(path)?, &item.bytes)))
+        .fold(top, |rules, (directory, text)| rules.with_nested(&directory, text).0)
 }
 
 fn without_ignored(tree: &Tree, rules: &Rules) -> Tree {

@@ -158,6 +158,8 @@ pub enum Act {
     WriteLater(&'static str),
     /// A rule that covers a name, or no rules.
     IgnoreRule(&'static str),
+    /// The same in the directory that the name is in; or a rule that takes one from above back.
+    IgnoreRuleBelow(&'static str),
 }
 
 impl Plan {
@@ -183,7 +185,7 @@ impl Plan {
             (0..ACTS).map(|_| if random.chance(50) { 1 + random.below(6) as u32 } else { 0 }).collect();
         let faults: Vec<Event> = FAULTS.iter().copied().filter(|_| random.chance(25)).collect();
         let fault_percent = if faults.is_empty() { 0 } else { random.below(60) };
-        let operations = (0..count)
+        let operations: Vec<Operation> = (0..count)
             .map(|number| {
                 let event = if random.chance(fault_percent) {
                     *random.pick(&faults)
@@ -195,6 +197,7 @@ impl Plan {
             })
             .filter(|operation| is_fair(mode, operation.event))
             .collect();
+        let operations = with_rules_below(seed, operations);
         let meddling = if mode == Mode::Crowd && random.chance(50) { 1 + random.below(20) } else { 0 };
         let odd_disk = match random.below(12) {
             0 => Some(OddDisk::WholeSeconds),
@@ -206,12 +209,34 @@ impl Plan {
         Self { seed, mode, devices, operations, meddling, odd_disk, has_small_chunks, aim, bug: None }
     }
 
+    /// True where a power cut may come. Who says himself what happens may cut it at any time.
+    pub fn loses_power(&self) -> bool {
+        let is_cut = |o: &Operation| matches!(o.event, Event::PowerCut | Event::PowerCutAtWork);
+        self.operations.is_empty() || self.operations.iter().any(is_cut)
+    }
+
     /// Nothing but devices, for a test that says itself what happens.
     pub fn empty(devices: usize, odd_disk: Option<OddDisk>) -> Self {
         let (operations, aim) = (Vec::new(), Aim::default());
         let (mode, has_small_chunks) = (Mode::Crowd, false);
         Self { seed: 7, mode, devices, operations, meddling: 0, odd_disk, has_small_chunks, aim, bug: None }
     }
+}
+
+/// In every other run some of the rules are in the directories that they are about.
+pub fn with_rules_below(seed: u64, mut operations: Vec<Operation>) -> Vec<Operation> {
+    let mut random = Random(seed ^ 0x17e5);
+    if random.chance(50) {
+        for operation in &mut operations {
+            if let Event::User(Act::IgnoreRule(name)) = operation.event
+                && name.contains('/')
+                && random.chance(70)
+            {
+                operation.event = Event::User(Act::IgnoreRuleBelow(name));
+            }
+        }
+    }
+    operations
 }
 
 /// True for every other run, whatever else is in it.

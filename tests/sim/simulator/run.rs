@@ -1,5 +1,6 @@
 //! One run from its seed; a failing one is cut short and told so that it can be replayed.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use p2psync::core::chunker;
@@ -16,6 +17,8 @@ pub struct Report {
     pub steps: u64,
     pub frames: u64,
     pub versions: usize,
+    /// What the judge excused, and how often.
+    pub loosened: BTreeMap<&'static str, u64>,
 }
 
 /// Carries out a plan. `Err` says which promise was broken.

@@ -78,7 +78,8 @@ impl User<'_> {
             Act::EditConflictCopy => self.edit_conflict_copy(),
             Act::DeleteConflictCopy => self.delete_conflict_copy(),
             Act::WriteLater(name) => self.write_later(name),
-            Act::IgnoreRule(name) => self.ignore_rule(name),
+            Act::IgnoreRule(name) => self.ignore_rule(".p2pignore", name),
+            Act::IgnoreRuleBelow(name) => self.ignore_rule_below(name),
         }
     }
 
@@ -395,13 +396,21 @@ impl User<'_> {
         None
     }
 
-    fn ignore_rule(&mut self, path: &str) {
+    fn ignore_rule(&mut self, file: &str, rule: &str) {
         if self.random.chance(40) {
-            self.delete(".p2pignore");
+            self.delete(file);
         } else {
-            let rules = format!("{path}\n");
+            let rules = format!("{rule}\n");
             self.ledger.wrote_common(rules.as_bytes());
-            self.put(".p2pignore", rules.as_bytes());
+            self.put(file, rules.as_bytes());
+        }
+    }
+
+    fn ignore_rule_below(&mut self, path: &str) {
+        let Some((directory, name)) = path.rsplit_once('/') else { return };
+        if self.directories_to(path) {
+            let rule = if self.random.chance(30) { format!("!{name}") } else { name.to_owned() };
+            self.ignore_rule(&format!("{directory}/.p2pignore"), &rule);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Devices, time, and one step after the other.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -116,8 +117,12 @@ pub struct World {
     forgotten: BTreeSet<(usize, String, ContentId)>,
     /// An index has forgotten something: lost, thrown back, or gone with its device.
     pub had_index_trouble: bool,
-    /// Devices whose index was replaced by an older one, by their short names.
-    pub thrown_back: BTreeSet<String>,
+    /// What lay on a disk when its index was replaced by an older one, with the device's short name.
+    pub taken_for_own: BTreeSet<(String, Vec<u8>)>,
+    /// What lay on a disk when its index forgot something.
+    pub found_again: BTreeSet<Vec<u8>>,
+    /// What was excused in the judgement, and how often.
+    pub loosened: RefCell<BTreeMap<&'static str, u64>>,
     pub trace: Option<Vec<String>>,
     digest: u64,
 }
@@ -142,7 +147,9 @@ impl World {
                     ..Options::default()
                 };
                 let disk = SimDisk::new(options);
-                Device::new(number, disk, BEGIN_NS, random.next())
+                let mut device = Device::new(number, disk, BEGIN_NS, random.next());
+                device.may_lose_power = plan.loses_power();
+                device
             })
             .collect();
         let mut world = Self {
@@ -170,7 +177,9 @@ impl World {
             owed: Vec::new(),
             forgotten: BTreeSet::new(),
             had_index_trouble: false,
-            thrown_back: BTreeSet::new(),
+            taken_for_own: BTreeSet::new(),
+            found_again: BTreeSet::new(),
+            loosened: RefCell::default(),
             trace: is_traced.then(Vec::new),
             digest: plan.seed,
         };
@@ -195,7 +204,8 @@ impl World {
 
     pub fn report(&self) -> Report {
         let versions = self.users().ledger.count();
-        Report { digest: self.digest, steps: self.steps, frames: self.network.frames, versions }
+        let loosened = self.loosened.borrow().clone();
+        Report { digest: self.digest, steps: self.steps, frames: self.network.frames, versions, loosened }
     }
 
     pub fn take_trace(&mut self) -> Vec<String> {
@@ -243,9 +253,13 @@ impl World {
 
     pub fn power_cut(&mut self, at: usize) {
         self.network.leave(at, &mut self.random);
-        self.had_index_trouble |= self.devices[at].lose_power(&mut self.random);
+        let is_thrown_back = self.devices[at].lose_power(&mut self.random);
         self.forgive_late_writes(at);
         let before = self.contents(at);
+        if is_thrown_back {
+            self.had_index_trouble = true;
+            self.found_again.extend(before.iter().cloned());
+        }
         // Whoever has told nobody to wait for the disk may find his work gone.
         let loses_unsynced = self.plan.aim.loses_unsynced && self.random.chance(70);
         let mode = if self.random.chance(50) { CutMode::Ordered } else { CutMode::Any };
@@ -778,6 +792,8 @@ impl World {
     /// Notes what an index says is gone from a path, before that index goes.
     fn note_forgotten(&mut self, at: usize) {
         self.had_index_trouble = true;
+        let there = self.contents(at);
+        self.found_again.extend(there);
         let Some(index) = &self.devices[at].index else { return };
         for record in index.records_from(None, None, RECORDS_MAX).unwrap_or_default() {
             let entry = record.entry;
@@ -856,7 +872,9 @@ impl World {
         if let Some(saved) = self.devices[at].saved.take() {
             self.kill(at);
             self.note_forgotten(at);
-            self.thrown_back.insert(self.devices[at].id.short());
+            let author = self.devices[at].id.short();
+            let there = self.contents(at).into_iter().map(|bytes| (author.clone(), bytes));
+            self.taken_for_own.extend(there);
             self.devices[at].index = Some(saved.open().expect("memory"));
             self.start(at);
         }
@@ -912,6 +930,7 @@ impl World {
             self.random.next(),
         );
         fresh.id = DeviceId([old.0[0] + 40; 32]);
+        fresh.may_lose_power = self.plan.loses_power();
         self.devices[at] = fresh;
         self.skew_ns[at] = 0;
         self.set_clock(at);
