@@ -17,7 +17,7 @@ use crate::fs::root::Root;
 use crate::fs::stage;
 use crate::index::{HistoryRow, Index, IndexError, Reader, Record};
 use crate::net::random_bytes;
-use crate::sync::{Folder, NOTE_HISTORY_UNSURE, Settings};
+use crate::sync::{Folder, NOTE_BEFORE_BOOT, NOTE_HISTORY_UNSURE, Settings};
 
 /// Index note with the directory that the index is about.
 const NOTE_ROOT: &str = "root";
@@ -158,6 +158,8 @@ fn note_run(index: &mut Index, root: &Root, boot: &str) -> Result<Opened, IndexE
     // Else a second crash, before the scan that looks for what the first has spoilt, would hide it.
     if !opened.is_suspicious {
         index.set_note(NOTE_BOOT, Some(boot))?;
+    } else if !index.note(NOTE_BEFORE_BOOT)?.is_some_and(|known| known.ends_with(&format!(" {boot}"))) {
+        index.set_note(NOTE_BEFORE_BOOT, Some(&format!("{} {boot}", index.next_seq())))?;
     }
     index.set_note(NOTE_ROOT, Some(&place_of(root.path())))?;
     Ok(opened)

@@ -9,7 +9,7 @@ use crate::core::version::VersionVector;
 use crate::index::{IndexError, Mark, Record};
 
 use super::observe::VANISHED_MAX;
-use super::{Folder, Now};
+use super::{Folder, NOTE_BEFORE_BOOT, Now};
 
 impl Folder {
     /// Bytes that a newer entry has replaced already are no edit: they were put here by a swap whose commit was lost,
@@ -72,6 +72,12 @@ impl Folder {
     pub(super) fn has_returned_elsewhere(&self, ours: &Record) -> bool {
         let known = ours.disk.zip(ours.entry.kind.content()).filter(|_| ours.mark == Mark::Here);
         known.is_some_and(|(disk, content)| self.returned.contains(&(disk.inode, content.id)))
+    }
+
+    /// The first count given out since an unclean boot.
+    pub(super) fn first_of_boot(&self) -> Result<u64, IndexError> {
+        let note = self.index.note(NOTE_BEFORE_BOOT)?;
+        Ok(note.and_then(|note| note.split(' ').next()?.parse().ok()).unwrap_or(u64::MAX))
     }
 
     /// True where something happened at a path since the start: what was seen to go, or was taken away for a peer, and is

@@ -84,6 +84,9 @@ const HOUSEKEEPING_ROWS: usize = 10_000;
 pub const NOTE_HALTED: &str = "halted";
 /// Key of the index note that says which deletions wait for the user.
 pub const NOTE_HELD: &str = "held";
+/// After an unclean boot, until a scan has seen everything: the first count that was given out since, a space and what
+/// names the boot. What was seen since then did not go with the power.
+pub const NOTE_BEFORE_BOOT: &str = "before_boot";
 /// Key of the index note with the time at which the user was asked about them, ms since 1970.
 const NOTE_HELD_MS: &str = "held_ms";
 
@@ -118,7 +121,8 @@ pub struct Folder {
     /// Names that have become free, folded; see `declined`.
     freed: BTreeSet<String>,
     halted: bool,
-    suspicious: bool,
+    /// Entries with lower counts may have been spoilt by a power cut.
+    suspicious_below: u64,
     /// The last run ended uncleanly, and no scan has finished since.
     after_crash: bool,
     /// When a peer was last believed that this index was rolled back.
@@ -180,7 +184,7 @@ impl Folder {
             awaited: BTreeSet::new(),
             freed: BTreeSet::new(),
             halted: false,
-            suspicious: false,
+            suspicious_below: 0,
             after_crash,
             rolled_back_ms: None,
             missing_since_ms,
@@ -280,7 +284,7 @@ impl Folder {
     fn take_in(&mut self, input: Input, now: Now) -> Result<(), IndexError> {
         match input {
             Input::ScanStarted { suspicious } => {
-                self.suspicious = suspicious;
+                self.suspicious_below = if suspicious { self.first_of_boot()? } else { 0 };
                 self.recheck_ignored(now)?;
                 if self.announces_changes() {
                     self.announce_own(now)?;

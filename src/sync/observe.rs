@@ -128,7 +128,7 @@ impl Folder {
             }
             return Ok(());
         }
-        if self.suspicious && is_suspect(&ours.entry, &kind) {
+        if ours.seq < self.suspicious_below && is_suspect(&ours.entry, &kind) {
             self.note_returned(disk.inode, &kind)?;
             return self.suspect(path, disk, now);
         }
@@ -292,7 +292,7 @@ impl Folder {
         if !complete {
             return Ok(());
         }
-        self.suspicious = false;
+        self.suspicious_below = 0;
         self.after_crash = false;
         self.awaited.clear();
         self.returned.clear();
@@ -313,7 +313,7 @@ impl Folder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Fixture, PEER, PEERS_EPOCH, path, seen};
+    use super::super::testing::{Fixture, PEER, PEERS_EPOCH, disk, path, seen};
     use crate::core::action::{Action, Outcome};
     use crate::core::content::Content;
     use crate::core::disk::DiskKind;
@@ -321,7 +321,7 @@ mod tests {
     use crate::core::id::{EpochId, RunId};
     use crate::core::message::{Announced, Batch, Message};
     use crate::core::version::{EPOCHS_MAX, VersionVector};
-    use crate::sync::Input;
+    use crate::sync::{Input, NOTE_BEFORE_BOOT};
 
     use super::*;
 
@@ -444,6 +444,21 @@ mod tests {
         fixture.feed(Input::Observed(vec![seen(0, 0)]));
         let back = fixture.folder.ours(&path(0)).unwrap();
         assert!(back.entry.version.get(fixture.folder.epoch().unwrap()) > 0, "{back:?}");
+    }
+
+    #[test]
+    fn what_was_seen_since_an_unclean_boot_did_not_go_with_the_power() {
+        let mut fixture = Fixture::new(2);
+        let ours = fixture.folder.ours(&path(1)).unwrap();
+        fixture.folder.set_note(NOTE_BEFORE_BOOT, Some(&format!("{} boot", ours.seq))).unwrap();
+        fixture.feed(Input::ScanStarted { suspicious: true });
+        let emptied = |n| {
+            let (disk, content) = (DiskState { size: 0, ..disk(n) }, Content::of_chunk(b""));
+            Observation { path: path(n), seen: Seen::File { disk, content, lists: Vec::new() } }
+        };
+        fixture.feed(Input::Observed(vec![emptied(0), emptied(1)]));
+        let marks = [0, 1].map(|n| fixture.folder.ours(&path(n)).unwrap().mark);
+        assert_eq!(marks, [Mark::Suspect, Mark::Here]);
     }
 
     #[test]
