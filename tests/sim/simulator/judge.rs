@@ -71,7 +71,8 @@ impl World {
         if self.plan.aim.is_prompt {
             return Err(first);
         }
-        self.loosen("not as it should be at first, but hours later");
+        // What is against it now has to be over then.
+        self.loosen(super::run::kind(&first).unwrap_or("not as it should be"));
         self.let_pass(LATER_MS);
         self.settle(QUIET_MS).and_then(|()| self.verdict()).map_err(|later| format!("{first}; and later: {later}"))
     }
