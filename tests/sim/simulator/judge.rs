@@ -71,6 +71,7 @@ impl World {
         if self.plan.aim.is_prompt {
             return Err(first);
         }
+        self.note(|| format!("== not yet: {first}"), &[]);
         // What is against it now has to be over then.
         self.loosen(super::run::kind(&first).unwrap_or("not as it should be"));
         self.let_pass(LATER_MS);
