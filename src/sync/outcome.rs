@@ -232,7 +232,10 @@ impl Folder {
                 return self.finish_path(&entry);
             }
         }
-        // The tombstone was taken back meanwhile: a scan will find the path empty.
+        // The tombstone was taken back meanwhile. That nothing is there now is this device's doing, and no deletion.
+        if ours.entry.is_live() && ours.mark == Mark::Here && ours.disk.is_some() {
+            self.want_back(ours)?;
+        }
         self.rescans.insert(from.clone());
         Ok(())
     }

@@ -217,6 +217,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_moved_here_and_was_moved_back_elsewhere_meanwhile_is_not_deleted() {
+        let mut fixture = Fixture::new(1);
+        let before = fixture.folder.ours(&path(0)).unwrap().entry;
+        let entries = moved(&fixture, 0, 9, 10).to_vec();
+        hear(&mut fixture, entries, 10);
+        let (work, action) = fixture.orders.pop().unwrap();
+        assert!(matches!(action, Action::Move { .. }), "{action:?}");
+        let back = Entry { version: before.version.clone().with(PEERS_EPOCH, 12), ..before };
+        hear(&mut fixture, vec![back.clone()], 12);
+        let disk = Some(super::super::testing::disk(1));
+        let done = Outcome::Done { disk, displaced: None, conflict: None, rescued: None };
+        fixture.feed(Input::Applied(vec![(work, done)]));
+        fixture.feed(absent(0));
+        fixture.wait(60_000);
+        assert!(fixture.fetches.iter().any(|order| order.path == path(0)), "{:?}", fixture.orders);
+        let known = fixture.folder.index().rivals(&path(0)).unwrap();
+        assert!(known.iter().any(|rival| rival.entry == back), "{known:?}");
+    }
+
+    #[test]
     fn what_is_to_be_here_comes_before_deletions_that_are_heard_with_it() {
         let mut fixture = Fixture::new(3000);
         fixture.hear_deleted(0, 2100);
