@@ -121,7 +121,7 @@ impl Retention {
     }
 
     /// Thins out the versions of the next paths. True where there are more.
-    fn thin(&mut self, reader: &Reader) -> Result<bool, String> {
+    pub(super) fn thin(&mut self, reader: &Reader) -> Result<bool, String> {
         let ages = Ages { hour_before_ms: self.before_ms(HOUR_MS), day_before_ms: self.before_ms(DAY_MS) };
         let looked = reader.paths_with_versions(self.thinned.as_ref(), THINNED_PATHS);
         let (paths, next) = looked.map_err(|e| e.to_string())?;
@@ -148,7 +148,7 @@ impl Retention {
 
     /// Where history takes more space than it may, the oldest that does not have to stay goes, of that which those
     /// displaced whose changes take most. True where there is more.
-    fn bound(&mut self, reader: &Reader, max: HistoryMax) -> Result<bool, String> {
+    pub(super) fn bound(&mut self, reader: &Reader, max: HistoryMax) -> Result<bool, String> {
         let root = self.handle.root.open().map_err(|e| e.to_string())?;
         let most = max.bytes(root.disk_bytes().map_err(|p| p.text)?);
         let mut all = reader.history_bytes().map_err(|e| e.to_string())?.saturating_sub(most);

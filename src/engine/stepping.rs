@@ -18,6 +18,7 @@ use super::scan::{FullScans, paths};
 use super::serve::{self, Lists};
 use super::shared::{Event, FolderHandle, Shared};
 use super::{restore, start};
+use crate::config::HistoryMax;
 use crate::core::action::{Action, WorkId};
 use crate::core::content::Content;
 use crate::core::id::{DeviceId, FolderId, RunId};
@@ -182,6 +183,12 @@ impl Stepper {
     /// there are more.
     pub fn expire(&mut self, reader: &Reader, age_ms: i64) -> Result<bool, String> {
         self.retention.once(reader, Some(age_ms))
+    }
+
+    /// Looks through history once, as is done every hour. True where not all that was due went.
+    pub fn look_through_history(&mut self, reader: &Reader, age_ms: i64, max: HistoryMax) -> Result<bool, String> {
+        let is_more = self.retention.once(reader, Some(age_ms))?;
+        Ok(is_more | self.retention.thin(reader)? | self.retention.bound(reader, max)?)
     }
 
     /// The bytes of a chunk or list as a peer that asks for it gets them; `None` for every reason not to give them. The

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use p2psync::config::HistoryMax;
 use p2psync::core::content::ContentId;
 use p2psync::core::guard::GuardLimits;
 use p2psync::core::id::DeviceId;
@@ -47,6 +48,9 @@ const WORK_CALLS: usize = 60;
 const CUT_SOON_CALLS: usize = 8;
 /// Entries of an index looked at: more than any run makes.
 const RECORDS_MAX: usize = 10_000;
+/// How long history is kept, in ms, and how often it is looked through at a time at most.
+const HISTORY_MS: i64 = 30 * DAY_MS as i64;
+const TIDY_STEPS_MAX: usize = 5;
 /// What a trace shows of one input or message.
 const TRACED_CHARS: usize = 1500;
 
@@ -505,6 +509,24 @@ impl World {
         }
     }
 
+    /// The agent looks through history, as it does every hour. What somebody wants does not go.
+    fn tidy_history(&mut self, at: usize) {
+        let before = self.contents(at);
+        let Some(agent) = &mut self.devices[at].agent else { return };
+        for _ in 0..TIDY_STEPS_MAX {
+            // All that does not have to stay is too much, or nothing is.
+            let max = HistoryMax::Percent(if self.steps % 2 == 0 { 0 } else { 100 });
+            if !agent.stepper.look_through_history(agent.folder.index(), HISTORY_MS, max).unwrap_or(false) {
+                break;
+            }
+        }
+        self.take_notes();
+        self.film(at);
+        self.check_contents(at, &before);
+        self.devices[at].collect();
+        self.hear(at);
+    }
+
     /// Adds to the trace what has changed on a disk since it was last looked at.
     fn film(&mut self, at: usize) {
         if self.trace.is_some() {
@@ -705,9 +727,18 @@ impl World {
             }
             Event::IndexRestored => self.restore_index(at),
             Event::IndexDamaged => self.damage_index(at, random),
-            Event::ClockForward => self.skew_ns[at] += (random.below(90) as i64) * DAY_MS as i64 * MS_NS,
+            Event::ClockForward => {
+                self.skew_ns[at] += (random.below(90) as i64) * DAY_MS as i64 * MS_NS;
+                self.set_clock(at);
+                self.tidy_history(at);
+            }
             Event::ClockBack => self.skew_ns[at] -= (random.below(90) as i64) * DAY_MS as i64 * MS_NS,
-            Event::AYear => self.pass(400 * DAY_MS, 0),
+            Event::AYear => {
+                // It is looked at before, so that there is something to be old by then.
+                (0..self.devices.len()).for_each(|at| self.tidy_history(at));
+                self.pass(400 * DAY_MS, 0);
+                (0..self.devices.len()).for_each(|at| self.tidy_history(at));
+            }
             Event::DiskFull => self.devices[at].disk.lock().set_capacity_bytes(random.below(40) as u64 * 4096),
             Event::DiskFree => self.devices[at].disk.lock().set_capacity_bytes(1 << 40),
             Event::IoErrors => self.io_errors(at, random),
@@ -723,10 +754,13 @@ impl World {
             Event::ReadOnly => self.devices[at].disk.lock().set_read_only(true),
             Event::Writable => self.devices[at].disk.lock().set_read_only(false),
             Event::Replaced => self.replace(at),
-            Event::FullScan => self.request_scan(at),
+            Event::FullScan => {
+                self.request_scan(at);
+                self.tidy_history(at);
+            }
             Event::Confirm => self.feed_if_running(at, Input::Confirm),
             Event::Reject => self.feed_if_running(at, Input::Reject),
-            Event::Nothing => {}
+            Event::Nothing => self.tidy_history(at),
         }
         self.set_clock(at);
     }
