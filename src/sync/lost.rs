@@ -10,9 +10,10 @@
 
 use crate::core::action::WorkId;
 use crate::core::decide::Decision;
+use crate::core::entry::Entry;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
-use crate::index::{IndexError, Rival};
+use crate::index::{IndexError, Mark, Rival};
 
 use super::plan::SOURCES_MAX;
 use super::want::{Goal, retry_delay_ms};
@@ -49,7 +50,7 @@ impl Folder {
             return self.index.set_problem(path, &Problem::new(ProblemKind::NoSource, text), now.wall_ms(), retry);
         }
         if let Goal::Adopt { rival, .. } = &work.goal
-            && self.let_go(rival)?
+            && self.let_go(rival, now)?
         {
             return Ok(());
         }
@@ -68,22 +69,28 @@ impl Folder {
 
     /// Lets go of what nobody has and nobody says to have, once. True where that was so: then what else is known of the
     /// path is decided about.
-    fn let_go(&mut self, lost: &Rival) -> Result<bool, IndexError> {
+    fn let_go(&mut self, lost: &Rival, now: Now) -> Result<bool, IndexError> {
         let path = &lost.entry.path;
         let Some(content) = lost.entry.kind.content_id() else { return Ok(false) };
         if self.let_go.len() >= LET_GO_MAX || !self.let_go.insert((path.clone(), content)) {
             return Ok(false);
         }
-        let mut is_any = false;
+        let (mut is_any, mut was_ours) = (false, false);
         for rival in self.index.rivals(path)? {
             if !rival.held && rival.entry.kind == lost.entry.kind {
                 self.index.drop_rival(rival.peer, path)?;
                 is_any = true;
+                was_ours |= rival.peer == self.settings.device;
             }
         }
         self.index.set_todo(path, true)?;
         if self.index.rivals(path)?.is_empty() {
             self.index.clear_problem(path)?;
+            // Peers still have what this device once said of it, and would wait for it for ever.
+            if was_ours && self.index.record(path)?.is_none() {
+                self.index.put(&Entry::nothing(path.clone()), None, Mark::Here, now.wall_ms())?;
+                self.touch(now);
+            }
         }
         Ok(is_any)
     }
@@ -113,10 +120,10 @@ impl Folder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Fixture, PEER, PEERS_EPOCH, path};
+    use super::super::testing::{Fixture, PEER, PEERS_EPOCH, path, seen};
     use super::*;
     use crate::core::content::Content;
-    use crate::core::entry::{Entry, Kind};
+    use crate::core::entry::Kind;
     use crate::core::id::{DeviceId, EpochId, RunId};
     use crate::core::message::{Announced, Batch, Message};
     use crate::core::version::VersionVector;
@@ -162,6 +169,19 @@ mod tests {
         // It is tried again at once when somebody has it.
         fixture.hear(Message::Repair { bucket: 0, entries: announced(true) });
         assert!(!fixture.folder.works.is_empty());
+    }
+
+    #[test]
+    fn peers_hear_that_what_was_wanted_back_here_is_nowhere() {
+        let mut fixture = Fixture::new(0);
+        fixture.feed(Input::Observed(vec![seen(0, 0)]));
+        let gone = fixture.folder.ours(&path(0)).unwrap();
+        fixture.folder.want_back(gone).unwrap();
+        let before = fixture.folder.index().state().unwrap().last_seq;
+        nobody_has_it(&mut fixture);
+        let told = fixture.folder.index().record(&path(0)).unwrap().unwrap();
+        assert_eq!(told.entry, Entry::nothing(path(0)));
+        assert!(told.seq > before && fixture.folder.index().rivals(&path(0)).unwrap().is_empty());
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub struct Device {
     pub is_damaged: bool,
     /// A backup.
     pub saved: Option<Snapshot>,
+    /// It is as damaged as the index was.
+    pub saved_is_damaged: bool,
     /// What the kernel is about to tell the agent.
     pub watch_events: VecDeque<WatchEvent>,
     pub loses_events: bool,
@@ -108,6 +110,7 @@ impl Device {
             may_lose_power: true,
             is_damaged: false,
             saved: None,
+            saved_is_damaged: false,
             watch_events: VecDeque::new(),
             loses_events: false,
             boot: 1,

@@ -721,9 +721,10 @@ impl World {
             Event::Partition => self.part(random),
             Event::IndexLost => self.lose_index(at),
             Event::IndexSaved => {
-                let saved =
-                    self.devices[at].agent.as_ref().map(|agent| agent.folder.index().snapshot().expect("memory"));
-                self.devices[at].saved = saved;
+                let device = &mut self.devices[at];
+                let running = device.agent.as_ref();
+                device.saved = running.map(|agent| agent.folder.index().snapshot().expect("memory"));
+                device.saved_is_damaged = device.is_damaged;
             }
             Event::IndexRestored => self.restore_index(at),
             Event::IndexDamaged => self.damage_index(at, random),
@@ -910,6 +911,7 @@ impl World {
             let there = self.contents(at).into_iter().map(|bytes| (author.clone(), bytes));
             self.taken_for_own.extend(there);
             self.devices[at].index = Some(saved.open().expect("memory"));
+            self.devices[at].is_damaged = self.devices[at].saved_is_damaged;
             self.start(at);
         }
     }
