@@ -84,7 +84,9 @@ impl Folder {
     /// A look that is older than what is known came late: look again, once (clocks may jump).
     fn is_doubtful(&mut self, path: &RelPath, ours: &Record, seen: &Seen) -> bool {
         let (Seen::File { disk, .. } | Seen::Symlink { disk, .. }) = seen else { return false };
-        let is_older = ours.disk.is_some_and(|known| disk.ctime_ns != 0 && disk.ctime_ns < known.ctime_ns);
+        // What is known from before an unclean boot may well be newer than what the power cut has left.
+        let is_of_boot = ours.seq >= self.suspicious_below;
+        let is_older = ours.disk.is_some_and(|known| disk.ctime_ns != 0 && disk.ctime_ns < known.ctime_ns) && is_of_boot;
         if !is_older || self.doubted.len() >= DOUBTED_MAX || !self.doubted.insert(path.clone()) {
             self.doubted.remove(path);
             return false;
@@ -444,6 +446,20 @@ mod tests {
         fixture.feed(Input::Observed(vec![seen(0, 0)]));
         let back = fixture.folder.ours(&path(0)).unwrap();
         assert!(back.entry.version.get(fixture.folder.epoch().unwrap()) > 0, "{back:?}");
+    }
+
+    #[test]
+    fn an_old_version_that_a_power_cut_has_left_is_suspect_at_the_first_look_though_its_times_are_old() {
+        let mut fixture = Fixture::new(1);
+        let look = |bytes, ctime_ns| {
+            let (disk, content) = (DiskState { ctime_ns, ..disk(bytes) }, Content::of_chunk(&[bytes as u8]));
+            Observation { path: path(0), seen: Seen::File { disk, content, lists: Vec::new() } }
+        };
+        fixture.feed(Input::Observed(vec![look(7, 100)]));
+        fixture.feed(Input::Observed(vec![look(8, 200)]));
+        fixture.feed(Input::ScanStarted { suspicious: true });
+        fixture.feed(Input::Observed(vec![look(7, 100)]));
+        assert_eq!(fixture.folder.ours(&path(0)).unwrap().mark, Mark::Suspect);
     }
 
     #[test]
