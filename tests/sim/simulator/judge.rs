@@ -340,7 +340,11 @@ impl World {
         let declined = records.filter(|record| record.mark == Mark::Declined && record.entry.is_live());
         // What is below such a name is declined with it.
         let paths = declined.map(|record| record.entry.path.to_string());
-        paths.filter(|path| names.contains(&path.to_lowercase())).collect()
+        // What was deleted here at the same time would be an event of this device's: it can say that it is there only once
+        // it has it, so it waits and is not passed on.
+        let problems = agent.folder.index().problems(100).unwrap_or_default().into_iter();
+        let waiting = problems.filter(|row| row.problem.kind == ProblemKind::Name).map(|row| row.path.to_string());
+        paths.chain(waiting).filter(|path| names.contains(&path.to_lowercase())).collect()
     }
 
     /// Paths at which a power cut has left a part of what a user had not synced. Where size and time are as they were,
