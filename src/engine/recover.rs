@@ -52,7 +52,7 @@ pub fn recover(root: &OpenRoot, ledger: &mut dyn Ledger) {
         }
         Ok(())
     };
-    let listed = history::slots(root, &mut |batch| {
+    let listed = history::slots_and_strays(root, &mut |batch| {
         let states = batch.iter().filter_map(|seen| Some((&seen.path, seen.state.as_ref().ok()?)));
         for (slot, state) in states {
             if let Err(error) = look(slot, state) {
@@ -66,11 +66,22 @@ pub fn recover(root: &OpenRoot, ledger: &mut dyn Ledger) {
     if let Some(error) = failure {
         tracing::warn!(%path, error = &error as &dyn Error, "could not compare the history with the index");
     }
-    if let Err(error) = listed {
-        tracing::warn!(%path, error = &error as &dyn Error, "could not look through the history");
+    match listed {
+        Ok(strays) => strays.iter().for_each(|slot| bring_back(root, slot)),
+        Err(error) => tracing::warn!(%path, error = &error as &dyn Error, "could not look through the history"),
     }
     if !rows.is_empty() {
         ledger.note(rows);
+    }
+}
+
+/// A directory that a user put into the place of a file at the moment of a swap comes back beside that file.
+fn bring_back(root: &OpenRoot, slot: &RelPath) {
+    let Some((path, _)) = history::origin(slot) else { return };
+    let Ok(Some(state)) = history::look(root, slot) else { return };
+    match beside(root, slot, &path, &state, DeviceId::NONE, None) {
+        Ok(copy) => tracing::info!(%path, %copy, "kept a directory that was found in the history after a crash"),
+        Err(error) => tracing::warn!(%slot, %error, "a directory found after a crash stays in the history for now"),
     }
 }
 
@@ -338,6 +349,11 @@ mod tests {
             drop(cut);
         }
 
+        fn names(&self) -> Vec<String> {
+            let found = std::fs::read_dir(self.handle.root.path()).unwrap();
+            found.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        }
+
         fn replace(&self, displace: Displace, at: Step) {
             let expect = Some(self.expected(displace));
             let content = Content::of_chunk(b"new");
@@ -516,5 +532,24 @@ mod tests {
         index.add_history(&rows[0]).unwrap();
         assert_eq!(recovered(&folder.root, &index), []);
         assert_eq!(folder.tree(), ["a new"]);
+    }
+
+    #[test]
+    fn a_directory_that_came_out_at_the_moment_of_a_swap_comes_back_beside_its_place() {
+        let crashed = Crashed::new(None);
+        let slots = crashed.handle.root.path().join(".p2psync/history");
+        let at = |name: &str| slots.join(history::slot_name(&path(name), history::Shown::Nothing, 1, 0).to_string());
+        std::fs::create_dir_all(at("a").join("sub")).unwrap();
+        std::fs::write(at("a").join("sub/in"), "mine").unwrap();
+        // A directory of the folder that happens to have such a name.
+        std::fs::create_dir_all(at("b")).unwrap();
+        std::fs::rename(&crashed.handle.root.path().join("a"), at("b").join(at("x").file_name().unwrap())).unwrap();
+        recovered(&crashed.root, &crashed.index);
+        let names = crashed.names();
+        let [copy] = names.iter().filter(|name| name.starts_with("a.conflict-")).collect::<Vec<_>>()[..] else {
+            panic!("{names:?}")
+        };
+        let kept = std::fs::read(crashed.handle.root.path().join(copy).join("sub/in")).unwrap();
+        assert_eq!((kept.as_slice(), at("a").exists(), at("b").exists()), (&b"mine"[..], false, true));
     }
 }

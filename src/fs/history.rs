@@ -24,6 +24,8 @@ use crate::core::path::{COMPONENT_BYTES_MAX, OWN_DIR, RelPath};
 use crate::core::problem::{Problem, ProblemKind};
 use crate::failpoint;
 
+/// Directories in slots that are told of at once: a crash leaves one or a few.
+const STRAYS_MAX: usize = 1000;
 /// How many names are tried for one slot: more than actions fit one millisecond.
 const SLOT_ATTEMPTS_MAX: u32 = 1000;
 /// Bytes of a content id shown in a slot's name.
@@ -123,6 +125,31 @@ pub fn slots(root: &OpenRoot, sink: &mut dyn FnMut(Vec<Seen>) -> ControlFlow<()>
         if batch.is_empty() { ControlFlow::Continue(()) } else { sink(batch) }
     };
     walk::walk_area(root, Area::History, None, &mut |_, _| true, &mut without_directories).map(drop)
+}
+
+/// The same, and then the directories that stand in slots: only a crash at the moment of a swap leaves them there.
+/// A directory that only looks like one has slots of its own below it.
+pub fn slots_and_strays(
+    root: &OpenRoot,
+    sink: &mut dyn FnMut(Vec<Seen>) -> ControlFlow<()>,
+) -> Result<Vec<RelPath>, FsError> {
+    let mut strays: Vec<RelPath> = Vec::new();
+    let mut sort_out = |batch: Vec<Seen>| {
+        let is_directory = |seen: &Seen| seen.state.as_ref().is_ok_and(|s| s.kind == DiskKind::Directory);
+        for seen in &batch {
+            let is_named = origin(&seen.path).is_some();
+            let is_below = |stray: &RelPath| seen.path.is_below(stray);
+            if is_named && !is_directory(seen) {
+                strays.retain(|stray| !is_below(stray));
+            } else if is_named && strays.len() < STRAYS_MAX && !strays.iter().any(is_below) {
+                strays.push(seen.path.clone());
+            }
+        }
+        let batch: Vec<Seen> = batch.into_iter().filter(|seen| !is_directory(seen)).collect();
+        if batch.is_empty() { ControlFlow::Continue(()) } else { sink(batch) }
+    };
+    walk::walk_area(root, Area::History, None, &mut |_, _| true, &mut sort_out)?;
+    Ok(strays)
 }
 
 /// Where a slot of the folder at `root` lies, for whoever only reads it.
