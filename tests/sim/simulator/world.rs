@@ -11,6 +11,7 @@ use p2psync::core::guard::GuardLimits;
 use p2psync::core::id::DeviceId;
 use p2psync::core::path::RelPath;
 use p2psync::fs::watch::WatchEvent;
+use p2psync::index::Mark;
 use p2psync::sync::{Input, Settings};
 
 use super::device::{Device, folder_id};
@@ -344,6 +345,8 @@ impl World {
         if self.devices[at].disk.lock().is_unmounted() {
             return;
         }
+        let suspects = self.suspects(at);
+        let before = if suspects.is_empty() { Tree::new() } else { self.tree(at) };
         let users = Arc::clone(&self.users);
         let mut users = users.lock().unwrap_or_else(PoisonError::into_inner);
         let Users { ledger, open, .. } = &mut *users;
@@ -351,8 +354,37 @@ impl World {
         work(&mut User { device: at, disk: &mut disk, ledger, random, open });
         drop(disk);
         drop(users);
+        self.excuse_replaced(at, &suspects, &before);
         self.film(at);
         self.hear(at);
+    }
+
+    /// Files at a device that are suddenly empty or old, each with the content that other devices keep.
+    fn suspects(&self, at: usize) -> Vec<(String, ContentId)> {
+        let Some(agent) = self.devices[at].agent.as_ref().filter(|_| self.plan.aim.loses_unsynced) else {
+            return Vec::new();
+        };
+        let records = agent.folder.index().records_from(None, None, RECORDS_MAX).unwrap_or_default().into_iter();
+        let suspects = records.filter(|record| record.mark == Mark::Suspect);
+        suspects.filter_map(|r| Some((r.entry.path.to_string(), r.entry.kind.content()?.id))).collect()
+    }
+
+    /// Whoever puts something else in the place of such a file keeps that everywhere: he was told what it means.
+    fn excuse_replaced(&mut self, at: usize, suspects: &[(String, ContentId)], before: &Tree) {
+        if suspects.is_empty() {
+            return;
+        }
+        let after = self.tree(at);
+        let is_same = |path: &String| match (before.get(path), after.get(path)) {
+            (Some(old), Some(new)) => (old.inode, &old.bytes) == (new.inode, &new.bytes),
+            (old, new) => old.is_none() && new.is_none(),
+        };
+        let replaced = suspects.iter().filter(|(path, _)| !is_same(path));
+        let contents: BTreeSet<ContentId> = replaced.map(|(_, content)| *content).collect();
+        let mut users = self.users();
+        let wanted: Vec<Vec<u8>> = users.ledger.wanted().map(|(bytes, _)| bytes.clone()).collect();
+        let given_up = wanted.iter().filter(|bytes| contents.contains(&content_of(bytes).id));
+        given_up.for_each(|bytes| users.ledger.excuse(bytes));
     }
 
     pub fn tree(&self, at: usize) -> Tree {
