@@ -543,7 +543,7 @@ mod tests {
         std::fs::write(at("a").join("sub/in"), "mine").unwrap();
         // A directory of the folder that happens to have such a name.
         std::fs::create_dir_all(at("b")).unwrap();
-        std::fs::rename(&crashed.handle.root.path().join("a"), at("b").join(at("x").file_name().unwrap())).unwrap();
+        std::fs::rename(crashed.handle.root.path().join("a"), at("b").join(at("x").file_name().unwrap())).unwrap();
         recovered(&crashed.root, &crashed.index);
         let names = crashed.names();
         let [copy] = names.iter().filter(|name| name.starts_with("a.conflict-")).collect::<Vec<_>>()[..] else {

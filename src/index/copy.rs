@@ -48,7 +48,11 @@ impl Index {
     /// The index is over. Its database serves for a new one.
     pub fn recycle(self) {
         let conn = self.into_connection();
-        USED.with_borrow_mut(|used| if used.len() < USED_MAX { used.push(conn) });
+        USED.with_borrow_mut(|used| {
+            if used.len() < USED_MAX {
+                used.push(conn)
+            }
+        });
     }
 }
 

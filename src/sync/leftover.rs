@@ -55,7 +55,9 @@ impl Folder {
     /// A file is back under a name where it counts for old. Where the last look had found it under another name, a power
     /// cut has undone a rename, and nobody has deleted it there: it is brought back, or else no name would be left to it.
     pub(super) fn note_returned(&mut self, inode: u64, kind: &Kind) -> Result<(), IndexError> {
-        let Some(content) = kind.content().filter(|_| self.settings.direction != Direction::Send) else { return Ok(()) };
+        let Some(content) = kind.content().filter(|_| self.settings.direction != Direction::Send) else {
+            return Ok(());
+        };
         if self.returned.len() < VANISHED_MAX {
             self.returned.insert((inode, content.id));
         }

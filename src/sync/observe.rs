@@ -86,7 +86,8 @@ impl Folder {
         let (Seen::File { disk, .. } | Seen::Symlink { disk, .. }) = seen else { return false };
         // What is known from before an unclean boot may well be newer than what the power cut has left.
         let is_of_boot = ours.seq >= self.suspicious_below;
-        let is_older = ours.disk.is_some_and(|known| disk.ctime_ns != 0 && disk.ctime_ns < known.ctime_ns) && is_of_boot;
+        let is_older =
+            ours.disk.is_some_and(|known| disk.ctime_ns != 0 && disk.ctime_ns < known.ctime_ns) && is_of_boot;
         if !is_older || self.doubted.len() >= DOUBTED_MAX || !self.doubted.insert(path.clone()) {
             self.doubted.remove(path);
             return false;

@@ -86,7 +86,8 @@ impl SteppedFetch {
         (want, offset): (Content, u64),
         (peer, bytes): (DeviceId, Vec<u8>),
     ) -> Result<bool, Problem> {
-        let others_parts = others.iter().enumerate().flat_map(|(at, other)| other.places_of(want).map(move |o| (at, o)));
+        let others_parts =
+            others.iter().enumerate().flat_map(|(at, other)| other.places_of(want).map(move |o| (at, o)));
         let others_parts: Vec<(usize, u64)> = others_parts.collect();
         let own = [self.target(want, offset)];
         let targets = own.into_iter().chain(others_parts.iter().map(|(at, offset)| others[*at].target(want, *offset)));

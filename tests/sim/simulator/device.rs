@@ -197,6 +197,12 @@ impl Device {
         }
     }
 
+    /// Makes a backup of the index of a running agent.
+    pub fn save_index(&mut self) {
+        self.saved = self.agent.as_ref().map(|agent| agent.folder.index().snapshot().expect("memory"));
+        self.saved_is_damaged = self.is_damaged;
+    }
+
     /// Damages a row of the index while no agent runs.
     pub fn damage_index(&mut self, random: &mut Random) {
         let Some(index) = &mut self.index else { return };

@@ -353,11 +353,16 @@ impl World {
         let users = self.users();
         let items = trees.iter().flatten().filter(|(_, item)| users.ledger.is_torn(&item.bytes));
         let mut torn: BTreeSet<String> = items.map(|(path, _)| path.clone()).collect();
-        // What is suddenly empty or old again is not told as an edit: it is for the user to say which he wants.
-        for agent in self.devices.iter().filter_map(|d| d.agent.as_ref().filter(|_| self.plan.aim.loses_unsynced)) {
+        // What is suddenly empty or old again is not told as an edit: it is for the user to say which he wants. Also he
+        // himself may have emptied it before the first scan, as nobody can tell.
+        for agent in self.devices.iter().filter_map(|d| d.agent.as_ref().filter(|_| self.plan.loses_power())) {
             let records = agent.folder.index().records_from(None, None, 10_000).unwrap_or_default().into_iter();
             let suspect = records.filter(|record| record.mark == Mark::Suspect);
-            torn.extend(suspect.map(|record| record.entry.path.to_string()));
+            let paths: Vec<String> = suspect.map(|record| record.entry.path.to_string()).collect();
+            if !paths.is_empty() {
+                self.loosen("suspect after a power cut");
+            }
+            torn.extend(paths);
         }
         torn
     }

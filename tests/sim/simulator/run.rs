@@ -131,7 +131,7 @@ fn explain(plan: &Plan, why: &str) -> String {
 
 /// Tells one kind of failure from another.
 pub fn kind(why: &str) -> Option<&'static str> {
-    const KINDS: [&'static str; 14] = [
+    const KINDS: [&str; 14] = [
         "though it is ignored",
         "the winner has a copy",
         "is in no tree",

@@ -547,7 +547,7 @@ impl World {
         let Some(agent) = &mut self.devices[at].agent else { return };
         for _ in 0..TIDY_STEPS_MAX {
             // All that does not have to stay is too much, or nothing is.
-            let max = HistoryMax::Percent(if self.steps % 2 == 0 { 0 } else { 100 });
+            let max = HistoryMax::Percent(if self.steps.is_multiple_of(2) { 0 } else { 100 });
             if !agent.stepper.look_through_history(agent.folder.index(), HISTORY_MS, max).unwrap_or(false) {
                 break;
             }
@@ -752,12 +752,7 @@ impl World {
             Event::ConnectAll => self.connect_all(),
             Event::Partition => self.part(random),
             Event::IndexLost => self.lose_index(at),
-            Event::IndexSaved => {
-                let device = &mut self.devices[at];
-                let running = device.agent.as_ref();
-                device.saved = running.map(|agent| agent.folder.index().snapshot().expect("memory"));
-                device.saved_is_damaged = device.is_damaged;
-            }
+            Event::IndexSaved => self.devices[at].save_index(),
             Event::IndexRestored => self.restore_index(at),
             Event::IndexDamaged => self.damage_index(at, random),
             Event::ClockForward => {
@@ -766,12 +761,7 @@ impl World {
                 self.tidy_history(at);
             }
             Event::ClockBack => self.skew_ns[at] -= (random.below(90) as i64) * DAY_MS as i64 * MS_NS,
-            Event::AYear => {
-                // It is looked at before, so that there is something to be old by then.
-                (0..self.devices.len()).for_each(|at| self.tidy_history(at));
-                self.pass(400 * DAY_MS, 0);
-                (0..self.devices.len()).for_each(|at| self.tidy_history(at));
-            }
+            Event::AYear => self.pass_a_year(),
             Event::DiskFull => self.devices[at].disk.lock().set_capacity_bytes(random.below(40) as u64 * 4096),
             Event::DiskFree => self.devices[at].disk.lock().set_capacity_bytes(1 << 40),
             Event::IoErrors => self.io_errors(at, random),
@@ -796,6 +786,13 @@ impl World {
             Event::Nothing => self.tidy_history(at),
         }
         self.set_clock(at);
+    }
+
+    /// History is looked at before and after, so that all of it is old by then.
+    fn pass_a_year(&mut self) {
+        (0..self.devices.len()).for_each(|at| self.tidy_history(at));
+        self.pass(400 * DAY_MS, 0);
+        (0..self.devices.len()).for_each(|at| self.tidy_history(at));
     }
 
     fn user_event(&mut self, at: usize, act: Act, random: &mut Random) {
