@@ -21,7 +21,7 @@ use super::shared::FolderHandle;
 use crate::core::content::{ChunkList, Content, ContentId, LIST_BYTES_MAX};
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::path::RelPath;
-use crate::index::{Mark, Place, Reader};
+use crate::index::{IndexError, Mark, Place, Reader};
 use crate::net::NetError;
 use crate::net::frame::{Chunks, Frame, Request, WantedContent};
 
@@ -39,7 +39,7 @@ const READS_MAX: usize = 4;
 const FRAMES_AT_ONCE_MAX: usize = 16;
 /// Connections to one folder's index that are kept for the next answer.
 const READERS_KEPT_MAX: usize = 2;
-/// Chunk lists that one answer keeps at hand: the way from the root of a file to its leaves, and a neighbour's.
+/// Chunk lists that a reader keeps at hand: the way from the root of a file to its leaves, and a neighbour's.
 const LISTS_KEPT_MAX: usize = 8;
 
 /// Serves all folders to all peers.
@@ -49,8 +49,20 @@ pub struct Server(Arc<Inner>);
 struct Inner {
     runtime: Handle,
     disk: Semaphore,
-    readers: Mutex<HashMap<FolderId, Vec<Reader>>>,
+    readers: Mutex<HashMap<FolderId, Vec<Kept>>>,
     lines: Mutex<BTreeMap<DeviceId, Line>>,
+}
+
+/// What one answer leaves for the next in the same folder. Lists never change, so they may stay.
+struct Kept {
+    reader: Reader,
+    lists: Lists,
+}
+
+impl Kept {
+    fn open(folder: &FolderHandle) -> Result<Self, IndexError> {
+        Ok(Self { reader: Reader::open(&folder.index_path)?, lists: Lists::default() })
+    }
 }
 
 /// The requests of one peer.
@@ -183,27 +195,27 @@ impl Inner {
     /// did not take.
     fn read(&self, turn: &mut Turn) -> Result<Vec<Frame>, NetError> {
         let folder = turn.folder.clone();
-        let reader = lock(&self.readers).get_mut(&folder.id).and_then(Vec::pop);
-        let reader = reader.filter(|reader| reader.path() == folder.index_path);
-        let reader = reader.map_or_else(|| Reader::open(&folder.index_path), Ok);
-        let unsent = match (&reader, folder.root.open()) {
-            (Ok(reader), Ok(root)) => {
+        let kept = lock(&self.readers).get_mut(&folder.id).and_then(Vec::pop);
+        let kept = kept.filter(|kept| kept.reader.path() == folder.index_path);
+        let mut kept = kept.map_or_else(|| Kept::open(&folder), Ok);
+        let unsent = match (&mut kept, folder.root.open()) {
+            (Ok(Kept { reader, lists }), Ok(root)) => {
                 let local = Local { folder: &folder, root: &root, reader };
-                reader.in_one_view(|| turn.fill(&local))
+                reader.in_one_view(|| turn.fill(&local, lists))
             }
-            (reader, root) => {
-                let (index, disk) = (reader.as_ref().err(), root.err());
+            (kept, root) => {
+                let (index, disk) = (kept.as_ref().err(), root.err());
                 tracing::debug!(folder = %folder.label, ?index, ?disk, "nothing can be served");
                 let items = (turn.from..turn.items.len()).map(|at| at as u16).collect();
                 turn.from = turn.items.len();
                 Ok(vec![Frame::NotHere { request: turn.id, items }])
             }
         };
-        if let Ok(reader) = reader {
+        if let Ok(kept) = kept {
             let mut readers = lock(&self.readers);
-            let kept = readers.entry(folder.id.clone()).or_default();
-            if kept.len() < READERS_KEPT_MAX && !folder.stop.load(Ordering::Relaxed) {
-                kept.push(reader);
+            let idle = readers.entry(folder.id.clone()).or_default();
+            if idle.len() < READERS_KEPT_MAX && !folder.stop.load(Ordering::Relaxed) {
+                idle.push(kept);
             }
         }
         unsent
@@ -219,13 +231,12 @@ struct Turn {
     items: Vec<WantedContent>,
     /// The first item that is not answered yet.
     from: usize,
-    lists: Lists,
 }
 
 impl Turn {
     fn new(waiting: Waiting) -> Self {
         let Waiting { folder, link, request, left, .. } = waiting;
-        Self { folder, link, left, id: request.id, items: request.items, from: 0, lists: Lists::default() }
+        Self { folder, link, left, id: request.id, items: request.items, from: 0 }
     }
 
     /// True where the peer can still have what it asked for.
@@ -234,12 +245,12 @@ impl Turn {
         is_current && !self.left.load(Ordering::Relaxed)
     }
 
-    fn fill(&mut self, local: &Local) -> Result<Vec<Frame>, NetError> {
+    fn fill(&mut self, local: &Local, lists: &mut Lists) -> Result<Vec<Frame>, NetError> {
         for _ in 0..FRAMES_AT_ONCE_MAX {
             if self.from >= self.items.len() || !self.is_wanted() {
                 break;
             }
-            let answer = fill(local, &self.items, self.from, &mut self.lists);
+            let answer = fill(local, &self.items, self.from, lists);
             self.from = answer.upto;
             let mut frames = Vec::new();
             if !answer.chunks.is_empty() {

@@ -21,6 +21,7 @@ pub mod pairing_code;
 pub mod pairing_link;
 pub mod pairing_words;
 pub mod probe;
+mod room;
 pub mod socket;
 pub mod tls;
 mod wire;
