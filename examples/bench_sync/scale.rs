@@ -21,6 +21,8 @@ const FILES_BEFORE: u64 = 200;
 /// Changes of which the median is told.
 const CHANGES: u64 = 20;
 const CHANGE_BYTES: usize = 4096;
+/// Until what follows the last change is over: devices compare what they have once it is quiet.
+const QUIET_AFTER: Duration = Duration::from_secs(20);
 const IDLE: Duration = Duration::from_secs(30);
 
 /// A first sync of so many files of 1 KiB, and what is left of it.
@@ -67,6 +69,7 @@ pub fn peers(program: &Path, dir: &Path, count: usize) -> anyhow::Result<Line> {
         (0..CHANGES).map(|number| change(&source, &others, number)).collect::<anyhow::Result<Vec<f64>>>()?;
     line.ours = watch.end(crate::measure::percentile(&mut times, 50) / 1000.0, &[&source])?;
     line.more("source_cpu_ms_per_edit", line.ours.cpu_seconds * 1000.0 / CHANGES as f64);
+    std::thread::sleep(QUIET_AFTER);
     let idle = Watch::begin(&[&source])?;
     std::thread::sleep(IDLE);
     let idle = idle.end(idle.seconds(), &[&source])?;
