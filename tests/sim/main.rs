@@ -87,7 +87,7 @@ const CAUGHT: [(Bug, u64); 23] = [
 ];
 
 /// Seeds beyond the usual ones that have shown a defect.
-const MENDED: [u64; 16] = [
+const MENDED: [u64; 20] = [
     1_100_068_151,
     // Power cuts: swaps of a killed agent that were not durable, a directory back in the stage with a user's files.
     2_000_112_517,
@@ -98,8 +98,15 @@ const MENDED: [u64; 16] = [
     // A rename that a power cut undid; a file emptied by its user after the power cut, before the first scan was over.
     2_000_205_269,
     1_400_033_826,
+    // An old version that a power cut left, with its old times: it was looked at again only after the first scan.
+    2_010_010_829,
     // The winner of a conflict, left by a crash, that was replaced elsewhere meanwhile.
     2_000_002_245,
+    // A file that was moved back elsewhere while it was moved here; a content that went before anybody had it, and was
+    // wanted back; a directory that came out of its place at the moment of a kill.
+    2_010_003_103,
+    2_000_703_902,
+    2_000_705_232,
     // Versions that stayed in history after an error, and after a crash.
     1_200_007_801,
     2_000_107_029,
