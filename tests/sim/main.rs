@@ -123,7 +123,7 @@ const MENDED: [u64; 20] = [
 ];
 
 /// Seeds that still fail, with what is seen. Empty as long as all is well.
-const OPEN: [(u64, &str); 0] = [];
+const OPEN: [(u64, &str); 1] = [(300_857, "a directory that was deleted elsewhere stays, empty, at one device")];
 
 /// What has been mended goes off the list, so that it stays mended.
 #[test]
