@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::accept::AcceptArguments;
 use super::completions::Shell;
+use super::folder_rules::Forcing;
 use super::pair::PairArguments;
 use super::service::System;
 
@@ -314,15 +315,9 @@ pub enum FolderCommand {
         json: bool,
     },
     /// In a folder that only sends: have what is here take the place of what other devices have
-    Override {
-        #[command(flatten)]
-        folder: OneFolder,
-        /// Do it without asking
-        #[arg(short = 'y', long)]
-        yes: bool,
-    },
+    Override(Forcing),
     /// In a folder that only receives: move what was changed here into history and take what other devices have
-    Revert(OneFolder),
+    Revert(Forcing),
     /// Say which part of a folder is wanted on this device, or show it
     Select {
         /// Id or label; may be left out if there is just one folder
@@ -424,6 +419,7 @@ mod tests {
         &["folder", "direction", "f", "--json"],
         &["folder", "override", "f", "--yes"],
         &["folder", "revert"],
+        &["folder", "revert", "f", "-y", "--json"],
         &["folder", "select", "f", "--only", "a/**", "--only", "b"],
         &["folder", "select", "--all"],
         &["pause"],

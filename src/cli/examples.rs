@@ -97,7 +97,14 @@ pub const USAGES: &[Usage] = &[
         &[("folder override Photos", "what is here takes the place of what others have")],
         ORDER_SHAPE,
     ),
-    usage("folder revert", &[("folder revert Photos", "what was changed here goes into history")], ORDER_SHAPE),
+    usage(
+        "folder revert",
+        &[
+            ("folder revert Photos", "what was changed here goes into history"),
+            ("folder revert Photos --yes", "without asking, as in a script"),
+        ],
+        ORDER_SHAPE,
+    ),
     usage(
         "folder select",
         &[

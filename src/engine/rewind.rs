@@ -46,6 +46,8 @@ pub struct Plan {
     pub burst: Option<Burst>,
     /// Directories made since then go where they become empty, ms since 1970.
     pub since_ms: Option<i64>,
+    /// Of a plan that takes another one back: when that one was carried out, ms since 1970.
+    pub done_ms: Option<i64>,
 }
 
 /// Changes that came from one device one soon after the other.
@@ -236,7 +238,7 @@ pub fn carry_out(shared: &Shared, plan: &Plan) -> Result<Vec<(RelPath, String)>,
         clear_directories(shared, &change, left, since_ms);
     }
     inverse.reverse();
-    way_back::keep(shared, &inverse);
+    way_back::keep(shared, &inverse, change.now_ms);
     Ok(failed)
 }
 

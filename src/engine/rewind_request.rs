@@ -93,7 +93,7 @@ impl Asked<'_> {
                 .collect(),
             device: peer.map(|peer| peer.name.clone()).or_else(|| burst.map(|burst| burst.device.clone())),
             from_ms: burst.map(|burst| burst.from_ms),
-            to_ms: burst.map(|burst| burst.to_ms),
+            to_ms: burst.map(|burst| burst.to_ms).or(plan.done_ms),
         }
     }
 }

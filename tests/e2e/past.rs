@@ -151,6 +151,27 @@ fn what_another_device_did_is_undone_and_the_undoing_taken_back() {
 }
 
 #[test]
+fn of_several_folders_the_one_is_meant_where_something_was_done_last() {
+    let world = World::new();
+    let (a, b) = world.pair();
+    a.ok(&["folder", "add", world.path("other").to_str().unwrap(), "--label", "Other"]);
+    a.write("file", "before");
+    wait_settled(&[&a, &b]);
+    assert!(a.fails(&["undo"]).contains("in any folder"), "nobody has done anything");
+    assert!(a.fails(&["undo", "--revert"]).contains("in any folder"));
+    b.write("file", "by b");
+    wait_settled(&[&a, &b]);
+    a.ok(&["undo", "--yes"]);
+    wait_settled(&[&a, &b]);
+    assert_eq!(b.read("file"), b"before");
+    let told = a.fails(&["undo", "--revert"]);
+    assert!(told.contains("What was taken back in Shared") && told.contains("--yes"), "{told}");
+    a.ok(&["undo", "--revert", "--yes"]);
+    wait_settled(&[&a, &b]);
+    assert_eq!(b.read("file"), b"by b");
+}
+
+#[test]
 fn an_undoing_that_a_crash_cut_off_can_be_taken_back() {
     let world = World::new();
     let (mut a, b) = world.pair();
