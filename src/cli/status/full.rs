@@ -37,11 +37,7 @@ pub fn text(status: &Status, home: &Home, now_ms: i64, style: Style) -> String {
 }
 
 fn headline(status: &Status) -> String {
-    let state = match (status.running, &status.listening) {
-        (true, Some(address)) => format!("running, reachable at {}", clean(address)),
-        (true, None) => "running".to_owned(),
-        (false, _) => "not running".to_owned(),
-    };
+    let state = if status.running { words::running(status) } else { "not running".to_owned() };
     format!("{}: {state}", words::device(&status.name, &status.device_id))
 }
 

@@ -1,5 +1,6 @@
 //! Words that all views of a status share.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::api::{FolderOffer, FolderPeerStatus, FolderState, FolderStatus, PeerStatus, Status};
@@ -219,9 +220,28 @@ pub fn device(name: &str, id: &str) -> String {
     format!("{} ({})", clean(name), clean(id.split('-').next().unwrap_or_default()))
 }
 
+/// That the agent runs, and where it can be reached.
+pub fn running(status: &Status) -> String {
+    let Some(address) = &status.listening else { return "running".to_owned() };
+    match address.parse::<SocketAddr>() {
+        // Every address that this device has.
+        Ok(any) if any.ip().is_unspecified() => format!("running, reachable on port {}", any.port()),
+        _ => format!("running, reachable at {}", clean(address)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_it_is_reached_is_a_port_unless_it_is_one_address_only() {
+        let listening = |at: Option<&str>| running(&Status { listening: at.map(Into::into), ..Status::default() });
+        assert_eq!(listening(Some("[::]:7724")), "running, reachable on port 7724");
+        assert_eq!(listening(Some("0.0.0.0:80")), "running, reachable on port 80");
+        assert_eq!(listening(Some("192.168.1.5:7724")), "running, reachable at 192.168.1.5:7724");
+        assert_eq!(listening(None), "running");
+    }
 
     #[test]
     fn times_to_come_are_rounded_up_in_the_unit_that_a_person_would_use() {
