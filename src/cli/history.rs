@@ -50,7 +50,7 @@ fn list(context: &Context, given: &Path, json: bool) -> anyhow::Result<()> {
             Reply::History(items) => Some(items),
             _ => None,
         },
-        |config| engine::report::history(&context.home, config, &path),
+        |config| engine::report::history(&context.home, config, &path, None),
     )?;
     if json {
         return output::print_json(&items);

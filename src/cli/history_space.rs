@@ -28,7 +28,7 @@ pub fn usage(context: &Context, folder: Option<&str>, json: bool) -> anyhow::Res
             Reply::HistoryUsage(all) => Some(all),
             _ => None,
         },
-        |config| engine::report::history_usage(&context.home, config, folder.as_deref()),
+        |config| engine::report::history_usage(&context.home, config, folder.as_deref(), None),
     )?;
     if json { output::print_json(&all) } else { output::print(&usage_text(&all, context.now_ms)) }
 }
