@@ -89,9 +89,11 @@ pub struct FolderStatus {
     /// When it goes on by itself, where it is paused for a time.
     #[serde(default)]
     pub paused_until_ms: Option<i64>,
-    /// Files that no other device is known to have; what exceeds 100,000 may not be counted.
+    /// Files that no other device is known to have; what exceeds 100,000 may not be counted, and then the next is true.
     #[serde(default)]
     pub only_here_files: u64,
+    #[serde(default)]
+    pub only_here_is_more: bool,
     /// "ok", or why changes are found by scanning only and what would help.
     pub watch: String,
     pub last_scan_ms: Option<i64>,

@@ -70,7 +70,11 @@ pub fn state_text(folder: &FolderStatus) -> String {
 /// What would be lost with this device; nothing where no other is to have it.
 pub fn only_here(folder: &FolderStatus) -> Option<String> {
     let is_told = folder.only_here_files > 0 && !folder.peers.is_empty();
-    is_told.then(|| count(folder.only_here_files, "file exists only here", "files exist only here"))
+    let (one, many) = match folder.only_here_is_more {
+        true => ("file or more exists only here", "files or more exist only here"),
+        false => ("file exists only here", "files exist only here"),
+    };
+    is_told.then(|| count(folder.only_here_files, one, many))
 }
 
 /// What lies in the folder.
@@ -233,6 +237,17 @@ pub fn running(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_not_counted_to_its_end_is_told_as_so_many_or_more() {
+        let told = |only_here_files, only_here_is_more| {
+            let peers = vec![FolderPeerStatus::default()];
+            only_here(&FolderStatus { only_here_files, only_here_is_more, peers, ..FolderStatus::default() })
+        };
+        assert_eq!(told(0, false), None);
+        assert_eq!(told(3, false).as_deref(), Some("3 files exist only here"));
+        assert_eq!(told(99_000, true).as_deref(), Some("99,000 files or more exist only here"));
+    }
 
     #[test]
     fn where_it_is_reached_is_a_port_unless_it_is_one_address_only() {

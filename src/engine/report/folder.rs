@@ -79,6 +79,8 @@ fn read(view: &View, seen: &mut BTreeMap<DeviceId, i64>) -> Result<FolderStatus,
         None => None,
     };
     let here = Tally { items: totals.files + totals.directories + totals.symlinks, bytes: totals.bytes };
+    let sharing: Vec<DeviceId> = view.peers().map(|peer| peer.id).collect();
+    let (only_here_files, only_here_is_more) = receipt::files_only_here(reader, &sharing)?;
     let live = view.live();
     let staged_bytes = live.map_or(0, |live| live.transfers_done);
     let rate = |of: fn(&(u64, u64)) -> u64| live.map(|live| live.rates.peers.values().map(of).sum());
@@ -104,7 +106,8 @@ fn read(view: &View, seen: &mut BTreeMap<DeviceId, i64>) -> Result<FolderStatus,
         held,
         own_changes: facts.own_changes,
         kept_out: facts.kept_out,
-        only_here_files: receipt::files_only_here(reader, &view.peers().map(|peer| peer.id).collect::<Vec<_>>())?,
+        only_here_files,
+        only_here_is_more,
         watch: view.live().map_or_else(String::new, |l| l.watch.clone().unwrap_or_else(|| "ok".to_owned())),
         last_scan_ms: reader.note(NOTE_LAST_SCAN)?.and_then(|text| text.parse().ok()),
         peers: facts.peers.iter().map(|peer| peer.status(here)).collect(),
