@@ -288,6 +288,9 @@ pub struct HistoryItem {
     pub displaced_ms: i64,
     /// When its content was last changed.
     pub mtime_ms: i64,
+    /// Since when it had stood at its path on this device, whenever it was changed; none where that is not known.
+    #[serde(default)]
+    pub placed_ms: Option<i64>,
     pub bytes: u64,
     /// Name of the device that displaced it.
     pub displaced_by: Option<String>,

@@ -129,8 +129,9 @@ pub enum Command {
     History(Past),
     /// Bring back an earlier version of a file or directory; what lies there now goes into the history
     ///
-    /// A directory with a time goes back to what it was then: what was there comes back, and what has come since goes
-    /// into the history. You are told first how much that is.
+    /// A directory with a time goes back to what it was then on this device: what was there comes back, and what has
+    /// come since goes into the history, whenever it was written. You are told first how much that is, and what stays
+    /// because it is not known what it was.
     Restore {
         /// PATH or PATH@WHEN; WHEN is an id from 'history', '2h' or '3d' ago, or a time like 2026-11-20T14:03
         #[arg(value_name = "PATH[@WHEN]")]

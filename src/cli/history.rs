@@ -157,9 +157,14 @@ fn choose<'a>(items: &'a [HistoryItem], when: &When, taken: impl Fn(&HistoryItem
             _ => {}
         }
     }
-    // What was made later did not lie there then; what did is older than all that is known.
-    let is_old_enough = |item: &HistoryItem| !matches!(when, When::AtMs(ms) if item.mtime_ms > *ms);
+    // What came later did not lie there then; what did is older than all that is known.
+    let is_old_enough = |item: &HistoryItem| !matches!(when, When::AtMs(ms) if stood_since_ms(item) > *ms);
     chosen.into_values().filter(|item| is_old_enough(item)).collect()
+}
+
+/// Since when it lay there: where that was not noted, since it was changed.
+fn stood_since_ms(item: &HistoryItem) -> i64 {
+    item.placed_ms.unwrap_or(item.mtime_ms)
 }
 
 /// Why there is no version to bring back, and what there is instead.
@@ -175,10 +180,11 @@ fn no_version(items: &[HistoryItem], when: &When, path: &Path, shown: &str) -> S
             Err(_) => format!("{shown} was gone already at {asked}; {all}"),
         };
     };
-    let changed = output::local_time(next.mtime_ms);
+    let since = output::local_time(stood_since_ms(next));
+    let came = if next.placed_ms.is_some() { "came here at" } else { "is from" };
     let command = output::quoted(&format!("{shown}@{}", output::clean(&next.id)));
     format!(
-        "it is not known what {shown} was at {asked}: the first version after that is from {changed}. To bring that \
+        "it is not known what {shown} was at {asked}: the first version after that {came} {since}. To bring that \
          one back: p2psync restore {command}; {all}"
     )
 }
@@ -279,7 +285,9 @@ mod tests {
             displaced_ms,
             ..HistoryItem::default()
         };
-        let items = [item("a3", 25_000, 30_000), item("a1", 5_000, 10_000)];
+        // Written long before it came here.
+        let late = HistoryItem { placed_ms: Some(25_000), ..item("a3", 1_000, 30_000) };
+        let items = [late, item("a1", 5_000, 10_000)];
         let ids = |at_ms| choose(&items, &When::AtMs(at_ms), |_| false).iter().map(|i| &i.id[..]).collect::<Vec<_>>();
         assert_eq!([ids(5_000), ids(9_999), ids(26_000)], [["a1"], ["a1"], ["a3"]]);
         // Before the oldest, and between a deletion and the next file of that name.
@@ -287,6 +295,7 @@ mod tests {
         let told = |at_ms, path: &str| no_version(&items, &When::AtMs(at_ms), Path::new(path), "a");
         assert!(told(4_999, "/").contains("p2psync restore a@a1;"), "{}", told(4_999, "/"));
         assert!(told(15_000, "/").contains("p2psync restore a@a3;"), "{}", told(15_000, "/"));
+        assert!(told(15_000, "/").contains("came here at") && told(4_999, "/").contains("is from"));
         assert!(told(30_000, "/").contains("has not been replaced since"));
         assert!(told(30_000, "/no/such").contains("was gone already"));
         assert!(

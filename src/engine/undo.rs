@@ -149,6 +149,7 @@ mod tests {
                     by_remote: true,
                     brought_by: None,
                     displaced_by: None,
+                    placed_ms: None,
                 };
                 self.0.add_history(&row).unwrap();
             }
