@@ -11,8 +11,10 @@ mod measure;
 mod namespaces;
 mod others;
 mod pair;
+mod plot;
 mod relay;
 mod report;
+mod scale;
 mod special;
 #[path = "../support/mod.rs"]
 mod support;
@@ -40,8 +42,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(3);
 #[derive(Parser)]
 struct Arguments {
     /// What to measure: big, small, tree, append, patch, insert, move, copy, dup, delete, latency, rescan, idle, swarm, far, lossy,
-    /// churn;
-    /// all of them where none is named
+    /// churn, scale; all of them where none is named
     workloads: Vec<String>,
     /// Print one JSON object for each workload
     #[arg(long)]
@@ -61,6 +62,9 @@ struct Arguments {
     /// Leave out what the machine can do at best
     #[arg(long)]
     no_limits: bool,
+    /// Where to draw a picture of how `scale` grows with the files, as SVG
+    #[arg(long)]
+    plot: Option<PathBuf>,
     /// The `p2psync` to measure, in place of the one built from here
     #[arg(long)]
     program: Option<PathBuf>,
@@ -111,6 +115,9 @@ fn main() -> anyhow::Result<()> {
     if bench.is_wanted("churn") {
         bench.repeat(|| special::churn(&mut bench.pair()?))?;
     }
+    if bench.is_wanted("scale") {
+        bench.scale()?;
+    }
     Ok(())
 }
 
@@ -129,10 +136,25 @@ impl Bench {
         Ok(pair)
     }
 
-    fn repeat(&self, mut run: impl FnMut() -> anyhow::Result<Line>) -> anyhow::Result<()> {
+    fn repeat(&self, mut run: impl FnMut() -> anyhow::Result<Line>) -> anyhow::Result<Option<Line>> {
         let runs = (0..self.arguments.runs).map(|_| run()).collect::<anyhow::Result<Vec<Line>>>()?;
-        if let Some(line) = Line::of_runs(runs) {
-            if self.arguments.json { println!("{}", serde_json::to_string(&line)?) } else { line.print() }
+        let line = Line::of_runs(runs);
+        if let Some(line) = &line {
+            if self.arguments.json { println!("{}", serde_json::to_string(line)?) } else { line.print() }
+        }
+        Ok(line)
+    }
+
+    fn scale(&self) -> anyhow::Result<()> {
+        let mut lines = Vec::new();
+        for files in scale::FILES.map(|files| self.scaled(files)) {
+            lines.extend(self.repeat(|| scale::files(&mut Pair::new(&self.program, &self.dir)?, files))?);
+        }
+        if let Some(path) = &self.arguments.plot {
+            fs::write(path, scale::picture(&lines))?;
+        }
+        for peers in scale::PEERS {
+            self.repeat(|| scale::peers(&self.program, &self.dir, peers))?;
         }
         Ok(())
     }

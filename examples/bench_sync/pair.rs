@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use p2psync::api::FolderState;
 use tempfile::TempDir;
@@ -64,9 +64,14 @@ impl Pair {
 
     /// Waits until both say that so many files are here, there, and the same.
     pub fn wait_settled(&self, files: u64) -> anyhow::Result<()> {
+        let mut pause = SETTLED_LOOK_PAUSE;
         wait("both are in sync", BOUND, || {
-            std::thread::sleep(SETTLED_LOOK_PAUSE);
-            Ok(is_settled(&self.b, files)? && is_settled(&self.a, files)?)
+            std::thread::sleep(pause);
+            let start = Instant::now();
+            let is_settled = is_settled(&self.b, files)? && is_settled(&self.a, files)?;
+            // A busy agent takes longer to say that it is not done yet.
+            pause = SETTLED_LOOK_PAUSE.max(start.elapsed() * 10);
+            Ok(is_settled)
         })
     }
 

@@ -273,7 +273,7 @@ impl<'a> Draw<'a> {
                 let contents = self.list(GIFT_ITEMS_MAX, given);
                 Frame::Gift(Gift { folder: self.folder_id(), contents })
             }
-            _ => Frame::Unknown(self.byte().max(19)),
+            _ => Frame::Unknown(self.byte().max(20)),
         }
     }
 }

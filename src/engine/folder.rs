@@ -30,6 +30,9 @@ const GIFTS_BEHIND_BYTES_MAX: usize = 16 * 1024;
 /// A tick comes at the latest this long after its time, however many inputs wait.
 const TICK_LATE_MAX_MS: u64 = 500;
 
+/// After so long without any input the log of the index is made small, ms.
+const QUIET_MS: u64 = 10_000;
+
 /// Runs a folder's state machine.
 pub struct Driver {
     pub folder: Folder,
@@ -38,6 +41,8 @@ pub struct Driver {
     pub channels: Channels,
     /// When the last tick was, on the clock that only goes forward.
     ticked_ms: u64,
+    /// When nothing will have happened for a while; `None` once that has been made use of.
+    quiet_from_ms: Option<u64>,
 }
 
 /// Where the folder's outputs go to.
@@ -52,7 +57,7 @@ pub struct Channels {
 
 impl Driver {
     pub fn new(folder: Folder, desk: Desk, inputs: mpsc::Receiver<Event>, channels: Channels) -> Self {
-        Self { folder, desk, inputs, channels, ticked_ms: 0 }
+        Self { folder, desk, inputs, channels, ticked_ms: 0, quiet_from_ms: None }
     }
 
     /// Runs until told to stop.
@@ -91,7 +96,8 @@ impl Driver {
             self.ticked_ms = now.mono_ms;
             return Ok(Some(Event::Input(Input::Tick)));
         }
-        let wait = due.map(|at| Duration::from_millis(at.saturating_sub(now.mono_ms)));
+        let next = due.into_iter().chain(self.quiet_from_ms).min();
+        let wait = next.map(|at| Duration::from_millis(at.saturating_sub(now.mono_ms)));
         let inputs = &mut self.inputs;
         let event = self.channels.runtime.block_on(async {
             match wait {
@@ -99,13 +105,17 @@ impl Driver {
                 None => Some(inputs.recv().await),
             }
         });
-        Ok(match event {
-            None => {
-                self.ticked_ms = now.mono_ms;
-                Some(Event::Input(Input::Tick))
-            }
-            Some(event) => event,
-        })
+        if let Some(event) = event {
+            self.quiet_from_ms = Some(self.channels.handle.clock.mono_ms() + QUIET_MS);
+            return Ok(event);
+        }
+        if self.quiet_from_ms.is_some_and(|at| due.is_none_or(|due| at < due)) {
+            self.quiet_from_ms = None;
+            self.folder.shrink_log()?;
+            return self.next_event();
+        }
+        self.ticked_ms = now.mono_ms;
+        Ok(Some(Event::Input(Input::Tick)))
     }
 }
 

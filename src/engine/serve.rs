@@ -6,7 +6,11 @@
 //! Architecture invariant: only what the index announces in the very folder is served, and only while the file is what
 //! the index says; besides what of a peer's entry in that folder has been fetched and verified. The answer to anything else is the same, whatever the reason.
 
-use std::collections::{BTreeMap, HashMap};
+mod content;
+
+pub(super) use content::{Lists, one};
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,12 +22,13 @@ use tokio::task::JoinHandle;
 use super::link::LinkHandle;
 use super::local::Local;
 use super::shared::FolderHandle;
-use crate::core::content::{ChunkList, Content, ContentId, LIST_BYTES_MAX};
+use crate::core::content::LIST_BYTES_MAX;
 use crate::core::id::{DeviceId, FolderId};
-use crate::core::path::RelPath;
-use crate::index::{Mark, Place, Reader};
+use crate::index::{IndexError, Reader};
 use crate::net::NetError;
+use crate::net::codec::{Encoded, encode};
 use crate::net::frame::{Chunks, Frame, Request, WantedContent};
+use crate::net::wire_chunks::encode_packed;
 
 /// Bytes of one answer: small enough that control frames and other answers get their turn.
 const ANSWER_BYTES: usize = 256 * 1024;
@@ -39,8 +44,8 @@ const READS_MAX: usize = 4;
 const FRAMES_AT_ONCE_MAX: usize = 16;
 /// Connections to one folder's index that are kept for the next answer.
 const READERS_KEPT_MAX: usize = 2;
-/// Chunk lists that one answer keeps at hand: the way from the root of a file to its leaves, and a neighbour's.
-const LISTS_KEPT_MAX: usize = 8;
+/// Links that take fewer bytes per second get contents compressed; one core compresses several times as many.
+const COMPRESS_BELOW: u64 = 64 * 1024 * 1024;
 
 /// Serves all folders to all peers.
 #[derive(Clone)]
@@ -49,8 +54,20 @@ pub struct Server(Arc<Inner>);
 struct Inner {
     runtime: Handle,
     disk: Semaphore,
-    readers: Mutex<HashMap<FolderId, Vec<Reader>>>,
+    readers: Mutex<HashMap<FolderId, Vec<Kept>>>,
     lines: Mutex<BTreeMap<DeviceId, Line>>,
+}
+
+/// What one answer leaves for the next in the same folder. Lists never change, so they may stay.
+struct Kept {
+    reader: Reader,
+    lists: Lists,
+}
+
+impl Kept {
+    fn open(folder: &FolderHandle) -> Result<Self, IndexError> {
+        Ok(Self { reader: Reader::open(&folder.index_path)?, lists: Lists::default() })
+    }
 }
 
 /// The requests of one peer.
@@ -173,7 +190,7 @@ impl Inner {
             turn = back;
             drop(permit);
             for frame in unsent? {
-                turn.link.outbox.bulk(&frame).await?;
+                turn.link.outbox.bulk(frame).await?;
             }
         }
         Ok(())
@@ -181,29 +198,29 @@ impl Inner {
 
     /// Reads what was asked for and queues it, frame by frame, as long as the link takes more. Gives back what it
     /// did not take.
-    fn read(&self, turn: &mut Turn) -> Result<Vec<Frame>, NetError> {
+    fn read(&self, turn: &mut Turn) -> Result<Vec<Encoded>, NetError> {
         let folder = turn.folder.clone();
-        let reader = lock(&self.readers).get_mut(&folder.id).and_then(Vec::pop);
-        let reader = reader.filter(|reader| reader.path() == folder.index_path);
-        let reader = reader.map_or_else(|| Reader::open(&folder.index_path), Ok);
-        let unsent = match (&reader, folder.root.open()) {
-            (Ok(reader), Ok(root)) => {
+        let kept = lock(&self.readers).get_mut(&folder.id).and_then(Vec::pop);
+        let kept = kept.filter(|kept| kept.reader.path() == folder.index_path);
+        let mut kept = kept.map_or_else(|| Kept::open(&folder), Ok);
+        let unsent = match (&mut kept, folder.root.open()) {
+            (Ok(Kept { reader, lists }), Ok(root)) => {
                 let local = Local { folder: &folder, root: &root, reader };
-                reader.in_one_view(|| turn.fill(&local))
+                reader.in_one_view(|| turn.fill(&local, lists))
             }
-            (reader, root) => {
-                let (index, disk) = (reader.as_ref().err(), root.err());
+            (kept, root) => {
+                let (index, disk) = (kept.as_ref().err(), root.err());
                 tracing::debug!(folder = %folder.label, ?index, ?disk, "nothing can be served");
                 let items = (turn.from..turn.items.len()).map(|at| at as u16).collect();
                 turn.from = turn.items.len();
-                Ok(vec![Frame::NotHere { request: turn.id, items }])
+                encode(&Frame::NotHere { request: turn.id, items }).map(|frame| vec![frame]).map_err(NetError::from)
             }
         };
-        if let Ok(reader) = reader {
+        if let Ok(kept) = kept {
             let mut readers = lock(&self.readers);
-            let kept = readers.entry(folder.id.clone()).or_default();
-            if kept.len() < READERS_KEPT_MAX && !folder.stop.load(Ordering::Relaxed) {
-                kept.push(reader);
+            let idle = readers.entry(folder.id.clone()).or_default();
+            if idle.len() < READERS_KEPT_MAX && !folder.stop.load(Ordering::Relaxed) {
+                idle.push(kept);
             }
         }
         unsent
@@ -219,13 +236,14 @@ struct Turn {
     items: Vec<WantedContent>,
     /// The first item that is not answered yet.
     from: usize,
-    lists: Lists,
+    /// Compressing has not helped; what was asked for together is mostly of one sort.
+    is_dense: bool,
 }
 
 impl Turn {
     fn new(waiting: Waiting) -> Self {
         let Waiting { folder, link, request, left, .. } = waiting;
-        Self { folder, link, left, id: request.id, items: request.items, from: 0, lists: Lists::default() }
+        Self { folder, link, left, id: request.id, items: request.items, from: 0, is_dense: false }
     }
 
     /// True where the peer can still have what it asked for.
@@ -234,48 +252,52 @@ impl Turn {
         is_current && !self.left.load(Ordering::Relaxed)
     }
 
-    fn fill(&mut self, local: &Local) -> Result<Vec<Frame>, NetError> {
+    fn fill(&mut self, local: &Local, lists: &mut Lists) -> Result<Vec<Encoded>, NetError> {
         for _ in 0..FRAMES_AT_ONCE_MAX {
             if self.from >= self.items.len() || !self.is_wanted() {
                 break;
             }
-            let answer = fill(local, &self.items, self.from, &mut self.lists);
+            let answer = fill(local, &self.items, self.from, lists);
             self.from = answer.upto;
-            let mut frames = Vec::new();
+            let mut frames = VecDeque::new();
             if !answer.chunks.is_empty() {
                 let bytes: usize = answer.chunks.iter().map(|(_, bytes)| bytes.len()).sum();
                 self.folder.live.flow.sent(self.link.peer, bytes as u64, self.folder.clock.instant());
-                frames.push(Frame::Chunks(Chunks { request: self.id, items: answer.chunks }));
+                frames.push_back(self.encode(Chunks { request: self.id, items: answer.chunks })?);
             }
             if !answer.not_here.is_empty() {
-                frames.push(Frame::NotHere { request: self.id, items: answer.not_here });
+                frames.push_back(encode(&Frame::NotHere { request: self.id, items: answer.not_here })?);
             }
-            while let Some(frame) = frames.first() {
-                if !self.link.outbox.bulk_now(frame)? {
-                    return Ok(frames);
+            while let Some(frame) = frames.pop_front() {
+                if let Some(unsent) = self.link.outbox.bulk_now(frame)? {
+                    frames.push_front(unsent);
+                    return Ok(frames.into());
                 }
-                frames.remove(0);
             }
         }
         Ok(Vec::new())
     }
+
+    /// The frame, compressed where the link is slower than that and it helps.
+    fn encode(&mut self, chunks: Chunks) -> Result<Encoded, NetError> {
+        if self.is_dense || !is_slow(&self.link) {
+            return Ok(encode(&Frame::Chunks(chunks))?);
+        }
+        match encode_packed(&chunks)? {
+            Some(packed) => Ok(packed),
+            None => {
+                self.is_dense = true;
+                Ok(encode(&Frame::Chunks(chunks))?)
+            }
+        }
+    }
 }
 
-/// Lists that were read for the last chunks: neighbours are asked for together.
-#[derive(Default)]
-pub(super) struct Lists(HashMap<ContentId, ChunkList>);
-
-impl Lists {
-    fn get(&mut self, local: &Local, list: Content) -> Option<&ChunkList> {
-        if !self.0.contains_key(&list.id) {
-            let read = ChunkList::parse(list, &local.list(list)?).ok()?;
-            if self.0.len() >= LISTS_KEPT_MAX {
-                self.0.clear();
-            }
-            self.0.insert(list.id, read);
-        }
-        self.0.get(&list.id)
-    }
+/// True where compressing takes less time than it saves.
+fn is_slow(link: &LinkHandle) -> bool {
+    let measured = link.outbox.speed().per_second();
+    let cap = link.pace.upload.rate();
+    measured.into_iter().chain(cap).min().is_some_and(|rate| rate < COMPRESS_BELOW)
 }
 
 /// One frame full of answers.
@@ -305,51 +327,6 @@ fn fill(local: &Local, items: &[WantedContent], from: usize, lists: &mut Lists) 
         answer.upto += 1;
     }
     answer
-}
-
-/// One chunk or list; `None` for every reason not to give it.
-pub(super) fn one(local: &Local, wanted: &WantedContent, lists: &mut Lists) -> Option<Vec<u8>> {
-    let content = wanted.content;
-    if !content.is_plausible() {
-        return None;
-    }
-    if content.depth > 0 {
-        let announced = local.reader.is_announced(content.id).ok()?;
-        return local.list(content).filter(|_| announced);
-    }
-    let hinted = wanted.hint.as_ref().and_then(|(path, offset)| hinted_place(local, content, path, *offset, lists));
-    let in_place = hinted.and_then(|place| read_reliably(local, &place, content));
-    in_place.or_else(|| downloading(local, wanted)).or_else(|| local.chunk(content))
-}
-
-/// What is here of a file that is being fetched from others.
-fn downloading(local: &Local, wanted: &WantedContent) -> Option<Vec<u8>> {
-    let (path, offset) = wanted.hint.as_ref()?;
-    local.folder.downloads.chunk(path, wanted.content, *offset)
-}
-
-/// A look that was too close to a write may have missed one: what is read there is verified.
-fn read_reliably(local: &Local, place: &Place, chunk: Content) -> Option<Vec<u8>> {
-    let bytes = local.at(place, chunk)?;
-    (place.disk.ctime_ns != 0 || chunk.verify(&bytes).is_ok()).then_some(bytes)
-}
-
-/// The place that a hint names, if the index says that the chunk lies just there. What a suspect file has is not
-/// what its entry says.
-fn hinted_place(local: &Local, chunk: Content, path: &RelPath, offset: u64, lists: &mut Lists) -> Option<Place> {
-    let record = local.reader.record(path).ok()?.filter(|record| record.is_held() && record.mark != Mark::Suspect)?;
-    let whole = record.entry.kind.content()?;
-    let place = Place { path: path.clone(), disk: record.disk?, offset };
-    let (mut at, mut rest) = (whole, offset);
-    while at.depth > 0 {
-        let list = lists.get(local, at)?;
-        at = *list.children().iter().find(|child| {
-            let is_it = rest < child.size;
-            rest -= if is_it { 0 } else { child.size };
-            is_it
-        })?;
-    }
-    (at == chunk && rest == 0).then_some(place)
 }
 
 fn link_to(folder: &FolderHandle, peer: DeviceId) -> Option<LinkHandle> {

@@ -29,7 +29,7 @@ const MIGRATIONS: [&str; 5] = [
 /// Marks the file as ours ("p2px" in ASCII).
 const APPLICATION_ID: i64 = 0x7032_7078;
 /// How long a writer waits for another process's short lock, such as a checkpoint.
-const BUSY_TIMEOUT: Duration = Duration::from_millis(5000);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_millis(5000);
 /// Page cache of the writer, KiB: the inner pages of the trees of a million files.
 const WRITER_CACHE_KIB: i64 = 16 * 1024;
 /// Page cache of a reader, KiB: there may be several, and they read little.

@@ -1,15 +1,20 @@
-//! Epochs, runs, found counts, totals and the digest.
+//! Epochs, runs, found counts, totals and the digest; and how large the log of the index gets.
+
+use std::time::Duration;
 
 use rusqlite::params;
 
 use super::counters::{Counters, load_digest};
 use super::error::{Fault, Res};
-use super::open::{Index, Reader};
+use super::open::{BUSY_TIMEOUT, Index, Reader};
 use super::row::count_at;
 use super::{IndexError, State, Totals};
 use crate::core::decide::Found;
 use crate::core::id::{EpochId, RunId};
 use crate::failpoint;
+
+/// A write-ahead log below this size, in bytes, is left where it is.
+const SHRINK_FROM_BYTES: u64 = 1024 * 1024;
 
 impl Index {
     /// Notes the start of an agent; on the disk when it returns. From now on the shutdown is not orderly.
@@ -46,6 +51,21 @@ impl Index {
         self.read(|r| Ok(r.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?))?;
         failpoint::hit("index.closed");
         Ok(())
+    }
+
+    /// Moves a write-ahead log that has grown into the database, unless somebody reads just now. It would lie there
+    /// until the next changes: a first scan leaves a log as large as the index.
+    pub fn shrink_log(&mut self) -> Result<(), IndexError> {
+        let log = std::fs::metadata(format!("{}-wal", self.path().display())).map_or(0, |found| found.len());
+        if log < SHRINK_FROM_BYTES {
+            return Ok(());
+        }
+        self.read(|r| {
+            r.conn.busy_timeout(Duration::ZERO)?;
+            let moved = r.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            r.conn.busy_timeout(BUSY_TIMEOUT)?;
+            Ok(moved?)
+        })
     }
 
     /// Counts of `epoch` up to `upto` were found, not written.
@@ -128,6 +148,36 @@ impl Reader {
 mod tests {
     use super::super::testing::*;
     use super::*;
+
+    #[test]
+    fn a_long_log_is_moved_into_the_database_also_while_it_can_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("index.db");
+        let log = || std::fs::metadata(dir.path().join("index.db-wal")).unwrap().len();
+        let mut index = Index::open(&at, EPOCH).unwrap();
+        let reader = Reader::open(&at).unwrap();
+        put(&mut index, &file("a", b""));
+        let short = log();
+        index.shrink_log().unwrap();
+        assert_eq!(log(), short, "not worth it");
+
+        index.begin().unwrap();
+        for number in 0..9000 {
+            put(&mut index, &file(&format!("file {number}"), b""));
+        }
+        index.commit().unwrap();
+        let long = log();
+        assert!(long >= SHRINK_FROM_BYTES, "{long}");
+        reader.in_one_view(|| {
+            reader.state().unwrap();
+            put(&mut index, &file("b", b""));
+            index.shrink_log().unwrap();
+            assert!(log() >= long, "somebody reads");
+        });
+        index.shrink_log().unwrap();
+        assert_eq!(log(), 0);
+        assert!(reader.record(&path("file 8999")).unwrap().is_some());
+    }
 
     #[test]
     fn runs_begin_at_the_next_number_of_their_epoch() {

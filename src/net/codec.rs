@@ -11,15 +11,14 @@ use super::bounds::{
     BODY_BYTES_MAX, FILL_BYTES_MAX, FOLDERS_MAX, FRAME_BYTES_MAX, HAVE_RANGES_MAX, HELLO_FRAME_BYTES_MAX,
     NAME_CHARS_MAX, REASON_CHARS_MAX, REQUEST_ITEMS_MAX, clean_text,
 };
-use super::frame::{Chunks, DeviceHello, Frame, Request, WantedContent};
+use super::frame::{DeviceHello, Frame, Request, WantedContent};
 use super::wire::{
     self, FieldError, List, WireAck, WireBatch, WireDeviceHello, WireDigest, WireFound, WireHave, WireHello,
     WireHelloMore, WireNotHere, WireRepair, WireRequest, WireWanted, found, raw_counts,
 };
 use super::wire_entry::{WireAnnounced, entries};
-use super::wire_gift;
 use super::wire_past::{WireAskPast, WirePast};
-use crate::core::content::CHUNK_BYTES_MAX;
+use super::{wire_chunks, wire_gift};
 use crate::core::id::FolderId;
 use crate::core::message::{BATCH_ENTRIES_MAX, EXCEPTIONS_MAX, FOUND_MAX, Message, RUNS_MAX};
 
@@ -46,7 +45,7 @@ const FOUND: u8 = 5;
 const DIGEST: u8 = 6;
 const REPAIR: u8 = 7;
 const REQUEST: u8 = 8;
-const CHUNKS: u8 = 9;
+pub(super) const CHUNKS: u8 = 9;
 const NOT_HERE: u8 = 10;
 const PING: u8 = 11;
 const PONG: u8 = 12;
@@ -55,6 +54,8 @@ const HAVE: u8 = 14;
 const ASK_PAST: u8 = 16;
 const PAST: u8 = 17;
 const GIFT: u8 = 18;
+/// As [`CHUNKS`], compressed.
+pub(super) const PACKED: u8 = 19;
 
 /// Deepest nesting of MessagePack that is read; the deepest frame has 6.
 const NESTING_MAX: usize = 32;
@@ -64,18 +65,14 @@ const ZSTD_LEVEL: i32 = 1;
 const ZSTD_BYTES_MIN: usize = 256;
 const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
-/// A chunk's index and length within a frame.
-const CHUNK_HEAD_BYTES: usize = 6;
-/// A chunk of at least this size is sent from where it lies; smaller ones are gathered.
-const GATHER_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of a frame's length.
 pub(super) const LENGTH_BYTES: usize = 4;
 
 /// A frame ready to be sent, its length included.
 #[derive(Clone, Debug)]
 pub struct Encoded {
-    parts: Vec<Bytes>,
-    is_close: bool,
+    pub(super) parts: Vec<Bytes>,
+    pub(super) is_close: bool,
 }
 
 impl Encoded {
@@ -100,7 +97,7 @@ pub fn encode(frame: &Frame) -> Result<Encoded, CodecError> {
         Frame::Hello(hello) => return finish(HELLO, pack_hello(hello)?, HELLO_FRAME_BYTES_MAX),
         Frame::Folder(folder, message) => encode_message(folder, message)?,
         Frame::Request(request) => (REQUEST, pack("request", &wire_request(request)?)?),
-        Frame::Chunks(chunks) => return encode_chunks(chunks),
+        Frame::Chunks(chunks) => return wire_chunks::pack(chunks),
         Frame::NotHere { request, items } => {
             bounded("not here", "items", items.len(), REQUEST_ITEMS_MAX)?;
             (NOT_HERE, pack("not here", &WireNotHere { request: *request, items: List(items.clone()) })?)
@@ -139,7 +136,8 @@ pub fn decode(mut frame: Bytes) -> Result<Frame, CodecError> {
             Ok(Message::Repair { bucket: w.bucket, entries: entries(w.entries.0)? })
         }),
         REQUEST => decode_request(&frame),
-        CHUNKS => decode_chunks(frame),
+        CHUNKS => wire_chunks::unpack(frame),
+        PACKED => wire_chunks::unpack(inflate("chunks", &frame)?),
         NOT_HERE => {
             let wire: WireNotHere = unpack("not here", &frame)?;
             Ok(Frame::NotHere { request: wire.request, items: wire.items.0 })
@@ -264,56 +262,7 @@ fn decode_request(body: &[u8]) -> Result<Frame, CodecError> {
     Ok(Frame::Request(Request { id: wire.id, folder, items }))
 }
 
-fn encode_chunks(chunks: &Chunks) -> Result<Encoded, CodecError> {
-    bounded("chunks", "items", chunks.items.len(), REQUEST_ITEMS_MAX)?;
-    let data: usize = chunks.items.iter().map(|(_, bytes)| CHUNK_HEAD_BYTES + bytes.len()).sum();
-    let length = 1 + 4 + data;
-    if length > FRAME_BYTES_MAX {
-        return Err(CodecError::TooLong { bytes: length, max: FRAME_BYTES_MAX });
-    }
-    let mut parts = Vec::new();
-    let mut gathered = Vec::new();
-    gathered.extend_from_slice(&(length as u32).to_be_bytes());
-    gathered.push(CHUNKS);
-    gathered.extend_from_slice(&chunks.request.to_be_bytes());
-    for (index, bytes) in &chunks.items {
-        gathered.extend_from_slice(&index.to_be_bytes());
-        gathered.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
-        if bytes.len() < GATHER_BYTES_MAX {
-            gathered.extend_from_slice(bytes);
-        } else {
-            parts.push(Bytes::from(std::mem::take(&mut gathered)));
-            parts.push(bytes.clone());
-        }
-    }
-    if !gathered.is_empty() {
-        parts.push(gathered.into());
-    }
-    Ok(Encoded { parts, is_close: false })
-}
-
-fn decode_chunks(mut body: Bytes) -> Result<Frame, CodecError> {
-    let cut = |what: &str| CodecError::Malformed { frame: "chunks", what: what.into() };
-    if body.len() < 4 {
-        return Err(cut("cut short"));
-    }
-    let request = body.get_u32();
-    let mut items = Vec::new();
-    while !body.is_empty() {
-        if body.len() < CHUNK_HEAD_BYTES {
-            return Err(cut("cut short"));
-        }
-        let (index, length) = (body.get_u16(), body.get_u32() as usize);
-        if length > body.len() || length as u64 > CHUNK_BYTES_MAX {
-            return Err(cut("a chunk is longer than the frame or the limit"));
-        }
-        bounded("chunks", "items", items.len() + 1, REQUEST_ITEMS_MAX)?;
-        items.push((index, body.split_to(length)));
-    }
-    Ok(Frame::Chunks(Chunks { request, items }))
-}
-
-fn finish(kind: u8, body: Vec<u8>, bytes_max: usize) -> Result<Encoded, CodecError> {
+pub(super) fn finish(kind: u8, body: Vec<u8>, bytes_max: usize) -> Result<Encoded, CodecError> {
     let length = 1 + body.len();
     if length > bytes_max {
         return Err(CodecError::TooLong { bytes: length, max: bytes_max });
@@ -348,7 +297,7 @@ fn unpack_with_more<'a, T: Deserialize<'a>, M: Deserialize<'a>>(
 }
 
 /// Puts a flag before the body, and compresses it where that helps.
-fn deflate(frame: &'static str, body: Vec<u8>) -> Result<Vec<u8>, CodecError> {
+pub(super) fn deflate(frame: &'static str, body: Vec<u8>) -> Result<Vec<u8>, CodecError> {
     if body.len() > BODY_BYTES_MAX {
         return Err(CodecError::TooLong { bytes: body.len(), max: BODY_BYTES_MAX });
     }
@@ -384,7 +333,7 @@ fn number(frame: &'static str, mut body: Bytes) -> Result<u64, CodecError> {
     body.try_get_u64().map_err(|_| CodecError::Malformed { frame, what: "cut short".into() })
 }
 
-fn bounded(frame: &'static str, field: &'static str, count: usize, max: usize) -> Result<(), CodecError> {
+pub(super) fn bounded(frame: &'static str, field: &'static str, count: usize, max: usize) -> Result<(), CodecError> {
     if count <= max {
         return Ok(());
     }

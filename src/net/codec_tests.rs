@@ -5,7 +5,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::content::{Content, ContentId, SIZE_MAX};
+use crate::core::content::{CHUNK_BYTES_MAX, Content, ContentId, SIZE_MAX};
 use crate::core::disk::DiskKind;
 use crate::core::entry::{Entry, Kind, LINK_BYTES_MAX, Meta, Stamp};
 use crate::core::id::{DeviceId, EpochId, RunId};
@@ -13,7 +13,8 @@ use crate::core::message::{Ack, Announced, BUCKETS, Batch, Cursor, DigestReport,
 use crate::core::path::{PATH_BYTES_MAX, RelPath};
 use crate::core::version::{COUNT_MAX, VersionVector};
 use crate::net::bounds::{encoded_entry_bytes_bound, fit};
-use crate::net::frame::{Gift, Have};
+use crate::net::frame::{Chunks, Gift, Have};
+use crate::net::wire_chunks::GATHER_BYTES_MAX;
 
 fn bytes_of(encoded: &Encoded) -> Bytes {
     let all = encoded.parts().concat();
@@ -131,7 +132,7 @@ fn frame() -> impl Strategy<Value = Frame> {
     let small = prop_oneof![
         any::<u64>().prop_map(Frame::Ping),
         any::<u64>().prop_map(Frame::Pong),
-        (19u8..).prop_map(Frame::Unknown)
+        (20u8..).prop_map(Frame::Unknown)
     ];
     prop_oneof![
         hello,

@@ -11,6 +11,7 @@ use super::NetError;
 use super::bounds::{FRAME_BYTES_MAX, HELLO_FRAME_BYTES_MAX};
 use super::codec::{CodecError, Encoded, LENGTH_BYTES, decode, encode};
 use super::frame::Frame;
+use super::room;
 
 /// A peer from which nothing came for so long is gone; three missed pings.
 pub const IDLE: Duration = Duration::from_secs(90);
@@ -32,9 +33,16 @@ pub struct Traffic {
 pub struct FrameReader<R> {
     stream: R,
     buffer: BytesMut,
+    large: Option<Large>,
     /// Small until the peer has said hello.
     frame_bytes_max: usize,
     traffic: Arc<Traffic>,
+}
+
+/// A frame that is read into memory of its own, as far as it has come.
+struct Large {
+    bytes: Vec<u8>,
+    length: usize,
 }
 
 /// Writes frames.
@@ -46,7 +54,7 @@ pub struct FrameWriter<W> {
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub fn new(stream: R, traffic: Arc<Traffic>) -> Self {
-        Self { stream, buffer: BytesMut::new(), frame_bytes_max: HELLO_FRAME_BYTES_MAX, traffic }
+        Self { stream, buffer: BytesMut::new(), large: None, frame_bytes_max: HELLO_FRAME_BYTES_MAX, traffic }
     }
 
     /// The next frame; the first one has to be a hello. [`NetError::Closed`] where the peer ended the connection.
@@ -65,15 +73,35 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     async fn next_bytes(&mut self) -> Result<Bytes, NetError> {
-        self.fill(LENGTH_BYTES).await?;
-        // Only looked at, so that a cancelled call starts over at the same frame.
-        let length = self.buffer.chunk().get_u32() as usize;
-        if length > self.frame_bytes_max {
-            return Err(CodecError::TooLong { bytes: length, max: self.frame_bytes_max }.into());
+        if self.large.is_none() {
+            self.fill(LENGTH_BYTES).await?;
+            // Only looked at, so that a cancelled call starts over at the same frame.
+            let length = self.buffer.chunk().get_u32() as usize;
+            if length > self.frame_bytes_max {
+                return Err(CodecError::TooLong { bytes: length, max: self.frame_bytes_max }.into());
+            }
+            if length <= READ_BYTES {
+                self.fill(LENGTH_BYTES + length).await?;
+                self.buffer.advance(LENGTH_BYTES);
+                return Ok(self.buffer.split_to(length).freeze());
+            }
+            self.buffer.advance(LENGTH_BYTES);
+            let mut bytes = room::take(length);
+            let here = self.buffer.len().min(length);
+            bytes.extend_from_slice(&self.buffer.split_to(here));
+            self.large = Some(Large { bytes, length });
         }
-        self.fill(LENGTH_BYTES + length).await?;
-        self.buffer.advance(LENGTH_BYTES);
-        Ok(self.buffer.split_to(length).freeze())
+        self.fill_large().await
+    }
+
+    async fn fill_large(&mut self) -> Result<Bytes, NetError> {
+        while let Some(Large { bytes, length }) = &mut self.large
+            && bytes.len() < *length
+        {
+            let missing = *length - bytes.len();
+            read_some(&mut self.stream, &mut bytes.limit(missing), &self.traffic).await?;
+        }
+        Ok(room::bytes(self.large.take().map(|large| large.bytes).unwrap_or_default()))
     }
 
     /// Reads until the buffer holds `count` bytes.
@@ -83,16 +111,26 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             self.buffer.reserve(missing.max(READ_BYTES));
             // Never beyond what was reserved: the buffer stays bounded by one frame and one read.
             let mut room = (&mut self.buffer).limit(missing.max(READ_BYTES));
-            let reading = tokio::time::timeout(IDLE, self.stream.read_buf(&mut room));
-            let timed_out = NetError::TimedOut { what: "waiting for the peer", seconds: IDLE.as_secs() };
-            let read = reading.await.map_err(|_| timed_out)?.map_err(stream_error)?;
-            if read == 0 {
-                return Err(NetError::Closed);
-            }
-            self.traffic.read.fetch_add(read as u64, Ordering::Relaxed);
+            read_some(&mut self.stream, &mut room, &self.traffic).await?;
         }
         Ok(())
     }
+}
+
+/// Reads what is there, one byte at least.
+async fn read_some(
+    stream: &mut (impl AsyncRead + Unpin),
+    room: &mut impl BufMut,
+    traffic: &Traffic,
+) -> Result<(), NetError> {
+    let timed_out = NetError::TimedOut { what: "waiting for the peer", seconds: IDLE.as_secs() };
+    let reading = tokio::time::timeout(IDLE, stream.read_buf(room));
+    let read = reading.await.map_err(|_| timed_out)?.map_err(stream_error)?;
+    if read == 0 {
+        return Err(NetError::Closed);
+    }
+    traffic.read.fetch_add(read as u64, Ordering::Relaxed);
+    Ok(())
 }
 
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {
@@ -227,17 +265,19 @@ mod tests {
     async fn a_cancelled_read_loses_nothing() {
         let (mut a, b) = duplex(1024);
         let mut reader = FrameReader::new(b, Arc::default());
-        let bytes = encode(&hello()).unwrap().parts().concat();
-        for byte in bytes {
-            let cancelled = tokio::select! {
+        let chunk = Bytes::from(vec![7; READ_BYTES + 1000]);
+        let sent = [hello(), Frame::Chunks(Chunks { request: 1, items: vec![(0, chunk)] }), Frame::Ping(2)];
+        let bytes: Vec<u8> = sent.iter().flat_map(|frame| encode(frame).unwrap().parts().concat()).collect();
+        let mut received = Vec::new();
+        for part in bytes.chunks(3) {
+            a.write_all(part).await.unwrap();
+            tokio::select! {
                 biased;
-                frame = reader.next() => Err(frame),
-                () = std::future::ready(()) => Ok(()),
-            };
-            assert!(cancelled.is_ok());
-            a.write_all(&[byte]).await.unwrap();
+                frame = reader.next() => received.push(frame.unwrap()),
+                () = std::future::ready(()) => {}
+            }
         }
-        assert_eq!(reader.next().await.unwrap(), hello());
+        assert_eq!(received, sent);
     }
 
     #[tokio::test(start_paused = true)]

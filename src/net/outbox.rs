@@ -12,6 +12,7 @@ use super::codec::{Encoded, encode};
 use super::connection::FrameWriter;
 use super::frame::Frame;
 use super::pace::LinkPace;
+use super::speed::Speed;
 
 /// Most bytes of control frames that wait: several full index batches. A peer that lets more pile up is too slow.
 pub const CONTROL_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -31,6 +32,7 @@ pub struct Outbox {
     bulk: mpsc::UnboundedSender<Queued>,
     control_room: Arc<Semaphore>,
     bulk_room: Arc<Semaphore>,
+    speed: Arc<Speed>,
 }
 
 /// The other end of an [`Outbox`], for [`write_loop`].
@@ -40,6 +42,7 @@ pub struct OutboxReader {
     control_room: Arc<Semaphore>,
     bulk_room: Arc<Semaphore>,
     pace: LinkPace,
+    speed: Arc<Speed>,
 }
 
 /// A frame that gives back its room when it has been sent.
@@ -60,14 +63,16 @@ pub fn paced_outbox(pace: LinkPace) -> (Outbox, OutboxReader) {
     let (bulk, bulk_reader) = mpsc::unbounded_channel();
     let control_room = Arc::new(Semaphore::new(CONTROL_BYTES_MAX));
     let bulk_room = Arc::new(Semaphore::new(BULK_BYTES_MAX));
+    let speed = Arc::<Speed>::default();
     let reader = OutboxReader {
         control: control_reader,
         bulk: bulk_reader,
         control_room: control_room.clone(),
         bulk_room: bulk_room.clone(),
         pace,
+        speed: speed.clone(),
     };
-    (Outbox { control, bulk, control_room, bulk_room }, reader)
+    (Outbox { control, bulk, control_room, bulk_room, speed }, reader)
 }
 
 impl Outbox {
@@ -97,20 +102,23 @@ impl Outbox {
     }
 
     /// Queues a bulk frame, waiting for room. Bulk frames keep their order, control frames overtake them.
-    pub async fn bulk(&self, frame: &Frame) -> Result<(), NetError> {
-        let frame = encode(frame)?;
+    pub async fn bulk(&self, frame: Encoded) -> Result<(), NetError> {
         let room = self.bulk_room.clone().acquire_many_owned(cost(&frame)).await.map_err(|_| NetError::Closed)?;
         self.bulk.send(Queued { frame, _room: room }).map_err(|_| NetError::Closed)
     }
 
-    /// Queues a bulk frame if there is room for it now; false where there is none.
-    pub fn bulk_now(&self, frame: &Frame) -> Result<bool, NetError> {
-        let frame = encode(frame)?;
+    /// Queues a bulk frame if there is room for it now; gives it back where there is none.
+    pub fn bulk_now(&self, frame: Encoded) -> Result<Option<Encoded>, NetError> {
         match self.bulk_room.clone().try_acquire_many_owned(cost(&frame)) {
-            Ok(room) => self.bulk.send(Queued { frame, _room: room }).map(|()| true).map_err(|_| NetError::Closed),
-            Err(TryAcquireError::NoPermits) => Ok(false),
+            Ok(room) => self.bulk.send(Queued { frame, _room: room }).map(|()| None).map_err(|_| NetError::Closed),
+            Err(TryAcquireError::NoPermits) => Ok(Some(frame)),
             Err(TryAcquireError::Closed) => Err(NetError::Closed),
         }
+    }
+
+    /// How fast the link has taken bulk frames lately.
+    pub fn speed(&self) -> &Speed {
+        &self.speed
     }
 
     /// Says goodbye: what is queued before as control is still sent, then the connection ends.
@@ -180,7 +188,9 @@ pub async fn write_loop<W: AsyncWrite + Unpin>(
                 }
             }
         };
+        let begun = Instant::now();
         writer.write(&queued.frame).await?;
+        reader.speed.note(queued.frame.byte_count(), begun.elapsed());
         if queued.frame.is_close() {
             break;
         }
@@ -203,8 +213,8 @@ mod tests {
     use std::collections::BTreeMap;
     use tokio::io::duplex;
 
-    fn chunk(request: u32, bytes: usize) -> Frame {
-        Frame::Chunks(Chunks { request, items: vec![(0, Bytes::from(vec![0; bytes]))] })
+    fn chunk(request: u32, bytes: usize) -> Encoded {
+        encode(&Frame::Chunks(Chunks { request, items: vec![(0, Bytes::from(vec![0; bytes]))] })).unwrap()
     }
 
     #[tokio::test]
@@ -213,8 +223,8 @@ mod tests {
         let (a, b) = duplex(1024);
         let hello =
             DeviceHello { protocol: 1, name: String::new(), agent: String::new(), folders: vec![], sent_ms: None };
-        outbox.bulk(&chunk(1, 100_000)).await.unwrap();
-        outbox.bulk(&chunk(2, 100_000)).await.unwrap();
+        outbox.bulk(chunk(1, 100_000)).await.unwrap();
+        outbox.bulk(chunk(2, 100_000)).await.unwrap();
         outbox.control(&Frame::Hello(hello.clone())).unwrap();
         outbox.control(&Frame::Ping(1)).unwrap();
         let mut reader = FrameReader::new(b, Arc::default());
@@ -240,14 +250,14 @@ mod tests {
         let (outbox, queue) = outbox();
         let overflow = (0..=CONTROL_FRAMES_MAX as u64).map(|n| outbox.control(&Frame::Ping(n))).find_map(Result::err);
         assert!(matches!(overflow, Some(NetError::TooSlow)));
-        let filling = async { while outbox.bulk(&chunk(1, 1_000_000)).await.is_ok() {} };
+        let filling = async { while outbox.bulk(chunk(1, 1_000_000)).await.is_ok() {} };
         let waits = tokio::select! {
             biased;
             () = filling => false,
             () = std::future::ready(()) => true,
         };
         assert!(waits);
-        let waiting = async { while outbox.bulk(&chunk(1, 1_000_000)).await.is_ok() {} };
+        let waiting = async { while outbox.bulk(chunk(1, 1_000_000)).await.is_ok() {} };
         // Who waits is let go when the connection ends.
         tokio::join!(waiting, async { drop(queue) });
     }
@@ -261,7 +271,7 @@ mod tests {
         let hello =
             DeviceHello { protocol: 1, name: String::new(), agent: String::new(), folders: vec![], sent_ms: None };
         outbox.control(&Frame::Hello(hello)).unwrap();
-        (1..=3).for_each(|n| assert!(outbox.bulk_now(&chunk(n, 100_000)).unwrap()));
+        (1..=3).for_each(|n| assert!(outbox.bulk_now(chunk(n, 100_000)).unwrap().is_none()));
         let begun = Instant::now();
         let mut reader = FrameReader::new(b, Arc::default());
         let reading = async {

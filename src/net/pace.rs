@@ -65,6 +65,11 @@ impl Pace {
         Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX).max(1_000_000)))
     }
 
+    /// The cap, in bytes per second.
+    pub fn rate(&self) -> Option<u64> {
+        self.lock().bytes_s
+    }
+
     pub fn is_capped(&self) -> bool {
         self.lock().bytes_s.is_some()
     }

@@ -269,6 +269,11 @@ impl Folder {
         self.index.set_clean()
     }
 
+    /// Makes a log of the index that has grown small again; for times in which nothing happens.
+    pub fn shrink_log(&mut self) -> Result<(), IndexError> {
+        self.index.shrink_log()
+    }
+
     /// Gives up everything but what is committed, as a crash would.
     pub fn into_index(self) -> Index {
         self.index

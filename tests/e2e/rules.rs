@@ -199,3 +199,21 @@ fn caps_hold_on_either_side() {
         assert_eq!(b.read("large").len(), 4 * MIB);
     }
 }
+
+#[test]
+fn what_shrinks_goes_compressed_over_a_slow_line() {
+    let world = World::new();
+    let mut a = world.agent_with("a", "\n[limits]\nupload_kib_s = 4096");
+    let mut b = world.agent_with("b", "");
+    introduce(&a, &b);
+    a.start();
+    b.start();
+    wait_connected(&a, &b);
+    let lines = (0..200_000u64).map(|n| format!("{n}: measured {} in room {}\n", n.wrapping_mul(977) % 10_007, n % 31));
+    let text: String = lines.collect();
+    a.write("readings.txt", &text);
+    wait_settled(&[&a, &b]);
+    assert_eq!(b.read("readings.txt"), text.as_bytes());
+    let sent = a.peer(&b).unwrap().bytes_out;
+    assert!(sent < text.len() as u64 / 2, "{} bytes took {sent} on the wire", text.len());
+}

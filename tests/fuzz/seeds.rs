@@ -22,6 +22,7 @@ use p2psync::net::frame::{AskPast, Chunks, DeviceHello, Frame, Gift, Have, Past,
 use p2psync::net::identity::Identity;
 use p2psync::net::pairing::{Greeting, write_greeting};
 use p2psync::net::pairing_code::{Nameplate, PairingCode};
+use p2psync::net::wire_chunks::encode_packed;
 
 use super::seeds_dir;
 
@@ -77,6 +78,9 @@ fn network(all: &mut Seeds) {
             stream.extend_from_slice(&bytes);
         }
     }
+    let packed = Chunks { request: 7, items: vec![(0, vec![b'a'; 500].into()), (9, Bytes::from_static(b"seed"))] };
+    let packed = encode_packed(&packed).unwrap().expect("it shrinks").parts().concat();
+    add(all, "frame", "chunks-compressed", &packed[4..]);
     add(all, "stream", "whole", [&[0, 0][..], &stream].concat());
     add(all, "stream", "interrupted", [&[0, 12, 1, 0, 3, 0, 0, 9, 60, 0, 200, 1, 1, 0][..], &stream].concat());
     add(all, "stream", "after-a-hello", [&[1, 3, 0, 5, 0][..], &stream[stream.len() / 2..]].concat());

@@ -13,6 +13,7 @@ use crate::core::message::{Announced, Batch, Hello, Message};
 use crate::core::path::RelPath;
 use crate::core::version::VersionVector;
 use crate::net::announcement::Announcement;
+use crate::net::codec::encode;
 use crate::net::discovery::Heard;
 use crate::net::frame::{Frame, WantedContent};
 use crate::net::pairing::PairError;
@@ -198,8 +199,8 @@ async fn requests_and_answers_find_their_folder() {
     let id = 7;
     from_a.outbox.control(&wanted("photos", id)).unwrap();
     until(|| (at_b.served.load(SeqCst) == 1).then_some(())).await;
-    from_b.outbox.bulk(&Frame::Chunks(Chunks { request: id, items: vec![] })).await.unwrap();
-    from_b.outbox.bulk(&Frame::Chunks(Chunks { request: u32::MAX, items: vec![] })).await.unwrap();
+    from_b.outbox.bulk(encode(&Frame::Chunks(Chunks { request: id, items: vec![] })).unwrap()).await.unwrap();
+    from_b.outbox.bulk(encode(&Frame::Chunks(Chunks { request: u32::MAX, items: vec![] })).unwrap()).await.unwrap();
     from_b.outbox.control(&Frame::NotHere { request: id, items: vec![3] }).unwrap();
     until(|| (*at_a.chunks.lock().unwrap() == [id]).then_some(())).await;
     until(|| (*at_a.not_here.lock().unwrap() == [(id, vec![3])]).then_some(())).await;
