@@ -9,6 +9,8 @@ use crate::cli::output::{self, clean, count};
 use crate::cli::style::Tone;
 use crate::config::is_plain_word;
 
+/// Rate from which on it is worth telling, in bytes per second.
+const TELLING_RATE_MIN: u64 = 1024;
 const MINUTE_S: u64 = 60;
 const HOUR_S: u64 = 60 * MINUTE_S;
 const DAY_S: u64 = 24 * HOUR_S;
@@ -27,6 +29,11 @@ pub fn about(seconds: u64) -> String {
 /// "2.0 MB/s".
 pub fn rate(bytes_per_second: u64) -> String {
     format!("{}/s", output::bytes(bytes_per_second))
+}
+
+/// The rate where it tells of files on their way, and not just of two devices that keep in touch.
+pub fn telling(rate: Option<u64>) -> Option<u64> {
+    rate.filter(|bytes_per_second| *bytes_per_second >= TELLING_RATE_MIN)
 }
 
 /// Percent, rate and time left, as far as they mean something now.
@@ -97,8 +104,8 @@ pub fn folder_peer(peer: &FolderPeerStatus, now_ms: i64) -> String {
         parts.push(format!("{} of them {waits} for something to be done there", output::number(peer.blocked_items)));
     }
     parts.extend((!peer.connected).then(|| "not connected".to_owned()));
-    parts.extend(peer.rate_out.filter(|rate| *rate > 0).map(|bytes| format!("sending {}", rate(bytes))));
-    parts.extend(peer.rate_in.filter(|rate| *rate > 0).map(|bytes| format!("receiving {}", rate(bytes))));
+    parts.extend(telling(peer.rate_out).map(|bytes| format!("sending {}", rate(bytes))));
+    parts.extend(telling(peer.rate_in).map(|bytes| format!("receiving {}", rate(bytes))));
     parts.extend(peer.proved_identical_ms.map(|ms| format!("proved identical {}", output::ago(ms, now_ms))));
     if peer.declined_items > 0 {
         parts.push(format!("does not keep {}", count(peer.declined_items, "item", "items")));

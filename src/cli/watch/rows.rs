@@ -92,8 +92,8 @@ fn peer_text(peer: &PeerStatus, now_ms: i64) -> String {
                 parts.push(format!("lacks {} ({bytes})", count(items, "item", "items")));
             }
         }
-        parts.extend(peer.rate_in.filter(|n| *n > 0).map(|n| format!("in {}", words::rate(n))));
-        parts.extend(peer.rate_out.filter(|n| *n > 0).map(|n| format!("out {}", words::rate(n))));
+        parts.extend(words::telling(peer.rate_in).map(|n| format!("in {}", words::rate(n))));
+        parts.extend(words::telling(peer.rate_out).map(|n| format!("out {}", words::rate(n))));
     }
     parts.push(words::connection(peer, now_ms));
     parts.extend(peer.trouble.as_ref().map(|trouble| clean(trouble)));
