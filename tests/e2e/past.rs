@@ -172,6 +172,20 @@ fn of_several_folders_the_one_is_meant_where_something_was_done_last() {
 }
 
 #[test]
+fn what_a_device_did_can_be_undone_after_it_was_removed() {
+    let world = World::new();
+    let (a, b) = world.pair();
+    a.write("file", "before");
+    wait_settled(&[&a, &b]);
+    b.write("file", "by b");
+    wait_settled(&[&a, &b]);
+    a.ok(&["peer", "remove", "b"]);
+    let told = a.ok(&["undo", "--yes"]);
+    assert!(told.contains("1 file came back"), "{told}");
+    assert_eq!(a.read("file"), b"before");
+}
+
+#[test]
 fn an_undoing_that_a_crash_cut_off_can_be_taken_back() {
     let world = World::new();
     let (mut a, b) = world.pair();
