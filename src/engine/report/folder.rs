@@ -236,7 +236,10 @@ fn changes(count: u64) -> String {
 /// With whom the folder is in sync, and who lags behind for being away.
 fn settled_text(facts: &Facts) -> String {
     if facts.peers.is_empty() {
-        return "no other device yet: 'p2psync pair' adds one".to_owned();
+        return match facts.is_paired {
+            true => format!("shared with no device: 'p2psync folder share {} --peer NAME' shares it", facts.word),
+            false => "no other device yet: 'p2psync pair' adds one".to_owned(),
+        };
     }
     let (up_to_date, behind): (Vec<&PeerFacts>, Vec<&PeerFacts>) = facts.peers.iter().partition(|p| p.has_all());
     let mut parts = Vec::new();
@@ -329,6 +332,13 @@ mod tests {
         let mut world = World::running(&[]);
         world.config.peers.clear();
         check(&world, FolderState::InSync, "no other device yet: 'p2psync pair' adds one");
+    }
+
+    #[test]
+    fn a_folder_that_is_shared_with_nobody_is_told_how_to_be() {
+        let mut world = World::running(&[DESK]);
+        world.config.folders[0].peers = crate::config::Sharing::Only(Vec::new());
+        check(&world, FolderState::InSync, "shared with no device: 'p2psync folder share Docs --peer NAME' shares it");
     }
 
     #[test]
