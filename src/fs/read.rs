@@ -192,10 +192,19 @@ pub(super) fn hash_place(
     Ok(ReadOutcome::Hashed(HashedFile { disk: with_reliability(before, now_ns), content, lists }))
 }
 
+/// True for what was written too shortly before `now_ns` to tell a later write from it, and will be old enough in a
+/// moment.
+pub fn is_young(disk: &DiskState, now_ns: i64) -> bool {
+    !is_coarse(disk) && with_reliability(*disk, now_ns).ctime_ns == 0
+}
+
+fn is_coarse(disk: &DiskState) -> bool {
+    disk.ctime_ns % SECOND_NS == 0 && disk.mtime_ns % SECOND_NS == 0
+}
+
 /// The state with its ctime set to 0 where it is too young, at `now_ns`, to tell a later write from.
 fn with_reliability(disk: DiskState, now_ns: i64) -> DiskState {
-    let coarse = disk.ctime_ns % SECOND_NS == 0 && disk.mtime_ns % SECOND_NS == 0;
-    let window = if coarse { RACY_COARSE_NS } else { RACY_NS };
+    let window = if is_coarse(&disk) { RACY_COARSE_NS } else { RACY_NS };
     // A time far in the future is no sign of a recent write: the next one would get another time.
     let is_near = |time_ns: i64| now_ns.abs_diff(time_ns) < window.unsigned_abs();
     let racy = (is_near(disk.ctime_ns) || is_near(disk.mtime_ns)) && !sabotage::is(Bug::RacyTimesTrusted);

@@ -36,6 +36,8 @@ pub const PUT_OFF: Duration = Duration::from_millis(100);
 const RACY_AGAIN: Duration = Duration::from_millis(30);
 /// The same where the file system seems to keep whole seconds.
 const RACY_COARSE_AGAIN: Duration = Duration::from_secs(2);
+/// To read a file of so many bytes takes longer than [`RACY_AGAIN`].
+const YOUNG_FROM_BYTES: u64 = 32 * 1024 * 1024;
 /// How often a file that changes while it is read is tried before it is reported as a problem.
 const BUSY_TRIES_MAX: u32 = 10;
 /// A busy file is read again at the latest after this.
@@ -231,7 +233,8 @@ fn read_batch(
     for Item { look, size } in batch {
         // Reading this one takes long, and what was read before is not to wait for it.
         let mut is_sent = size < BATCH_BYTES || report.flush();
-        match examine(shared, root, &look, buffer) {
+        let seen = if put_off_young(shared, root, &look, size) { None } else { examine(shared, root, &look, buffer) };
+        match seen {
             Some(seen) => {
                 if is_few && let Seen::File { content, .. } = &seen {
                     shared.gifts.was_read(*content, buffer.get(..content.size as usize), shared.device);
@@ -244,6 +247,19 @@ fn read_batch(
             is_lost.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// Has a large file that was written just now looked at a moment later: read at once it would have to be read again, as
+/// its times could not tell a later write.
+fn put_off_young(shared: &Shared, root: &OpenRoot, look: &Look, size: u64) -> bool {
+    let is_first_try = look.tries == 0;
+    let is_young = is_first_try
+        && size >= YOUNG_FROM_BYTES
+        && matches!(root.look(&look.path), Ok(Some(found)) if read::is_young(&found, shared.clock.wall_ns()));
+    if is_young {
+        shared.hints.again(Look { tries: 1, ..look.clone() }, shared.clock.instant() + RACY_AGAIN);
+    }
+    is_young
 }
 
 /// Reads what stands at a claimed path; `None` where there is nothing to say yet and it is looked at again.

@@ -294,6 +294,20 @@ fn a_marker_that_vanishes_in_the_middle_makes_absences_worthless() {
 }
 
 #[test]
+fn a_large_file_that_just_came_is_read_once() {
+    let world = World::running(PATIENCE);
+    let aside = tempfile::NamedTempFile::new_in(world.at(".p2psync")).unwrap();
+    aside.as_file().set_len(33 << 20).unwrap();
+    std::fs::rename(aside.path(), world.at("large")).unwrap();
+    let is_certain = |w: &World| {
+        let known = w.reader().record(&path("large")).unwrap();
+        known.and_then(|record| record.disk).is_some_and(|disk| disk.ctime_ns != 0)
+    };
+    world.wait("the file, with times that tell a later write", is_certain);
+    assert_eq!(world.reported().iter().filter(|seen| *seen == "large file").count(), 1);
+}
+
+#[test]
 fn changes_are_noticed_as_they_happen() {
     let world = World::running(PATIENCE);
     world.write("deep/er/file", b"1");
