@@ -182,7 +182,12 @@ impl Control {
             Request::Confirm { folder } => self.tell(&folder, Input::Confirm, "the held deletions go ahead").await,
             Request::Reject { folder } => self.tell(&folder, Input::Reject, "the held deletions are undone").await,
             Request::Override { folder } => {
-                self.tell(&folder, Input::Override, "what is here is announced over what the other devices have").await
+                self.tell(
+                    &folder,
+                    Input::Override,
+                    "what is here takes the place of what the other devices have changed",
+                )
+                .await
             }
             Request::Revert { folder } => {
                 self.tell(

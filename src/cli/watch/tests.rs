@@ -1,7 +1,5 @@
 //! The screen in several sizes, and what keys do.
 
-use std::path::Path;
-
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
@@ -9,7 +7,7 @@ use super::agent::News;
 use super::draw::{Palette, draw};
 use super::picture;
 use super::screen::{Key, Screen, Wish};
-use crate::api::{EventItem, TransferItem};
+use crate::api::EventItem;
 use crate::cli::status::samples;
 
 fn screen() -> Screen {
@@ -31,34 +29,15 @@ fn screen() -> Screen {
 
 /// What a person may see on an ordinary day.
 fn everyday() -> Screen {
-    let mut status = samples::busy();
-    status.device_id = "LQ7ZK2M-B".into();
-    status.peers[1].address = Some("192.168.1.23:7724".into());
-    let [first, photos, _] = &mut status.folders[..] else { panic!("three folders") };
-    let coming = ["films/holidays in the mountains.mkv", "films/the long way home.mkv", "drafts/book.odt"];
-    let sizes = [(300, 120, vec!["desktop", "phone"]), (90, 31, vec!["desktop"]), (3, 0, vec!["phone"])];
-    first.transfers =
-        coming.iter().zip(sizes).map(|(path, (all, done, from))| transfer(path, all, done, &from)).collect();
-    photos.label = "Photos".into();
-    photos.problems_total = 3;
     let event = |kind: &str, text: &str| EventItem { kind: kind.into(), text: text.into(), ..EventItem::default() };
     let events = vec![
-        event("received", "phone added photos/2026/lake.jpg"),
-        event("conflict", "plan.odt was changed here and on phone; both versions are kept"),
-        event("deleted", "desktop deleted old list.txt"),
+        event("received", "photos/2026/lake.jpg: received from phone"),
+        event("conflict", "plan.odt: changed on two devices at once; this device's version was kept as ..."),
+        event("deleted", "old list.txt: deleted by desktop; the file is in history"),
     ];
     let mut screen = Screen { now_ms: samples::NOW_MS, ..Screen::default() };
-    screen.take(News::Looked(Ok(Box::new((status, events)))));
+    screen.take(News::Looked(Ok(Box::new((samples::everyday(), events)))));
     screen
-}
-
-fn transfer(path: &str, megabytes: u64, done_megabytes: u64, from: &[&str]) -> TransferItem {
-    TransferItem {
-        path: path.into(),
-        bytes: megabytes << 20,
-        done_bytes: done_megabytes << 20,
-        from: from.iter().map(|&name| name.into()).collect(),
-    }
 }
 
 fn drawn(screen: &Screen, width: u16, height: u16) -> String {
@@ -76,13 +55,7 @@ fn the_picture_in_the_docs_shows_the_screen_as_it_is() {
     for time in ["14:03:12", "14:01:40", "13:58:05"] {
         picture = picture.replacen("00:00:00", time, 1);
     }
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pictures/watch.svg");
-    if std::env::var_os("RENEW_DOCS").is_some() {
-        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        std::fs::write(&file, &picture).unwrap();
-    }
-    let shown = std::fs::read_to_string(&file).unwrap();
-    assert!(shown == picture, "'RENEW_DOCS=1 cargo test --lib cli::watch' makes {} anew", file.display());
+    picture::assert_in_docs("watch.svg", &picture);
 }
 
 fn without_times(text: &str) -> String {
