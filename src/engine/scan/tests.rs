@@ -385,7 +385,7 @@ fn why_the_folder_is_not_there_is_told_anew_when_it_is_another_reason() {
     assert_eq!((halts("is missing"), halts("")), (1, 1));
     std::fs::create_dir(&place).unwrap();
     (0..2).for_each(|_| look());
-    assert_eq!((halts("has no .p2psync"), halts("")), (1, 2));
+    assert_eq!((halts("has lost its file .p2psync/marker"), halts("")), (1, 2));
     std::fs::remove_dir(&place).unwrap();
     std::fs::rename(&away, &place).unwrap();
     look();
