@@ -50,6 +50,7 @@ const TABLES: [(&str, &[&str]); 13] = [
             "disk_inode",
             "disk_mode",
             "brought_by",
+            "placed_ms",
         ],
     ),
     (
@@ -91,6 +92,7 @@ const TABLES: [(&str, &[&str]); 13] = [
             "by_remote",
             "brought_by",
             "displaced_by",
+            "placed_ms",
         ],
     ),
     ("state", &["epoch", "run", "scanned", "clean", "last_seq", "files", "directories", "tombstones", "bytes"]),
@@ -234,6 +236,7 @@ fn fill(index: &mut Index) -> Result<Known, IndexError> {
             by_remote: true,
             brought_by: Some(PEER),
             displaced_by: None,
+            placed_ms: None,
         })?;
     }
     index.note_removal(5, &path("gone"))?;

@@ -49,7 +49,7 @@ pub enum Request {
     Confirm { folder: String },
     /// The held deletions are not wanted: the files come back.
     Reject { folder: String },
-    /// In a folder that only sends: what is here is announced over what the other devices have.
+    /// In a folder that only sends: what is here takes the place of what the other devices have.
     Override { folder: String },
     /// In a folder that only receives: what was changed here is taken back, into history.
     Revert { folder: String },

@@ -76,7 +76,8 @@ pub struct RewindReport {
     pub items: Vec<RewindItem>,
     /// What could not be done.
     pub failed: Vec<WaitItem>,
-    /// Of what a device did: its name, and from when to when.
+    /// Of what a device did: its name, and from when to when. Where an 'undo' or 'restore' is taken back, `to_ms` alone
+    /// is there: when that was done.
     pub device: Option<String>,
     pub from_ms: Option<i64>,
     pub to_ms: Option<i64>,

@@ -89,9 +89,11 @@ pub struct FolderStatus {
     /// When it goes on by itself, where it is paused for a time.
     #[serde(default)]
     pub paused_until_ms: Option<i64>,
-    /// Files that no other device is known to have; what exceeds 100,000 may not be counted.
+    /// Files that no other device is known to have; what exceeds 100,000 may not be counted, and then the next is true.
     #[serde(default)]
     pub only_here_files: u64,
+    #[serde(default)]
+    pub only_here_is_more: bool,
     /// "ok", or why changes are found by scanning only and what would help.
     pub watch: String,
     pub last_scan_ms: Option<i64>,
@@ -286,6 +288,9 @@ pub struct HistoryItem {
     pub displaced_ms: i64,
     /// When its content was last changed.
     pub mtime_ms: i64,
+    /// Since when it had stood at its path on this device, whenever it was changed; none where that is not known.
+    #[serde(default)]
+    pub placed_ms: Option<i64>,
     pub bytes: u64,
     /// Name of the device that displaced it.
     pub displaced_by: Option<String>,

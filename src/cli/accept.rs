@@ -37,6 +37,9 @@ pub fn run(context: &Context, arguments: &AcceptArguments) -> anyhow::Result<()>
         bail!("the agent answered something else; it may be of another version: restart it");
     };
     let offered = offers::of_peers(&status.peers);
+    if let Some(told) = arguments.label.as_deref().and_then(|word| is_here(context, &offered, word).transpose()) {
+        return Err(misuse(told?));
+    }
     let chosen = choose(&offered, arguments.label.as_deref())?;
     if chosen.is_empty() {
         return nothing(arguments.json);
@@ -77,6 +80,23 @@ fn nothing(as_json: bool) -> anyhow::Result<()> {
     output::print(
         "No connected device shares a folder that is not here. On the other device: p2psync folder share FOLDER --peer NAME\n",
     )
+}
+
+/// What to say of a folder that is here already, as far as nothing else of that name is offered.
+fn is_here(context: &Context, offered: &[Offer], word: &str) -> anyhow::Result<Option<String>> {
+    let is_named = |id: &str, label: &str| id == word || label == word;
+    if offered.iter().any(|offer| is_named(offer.id.as_str(), &offer.label)) {
+        return Ok(None);
+    }
+    let config = context.config()?;
+    let folder = config.folders.iter().find(|folder| is_named(folder.id.as_str(), &folder.label));
+    Ok(folder.map(|folder| {
+        let (label, place) = (clean(&folder.label), output::short_path(&folder.path, context.home.user_dir()));
+        let word = config.word_of(folder);
+        format!(
+            "{label} is here already, at {place}; 'p2psync folder share {word} --peer NAME' shares it with another device"
+        )
+    }))
 }
 
 /// The offer with this label or id, or all.
@@ -162,5 +182,8 @@ mod tests {
         let refused = at(&context, &offer("p", "Photos"), &place, false).unwrap_err().to_string();
         assert!(refused.contains("holds 1 item already") && refused.ends_with("add --merge"), "{refused}");
         assert_eq!(at(&context, &offer("p", "Photos"), &place, true).unwrap().path, place);
+        let told = |offered: &[Offer], word| is_here(&context, offered, word).unwrap();
+        assert!(told(&[], "Photos").unwrap().contains("'p2psync folder share Photos --peer NAME'"));
+        assert_eq!((told(&[], "Music"), told(&[offer("q", "Photos")], "Photos")), (None, None));
     }
 }

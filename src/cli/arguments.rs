@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::accept::AcceptArguments;
 use super::completions::Shell;
+use super::folder_rules::Forcing;
 use super::pair::PairArguments;
 use super::service::System;
 
@@ -128,8 +129,9 @@ pub enum Command {
     History(Past),
     /// Bring back an earlier version of a file or directory; what lies there now goes into the history
     ///
-    /// A directory with a time goes back to what it was then: what was there comes back, and what has come since goes
-    /// into the history. You are told first how much that is.
+    /// A directory with a time goes back to what it was then on this device: what was there comes back, and what has
+    /// come since goes into the history, whenever it was written. You are told first how much that is, and what stays
+    /// because it is not known what it was.
     Restore {
         /// PATH or PATH@WHEN; WHEN is an id from 'history', '2h' or '3d' ago, or a time like 2026-11-20T14:03
         #[arg(value_name = "PATH[@WHEN]")]
@@ -314,15 +316,9 @@ pub enum FolderCommand {
         json: bool,
     },
     /// In a folder that only sends: have what is here take the place of what other devices have
-    Override {
-        #[command(flatten)]
-        folder: OneFolder,
-        /// Do it without asking
-        #[arg(short = 'y', long)]
-        yes: bool,
-    },
+    Override(Forcing),
     /// In a folder that only receives: move what was changed here into history and take what other devices have
-    Revert(OneFolder),
+    Revert(Forcing),
     /// Say which part of a folder is wanted on this device, or show it
     Select {
         /// Id or label; may be left out if there is just one folder
@@ -424,6 +420,7 @@ mod tests {
         &["folder", "direction", "f", "--json"],
         &["folder", "override", "f", "--yes"],
         &["folder", "revert"],
+        &["folder", "revert", "f", "-y", "--json"],
         &["folder", "select", "f", "--only", "a/**", "--only", "b"],
         &["folder", "select", "--all"],
         &["pause"],

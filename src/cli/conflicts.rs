@@ -16,7 +16,7 @@ pub fn all(context: &Context) -> anyhow::Result<Vec<ConflictItem>> {
             Reply::Conflicts(conflicts) => Some(conflicts),
             _ => None,
         },
-        |config| engine::report::conflicts(&context.home, config),
+        |config| engine::report::conflicts(&context.home, config, None),
     )
 }
 

@@ -97,7 +97,14 @@ pub const USAGES: &[Usage] = &[
         &[("folder override Photos", "what is here takes the place of what others have")],
         ORDER_SHAPE,
     ),
-    usage("folder revert", &[("folder revert Photos", "what was changed here goes into history")], ORDER_SHAPE),
+    usage(
+        "folder revert",
+        &[
+            ("folder revert Photos", "what was changed here goes into history"),
+            ("folder revert Photos --yes", "without asking, as in a script"),
+        ],
+        ORDER_SHAPE,
+    ),
     usage(
         "folder select",
         &[
@@ -189,7 +196,7 @@ pub const USAGES: &[Usage] = &[
             ("history ~/P2PSync", "of everything in a directory"),
             ("history --usage", "how much space all of it takes"),
         ],
-        r#"[{"id", "path", "folder", "displaced_ms", "mtime_ms", "bytes", "displaced_by", "reason", "expires_ms", "only_on"}]; with --usage [{"folder", "id", "versions", "bytes", "oldest_ms", "days", "limit_bytes"}]"#,
+        r#"[{"id", "path", "folder", "displaced_ms", "mtime_ms", "placed_ms", "bytes", "displaced_by", "reason", "expires_ms", "only_on"}]; with --usage [{"folder", "id", "versions", "bytes", "oldest_ms", "days", "limit_bytes"}]"#,
     ),
     usage(
         "history prune",

@@ -33,8 +33,8 @@ pub fn run(context: &Context, command: FolderCommand) -> anyhow::Result<()> {
         FolderCommand::Direction { folder, direction, json } => {
             folder_rules::direction(context, &folder, direction, json)
         }
-        FolderCommand::Override { folder, yes } => folder_rules::override_peers(context, &folder, yes),
-        FolderCommand::Revert(folder) => folder_rules::revert(context, &folder),
+        FolderCommand::Override(forcing) => folder_rules::override_peers(context, &forcing),
+        FolderCommand::Revert(forcing) => folder_rules::revert(context, &forcing),
         FolderCommand::Select { folder, only, all, json } => {
             folder_rules::select(context, folder.as_deref(), &only, all, json)
         }

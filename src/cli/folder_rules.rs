@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal};
 
+use clap::Args;
+
 use super::arguments::OneFolder;
 use super::arguments_rules::DirectionWord;
 use super::context::{Context, find_folder};
@@ -9,7 +11,7 @@ use super::exit::misuse;
 use super::folder::{explain, print_change, print_order};
 use super::output::{self, clean};
 use super::undo::ask_whether;
-use crate::api::{Reply, Request};
+use crate::api::{FolderStatus, Reply, Request};
 use crate::config::{self, Folder};
 use crate::core::direction::Direction;
 use crate::core::selection::Selection;
@@ -54,50 +56,96 @@ fn direction_text(folder: &Folder, word: &str, direction: Direction) -> String {
     }
 }
 
+/// A folder whose direction is to be forced on what differs from it, and whether to ask before.
+#[derive(Args, Debug)]
+pub struct Forcing {
+    #[command(flatten)]
+    pub folder: OneFolder,
+    /// Do it without asking
+    #[arg(short = 'y', long)]
+    pub yes: bool,
+}
+
+/// What a person is told before.
+struct Question {
+    /// How many changes it is about.
+    count: fn(&FolderStatus) -> u64,
+    /// Said where there are none.
+    nothing: String,
+    /// Said where there are some.
+    consequence: String,
+}
+
 /// Has what is here take the place of what other devices have, after asking.
-pub fn override_peers(context: &Context, folder: &OneFolder, yes: bool) -> anyhow::Result<()> {
+pub fn override_peers(context: &Context, forcing: &Forcing) -> anyhow::Result<()> {
     let config = context.config()?;
-    let found = find_folder(&config, folder.name.as_deref())?;
+    let found = find_folder(&config, forcing.folder.name.as_deref())?;
     let label = clean(&found.label);
     if found.direction != Direction::Send {
         return Err(misuse(format!("{label} does not only send, so changes of other devices are taken anyway")));
     }
-    if !yes {
+    let question = Question {
+        count: |folder| folder.kept_out,
+        nothing: format!("Other devices have changed nothing in {label} that is not taken here: nothing to do."),
+        consequence: format!(
+            "On every device that shares {label}, what is here takes the place of what was changed there; \
+             the history there keeps that."
+        ),
+    };
+    let request = Request::Override { folder: found.id.to_string() };
+    force(context, found, forcing, &question, "override", &request)
+}
+
+/// Takes back what was changed here, after asking.
+pub fn revert(context: &Context, forcing: &Forcing) -> anyhow::Result<()> {
+    let config = context.config()?;
+    let found = find_folder(&config, forcing.folder.name.as_deref())?;
+    let label = clean(&found.label);
+    if found.direction != Direction::Receive {
+        return Err(misuse(format!(
+            "{label} does not only receive, so what is changed here goes to other devices; 'p2psync restore' brings an \
+             earlier version back"
+        )));
+    }
+    let question = Question {
+        count: |folder| folder.own_changes,
+        nothing: format!("Nothing was changed here in {label} that stays on this device: nothing to do."),
+        consequence: format!(
+            "What was changed here in {label} goes into the history on this device, and what the other devices have \
+             takes its place."
+        ),
+    };
+    force(context, found, forcing, &question, "revert", &Request::Revert { folder: found.id.to_string() })
+}
+
+/// Says what would happen and, where a person or `--yes` agrees, has it happen.
+fn force(
+    context: &Context,
+    folder: &Folder,
+    forcing: &Forcing,
+    question: &Question,
+    action: &str,
+    request: &Request,
+) -> anyhow::Result<()> {
+    let as_json = forcing.folder.json;
+    if !forcing.yes {
         let state = match context.ask(&Request::Status).map_err(|e| explain(e.into(), OVERRIDING))? {
-            Reply::Status(status) => status.folders.into_iter().find(|f| f.id == found.id.as_str()),
+            Reply::Status(status) => status.folders.into_iter().find(|f| f.id == folder.id.as_str()),
             _ => None,
         };
-        if state.as_ref().is_some_and(|folder| folder.kept_out == 0) {
-            let text = format!("Other devices have changed nothing in {label} that is not taken here: nothing to do.");
-            let none = |text: &str| print_order("override", &[], text);
-            return if folder.json { none(&text) } else { output::print(&format!("{text}\n")) };
+        if state.as_ref().is_some_and(|folder| (question.count)(folder) == 0) {
+            let text = &question.nothing;
+            return if as_json { print_order(action, &[], text) } else { output::print(&format!("{text}\n")) };
         }
-        let state = state.map(|folder| format!("{label}: {}.\n", clean(&folder.state_text))).unwrap_or_default();
-        let told = format!(
-            "{state}On every device that shares {label}, what is here takes the place of what was changed there; \
-             the history there keeps that.\n"
-        );
-        if folder.json || !io::stdin().is_terminal() {
+        let state = state.map(|state| format!("{}: {}.\n", clean(&folder.label), clean(&state.state_text)));
+        let told = format!("{}{}\n", state.unwrap_or_default(), question.consequence);
+        if as_json || !io::stdin().is_terminal() {
             return Err(misuse(format!("{told}say --yes to do this")));
         }
         eprint!("{told}");
         ask_whether()?;
     }
-    order(context, found, folder.json, "override", &Request::Override { folder: found.id.to_string() })
-}
-
-/// Takes back what was changed here.
-pub fn revert(context: &Context, folder: &OneFolder) -> anyhow::Result<()> {
-    let config = context.config()?;
-    let found = find_folder(&config, folder.name.as_deref())?;
-    if found.direction != Direction::Receive {
-        return Err(misuse(format!(
-            "{} does not only receive, so what is changed here goes to other devices; 'p2psync restore' brings an \
-             earlier version back",
-            clean(&found.label)
-        )));
-    }
-    order(context, found, folder.json, "revert", &Request::Revert { folder: found.id.to_string() })
+    order(context, folder, as_json, action, request)
 }
 
 fn order(context: &Context, folder: &Folder, as_json: bool, action: &str, request: &Request) -> anyhow::Result<()> {
@@ -176,8 +224,8 @@ mod tests {
     #[test]
     fn what_makes_no_sense_in_a_direction_is_refused_with_a_reason() {
         let (_dir, context) = context();
-        let one = OneFolder { name: None, json: false };
-        assert!(override_peers(&context, &one, false).unwrap_err().to_string().contains("does not only send"));
+        let one = Forcing { folder: OneFolder { name: None, json: false }, yes: false };
+        assert!(override_peers(&context, &one).unwrap_err().to_string().contains("does not only send"));
         assert!(revert(&context, &one).unwrap_err().to_string().contains("does not only receive"));
         assert!(
             select(&context, None, &["../x".to_owned()], false, true)

@@ -50,7 +50,7 @@ fn list(context: &Context, given: &Path, json: bool) -> anyhow::Result<()> {
             Reply::History(items) => Some(items),
             _ => None,
         },
-        |config| engine::report::history(&context.home, config, &path),
+        |config| engine::report::history(&context.home, config, &path, None),
     )?;
     if json {
         return output::print_json(&items);
@@ -82,11 +82,17 @@ pub fn restore(context: &Context, given: &Path, at: Option<&str>, going: &GoingB
     let (given, when) = match at {
         Some(text) => {
             let when = parse_when(text, context.now_ms, &TimeZone::system());
-            let wrong = || misuse(format!("'{}' is neither a time nor an id", output::clean(text)));
-            (given.to_owned(), when.ok_or_else(wrong)?)
+            (given.to_owned(), when.ok_or_else(|| misuse(no_when(text, given)))?)
         }
         None => split_when(given, context.now_ms, &TimeZone::system()),
     };
+    if let (When::Latest, Some((path, text))) = (&when, at_sign(&given)) {
+        let is_there = |path: &Path| path.symlink_metadata().is_ok();
+        // With a slip in the time, what is before it is what was meant.
+        if !is_there(&given) && is_there(path) {
+            return Err(misuse(no_when(text, path)));
+        }
+    }
     let config = context.config()?;
     let path = context.path_in_folder(&config, &given)?;
     let root = config.folder_at(&path).map(|folder| folder.path.clone()).unwrap_or_default();
@@ -157,9 +163,14 @@ fn choose<'a>(items: &'a [HistoryItem], when: &When, taken: impl Fn(&HistoryItem
             _ => {}
         }
     }
-    // What was made later did not lie there then; what did is older than all that is known.
-    let is_old_enough = |item: &HistoryItem| !matches!(when, When::AtMs(ms) if item.mtime_ms > *ms);
+    // What came later did not lie there then; what did is older than all that is known.
+    let is_old_enough = |item: &HistoryItem| !matches!(when, When::AtMs(ms) if stood_since_ms(item) > *ms);
     chosen.into_values().filter(|item| is_old_enough(item)).collect()
+}
+
+/// Since when it lay there: where that was not noted, since it was changed.
+fn stood_since_ms(item: &HistoryItem) -> i64 {
+    item.placed_ms.unwrap_or(item.mtime_ms)
 }
 
 /// Why there is no version to bring back, and what there is instead.
@@ -175,23 +186,37 @@ fn no_version(items: &[HistoryItem], when: &When, path: &Path, shown: &str) -> S
             Err(_) => format!("{shown} was gone already at {asked}; {all}"),
         };
     };
-    let changed = output::local_time(next.mtime_ms);
+    let since = output::local_time(stood_since_ms(next));
+    let came = if next.placed_ms.is_some() { "came here at" } else { "is from" };
     let command = output::quoted(&format!("{shown}@{}", output::clean(&next.id)));
     format!(
-        "it is not known what {shown} was at {asked}: the first version after that is from {changed}. To bring that \
+        "it is not known what {shown} was at {asked}: the first version after that {came} {since}. To bring that \
          one back: p2psync restore {command}; {all}"
     )
 }
 
 /// Splits `PATH@WHEN`; an `@` that no time or id follows belongs to the path.
 fn split_when(given: &Path, now_ms: i64, zone: &TimeZone) -> (PathBuf, When) {
-    let bytes = given.as_os_str().as_bytes();
-    let at = bytes.iter().rposition(|b| *b == b'@').filter(|at| *at > 0);
-    let split = at.and_then(|at| {
-        let when = std::str::from_utf8(bytes.get(at + 1..)?).ok()?;
-        Some((Path::new(OsStr::from_bytes(bytes.get(..at)?)).to_owned(), parse_when(when, now_ms, zone)?))
-    });
+    let split = at_sign(given).and_then(|(path, when)| Some((path.to_owned(), parse_when(when, now_ms, zone)?)));
     split.unwrap_or_else(|| (given.to_owned(), When::Latest))
+}
+
+/// What is before the last @ of a path, and what is after it.
+fn at_sign(given: &Path) -> Option<(&Path, &str)> {
+    let bytes = given.as_os_str().as_bytes();
+    let at = bytes.iter().rposition(|b| *b == b'@').filter(|at| *at > 0)?;
+    let when = std::str::from_utf8(bytes.get(at + 1..)?).ok()?;
+    Some((Path::new(OsStr::from_bytes(bytes.get(..at)?)), when))
+}
+
+/// What is wrong with a time that is none.
+fn no_when(text: &str, path: &Path) -> String {
+    format!(
+        "'{}' is neither a time nor the id of a version; write 2h or 3d for so long ago, a time like 2026-11-20T14:03, \
+         or an id that 'p2psync history {}' shows",
+        output::clean(text),
+        output::quoted(&output::clean(&path.to_string_lossy()))
+    )
 }
 
 /// Reads `latest`, `2h`, `2026-11-20`, `2026-11-20T14:03`, or the id of a version.
@@ -279,7 +304,9 @@ mod tests {
             displaced_ms,
             ..HistoryItem::default()
         };
-        let items = [item("a3", 25_000, 30_000), item("a1", 5_000, 10_000)];
+        // Written long before it came here.
+        let late = HistoryItem { placed_ms: Some(25_000), ..item("a3", 1_000, 30_000) };
+        let items = [late, item("a1", 5_000, 10_000)];
         let ids = |at_ms| choose(&items, &When::AtMs(at_ms), |_| false).iter().map(|i| &i.id[..]).collect::<Vec<_>>();
         assert_eq!([ids(5_000), ids(9_999), ids(26_000)], [["a1"], ["a1"], ["a3"]]);
         // Before the oldest, and between a deletion and the next file of that name.
@@ -287,11 +314,28 @@ mod tests {
         let told = |at_ms, path: &str| no_version(&items, &When::AtMs(at_ms), Path::new(path), "a");
         assert!(told(4_999, "/").contains("p2psync restore a@a1;"), "{}", told(4_999, "/"));
         assert!(told(15_000, "/").contains("p2psync restore a@a3;"), "{}", told(15_000, "/"));
+        assert!(told(15_000, "/").contains("came here at") && told(4_999, "/").contains("is from"));
         assert!(told(30_000, "/").contains("has not been replaced since"));
         assert!(told(30_000, "/no/such").contains("was gone already"));
         assert!(
             no_version(&items, &When::Id("x".into()), Path::new("/"), "a").contains("there is no such version of a")
         );
+    }
+
+    #[test]
+    fn a_slip_in_the_time_is_told_as_such() {
+        let (dir, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let context = Context { home: crate::home::Home::at(home.path(), home.path().into()), now_ms: 0 };
+        std::fs::write(dir.path().join("report.txt"), "").unwrap();
+        let going = GoingBack { yes: false, dry_run: true, json: false };
+        let told = |name: &str, at: Option<&str>| {
+            restore(&context, &dir.path().join(name), at, &going).unwrap_err().to_string()
+        };
+        for (name, at) in [("report.txt@yesterday", None), ("report.txt", Some("yesterday"))] {
+            let told = told(name, at);
+            assert!(told.starts_with("'yesterday' is neither a time nor the id of a version"), "{told}");
+        }
+        assert!(!told("gone@example.org", None).contains("neither"));
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub fn usage(context: &Context, folder: Option<&str>, json: bool) -> anyhow::Res
             Reply::HistoryUsage(all) => Some(all),
             _ => None,
         },
-        |config| engine::report::history_usage(&context.home, config, folder.as_deref()),
+        |config| engine::report::history_usage(&context.home, config, folder.as_deref(), None),
     )?;
     if json { output::print_json(&all) } else { output::print(&usage_text(&all, context.now_ms)) }
 }
@@ -92,7 +92,12 @@ fn show(reports: &[PruneReport], json: bool) -> anyhow::Result<()> {
 
 fn prune_text(reports: &[PruneReport]) -> String {
     let mut text = String::new();
-    for one in reports {
+    let something = |one: &&PruneReport| one.versions > 0;
+    let told: Vec<&PruneReport> = match reports.iter().any(|one| one.versions > 0) {
+        true => reports.iter().filter(something).collect(),
+        false => reports.iter().collect(),
+    };
+    for one in told {
         let verb = if one.dry_run { "would go" } else { "have gone" };
         let versions = count(one.versions, "earlier version", "earlier versions");
         let _ = writeln!(text, "{}: {versions} {verb}, {}", clean(&one.folder), output::bytes(one.bytes));

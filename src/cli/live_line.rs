@@ -91,13 +91,23 @@ fn text(status: &Status) -> String {
     // Where all is quiet many folders say no more than one.
     parts.extend(match &rest[..] {
         [] => None,
-        [_, _, ..] if status.folders.iter().all(|f| f.state == FolderState::InSync) => Some("all in sync".to_owned()),
+        [_, _, ..] if status.folders.iter().all(|f| f.state == FolderState::InSync) => Some(all_in_sync(status)),
         several => Some(several.join("; ")),
     });
     if !status.peers.is_empty() {
         parts.push(devices);
     }
     parts.join("; ")
+}
+
+/// With whom that is, for nobody knows what devices have done that are away.
+fn all_in_sync(status: &Status) -> String {
+    let is_alone = !status.peers.iter().any(|peer| peer.connected);
+    match (status.peers.is_empty(), is_alone) {
+        (true, _) => "no other device yet: 'p2psync pair' adds one".to_owned(),
+        (false, true) => "all in sync, as of when the others were last connected".to_owned(),
+        (false, false) => "all in sync".to_owned(),
+    }
 }
 
 fn one_folder(folder: &FolderStatus) -> String {
@@ -118,5 +128,17 @@ mod tests {
     fn the_line_tells_what_goes_on_first() {
         let lines = [samples::in_sync(), samples::busy(), samples::held()].map(|status| text(&status)).join("\n");
         insta::assert_snapshot!(lines);
+    }
+
+    #[test]
+    fn several_folders_are_in_sync_only_with_whom_they_have_met() {
+        let mut status = samples::in_sync();
+        status.folders.push(status.folders[0].clone());
+        assert_eq!(text(&status), "all in sync; 1 of 2 devices connected");
+        status.peers.iter_mut().for_each(|peer| peer.connected = false);
+        let told = text(&status);
+        assert_eq!(told, "all in sync, as of when the others were last connected; 0 of 2 devices connected");
+        status.peers.clear();
+        assert_eq!(text(&status), "no other device yet: 'p2psync pair' adds one");
     }
 }

@@ -13,7 +13,7 @@ pub fn run(context: &Context, count: usize, json: bool) -> anyhow::Result<()> {
             Reply::Events(events) => Some(events),
             _ => None,
         },
-        |config| engine::report::events(&context.home, config, count),
+        |config| engine::report::events(&context.home, config, count, None),
     )?;
     if json {
         return output::print_json(&events);

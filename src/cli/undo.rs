@@ -40,7 +40,7 @@ fn meant(context: &Context, config: &Config, revert: bool) -> anyhow::Result<Pat
     let mut plans = Vec::new();
     for folder in &config.folders {
         match ask(context, &folder.path, &latest(revert), true) {
-            Ok(plan) => plans.extend(plan.to_ms.map(|to_ms| (to_ms, &folder.path))),
+            Ok(plan) => plans.push((plan.to_ms.unwrap_or_default(), &folder.path)),
             // There is nothing to take back in this one.
             Err(error) if matches!(error.downcast_ref(), Some(ClientError::Refused(_))) => {}
             Err(error) => return Err(error),
@@ -48,7 +48,8 @@ fn meant(context: &Context, config: &Config, revert: bool) -> anyhow::Result<Pat
     }
     match plans.into_iter().max() {
         Some((_, path)) => Ok(path.clone()),
-        None => find_folder(config, None).map(|folder| folder.path.clone()),
+        None if revert => bail!("nothing was taken back in any folder, or more than is kept track of"),
+        None => bail!("the logs know of nothing that another device has changed in any folder"),
     }
 }
 
@@ -112,13 +113,11 @@ fn show(report: &RewindReport, now_ms: i64, json: bool) -> anyhow::Result<()> {
 fn text(report: &RewindReport, now_ms: i64) -> String {
     let mut text = String::new();
     if let (Some(device), Some(to_ms)) = (&report.device, report.to_ms) {
-        let _ = writeln!(
-            text,
-            "The last that {} did in {}, {}:",
-            clean(device),
-            clean(&report.folder),
-            output::ago(to_ms, now_ms)
-        );
+        let ago = output::ago(to_ms, now_ms);
+        let _ = writeln!(text, "The last that {} did in {}, {ago}:", clean(device), clean(&report.folder));
+    } else if let Some(to_ms) = report.to_ms {
+        let ago = output::ago(to_ms, now_ms);
+        let _ = writeln!(text, "What was taken back in {}, {ago}:", clean(&report.folder));
     }
     let verbs = if report.dry_run { ["would come", "would go", "would get"] } else { ["came", "went", "got"] };
     let kinds = [
@@ -202,6 +201,8 @@ mod tests {
                       x: it was changed on this device since\n";
         assert_eq!(text(&report, 300_000), told);
         let failed = vec![WaitItem { path: "a".into(), text: "the disk is full".into() }];
+        let reverted = text(&RewindReport { device: None, ..report.clone() }, 300_000);
+        assert!(reverted.starts_with("What was taken back in Docs, 5 minutes ago:\n12 files"), "{reverted}");
         let done = RewindReport { dry_run: false, device: None, left: 0, items: Vec::new(), failed, ..report };
         let shown = text(&done, 300_000);
         assert!(

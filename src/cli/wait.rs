@@ -123,7 +123,9 @@ fn waits_for(report: &WaitReport, now_ms: i64) -> String {
         let items = match (missing, report.upto) {
             _ if peer.lacks_folder => {
                 let label = output::quoted(&clean(&report.folder));
-                format!("does not share the folder now; if it never did, type there: p2psync folder accept {label}")
+                format!(
+                    "it is paused, stopped or removed there; if it never was there, type there: p2psync folder accept {label}"
+                )
             }
             (0, _) => "has not said what it has".to_owned(),
             (_, None) => "changes here are still being looked at".to_owned(),
@@ -211,7 +213,7 @@ mod tests {
         );
         (away.peers[0].lacks_folder, away.peers[0].connected) = (true, true);
         let told = text(&away, Path::new("/home/me"), 300_000);
-        assert!(told.contains("desk (connected): does not share the folder now"), "{told}");
+        assert!(told.contains("desk (connected): it is paused, stopped or removed there"), "{told}");
         assert!(told.contains("p2psync folder accept Docs"), "{told}");
         let refused = WaitPeer {
             refused_items: 1,

@@ -60,5 +60,6 @@ pub fn live_folder(
         transfers_total,
         transfers_done,
         rates: handle.live.flow.rates(handle.clock.instant()),
+        readers: handle.readers.clone(),
     }
 }

@@ -206,9 +206,18 @@ impl Applier {
         let row = |Stuck { path, slot }: Stuck| {
             let disk = history::look(&root, &slot).ok().flatten()?;
             let (author, displaced_ms) = (self.handle.device, self.handle.clock.wall_ms());
-            let (content, brought_by, displaced_by) = (None, None, None);
-            let by_remote = true;
-            Some(HistoryRow { slot, path, content, disk, author, displaced_ms, by_remote, brought_by, displaced_by })
+            Some(HistoryRow {
+                slot,
+                path,
+                content: None,
+                disk,
+                author,
+                displaced_ms,
+                by_remote: true,
+                brought_by: None,
+                displaced_by: None,
+                placed_ms: None,
+            })
         };
         let found: Vec<HistoryRow> = left.into_iter().filter_map(row).collect();
         if !found.is_empty() {

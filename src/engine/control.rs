@@ -182,7 +182,12 @@ impl Control {
             Request::Confirm { folder } => self.tell(&folder, Input::Confirm, "the held deletions go ahead").await,
             Request::Reject { folder } => self.tell(&folder, Input::Reject, "the held deletions are undone").await,
             Request::Override { folder } => {
-                self.tell(&folder, Input::Override, "what is here is announced over what the other devices have").await
+                self.tell(
+                    &folder,
+                    Input::Override,
+                    "what is here takes the place of what the other devices have changed",
+                )
+                .await
             }
             Request::Revert { folder } => {
                 self.tell(
@@ -220,13 +225,15 @@ impl Control {
                 let part = (folder.as_deref(), after.as_deref(), count);
                 report::unsynced(home, &config, part, Some(&self.live())).map(Reply::Unsynced)
             }
-            Request::Problems => report::problems(home, &config).map(Reply::Problems),
-            Request::Conflicts => report::conflicts(home, &config).map(Reply::Conflicts),
-            Request::History { path } => report::history(home, &config, &path.0).map(Reply::History),
-            Request::HistoryUsage { folder } => {
-                report::history_usage(home, &config, folder.as_deref()).map(Reply::HistoryUsage)
+            Request::Problems => report::problems(home, &config, Some(&self.live())).map(Reply::Problems),
+            Request::Conflicts => report::conflicts(home, &config, Some(&self.live())).map(Reply::Conflicts),
+            Request::History { path } => {
+                report::history(home, &config, &path.0, Some(&self.live())).map(Reply::History)
             }
-            Request::Events { count } => report::events(home, &config, count).map(Reply::Events),
+            Request::HistoryUsage { folder } => {
+                report::history_usage(home, &config, folder.as_deref(), Some(&self.live())).map(Reply::HistoryUsage)
+            }
+            Request::Events { count } => report::events(home, &config, count, Some(&self.live())).map(Reply::Events),
             request => report::status(home, &config, Some(&self.live())).map(|status| {
                 let starting = !self.seen.lock().unwrap_or_else(PoisonError::into_inner).is_started;
                 part_of(&config, Status { starting, ..status }, &request)

@@ -274,6 +274,7 @@ mod tests {
             by_remote: true,
             brought_by: None,
             displaced_by: None,
+            placed_ms: None,
         }
     }
 

@@ -44,6 +44,7 @@ mod metered;
 mod notices;
 mod prune;
 mod questions;
+mod readers;
 mod receipt;
 mod recover;
 pub mod report;

@@ -259,6 +259,7 @@ fn row(found: &Unaccounted, author: DeviceId) -> HistoryRow {
         by_remote: true,
         brought_by: None,
         displaced_by: None,
+        placed_ms: None,
     }
 }
 

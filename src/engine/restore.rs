@@ -113,7 +113,9 @@ impl<'a> Change<'a> {
                 return Err(format!("a directory lies at {path}; move it away first"));
             }
             Some(disk) => (Some(disk), self.known(path, &disk)?),
-            None => (None, Known { id: None, content: None, author: self.shared.device, brought_by: OWN }),
+            None => {
+                (None, Known { id: None, content: None, author: self.shared.device, brought_by: OWN, placed_ms: None })
+            }
         };
         let expect = disk.map(|disk| Expected { disk, content: known.id, displace: known.displace() });
         history::make_above(&self.root, path).map_err(|e| format!("{path} could not be brought back: {e}"))?;
@@ -148,6 +150,7 @@ impl<'a> Change<'a> {
             by_remote: false,
             brought_by: known.brought_by,
             displaced_by: OWN,
+            placed_ms: known.placed_ms,
         };
         self.shared.send(Input::History { found: vec![row], expired: Vec::new() });
     }
@@ -209,21 +212,22 @@ impl<'a> Change<'a> {
     fn known(&self, path: &RelPath, disk: &DiskState) -> Result<Known, String> {
         let own = self.shared.device;
         if disk.kind != DiskKind::File {
-            return Ok(Known { id: None, content: None, author: own, brought_by: OWN });
+            return Ok(Known { id: None, content: None, author: own, brought_by: OWN, placed_ms: None });
         }
         let record = self.reader.as_ref().and_then(|reader| reader.record(path).ok().flatten());
         let is_as_announced =
             |r: &Record| r.mark == Mark::Here && r.disk.is_some_and(|seen| disk.is_unchanged_since(&seen));
         let announced = record.filter(is_as_announced);
-        if let Some(Record { entry, brought_by, .. }) = announced
+        if let Some(Record { entry, brought_by, placed_ms, .. }) = announced
             && let Some(content) = entry.kind.content()
         {
-            return Ok(Known { id: Some(content.id), content: Some(content), author: entry.author, brought_by });
+            let (id, author) = (Some(content.id), entry.author);
+            return Ok(Known { id, content: Some(content), author, brought_by, placed_ms });
         }
         let now_ns = self.now_ms.saturating_mul(1_000_000);
         match read::examine(&self.root, path, now_ns, &mut Vec::new(), &AtomicBool::new(false)) {
             ReadOutcome::Hashed(hashed) => {
-                Ok(Known { id: Some(hashed.content.id), content: None, author: own, brought_by: OWN })
+                Ok(Known { id: Some(hashed.content.id), content: None, author: own, brought_by: OWN, placed_ms: None })
             }
             ReadOutcome::Failed(problem) => Err(format!("{path}: {}", problem.text)),
             _ => Err(format!("{path} is changing right now; try again")),
@@ -236,6 +240,7 @@ struct Known {
     content: Option<Content>,
     author: DeviceId,
     brought_by: Option<DeviceId>,
+    placed_ms: Option<i64>,
 }
 
 impl Known {

@@ -318,6 +318,7 @@ mod tests {
             by_remote,
             brought_by: Some(brought_by),
             displaced_by: Some(if by_remote { PEER } else { DeviceId::NONE }),
+            placed_ms: None,
         }
     }
 

@@ -46,6 +46,8 @@ pub struct Plan {
     pub burst: Option<Burst>,
     /// Directories made since then go where they become empty, ms since 1970.
     pub since_ms: Option<i64>,
+    /// Of a plan that takes another one back: when that one was carried out, ms since 1970.
+    pub done_ms: Option<i64>,
 }
 
 /// Changes that came from one device one soon after the other.
@@ -84,7 +86,7 @@ pub fn plan_at(reader: &Reader, at_ms: i64, below: Option<&RelPath>, own: Device
     let mut plan = Plan { since_ms: Some(at_ms), ..Plan::default() };
     for (path, rows) in &displaced {
         let record = reader.record(path)?;
-        plan.take_back(path, rows, record.as_ref(), at_ms);
+        plan.take_back(path, rows, record.as_ref(), at_ms, came.contains(path));
     }
     let (mut after, mut gone) = (None, Vec::new());
     loop {
@@ -109,23 +111,30 @@ pub fn plan_at(reader: &Reader, at_ms: i64, below: Option<&RelPath>, own: Device
     Ok(plan)
 }
 
-/// Paths that the log says came into the folder after a time.
+/// Paths of which the first that the log knows after a time is that something came where nothing was.
 fn came_since(reader: &Reader, at_ms: i64) -> Result<BTreeSet<RelPath>, IndexError> {
-    let events = reader.last_events(EVENTS_MAX)?.into_iter();
-    let came = events.filter(|event| event.at_ms > at_ms && matches!(&event.kind[..], "added" | "received"));
-    Ok(came.filter_map(|event| event.path).collect())
+    let (mut came, mut others) = (BTreeSet::new(), BTreeSet::new());
+    for event in reader.last_events(EVENTS_MAX)?.into_iter().filter(|event| event.at_ms > at_ms) {
+        let Some(path) = event.path else { continue };
+        match &event.kind[..] {
+            "added" | "received" if !others.contains(&path) => drop(came.insert(path)),
+            "changed" | "updated" | "deleted" if !came.contains(&path) => drop(others.insert(path)),
+            _ => {}
+        }
+    }
+    Ok(came)
 }
 
 impl Plan {
-    /// A path of which versions went into history since: the earliest of them lay there at the time, unless it was only
-    /// written later.
-    fn take_back(&mut self, path: &RelPath, rows: &[HistoryRow], record: Option<&Record>, at_ms: i64) {
+    /// A path of which versions went into history since: the earliest of them lay there at the time, unless it only came
+    /// later. `is_new`: the log knows that nothing lay there before.
+    fn take_back(&mut self, path: &RelPath, rows: &[HistoryRow], record: Option<&Record>, at_ms: i64, is_new: bool) {
         let Some(first) = rows.first() else { return };
         let live = record.filter(|record| record.entry.is_live());
         if live.is_some_and(|record| record.entry.kind.is_directory()) {
             return self.left.push((path.clone(), "a directory lies there now"));
         }
-        let is_younger = |row: &HistoryRow| row.disk.mtime_ns / 1_000_000 > at_ms;
+        let is_younger = |row: &HistoryRow| row.stood_since_ms() > at_ms;
         if !is_younger(first) {
             let is_there = |record: &Record| record.entry.kind.content().is_some_and(|c| Some(c) == first.content);
             if !live.is_some_and(is_there) {
@@ -133,12 +142,12 @@ impl Plan {
             }
             return;
         }
-        let Some(live) = live else { return };
         let since: BTreeSet<ContentId> = rows.iter().filter(|row| is_younger(row)).filter_map(content_id).collect();
-        if live.entry.superseded.iter().all(|id| since.contains(id)) {
-            self.steps.push(Step { path: path.clone(), deed: Deed::SetAside });
-        } else {
-            self.left.push((path.clone(), "what it was then is not in the history of this device"));
+        let earlier = record.map(|record| &record.entry.superseded[..]).unwrap_or_default();
+        match (live, is_new || earlier.iter().all(|id| since.contains(id))) {
+            (Some(_), true) => self.steps.push(Step { path: path.clone(), deed: Deed::SetAside }),
+            (None, true) => {}
+            (_, false) => self.left.push((path.clone(), "what it was then is not in the history of this device")),
         }
     }
 
@@ -146,12 +155,15 @@ impl Plan {
     fn take_away(&mut self, record: &Record, at_ms: i64, came: &BTreeSet<RelPath>, own: DeviceId) {
         let entry = &record.entry;
         // What was found when the folder was first looked through may have lain there for long.
-        let is_file = entry.is_live() && record.is_held() && !entry.kind.is_directory();
-        if !is_file || entry.author == DeviceId::NONE {
+        let is_found = entry.author == DeviceId::NONE && record.placed_ms.is_none();
+        if !entry.is_live() || !record.is_held() || entry.kind.is_directory() || is_found {
             return;
         }
-        let is_younger = entry.mtime_ns / 1_000_000 > at_ms;
-        if entry.superseded.is_empty() && (is_younger || came.contains(&entry.path)) {
+        let is_new = came.contains(&entry.path);
+        // Where it was not noted since when it stands there, the file's own time has to do.
+        let is_younger = record.placed_ms.unwrap_or(entry.mtime_ns / 1_000_000) > at_ms;
+        let has_come = if record.placed_ms.is_some() { is_younger } else { is_younger || is_new };
+        if has_come && (entry.superseded.is_empty() || (is_new && record.placed_ms.is_some())) {
             self.steps.push(Step { path: entry.path.clone(), deed: Deed::SetAside });
         } else if !entry.superseded.is_empty() && is_younger && entry.author == own {
             let text = "it was changed on this device, and what it was then is not in the history here";
@@ -236,7 +248,7 @@ pub fn carry_out(shared: &Shared, plan: &Plan) -> Result<Vec<(RelPath, String)>,
         clear_directories(shared, &change, left, since_ms);
     }
     inverse.reverse();
-    way_back::keep(shared, &inverse);
+    way_back::keep(shared, &inverse, change.now_ms);
     Ok(failed)
 }
 
@@ -294,6 +306,7 @@ mod tests {
             by_remote: true,
             brought_by: None,
             displaced_by: None,
+            placed_ms: None,
         };
         index.add_history(&row).unwrap();
         slot
@@ -332,6 +345,53 @@ mod tests {
         assert_eq!(plan.steps, wanted);
         assert_eq!(plan.left.iter().map(|(p, _)| p.to_string()).collect::<Vec<_>>(), ["d/edited-here"]);
         assert_eq!(plan_at(&index, 400, None, OWN).unwrap().steps, []);
+    }
+
+    #[test]
+    fn what_counts_is_since_when_it_stands_here_and_not_when_it_was_written() {
+        let mut index = Index::in_memory(EpochId(1)).unwrap();
+        let written = |ms: i64| Some(disk(ms));
+        let file = |at: &str, text: &str, earlier: &[&str]| {
+            let superseded = earlier.iter().map(|t| Content::of_chunk(t.as_bytes()).id).collect();
+            let kind = Kind::File(Content::of_chunk(text.as_bytes()));
+            Entry { kind, author: PEER, superseded, mtime_ns: 10_000_000, ..Entry::nothing(path(at)) }
+        };
+        // Written at 10 elsewhere, here since 200; the second was something else before that never was here.
+        index.put(&file("late", "l", &[]), written(10), Mark::Here, 200).unwrap();
+        index.put(&file("late-second", "l2", &["l1"]), written(10), Mark::Here, 200).unwrap();
+        index.log(200, "received", Some(&path("late-second")), "added by desk").unwrap();
+        // Here since 50 by a clock that was wrong, and since then only its mode has changed.
+        let stood = Entry { mtime_ns: 900_000_000, ..file("stood", "s", &["r"]) };
+        index.put(&stood, Some(disk(900)), Mark::Here, 50).unwrap();
+        index.put(&stood, Some(DiskState { mode: 0o755, ..disk(900) }), Mark::Here, 300).unwrap();
+        // Each was replaced at 300: one that had come at 200, one that had stood since 50.
+        for (at, placed_ms) in [("replaced-late", 200), ("replaced", 50)] {
+            index.put(&file(at, "now", &["then"]), written(10), Mark::Here, 300).unwrap();
+            let slot = displace(&mut index, at, "then", 10, 300);
+            let row = index.history_slot(&slot).unwrap().unwrap();
+            let disk = disk(if placed_ms == 50 { 900 } else { 10 });
+            index.add_history(&HistoryRow { placed_ms: Some(placed_ms), disk, ..row }).unwrap();
+        }
+        let plan = plan_at(&index, 100, None, OWN).unwrap();
+        let wanted = [
+            step("replaced", Deed::Bring(path("replaced~300"))),
+            step("replaced-late", Deed::SetAside),
+            step("late", Deed::SetAside),
+            step("late-second", Deed::SetAside),
+        ];
+        assert_eq!((plan.steps, plan.left), (wanted.to_vec(), vec![]));
+        assert_eq!(plan_at(&index, 250, None, OWN).unwrap().steps.len(), 2, "both that were replaced stood there");
+    }
+
+    #[test]
+    fn what_was_changed_here_before_it_was_deleted_elsewhere_is_told_of() {
+        let mut index = Index::in_memory(EpochId(1)).unwrap();
+        let superseded = ["v2", "v1"].iter().map(|t| Content::of_chunk(t.as_bytes()).id).collect();
+        let tombstone = Entry { superseded, ..Entry::nothing(path("a")) };
+        index.put(&tombstone, None, Mark::Here, 300).unwrap();
+        displace(&mut index, "a", "v2", 200, 300);
+        let plan = plan_at(&index, 100, None, OWN).unwrap();
+        assert_eq!(plan.left, [(path("a"), "what it was then is not in the history of this device")]);
     }
 
     #[test]

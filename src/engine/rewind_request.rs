@@ -1,5 +1,7 @@
 //! A command that takes something back: what it would do, told first, and what it has done.
 
+use std::collections::BTreeSet;
+
 use super::rewind::{self, Deed, Plan};
 use super::shared::FolderHandle;
 use super::{undo, way_back};
@@ -11,6 +13,8 @@ use crate::index::Reader;
 
 /// Paths that are named in an answer.
 const NAMED_MAX: usize = 1000;
+/// Devices in the log that are told apart: far more than anybody has.
+const DEVICES_MAX: usize = 1000;
 
 /// What a command asks of a folder.
 pub struct Asked<'a> {
@@ -39,8 +43,12 @@ impl Asked<'_> {
                 rewind::plan_at(&reader, *at_ms, self.below, handle.device).map_err(|e| e.to_string())
             }
             RewindTo::BeforePeer { ended_ms } => {
-                let peers: Vec<DeviceId> = self.config.peers.iter().map(|peer| peer.id).collect();
-                let plan = undo::plan(&reader, &peers, handle.device).map_err(|e| e.to_string())?;
+                // What one did counts also after it was removed: that may be why it was.
+                let known = reader.devices(DEVICES_MAX).map_err(|e| e.to_string())?;
+                let paired = self.config.peers.iter().map(|peer| peer.id);
+                let others: BTreeSet<DeviceId> = paired.chain(known).filter(|id| *id != handle.device).collect();
+                let others: Vec<DeviceId> = others.into_iter().collect();
+                let plan = undo::plan(&reader, &others, handle.device).map_err(|e| e.to_string())?;
                 let plan = plan.ok_or("the log knows of nothing that another device has changed in this folder")?;
                 let ends = plan.burst.as_ref().map(|burst| burst.to_ms);
                 if ended_ms.is_some() && *ended_ms != ends {
@@ -93,7 +101,7 @@ impl Asked<'_> {
                 .collect(),
             device: peer.map(|peer| peer.name.clone()).or_else(|| burst.map(|burst| burst.device.clone())),
             from_ms: burst.map(|burst| burst.from_ms),
-            to_ms: burst.map(|burst| burst.to_ms),
+            to_ms: burst.map(|burst| burst.to_ms).or(plan.done_ms),
         }
     }
 }

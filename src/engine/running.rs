@@ -183,6 +183,7 @@ impl Running {
         let _ = self.applier.send(Command::Wake);
         self.others.iter().for_each(|thread| thread.thread().unpark());
         self.server.forget_folder(&self.handle.id);
+        self.handle.readers.close();
         let joined = tokio::task::spawn_blocking(move || {
             for thread in self.others {
                 let _ = thread.join();

@@ -18,6 +18,7 @@ use super::hints::Hints;
 use super::link::LinkTable;
 use super::links::Room;
 use super::notices::Notices;
+use super::readers::Readers;
 use super::receipt::Progress;
 use super::scan::Departed;
 use super::transfer::Transfers;
@@ -107,6 +108,8 @@ pub struct Shared {
     /// Held while something is taken back.
     pub rewinding: Mutex<()>,
     pub feed: Feed,
+    /// The index, open for whoever asks about the folder.
+    pub readers: Readers,
 }
 
 /// How the last run ended.
@@ -182,6 +185,7 @@ impl Shared {
             elsewhere: Elsewhere::default(),
             rewinding: Mutex::default(),
             feed: Feed::default(),
+            readers: Readers::default(),
         }
     }
 

@@ -12,10 +12,10 @@ use crate::index::{EVENTS_MAX, EventRow, HistoryRow, IndexError, Reader, Record}
 /// Changes with a longer pause between them were not made in one go, milliseconds.
 const PAUSE_MS: i64 = 60_000;
 
-/// The plan that takes back what one of `peers` did last, all that came in one go; `None` where the log has nothing.
-pub fn plan(reader: &Reader, peers: &[DeviceId], own: DeviceId) -> Result<Option<Plan>, IndexError> {
+/// The plan that takes back what one of `others` did last, all that came in one go; `None` where the log has nothing.
+pub fn plan(reader: &Reader, others: &[DeviceId], own: DeviceId) -> Result<Option<Plan>, IndexError> {
     let events = reader.last_events(EVENTS_MAX)?;
-    let Some((burst, of_path)) = last_burst(&events, peers) else { return Ok(None) };
+    let Some((burst, of_path)) = last_burst(&events, others) else { return Ok(None) };
     let mut plan = Plan::default();
     for (path, changes) in of_path {
         one(reader, &mut plan, &path, &changes, own)?;
@@ -149,6 +149,7 @@ mod tests {
                     by_remote: true,
                     brought_by: None,
                     displaced_by: None,
+                    placed_ms: None,
                 };
                 self.0.add_history(&row).unwrap();
             }

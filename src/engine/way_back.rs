@@ -41,6 +41,14 @@ struct Begun {
     steps: Vec<Kept>,
 }
 
+/// What takes back a plan that was carried out to its end.
+#[derive(Serialize, Deserialize)]
+struct Done {
+    /// When it was carried out, ms since 1970.
+    done_ms: i64,
+    back: Vec<Kept>,
+}
+
 /// Before the first step: returns once this is in the index for sure.
 pub fn keep_first(shared: &Shared, steps: &[Step], at_ms: i64) -> Result<(), String> {
     let begun = || serde_json::to_string(&Begun { at_ms, steps: steps.iter().map(kept).collect() }).unwrap_or_default();
@@ -53,24 +61,22 @@ pub fn keep_first(shared: &Shared, steps: &[Step], at_ms: i64) -> Result<(), Str
 }
 
 /// After the last step: what takes back all that was done.
-pub fn keep(shared: &Shared, inverse: &[Step]) {
-    let _ = shared.inputs.blocking_send(Event::Note(NOTE, pack(inverse)));
+pub fn keep(shared: &Shared, inverse: &[Step], done_ms: i64) {
+    let _ = shared.inputs.blocking_send(Event::Note(NOTE, pack(inverse, done_ms)));
 }
 
 /// The plan that takes back the last one that was carried out, or as far as it was.
 pub fn plan_back(reader: &Reader) -> Result<Plan, IndexError> {
     let note = reader.note(NOTE)?.unwrap_or_default();
-    let steps = match serde_json::from_str::<Begun>(&note) {
-        Ok(begun) => {
-            let mut back = Vec::new();
-            for step in begun.steps.iter().filter_map(step).rev() {
-                back.extend(inverse_of(reader, step, begun.at_ms)?);
-            }
-            back
+    if let Ok(begun) = serde_json::from_str::<Begun>(&note) {
+        let mut back = Vec::new();
+        for step in begun.steps.iter().filter_map(step).rev() {
+            back.extend(inverse_of(reader, step, begun.at_ms)?);
         }
-        Err(_) => unpack(&note),
-    };
-    Ok(Plan { steps, ..Plan::default() })
+        return Ok(Plan { steps: back, done_ms: Some(begun.at_ms), ..Plan::default() });
+    }
+    let (steps, done_ms) = unpack(&note);
+    Ok(Plan { steps, done_ms, ..Plan::default() })
 }
 
 /// What takes one step back, if it was done.
@@ -122,16 +128,20 @@ fn step(kept: &Kept) -> Option<Step> {
 }
 
 /// Empty where there are too many steps.
-fn pack(steps: &[Step]) -> String {
+fn pack(steps: &[Step], done_ms: i64) -> String {
     if steps.len() > STEPS_MAX {
         return String::new();
     }
-    serde_json::to_string(&steps.iter().map(kept).collect::<Vec<_>>()).unwrap_or_default()
+    serde_json::to_string(&Done { done_ms, back: steps.iter().map(kept).collect() }).unwrap_or_default()
 }
 
-fn unpack(text: &str) -> Vec<Step> {
-    let kept: Vec<Kept> = serde_json::from_str(text).unwrap_or_default();
-    kept.iter().filter_map(step).collect()
+/// The steps, and when what they take back was done, which earlier versions did not write down.
+fn unpack(text: &str) -> (Vec<Step>, Option<i64>) {
+    let (back, done_ms) = match serde_json::from_str::<Done>(text) {
+        Ok(done) => (done.back, Some(done.done_ms)),
+        Err(_) => (serde_json::from_str(text).unwrap_or_default(), None),
+    };
+    (back.iter().filter_map(step).collect(), done_ms)
 }
 
 #[cfg(test)]
@@ -228,12 +238,14 @@ mod tests {
                 _ => Deed::Rename(path.clone()),
             };
             let steps: Vec<Step> = paths.iter().map(|path| Step { path: path.clone(), deed: deed(path) }).collect();
-            prop_assert_eq!(unpack(&pack(&steps)), steps);
+            prop_assert_eq!(unpack(&pack(&steps, 7)), (steps.clone(), Some(7)));
+            let of_earlier_versions = serde_json::to_string(&steps.iter().map(kept).collect::<Vec<_>>()).unwrap();
+            prop_assert_eq!(unpack(&of_earlier_versions), (steps, None));
         }
 
         #[test]
         fn nonsense_in_the_note_is_no_step(text in "\\PC{0,40}") {
-            prop_assert_eq!(unpack(&text), []);
+            prop_assert_eq!(unpack(&text), (vec![], None));
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::core::problem::{Problem, ProblemKind};
 pub enum FsError {
     #[error("the folder's directory {} is missing (is its disk mounted?)", .path.display())]
     RootGone { path: PathBuf },
-    #[error("{} has lost its .p2psync marker, so what is missing there is not taken for deleted (is the right disk mounted?)", .path.display())]
+    #[error("{} has lost its file .p2psync/marker, so nothing there is taken for deleted (is the right disk mounted?)", .path.display())]
     MarkerGone { path: PathBuf },
     #[error("{} belongs to the shared folder '{found}', not to '{wanted}'", .path.display())]
     OtherFolder { path: PathBuf, found: String, wanted: String },

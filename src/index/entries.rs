@@ -51,7 +51,13 @@ impl Index {
             // What is there again, or still, is nobody's new gift.
             let is_other = |old: &&Record| !old.entry.is_live() || old.entry.kind != entry.kind;
             let brought_by = old.as_ref().filter(|old| !is_other(old)).map_or(brought_by, |old| old.brought_by);
-            index.insert_entry(seq, entry, brought_by, disk, mark, now_ms)?;
+            let is_new_here = |old: &&Record| is_other(old) || old.disk.is_none();
+            let placed_ms = match old.as_ref().filter(|old| !is_new_here(old)) {
+                Some(old) => old.placed_ms,
+                None => placed_ms(entry, disk.as_ref(), now_ms),
+            };
+            let origin = Origin { brought_by, placed_ms: placed_ms.filter(|_| disk.is_some()) };
+            index.insert_entry(seq, entry, origin, disk, mark, now_ms)?;
             index.counters_mut().add(seq, entry);
             index.counters_mut().last_seq = seq;
             index.note_use(old.and_then(|old| old.entry.kind.content()), entry.kind.content())?;
@@ -106,19 +112,19 @@ impl Index {
         &mut self,
         seq: u64,
         entry: &Entry,
-        brought_by: Option<DeviceId>,
+        origin: Origin,
         disk: Option<DiskState>,
         mark: Mark,
         now_ms: i64,
     ) -> Res<()> {
         let author = self.number_device(entry.author)?;
-        let brought_by = brought_by.map(|device| self.number_device(device)).transpose()?;
+        let brought_by = origin.brought_by.map(|device| self.number_device(device)).transpose()?;
         let (kind, content, depth, size) = kind_values(&entry.kind);
         let (disk_kind, disk_size, disk_mtime_ns, disk_ctime_ns, disk_inode, disk_mode) = disk_values(disk.as_ref());
         let sql = concat!(
             "INSERT INTO entries (",
             record_columns!(),
-            ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)"
+            ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)"
         );
         let params = params![
             entry.path.key(),
@@ -142,6 +148,7 @@ impl Index {
             disk_inode,
             disk_mode,
             brought_by,
+            origin.placed_ms,
         ];
         self.execute(sql, params).map(drop)
     }
@@ -152,6 +159,21 @@ impl Index {
         self.counters_mut().subtract(old.seq, &old.entry);
         self.note_use(old.entry.kind.content(), None)
     }
+}
+
+/// From whom a content came here, and since when it stands here.
+struct Origin {
+    brought_by: Option<DeviceId>,
+    placed_ms: Option<i64>,
+}
+
+/// Since when what is new at a path stands there: since the last change of the file, or since now where the file system
+/// tells no likely time of that. What was found with the folder may have lain there for long.
+fn placed_ms(entry: &Entry, disk: Option<&DiskState>, now_ms: i64) -> Option<i64> {
+    let disk = disk.filter(|_| entry.is_live() && entry.author != DeviceId::NONE)?;
+    let changed_ms = disk.ctime_ns / 1_000_000;
+    let is_likely = disk.ctime_ns >= disk.mtime_ns && changed_ms <= now_ms;
+    Some(if is_likely { changed_ms } else { now_ms })
 }
 
 impl Reader {
@@ -260,6 +282,7 @@ mod tests {
     use super::super::testing::*;
     use super::super::{Rival, Totals};
     use super::*;
+    use crate::core::content::Content;
     use crate::core::entry::Kind;
     use proptest::prelude::*;
 
@@ -335,6 +358,32 @@ mod tests {
     }
 
     #[test]
+    fn since_when_a_content_stands_here_is_known_unless_it_was_found() {
+        const MS: i64 = 1_000_000;
+        let mut index = index();
+        let at = |mtime_ms: i64, ctime_ms: i64| {
+            disk(1).map(|disk| DiskState { mtime_ns: mtime_ms * MS, ctime_ns: ctime_ms * MS, ..disk })
+        };
+        let placed = |index: &Index| index.record(&path("a")).unwrap().unwrap().placed_ms;
+        let (one, two) = (full("a"), Entry { kind: Kind::File(Content::of_chunk(b"two")), ..full("a") });
+        index.put(&Entry { author: DeviceId::NONE, ..one.clone() }, at(5, 10), Mark::Here, 20).unwrap();
+        assert_eq!(placed(&index), None, "it was found");
+        index.put(&two, at(5, 10), Mark::Here, 20).unwrap();
+        assert_eq!(placed(&index), Some(10));
+        index.put(&Entry { author: DeviceId([3; 32]), ..two.clone() }, at(5, 30), Mark::Here, 40).unwrap();
+        assert_eq!(placed(&index), Some(10), "only its mode or version has changed");
+        index.put(&tombstone("a"), None, Mark::Here, 50).unwrap();
+        assert_eq!(placed(&index), None);
+        index.put(&two, None, Mark::Held, 60).unwrap();
+        assert_eq!(placed(&index), None, "it is not here yet");
+        for (mtime_ms, ctime_ms) in [(5, 0), (5, 99)] {
+            index.put(&tombstone("a"), None, Mark::Here, 65).unwrap();
+            index.put(&two, at(mtime_ms, ctime_ms), Mark::Here, 70).unwrap();
+            assert_eq!(placed(&index), Some(70), "the file system tells no likely time");
+        }
+    }
+
+    #[test]
     fn a_new_look_at_the_disk_changes_neither_entry_nor_number() {
         let mut index = index();
         let seq = put(&mut index, &full("a"));
@@ -346,6 +395,7 @@ mod tests {
             mark: Mark::Suspect,
             changed_ms: 7,
             brought_by: Some(DeviceId::NONE),
+            placed_ms: Some(1000),
         };
         assert!(record.is_held());
         assert_eq!(index.record(&path("a")).unwrap(), Some(record));

@@ -18,7 +18,7 @@ macro_rules! history_columns {
         concat!(
             "slot, path, content, depth, size, author, displaced_ms, by_remote, ",
             $crate::index::row::disk_columns!(),
-            ", brought_by, displaced_by"
+            ", brought_by, displaced_by, placed_ms"
         )
     };
 }
@@ -36,7 +36,7 @@ impl Index {
             let sql = concat!(
                 "INSERT INTO history (",
                 history_columns!(),
-                ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
+                ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
             );
             let params = params![
                 row.slot.key(),
@@ -55,6 +55,7 @@ impl Index {
                 mode,
                 brought_by,
                 displaced_by,
+                row.placed_ms,
             ];
             index.execute(sql, params)?;
             let bytes = &mut index.counters_mut().history_bytes;

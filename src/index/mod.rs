@@ -84,6 +84,8 @@ pub struct Record {
     /// The peer on whose connection this content came here, whoever its author is said to be; `DeviceId::NONE` for what
     /// was made on this device, `None` where that is not known or says nothing.
     pub brought_by: Option<DeviceId>,
+    /// Since when this content stands here, ms since 1970; `None` where it does not, or where that is not known.
+    pub placed_ms: Option<i64>,
 }
 
 /// A peer's latest entry at a path, which ours does not include.
@@ -143,6 +145,8 @@ pub struct HistoryRow {
     /// The peer on whose connection that came which displaced it; `DeviceId::NONE` where this device's user did it, `None`
     /// where that is not known.
     pub displaced_by: Option<DeviceId>,
+    /// Since when it had stood there; see [`Record::placed_ms`].
+    pub placed_ms: Option<i64>,
 }
 
 /// Where on this disk a chunk lies.
@@ -183,6 +187,14 @@ pub struct ProblemRow {
     /// When to try again, ms since 1970; `None` where only a change of its cause helps.
     pub retry_ms: Option<i64>,
     pub attempts: u32,
+}
+
+impl HistoryRow {
+    /// Since when it had stood at its path, ms since 1970, as far as that can be told: where it was not noted, since it
+    /// was written, wherever that was.
+    pub fn stood_since_ms(&self) -> i64 {
+        self.placed_ms.unwrap_or(self.disk.mtime_ns / 1_000_000)
+    }
 }
 
 impl Record {

@@ -4,7 +4,9 @@ use rusqlite::{Row, params};
 
 use super::error::{Fault, Res};
 use super::open::{Index, Reader, rows_max};
-use super::row::{blob_or_null, count_at, pack_runs, path_at, reason_code, reason_from, unpack_runs};
+use super::row::{
+    blob, blob_or_null, count_at, device_from, pack_runs, path_at, reason_code, reason_from, unpack_runs,
+};
 use super::{IndexError, PeerRow};
 use crate::core::id::{DeviceId, EpochId};
 use crate::core::message::{Cursor, Exception};
@@ -72,6 +74,12 @@ impl Reader {
         let sql = "SELECT peer, cursor_epoch, cursor_seq, cursor_runs, their_last_seq, acked, applied, proved_ms,
                    last_seen_ms FROM peers ORDER BY peer";
         self.rows(sql, [], peer_at)
+    }
+
+    /// Devices that anything here came from or was said of, whether they are peers still or not.
+    pub fn devices(&self, limit: usize) -> Result<Vec<DeviceId>, IndexError> {
+        let sql = "SELECT device FROM devices ORDER BY id DESC LIMIT ?1";
+        self.rows(sql, [rows_max(limit)], |_, row| device_from(blob(row, 0)?))
     }
 
     /// What a peer said it has not applied, in path order.

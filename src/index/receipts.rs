@@ -136,11 +136,15 @@ impl Reader {
     }
 
     /// How many files lie on this disk whose last change comes after a sequence number. Looks at `limit` rows at most.
-    pub fn files_after(&self, after_seq: u64, limit: usize) -> Result<u64, IndexError> {
+    pub fn files_after(&self, after_seq: u64, limit: usize) -> Result<(u64, bool), IndexError> {
         let (after, _) = range(after_seq, 0);
-        let sql = "SELECT count(*) FROM (SELECT kind, mark, disk_kind FROM entries WHERE seq > ?1 LIMIT ?2)
-                   WHERE kind = 1 AND mark IN (0, 3) AND disk_kind IS NOT NULL";
-        Ok(self.first(sql, [after, rows_max(limit)], |_, row| count_at(row, 0))?.unwrap_or(0))
+        let sql = "SELECT count(*) FILTER (WHERE kind = 1 AND mark IN (0, 3) AND disk_kind IS NOT NULL), count(*)
+                   FROM (SELECT kind, mark, disk_kind FROM entries WHERE seq > ?1 LIMIT ?2)";
+        // One more tells whether there are more.
+        let looked_max = rows_max(limit.saturating_add(1));
+        let found = self.first(sql, [after, looked_max], |_, row| Ok((count_at(row, 0)?, count_at(row, 1)?)))?;
+        let (files, entries) = found.unwrap_or_default();
+        Ok((files.min(limit as u64), entries > limit as u64))
     }
 }
 
@@ -177,10 +181,10 @@ mod tests {
         index.put(&file("a", b"1"), disk(1), crate::index::Mark::Here, 1).unwrap();
         index.put(&file("away", b"1"), None, crate::index::Mark::Declined, 1).unwrap();
         index.put(&file("b", b"1"), disk(1), crate::index::Mark::Here, 1).unwrap();
-        assert_eq!(index.files_after(0, 9).unwrap(), 2);
-        assert_eq!(index.files_after(2, 9).unwrap(), 1);
-        assert_eq!(index.files_after(0, 2).unwrap(), 1);
-        assert_eq!(index.files_after(u64::MAX, 9).unwrap(), 0);
+        assert_eq!(index.files_after(0, 9).unwrap(), (2, false));
+        assert_eq!(index.files_after(2, 9).unwrap(), (1, false));
+        assert_eq!(index.files_after(0, 2).unwrap(), (1, true));
+        assert_eq!(index.files_after(u64::MAX, 9).unwrap(), (0, false));
     }
 
     #[test]

@@ -32,7 +32,7 @@ macro_rules! record_columns {
             $crate::index::row::entry_columns!(),
             ", seq, mark, changed_ms, ",
             $crate::index::row::disk_columns!(),
-            ", brought_by"
+            ", brought_by, placed_ms"
         )
     };
 }
@@ -139,6 +139,7 @@ pub(super) fn record_at(reader: &Reader, row: &Row) -> Res<Record> {
         changed_ms: row.get(ENTRY_COLUMNS + 2)?,
         disk: disk_at(row, ENTRY_COLUMNS + 3)?,
         brought_by: reader.device_or_null(row.get(ENTRY_COLUMNS + 9)?)?,
+        placed_ms: row.get(ENTRY_COLUMNS + 10)?,
     })
 }
 
@@ -152,7 +153,8 @@ pub(super) fn rival_at(reader: &Reader, row: &Row) -> Res<Rival> {
     })
 }
 
-/// Reads slot, path, content, depth, size, author, displaced_ms, by_remote, `disk_columns!`, brought_by, displaced_by.
+/// Reads slot, path, content, depth, size, author, displaced_ms, by_remote, `disk_columns!`, brought_by, displaced_by,
+/// placed_ms.
 pub(super) fn history_at(reader: &Reader, row: &Row) -> Res<HistoryRow> {
     let content = match blob_or_null(row, 2)? {
         None => None,
@@ -167,6 +169,7 @@ pub(super) fn history_at(reader: &Reader, row: &Row) -> Res<HistoryRow> {
         by_remote: row.get(7)?,
         brought_by: reader.device_or_null(row.get(14)?)?,
         displaced_by: reader.device_or_null(row.get(15)?)?,
+        placed_ms: row.get(16)?,
         disk: disk_at(row, 8)?.ok_or(Fault::Bad("a history row without a file"))?,
     })
 }
@@ -382,6 +385,7 @@ mod tests {
                 mark,
                 changed_ms: -3,
                 brought_by: Some(DeviceId::NONE),
+                placed_ms: (entry.author != DeviceId::NONE).then_some(-3),
             };
             assert_eq!(index.record(&entry.path).unwrap(), Some(record));
         }

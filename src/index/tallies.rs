@@ -219,7 +219,8 @@ mod tests {
         let wanted = index.tally_wanted().unwrap();
         let names = "SELECT group_concat('DROP ' || type || ' ' || name, ';') FROM sqlite_schema
                      WHERE type = 'trigger' OR name IN ('blocks', 'tallies', 'entries_conflicts')";
-        let columns = "ALTER TABLE entries DROP COLUMN brought_by; ALTER TABLE history DROP COLUMN brought_by;
+        let columns = "ALTER TABLE entries DROP COLUMN placed_ms; ALTER TABLE history DROP COLUMN placed_ms;
+                       ALTER TABLE entries DROP COLUMN brought_by; ALTER TABLE history DROP COLUMN brought_by;
                        ALTER TABLE history DROP COLUMN displaced_by";
         let drops: String = index.conn.query_row(names, [], |row| row.get(0)).unwrap();
         index.conn.execute_batch(&format!("{drops}; {columns}; PRAGMA user_version = 1")).unwrap();

@@ -118,5 +118,6 @@ pub(super) fn displaced(slot: &str, from: &str, content: Option<Content>, at_ms:
         by_remote: true,
         brought_by: None,
         displaced_by: None,
+        placed_ms: Some(at_ms - 1),
     }
 }

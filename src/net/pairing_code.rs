@@ -36,7 +36,7 @@ pub struct Nameplate([u8; NAMEPLATE_CHARS]);
 pub enum CodeError {
     #[error("a pairing code is four words, or 8 letters and digits; this is neither")]
     Neither,
-    #[error("a pairing code has 8 letters and digits, this has {0}")]
+    #[error("a pairing code is four words, or 8 letters and digits; this has {0} letters and digits")]
     Length(usize),
     #[error("a pairing code has four words, this has {0}")]
     Words(usize),

@@ -102,7 +102,11 @@ impl Folder {
         self.pass.want();
         self.touch(now);
         if count > 0 {
-            self.report("reverted", None, format!("{count} changes made here are taken back, into history"), now)?;
+            let text = match count {
+                1 => "1 change made here is taken back, into history".to_owned(),
+                _ => format!("{count} changes made here are taken back, into history"),
+            };
+            self.report("reverted", None, text, now)?;
         }
         Ok(())
     }

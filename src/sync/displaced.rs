@@ -19,11 +19,11 @@ impl Folder {
         displaced_by: Option<DeviceId>,
         now: Now,
     ) -> Result<(), IndexError> {
-        let brought_by = match ours.mark {
+        let (brought_by, placed_ms) = match ours.mark {
             // What lies there is not what the entry says.
-            Mark::Suspect => None,
-            Mark::Own | Mark::Reverted => Some(DeviceId::NONE),
-            _ => ours.brought_by,
+            Mark::Suspect => (None, None),
+            Mark::Own | Mark::Reverted => (Some(DeviceId::NONE), None),
+            _ => (ours.brought_by, ours.placed_ms),
         };
         let row = HistoryRow {
             slot: slot.name,
@@ -36,6 +36,7 @@ impl Folder {
             by_remote: true,
             brought_by,
             displaced_by,
+            placed_ms,
         };
         self.index.add_history(&row)
     }

@@ -425,6 +425,7 @@ impl Folder {
             mark: crate::index::Mark::Here,
             changed_ms: 0,
             brought_by: None,
+            placed_ms: None,
         }))
     }
 

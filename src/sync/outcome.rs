@@ -266,6 +266,10 @@ impl Folder {
         }
         let from = peer.short();
         let (kind, text) = match (before.is_live(), after.is_live()) {
+            // What this device said of the path earlier counts again: a change was taken back here.
+            (_, false) if peer == self.settings.device => ("deleted", "taken back; the file is in history".into()),
+            (false, true) if peer == self.settings.device => ("received", "is back".into()),
+            (true, true) if peer == self.settings.device => ("updated", "taken back; what it was is in history".into()),
             (_, false) => ("deleted", format!("deleted by {from}; the file is in history")),
             (false, true) => ("received", format!("received from {from}")),
             (true, true) => ("updated", format!("updated by {from}; the old version is in history")),

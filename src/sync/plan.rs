@@ -382,7 +382,7 @@ mod tests {
         let entry = Entry { kind: Kind::File(Content::of_chunk(bytes)), version, author, ..Entry::nothing(path) };
         let (kind, inode) = (crate::core::disk::DiskKind::File, 1);
         let disk = DiskState { kind, size: 3, mtime_ns: 0, ctime_ns: 0, inode, mode: 0o644 };
-        Record { entry, seq: 1, mark: Mark::Here, disk: Some(disk), changed_ms: 0, brought_by: None }
+        Record { entry, seq: 1, mark: Mark::Here, disk: Some(disk), changed_ms: 0, brought_by: None, placed_ms: None }
     }
 
     #[test]

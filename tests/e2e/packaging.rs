@@ -1,7 +1,7 @@
 //! The Debian package: built, installed into a directory of its own, looked at, removed again.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::World;
@@ -38,6 +38,13 @@ fn dpkg(system: &Path) -> Command {
     command
 }
 
+/// The package, built into a directory.
+fn build(packages: &Path) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/build-deb");
+    must(Command::new("sh").arg(script).arg(env!("CARGO_BIN_EXE_p2psync")).arg(packages));
+    fs::read_dir(packages).unwrap().next().unwrap().unwrap().path()
+}
+
 #[test]
 fn the_debian_package_installs_and_leaves_nothing_behind() {
     let is_root = rustix::process::getuid().is_root();
@@ -46,10 +53,8 @@ fn the_debian_package_installs_and_leaves_nothing_behind() {
         return;
     }
     let world = World::new();
-    let (packages, system) = (world.path("packages"), world.path("system"));
-    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/build-deb");
-    must(Command::new("sh").arg(build).arg(env!("CARGO_BIN_EXE_p2psync")).arg(&packages));
-    let package = fs::read_dir(&packages).unwrap().next().unwrap().unwrap().path();
+    let system = world.path("system");
+    let package = build(&world.path("packages"));
     let told = must(Command::new("dpkg-deb").arg("--info").arg(&package));
     assert!(told.contains("Package: p2psync") && told.contains("Depends: libc6 (>= 2."), "{told}");
 
@@ -72,4 +77,79 @@ fn the_debian_package_installs_and_leaves_nothing_behind() {
     }
     must(dpkg(&system).args(["--purge", "p2psync"]));
     assert!(INSTALLED.iter().all(|path| !system.join(path).exists()));
+}
+
+/// What a new user does who has nothing but the package: the first start makes everything, commands find the agent, and
+/// a signal ends it.
+const FIRST_STEPS: &str = r#"
+p2psync run 2>"$HOME/log" &
+agent=$!
+looks=0
+until p2psync | grep -q 'p2psync is running'; do
+    looks=$((looks + 1))
+    [ $looks -lt 600 ] || { cat "$HOME/log"; exit 1; }
+    sleep 0.1
+done
+echo 'Dear all,' > "$HOME/P2PSync/letter.txt"
+p2psync id
+p2psync status --exit-code || true
+p2psync config check
+kill $agent
+wait $agent
+"#;
+
+/// A command in a system of its own, which sees its own processes only.
+fn inside(system: &Path, options: &[&str], line: &str) -> String {
+    let proc = format!("--mount-proc={}", system.join("proc").display());
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--pid", "--fork", "--kill-child"]).arg(proc).args(options).arg("chroot").arg(system);
+    // The tests' own surroundings stay outside.
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("DEBIAN_FRONTEND", "noninteractive");
+    must(command.args(["sh", "-euc", line]))
+}
+
+/// The release of the system that the tests run on: what is built here fits a clean one of the same kind.
+fn release() -> String {
+    let told = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = told.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    name.expect("a release of Debian or of its like").trim_matches('"').to_owned()
+}
+
+/// Where this system takes its packages from; none: where debootstrap thinks.
+fn mirror(release: &str) -> Option<String> {
+    let codename = format!("Codename: {release}");
+    let told = must(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)", &codename]));
+    told.lines().next().map(str::to_owned)
+}
+
+#[test]
+#[ignore = "fetches a Debian system over the network; needs root and debootstrap"]
+fn the_debian_package_works_on_a_clean_system() {
+    assert!(rustix::process::getuid().is_root() && has("debootstrap"), "needs root and debootstrap");
+    let world = World::new();
+    let (system, release) = (world.path("system"), release());
+    let mut make = Command::new("debootstrap");
+    make.args(["--variant=minbase", &release]).arg(&system).args(mirror(&release));
+    must(&mut make);
+    let package = build(&world.path("packages"));
+    fs::copy(&package, system.join("root/p2psync.deb")).unwrap();
+
+    inside(&system, &[], "apt-get install --yes --no-install-suggests /root/p2psync.deb");
+    let version = inside(&system, &[], "p2psync --version");
+    assert_eq!(version.trim(), format!("p2psync {}", env!("CARGO_PKG_VERSION")));
+    let page = inside(&system, &[], "zcat /usr/share/man/man1/p2psync.1.gz");
+    assert!(page.contains(".TH p2psync 1"), "{page}");
+    let completions = "bash -c '. /usr/share/bash-completion/completions/p2psync; complete -p p2psync'";
+    assert!(inside(&system, &[], completions).contains("complete"));
+
+    // In a network of its own, in which nobody is.
+    inside(&system, &[], "useradd --create-home someone");
+    fs::write(system.join("home/someone/first"), FIRST_STEPS).unwrap();
+    inside(&system, &["--net"], "su - someone -c 'sh -eu first'");
+
+    inside(&system, &[], "apt-get purge --yes p2psync");
+    assert!(INSTALLED.iter().all(|path| !system.join(path).exists()));
+    // What is the user's stays.
+    assert_eq!(fs::read_to_string(system.join("home/someone/P2PSync/letter.txt")).unwrap(), "Dear all,\n");
+    assert!(system.join("home/someone/.config/p2psync/config.toml").is_file());
 }

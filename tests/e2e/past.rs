@@ -151,6 +151,41 @@ fn what_another_device_did_is_undone_and_the_undoing_taken_back() {
 }
 
 #[test]
+fn of_several_folders_the_one_is_meant_where_something_was_done_last() {
+    let world = World::new();
+    let (a, b) = world.pair();
+    a.ok(&["folder", "add", world.path("other").to_str().unwrap(), "--label", "Other"]);
+    a.write("file", "before");
+    wait_settled(&[&a, &b]);
+    assert!(a.fails(&["undo"]).contains("in any folder"), "nobody has done anything");
+    assert!(a.fails(&["undo", "--revert"]).contains("in any folder"));
+    b.write("file", "by b");
+    wait_settled(&[&a, &b]);
+    a.ok(&["undo", "--yes"]);
+    wait_settled(&[&a, &b]);
+    assert_eq!(b.read("file"), b"before");
+    let told = a.fails(&["undo", "--revert"]);
+    assert!(told.contains("What was taken back in Shared") && told.contains("--yes"), "{told}");
+    a.ok(&["undo", "--revert", "--yes"]);
+    wait_settled(&[&a, &b]);
+    assert_eq!(b.read("file"), b"by b");
+}
+
+#[test]
+fn what_a_device_did_can_be_undone_after_it_was_removed() {
+    let world = World::new();
+    let (a, b) = world.pair();
+    a.write("file", "before");
+    wait_settled(&[&a, &b]);
+    b.write("file", "by b");
+    wait_settled(&[&a, &b]);
+    a.ok(&["peer", "remove", "b"]);
+    let told = a.ok(&["undo", "--yes"]);
+    assert!(told.contains("1 file came back"), "{told}");
+    assert_eq!(a.read("file"), b"before");
+}
+
+#[test]
 fn an_undoing_that_a_crash_cut_off_can_be_taken_back() {
     let world = World::new();
     let (mut a, b) = world.pair();
@@ -180,20 +215,39 @@ fn a_directory_goes_back_to_how_it_was_at_a_time() {
     let world = World::new();
     let (a, b) = world.pair();
     prepare(&a, &b);
+    // Files' own times are no measure of when they came here.
+    let day = Duration::from_secs(24 * 3600);
+    a.write("d/ahead", "here before");
+    set_time(&a.at("d/ahead"), SystemTime::now() + day);
+    wait_settled(&[&a, &b]);
     // Times are told apart by whole seconds here.
     let before = now_ms() / 1000 + 1;
     wait_until("the second is over", || if now_ms() / 1000 > before { Ok(()) } else { Err(String::new()) });
     change_all(&b);
+    for name in ["d/late", "d/late and replaced"] {
+        b.write("outside", "written long ago");
+        set_time(&b.at("outside"), SystemTime::now() - day);
+        fs::rename(b.at("outside"), b.at(name)).unwrap();
+    }
+    wait_settled(&[&a, &b]);
+    b.write("d/ahead", "replaced");
+    b.write("d/late and replaced", "replaced");
     wait_settled(&[&a, &b]);
     let time = jiff_time(before);
     let dir = format!("{}@{time}", a.at("d").display());
     let plan = go_back(&a, &["restore", &dir, "--dry-run"]);
-    assert_complete(&plan);
+    assert_eq!((plan.bring_back, plan.left), (3, 0), "{plan:?}");
     go_back(&a, &["restore", &dir, "--yes"]);
     wait_settled(&[&a, &b]);
     assert_as_before(&b);
     assert!(b.at("d/kept").exists() && !b.at("d/new").exists());
+    assert_eq!(b.read("d/ahead"), b"here before");
+    assert!(!b.at("d/late").exists() && !b.at("d/late and replaced").exists());
     assert!(Path::new(&a.root).join(".p2psync").exists());
+}
+
+fn set_time(path: &Path, time: SystemTime) {
+    File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
 }
 
 /// A time in seconds since 1970 as people here write it.

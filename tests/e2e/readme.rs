@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Stdio};
 
 use crate::harness::{Agent, World, wait_connected, wait_until};
@@ -241,6 +241,34 @@ fn user_docs() -> BTreeMap<String, String> {
     let names = docs.filter_map(|name| name.into_string().ok()).filter(|name| name.ends_with(".md"));
     let paths = names.map(|name| format!("docs/{name}")).chain(["README.md".to_owned()]);
     paths.map(|path| (path.clone(), fs::read_to_string(root.join(&path)).unwrap())).collect()
+}
+
+/// The program's sources without comments and tests, strings over several lines in one, in small letters.
+fn program(directory: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text.push_str(&program(&path));
+        } else if path.extension().is_some_and(|ending| ending == "rs") && path.file_name().unwrap() != "tests.rs" {
+            let source = fs::read_to_string(&path).unwrap();
+            let production = source.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+            let code = production.lines().map(str::trim).filter(|line| !line.starts_with("//"));
+            text.push_str(&code.collect::<Vec<_>>().join("\n").replace("\\\n", ""));
+        }
+    }
+    text.to_lowercase()
+}
+
+#[test]
+fn what_the_page_for_trouble_quotes_is_what_the_program_says() {
+    let page = user_docs().remove("docs/troubleshooting.md").unwrap().replace('\n', " ");
+    let program = program(&readme().parent().unwrap().join("src"));
+    let quotes: Vec<&str> = page.split('"').skip(1).step_by(2).collect();
+    assert!(quotes.len() > 10, "{quotes:?}");
+    let parts = quotes.iter().flat_map(|quote| quote.split("...")).map(|part| part.trim_matches([' ', ',']));
+    let unknown: Vec<&str> = parts.filter(|part| !program.contains(&part.to_lowercase())).collect();
+    assert!(unknown.is_empty(), "the program does not say {unknown:?}");
 }
 
 #[test]

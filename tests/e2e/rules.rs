@@ -106,9 +106,17 @@ fn a_change_made_in_a_folder_that_only_receives_stays_there_until_it_is_taken_ba
         folder if folder.own_changes == 4 => Ok(()),
         folder => Err(folder.state_text),
     });
-    b.ok(&["folder", "revert", "Shared"]);
+    let told = b.fails(&["folder", "revert", "Shared"]);
+    assert!(told.contains("4 local changes") && told.contains("--yes"), "{told}");
+    assert_eq!(b.read("file"), b"changed on b");
+    b.ok(&["folder", "revert", "Shared", "--yes"]);
     wait_for("b has what a has", || b.read("file") == b"from a" && b.at("deleted").exists() && !b.at("dir").exists());
     wait_same(&[&a, &b]);
+    wait_until("b has nothing left to take back", || match b.folder()? {
+        folder if folder.own_changes == 0 => Ok(()),
+        folder => Err(folder.state_text),
+    });
+    assert!(b.ok(&["folder", "revert"]).contains("nothing to do"));
     assert!(b.ok(&["history", b.at("dir/new").to_str().unwrap()]).contains("dir/new"), "it is in history");
 }
 

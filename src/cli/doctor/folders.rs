@@ -44,12 +44,7 @@ fn disk(item: usize, folder: &Folder, found: &Abilities) -> Check {
         true => (Outcome::Ok, "the file system can do all that is needed".to_owned()),
         false => (Outcome::Warn, format!("the file system does not know {}", lacks.join("; "))),
     };
-    let extras = match (found.reflinks, found.xattrs) {
-        (true, true) => "; it also shares blocks between copies, and has extended attributes",
-        (true, false) => "; it also shares blocks between copies",
-        (false, true) => "; it also has extended attributes",
-        (false, false) => "",
-    };
+    let extras = if found.reflinks { "; copies on it take no space of their own" } else { "" };
     let check = Check::new("Disk of", "file_system", outcome, format!("{text}{extras}"))
         .about(folder.label.clone())
         .item(item)

@@ -37,11 +37,7 @@ pub fn text(status: &Status, home: &Home, now_ms: i64, style: Style) -> String {
 }
 
 fn headline(status: &Status) -> String {
-    let state = match (status.running, &status.listening) {
-        (true, Some(address)) => format!("running, reachable at {}", clean(address)),
-        (true, None) => "running".to_owned(),
-        (false, _) => "not running".to_owned(),
-    };
+    let state = if status.running { words::running(status) } else { "not running".to_owned() };
     format!("{}: {state}", words::device(&status.name, &status.device_id))
 }
 
@@ -161,7 +157,7 @@ fn peer_text(text: &mut String, peer: &PeerStatus, width: usize, now_ms: i64, st
         parts.push(format!("received {}, sent {}", output::bytes(peer.bytes_in), output::bytes(peer.bytes_out)));
     }
     let rates = [("receiving", peer.rate_in), ("sending", peer.rate_out)];
-    let going = rates.iter().filter_map(|(word, bytes)| Some((word, (*bytes).filter(|n| *n > 0)?)));
+    let going = rates.iter().filter_map(|(word, bytes)| Some((word, words::telling(*bytes)?)));
     parts.extend(going.map(|(word, bytes)| format!("{word} {}", words::rate(bytes))));
     if peer.behind_items > 0 {
         let bytes = output::bytes(peer.behind_bytes);

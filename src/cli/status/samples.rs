@@ -139,6 +139,34 @@ pub fn busy() -> Status {
     status
 }
 
+/// The same as it may be on an ordinary day, for the pictures in the docs.
+pub fn everyday() -> Status {
+    let mut status = busy();
+    status.device_id = "LQ7ZK2M-B".into();
+    (status.peers[0].device_id, status.peers[1].device_id) = ("D4XW6TA-C".into(), "K3QZ7AB-D".into());
+    status.peers[1].address = Some("192.168.1.23:7724".into());
+    let [first, photos, _] = &mut status.folders[..] else { panic!("three folders") };
+    let coming = |path: &str, megabytes: u64, done: u64, from: &[&str]| TransferItem {
+        path: path.into(),
+        bytes: megabytes * MB,
+        done_bytes: done * MB,
+        from: from.iter().map(|&name| name.into()).collect(),
+    };
+    first.transfers = vec![
+        coming("films/holidays in the mountains.mkv", 300, 120, &["desktop", "phone"]),
+        coming("films/the long way home.mkv", 90, 31, &["desktop"]),
+        coming("drafts/book.odt", 3, 0, &["phone"]),
+    ];
+    photos.label = "Photos".into();
+    photos.problems = vec![
+        problem("2026/lake.jpg", "no_space", "the disk is full; free some space"),
+        problem("2026/aux", "name", "this device cannot hold a file of this name"),
+    ];
+    (photos.problems_total, photos.declined_items, photos.watch) = (4, 1, "ok".into());
+    status.problems_total = 4;
+    status
+}
+
 /// Nothing runs; what is told is what the index last knew, and much waits for the user's word.
 pub fn stopped() -> Status {
     let mut status = in_sync();

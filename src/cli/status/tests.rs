@@ -7,6 +7,7 @@ use super::{exit_of, exit_of_path, full, path, samples, short};
 use crate::api::{FolderOffer, FolderState, FolderStatus, PathPeerStatus, PathStatus, Status};
 use crate::cli::exit::Exit;
 use crate::cli::style::Style;
+use crate::cli::watch::picture;
 use crate::home::Home;
 use samples::NOW_MS;
 
@@ -51,6 +52,14 @@ fn every_state_is_told_in_full() {
     let text = full::text(&samples::busy(), &home(), NOW_MS, coloured);
     assert!(text.contains("\x1b[33m120 files") && text.matches("\x1b[0m").count() * 2 == text.matches("\x1b[").count());
     assert!(!text.contains("a\x1bb"), "what comes from elsewhere does not reach the terminal as it is");
+}
+
+#[test]
+fn the_picture_in_the_docs_shows_a_status_as_it_is() {
+    const COLUMNS: u16 = 100;
+    let style = Style { width: Some(COLUMNS.into()), colour: true };
+    let text = full::text(&samples::everyday(), &home(), NOW_MS, style);
+    picture::assert_in_docs("status.svg", &picture::svg(&picture::screen(&text, COLUMNS)));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Words that all views of a status share.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::api::{FolderOffer, FolderPeerStatus, FolderState, FolderStatus, PeerStatus, Status};
@@ -8,6 +9,8 @@ use crate::cli::output::{self, clean, count};
 use crate::cli::style::Tone;
 use crate::config::is_plain_word;
 
+/// Rate from which on it is worth telling, in bytes per second.
+const TELLING_RATE_MIN: u64 = 1024;
 const MINUTE_S: u64 = 60;
 const HOUR_S: u64 = 60 * MINUTE_S;
 const DAY_S: u64 = 24 * HOUR_S;
@@ -26,6 +29,11 @@ pub fn about(seconds: u64) -> String {
 /// "2.0 MB/s".
 pub fn rate(bytes_per_second: u64) -> String {
     format!("{}/s", output::bytes(bytes_per_second))
+}
+
+/// The rate where it tells of files on their way, and not just of two devices that keep in touch.
+pub fn telling(rate: Option<u64>) -> Option<u64> {
+    rate.filter(|bytes_per_second| *bytes_per_second >= TELLING_RATE_MIN)
 }
 
 /// Percent, rate and time left, as far as they mean something now.
@@ -69,7 +77,11 @@ pub fn state_text(folder: &FolderStatus) -> String {
 /// What would be lost with this device; nothing where no other is to have it.
 pub fn only_here(folder: &FolderStatus) -> Option<String> {
     let is_told = folder.only_here_files > 0 && !folder.peers.is_empty();
-    is_told.then(|| count(folder.only_here_files, "file exists only here", "files exist only here"))
+    let (one, many) = match folder.only_here_is_more {
+        true => ("file or more exists only here", "files or more exist only here"),
+        false => ("file exists only here", "files exist only here"),
+    };
+    is_told.then(|| count(folder.only_here_files, one, many))
 }
 
 /// What lies in the folder.
@@ -92,8 +104,8 @@ pub fn folder_peer(peer: &FolderPeerStatus, now_ms: i64) -> String {
         parts.push(format!("{} of them {waits} for something to be done there", output::number(peer.blocked_items)));
     }
     parts.extend((!peer.connected).then(|| "not connected".to_owned()));
-    parts.extend(peer.rate_out.filter(|rate| *rate > 0).map(|bytes| format!("sending {}", rate(bytes))));
-    parts.extend(peer.rate_in.filter(|rate| *rate > 0).map(|bytes| format!("receiving {}", rate(bytes))));
+    parts.extend(telling(peer.rate_out).map(|bytes| format!("sending {}", rate(bytes))));
+    parts.extend(telling(peer.rate_in).map(|bytes| format!("receiving {}", rate(bytes))));
     parts.extend(peer.proved_identical_ms.map(|ms| format!("proved identical {}", output::ago(ms, now_ms))));
     if peer.declined_items > 0 {
         parts.push(format!("does not keep {}", count(peer.declined_items, "item", "items")));
@@ -219,9 +231,39 @@ pub fn device(name: &str, id: &str) -> String {
     format!("{} ({})", clean(name), clean(id.split('-').next().unwrap_or_default()))
 }
 
+/// That the agent runs, and where it can be reached.
+pub fn running(status: &Status) -> String {
+    let Some(address) = &status.listening else { return "running".to_owned() };
+    match address.parse::<SocketAddr>() {
+        // Every address that this device has.
+        Ok(any) if any.ip().is_unspecified() => format!("running, reachable on port {}", any.port()),
+        _ => format!("running, reachable at {}", clean(address)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_not_counted_to_its_end_is_told_as_so_many_or_more() {
+        let told = |only_here_files, only_here_is_more| {
+            let peers = vec![FolderPeerStatus::default()];
+            only_here(&FolderStatus { only_here_files, only_here_is_more, peers, ..FolderStatus::default() })
+        };
+        assert_eq!(told(0, false), None);
+        assert_eq!(told(3, false).as_deref(), Some("3 files exist only here"));
+        assert_eq!(told(99_000, true).as_deref(), Some("99,000 files or more exist only here"));
+    }
+
+    #[test]
+    fn where_it_is_reached_is_a_port_unless_it_is_one_address_only() {
+        let listening = |at: Option<&str>| running(&Status { listening: at.map(Into::into), ..Status::default() });
+        assert_eq!(listening(Some("[::]:7724")), "running, reachable on port 7724");
+        assert_eq!(listening(Some("0.0.0.0:80")), "running, reachable on port 80");
+        assert_eq!(listening(Some("192.168.1.5:7724")), "running, reachable at 192.168.1.5:7724");
+        assert_eq!(listening(None), "running");
+    }
 
     #[test]
     fn times_to_come_are_rounded_up_in_the_unit_that_a_person_would_use() {

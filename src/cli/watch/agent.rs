@@ -66,7 +66,7 @@ fn look(home: &Home) -> anyhow::Result<(Status, Vec<EventItem>)> {
         Err(ClientError::NotRunning) => {
             let config = config::load(home)?;
             let status = engine::report::status(home, &config, None)?;
-            return Ok((status, engine::report::events(home, &config, EVENTS_SHOWN_MAX)?));
+            return Ok((status, engine::report::events(home, &config, EVENTS_SHOWN_MAX, None)?));
         }
         Err(error) => return Err(error.into()),
     };

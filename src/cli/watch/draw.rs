@@ -8,7 +8,7 @@ use ratatui::widgets::{Block, Clear, Paragraph, Wrap};
 
 use super::rows::{self, Row, cut};
 use super::screen::Screen;
-use crate::cli::output::{clean, number};
+use crate::cli::output::number;
 use crate::cli::status::words;
 use crate::cli::style::Tone;
 
@@ -70,10 +70,9 @@ pub fn draw(frame: &mut Frame, screen: &Screen, palette: Palette) {
 
 fn headline(screen: &Screen, width: usize) -> String {
     let Some(status) = &screen.status else { return "p2psync: asking the agent ...".to_owned() };
-    let state = match (status.running, &status.listening) {
-        (true, Some(address)) => format!("running, reachable at {}", clean(address)),
-        (true, None) => "running".to_owned(),
-        (false, _) => "not running: start it with 'p2psync run'".to_owned(),
+    let state = match status.running {
+        true => words::running(status),
+        false => "not running: start it with 'p2psync run'".to_owned(),
     };
     let text = format!("p2psync on {}: {state}", words::device(&status.name, &status.device_id));
     cut(&text, width)

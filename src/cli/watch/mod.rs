@@ -133,6 +133,6 @@ fn now_ms() -> i64 {
 }
 
 #[cfg(test)]
-mod picture;
+pub(crate) mod picture;
 #[cfg(test)]
 mod tests;

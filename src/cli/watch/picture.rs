@@ -1,9 +1,11 @@
 //! A screen as a picture for the docs: SVG with the text as text, so that it can be read, found and copied.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use ratatui::buffer::{Buffer, Cell};
-use ratatui::style::{Color, Modifier};
+use ratatui::layout::Rect;
+use ratatui::style::{Color, Modifier, Style};
 
 /// Width and height of a cell, and the room around the screen, in pixels.
 const CELL: (usize, usize) = (8, 17);
@@ -38,6 +40,42 @@ pub fn svg(buffer: &Buffer) -> String {
     }
     out.push_str("</svg>\n");
     out
+}
+
+/// Fails where the docs show another picture, or writes it there with `RENEW_DOCS` set.
+pub fn assert_in_docs(name: &str, picture: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pictures").join(name);
+    if std::env::var_os("RENEW_DOCS").is_some() {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, picture).unwrap();
+    }
+    let shown = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(shown == picture, "'RENEW_DOCS=1 cargo test --lib cli::' makes {} anew", file.display());
+}
+
+/// Lines of text with the colours that [`Style`](crate::cli::style::Style) gives, as a screen of so many columns.
+pub fn screen(text: &str, columns: u16) -> Buffer {
+    let lines = u16::try_from(text.lines().count()).unwrap_or(u16::MAX);
+    let mut buffer = Buffer::empty(Rect::new(0, 0, columns, lines));
+    for (line, y) in text.lines().zip(0..lines) {
+        let mut x = 0;
+        // What comes before the first mark has none.
+        let marked = format!("0m{line}");
+        for part in marked.split("\x1b[") {
+            let (code, text) = part.split_once('m').unwrap_or(("0", part));
+            let style = match code {
+                "1" => Style::new().add_modifier(Modifier::BOLD),
+                "32" => Style::new().fg(Color::Green),
+                "33" => Style::new().fg(Color::Yellow),
+                "31" => Style::new().fg(Color::Red),
+                "2" => Style::new().fg(Color::DarkGray),
+                _ => Style::new(),
+            };
+            let room = usize::from(columns.saturating_sub(x));
+            (x, _) = buffer.set_stringn(x, y, text, room, style);
+        }
+    }
+    buffer
 }
 
 fn draw(out: &mut String, run: &[Cell], left: usize, top: usize) {

@@ -10,6 +10,8 @@ use crate::cli::style::Tone;
 
 /// Columns that names take at most.
 const NAME_COLUMNS_MAX: usize = 20;
+/// Columns that the devices take at most from which a file comes.
+const FROM_COLUMNS_MAX: usize = 30;
 /// Columns of a bar of progress, where there is room for one.
 const BAR_COLUMNS: usize = 10;
 /// From this width on there is room for a bar.
@@ -48,12 +50,16 @@ fn doing(folder: &FolderStatus) -> String {
 /// More about the selected folder.
 pub fn detail(folder: &FolderStatus) -> String {
     let mut parts = vec![words::state_text(folder), words::held_here(folder)];
-    if folder.need_files > 0 {
+    // Where something is on its way, the sentence tells of it.
+    let tells_need = matches!(folder.state, FolderState::Syncing | FolderState::WaitingForPeers);
+    if folder.need_files > 0 && !tells_need {
         let files = count(folder.need_files, "file", "files");
         parts.push(format!("{files}, {} to come", output::bytes(folder.need_bytes)));
     }
     let (problems, conflicts) = (words::problems_of(folder), folder.conflicts);
-    parts.extend((problems > 0).then(|| count(problems, "problem", "problems")));
+    parts.extend(
+        (problems > 0 && folder.state != FolderState::Problems).then(|| count(problems, "problem", "problems")),
+    );
     parts.extend((conflicts > 0).then(|| count(conflicts, "conflict copy", "conflict copies")));
     parts.join("; ")
 }
@@ -86,8 +92,8 @@ fn peer_text(peer: &PeerStatus, now_ms: i64) -> String {
                 parts.push(format!("lacks {} ({bytes})", count(items, "item", "items")));
             }
         }
-        parts.extend(peer.rate_in.filter(|n| *n > 0).map(|n| format!("in {}", words::rate(n))));
-        parts.extend(peer.rate_out.filter(|n| *n > 0).map(|n| format!("out {}", words::rate(n))));
+        parts.extend(words::telling(peer.rate_in).map(|n| format!("in {}", words::rate(n))));
+        parts.extend(words::telling(peer.rate_out).map(|n| format!("out {}", words::rate(n))));
     }
     parts.push(words::connection(peer, now_ms));
     parts.extend(peer.trouble.as_ref().map(|trouble| clean(trouble)));
@@ -100,7 +106,15 @@ pub fn transfers(screen: &Screen, width: usize) -> Vec<Row> {
     let all = screen.folders().iter().flat_map(|folder| folder.transfers.iter().map(move |item| (folder, item)));
     let mut all: Vec<(&FolderStatus, &TransferItem)> = all.collect();
     all.sort_by_key(|(_, item)| std::cmp::Reverse(item.bytes));
-    all.into_iter().map(|(folder, item)| (Tone::Busy, transfer(folder, item, width))).collect()
+    let progress: Vec<String> = all.iter().map(|(_, item)| progress(item, width)).collect();
+    // The same for all, so that the bars stand below each other.
+    let rest_columns = progress.iter().map(|text| columns(text)).max().unwrap_or(0);
+    let room = width.saturating_sub(rest_columns).max(width / 4);
+    let row = |((folder, item), progress): ((&FolderStatus, &TransferItem), &String)| {
+        let path = format!("{}/{}", clean(&folder.label), clean(&item.path));
+        (Tone::Busy, format!("{}{progress}", padded(&shortened(&path, room), room)))
+    };
+    all.into_iter().zip(&progress).map(row).collect()
 }
 
 /// How many files are on their way in all.
@@ -108,19 +122,17 @@ pub fn transfers_total(screen: &Screen) -> u64 {
     screen.folders().iter().map(|folder| folder.transfers_total).sum()
 }
 
-fn transfer(folder: &FolderStatus, item: &TransferItem, width: usize) -> String {
+/// How far a file has come, and from where.
+fn progress(item: &TransferItem, width: usize) -> String {
     let size = format!("{} of {}", output::bytes(item.done_bytes), output::bytes(item.bytes));
     let from: Vec<String> = item.from.iter().map(|name| clean(name)).collect();
-    let from = if from.is_empty() { String::new() } else { format!("  {}", from.join(", ")) };
+    let from = cut(&from.join(", "), FROM_COLUMNS_MAX);
+    let from = if from.is_empty() { from } else { format!("  {from}") };
     let bar = match width >= BAR_FROM_COLUMNS {
         true => format!("  {}", bar(item.done_bytes, item.bytes)),
         false => String::new(),
     };
-    let percent = percent(item.done_bytes, item.bytes);
-    let rest = format!("{bar}  {percent:>3} %  {size:<18}{from}");
-    let room = width.saturating_sub(columns(&rest)).max(width / 4);
-    let path = format!("{}/{}", clean(&folder.label), clean(&item.path));
-    format!("{}{rest}", padded(&shortened(&path, room), room))
+    format!("{bar}  {:>3} %  {size:<18}{from}", percent(item.done_bytes, item.bytes))
 }
 
 /// The latest events, the latest first.

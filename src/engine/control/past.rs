@@ -184,6 +184,7 @@ fn elsewhere_item(config: &Config, handle: &FolderHandle, there: &Elsewheres) ->
         folder: handle.label.clone(),
         displaced_ms: there.version.displaced_ms,
         mtime_ms: there.version.mtime_ns / 1_000_000,
+        placed_ms: None,
         bytes: there.version.content.size,
         displaced_by: None,
         reason: "replaced".to_owned(),

@@ -396,6 +396,7 @@ fn what_is_here_already_costs_no_wire() {
         displaced_ms: 1,
         by_remote: true,
         brought_by: None,
+        placed_ms: None,
         displaced_by: None,
     };
     a.index.put_lists(before, &lists).unwrap();

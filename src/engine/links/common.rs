@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::book::AddressBook;
 use super::pairing::Pairing;
-use super::session::NO_LONGER_PAIRED;
+use super::session::LinkError;
 use super::{FolderPorts, LinkConfig, LinkStatus, LinkTable};
 use crate::core::id::{DeviceId, FolderId};
 use crate::engine::chatter::{Chatter, LeftOut};
@@ -264,7 +264,7 @@ impl Common {
         self.with_state(peer, |state| state.clock_ahead_ms = ahead_ms);
     }
 
-    pub fn note_down(&self, peer: DeviceId, reason: &str) {
+    pub fn note_down(&self, peer: DeviceId, reason: &str, is_unpaired: bool) {
         self.with_state(peer, |state| {
             if let Some(traffic) = state.traffic.take() {
                 state.bytes_in += traffic.read.load(Ordering::Relaxed);
@@ -273,14 +273,15 @@ impl Common {
             }
             state.offers.clear();
             state.last_error = Some(reason.to_owned());
-            state.is_unpaired |= tells_unpaired(reason);
+            state.is_unpaired |= is_unpaired;
         });
     }
 
-    pub fn note_error(&self, peer: DeviceId, error: String) {
+    /// Why no link came about.
+    pub fn note_error(&self, peer: DeviceId, error: &LinkError) {
         self.with_state(peer, |state| {
-            state.is_unpaired |= tells_unpaired(&error);
-            state.last_error = Some(error);
+            state.is_unpaired |= error.is_unpaired();
+            state.last_error = Some(in_words(error));
         });
     }
 
@@ -323,11 +324,6 @@ impl Common {
             change(states.entry(peer).or_default());
         }
     }
-}
-
-/// Whether a link ended, or did not come about, because the other device does not know this one.
-fn tells_unpaired(reason: &str) -> bool {
-    reason.contains(NO_LONGER_PAIRED) || reason.contains(&NetError::NotTrusted.to_string())
 }
 
 fn peers_of(config: &LinkConfig) -> BTreeSet<DeviceId> {

@@ -112,7 +112,7 @@ impl Manager {
                 let text = in_words(&error);
                 tracing::debug!("cannot connect with {}: {text}", peer.short());
                 if !self.links.contains_key(&peer) {
-                    self.common.note_error(peer, text);
+                    self.common.note_error(peer, &error);
                 }
                 if let Some(dial) = self.dials.get_mut(&peer) {
                     dial.is_running = false;

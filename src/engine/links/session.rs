@@ -46,12 +46,28 @@ pub enum LinkError {
     Net(#[from] NetError),
     #[error("the other device ended the connection: {0}")]
     Goodbye(String),
+    /// The other device has removed this one.
+    #[error("the other device ended the connection: {NO_LONGER_PAIRED}")]
+    Unpaired,
+    /// This device has removed the other one.
     #[error("{NO_LONGER_PAIRED}")]
     Removed,
     #[error("the other device asks for too much at once")]
     Greedy,
     #[error("cannot find the address of {host}")]
     Resolve { host: String, source: std::io::Error },
+}
+
+impl LinkError {
+    /// What a close frame says: one of its sentences has a meaning beyond its words.
+    fn closed(reason: String) -> Self {
+        if reason == NO_LONGER_PAIRED { LinkError::Unpaired } else { LinkError::Goodbye(reason) }
+    }
+
+    /// Whether the other device does not know this one, or no longer.
+    pub fn is_unpaired(&self) -> bool {
+        matches!(self, LinkError::Unpaired | LinkError::Net(NetError::NotTrusted))
+    }
 }
 
 /// A connection to a peer that has said hello.
@@ -92,7 +108,7 @@ pub async fn establish(
             let clock_ahead_ms = hello.sent_ms.map(ahead);
             Ok(Established { peer, address, dialled_by_us, hello, clock_ahead_ms, told, reader, writer, traffic })
         }
-        Frame::Close(reason) => Err(LinkError::Goodbye(reason)),
+        Frame::Close(reason) => Err(LinkError::closed(reason)),
         // The reader lets nothing else through.
         _ => Err(NetError::Closed.into()),
     }
@@ -131,14 +147,14 @@ pub async fn run(
     session.begin(address, traffic, &hello);
     session.common.note_clock(peer, clock_ahead_ms);
     let handle = session.handle.clone();
-    let reason = tokio::select! {
-        reason = handle.ending() => reason,
-        Err(error) = session.read(&mut reader, hello) => in_words(&error),
+    let (reason, is_unpaired) = tokio::select! {
+        reason = handle.ending() => (reason, false),
+        Err(error) = session.read(&mut reader, hello) => (in_words(&error), error.is_unpaired()),
         Some(written) = writing.join_next() => match written {
-            Ok(Err(error)) => in_words(&error),
-            _ => in_words(&NetError::Closed),
+            Ok(Err(error)) => (in_words(&error), LinkError::from(error).is_unpaired()),
+            _ => (in_words(&NetError::Closed), false),
         },
-        error = ping(&handle) => in_words(&error),
+        error = ping(&handle) => (in_words(&error), false),
     };
     handle.set_over();
     let goodbye = async {
@@ -147,7 +163,7 @@ pub async fn run(
         }
         writing.abort_all();
     };
-    tokio::join!(session.end(&reason), goodbye);
+    tokio::join!(session.end(&reason, is_unpaired), goodbye);
     reason
 }
 
@@ -248,7 +264,7 @@ impl Session {
                 }
             }
             Frame::Ping(count) => self.handle.outbox.control(&Frame::Pong(count))?,
-            Frame::Close(reason) => return Err(LinkError::Goodbye(reason)),
+            Frame::Close(reason) => return Err(LinkError::closed(reason)),
             Frame::Pong(_) | Frame::Unknown(_) => {}
         }
         Ok(())
@@ -341,9 +357,9 @@ impl Session {
         self.active.insert(folder, active);
     }
 
-    async fn end(&mut self, reason: &str) {
+    async fn end(&mut self, reason: &str, is_unpaired: bool) {
         self.leave_table();
-        self.common.note_down(self.peer, reason);
+        self.common.note_down(self.peer, reason, is_unpaired);
         if let Some(more) = self.common.say(self.peer, "ended") {
             tracing::info!("the link with {} ended: {reason}{more}", self.common.name(&self.peer));
         }

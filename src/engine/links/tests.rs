@@ -298,10 +298,12 @@ async fn a_removed_peer_loses_its_link_at_once_and_can_come_back() {
     b.links.set_config(config);
     assert_eq!((at_a.next().await, at_b.next().await), ("lost".into(), "lost".into()));
     assert!(b.link(a.id).is_none() && b.links.status().is_empty());
+    until(|| a.status_of(b.id).unpaired.then_some(())).await;
     b.share(a.id, None, &["photos"]);
     a.config.peers.clear();
     a.share(b.id, Some(b.links.address()), &[]);
     assert_eq!((at_a.next().await, at_b.next().await), ("connected".into(), "connected".into()));
+    assert!(!a.status_of(b.id).unpaired);
 }
 
 #[tokio::test]

@@ -68,6 +68,7 @@ mod tests {
             paused: None,
             own_changes: 0,
             kept_out: 0,
+            is_paired: true,
             running: Running::Yes,
             is_scanned: true,
             files: 10,

@@ -11,13 +11,13 @@ use crate::core::direction::Direction;
 pub fn with_direction(word: &str, (own_changes, kept_out): (u64, u64), mut text: String) -> String {
     if own_changes > 0 {
         let count = words::count(own_changes, "local change", "local changes");
-        let stays = if own_changes == 1 { "stays" } else { "stay" };
-        text.push_str(&format!("; {count} that {stays} here ('p2psync folder revert {word}' takes them back)"));
+        let (stays, them) = if own_changes == 1 { ("stays", "it") } else { ("stay", "them") };
+        text.push_str(&format!("; {count} that {stays} here ('p2psync folder revert {word}' takes {them} back)"));
     }
     if kept_out > 0 {
         let count = words::count(kept_out, "change", "changes");
-        let of = "of other devices";
-        text.push_str(&format!("; {count} {of} not taken ('p2psync folder override {word}' overrules them)"));
+        let (of, them) = ("of other devices", if kept_out == 1 { "it" } else { "them" });
+        text.push_str(&format!("; {count} {of} not taken ('p2psync folder override {word}' overrules {them})"));
     }
     text
 }

@@ -71,7 +71,10 @@ pub struct Facts {
     /// Paths changed here that stay here, and paths changed elsewhere that stay there.
     pub own_changes: u64,
     pub kept_out: u64,
+    /// The devices that it is shared with.
     pub peers: Vec<PeerFacts>,
+    /// There are other devices, whether it is shared with them or not.
+    pub is_paired: bool,
     pub now_ms: i64,
 }
 
@@ -116,6 +119,7 @@ pub fn facts(view: &View, survey: &Survey, peers: Vec<PeerFacts>) -> Result<Fact
         own_changes: reader.tally_marked(Mark::Own)?,
         kept_out: choices::kept_out(view, survey),
         peers,
+        is_paired: !view.asker.config.peers.is_empty(),
         now_ms: view.asker.now_ms,
     })
 }

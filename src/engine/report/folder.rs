@@ -79,6 +79,8 @@ fn read(view: &View, seen: &mut BTreeMap<DeviceId, i64>) -> Result<FolderStatus,
         None => None,
     };
     let here = Tally { items: totals.files + totals.directories + totals.symlinks, bytes: totals.bytes };
+    let sharing: Vec<DeviceId> = view.peers().map(|peer| peer.id).collect();
+    let (only_here_files, only_here_is_more) = receipt::files_only_here(reader, &sharing)?;
     let live = view.live();
     let staged_bytes = live.map_or(0, |live| live.transfers_done);
     let rate = |of: fn(&(u64, u64)) -> u64| live.map(|live| live.rates.peers.values().map(of).sum());
@@ -104,7 +106,8 @@ fn read(view: &View, seen: &mut BTreeMap<DeviceId, i64>) -> Result<FolderStatus,
         held,
         own_changes: facts.own_changes,
         kept_out: facts.kept_out,
-        only_here_files: receipt::files_only_here(reader, &view.peers().map(|peer| peer.id).collect::<Vec<_>>())?,
+        only_here_files,
+        only_here_is_more,
         watch: view.live().map_or_else(String::new, |l| l.watch.clone().unwrap_or_else(|| "ok".to_owned())),
         last_scan_ms: reader.note(NOTE_LAST_SCAN)?.and_then(|text| text.parse().ok()),
         peers: facts.peers.iter().map(|peer| peer.status(here)).collect(),
@@ -233,7 +236,10 @@ fn changes(count: u64) -> String {
 /// With whom the folder is in sync, and who lags behind for being away.
 fn settled_text(facts: &Facts) -> String {
     if facts.peers.is_empty() {
-        return "no other device yet: 'p2psync pair' adds one".to_owned();
+        return match facts.is_paired {
+            true => format!("shared with no device: 'p2psync folder share {} --peer NAME' shares it", facts.word),
+            false => "no other device yet: 'p2psync pair' adds one".to_owned(),
+        };
     }
     let (up_to_date, behind): (Vec<&PeerFacts>, Vec<&PeerFacts>) = facts.peers.iter().partition(|p| p.has_all());
     let mut parts = Vec::new();
@@ -326,6 +332,13 @@ mod tests {
         let mut world = World::running(&[]);
         world.config.peers.clear();
         check(&world, FolderState::InSync, "no other device yet: 'p2psync pair' adds one");
+    }
+
+    #[test]
+    fn a_folder_that_is_shared_with_nobody_is_told_how_to_be() {
+        let mut world = World::running(&[DESK]);
+        world.config.folders[0].peers = crate::config::Sharing::Only(Vec::new());
+        check(&world, FolderState::InSync, "shared with no device: 'p2psync folder share Docs --peer NAME' shares it");
     }
 
     #[test]

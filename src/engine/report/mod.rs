@@ -40,6 +40,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::flow::Rates;
+use super::readers::{Lent, Readers};
 use super::transfer::Moving;
 use crate::api::{
     ConflictItem, EventItem, FolderOffer, FolderPeerStatus, FolderProblem, FolderStatus, HistoryItem, HistoryUsage,
@@ -111,6 +112,8 @@ pub struct LiveFolder {
     pub transfers_total: u64,
     pub transfers_done: u64,
     pub rates: Rates,
+    /// Its index, open.
+    pub readers: Readers,
 }
 
 /// Who asks, and when.
@@ -128,7 +131,7 @@ struct Asker<'a> {
 struct View<'a> {
     asker: Asker<'a>,
     folder: &'a Folder,
-    reader: Reader,
+    reader: Lent,
 }
 
 /// This device, its folders and its peers. `live` is `None` where no agent runs: then it is what the index last knew.
@@ -174,28 +177,38 @@ pub fn receipt(
 }
 
 /// Trouble with single items in all folders.
-pub fn problems(home: &Home, config: &Config) -> anyhow::Result<Vec<FolderProblem>> {
-    past::problems(asker(home, config, None))
+pub fn problems(home: &Home, config: &Config, live: Option<&LiveStatus>) -> anyhow::Result<Vec<FolderProblem>> {
+    past::problems(asker(home, config, live))
 }
 
 /// Conflict copies in all folders.
-pub fn conflicts(home: &Home, config: &Config) -> anyhow::Result<Vec<ConflictItem>> {
-    past::conflicts(asker(home, config, None))
+pub fn conflicts(home: &Home, config: &Config, live: Option<&LiveStatus>) -> anyhow::Result<Vec<ConflictItem>> {
+    past::conflicts(asker(home, config, live))
 }
 
 /// Earlier versions of an absolute path, or of all below it, the latest first.
-pub fn history(home: &Home, config: &Config, path: &Path) -> anyhow::Result<Vec<HistoryItem>> {
-    past::history(asker(home, config, None), path)
+pub fn history(
+    home: &Home,
+    config: &Config,
+    path: &Path,
+    live: Option<&LiveStatus>,
+) -> anyhow::Result<Vec<HistoryItem>> {
+    past::history(asker(home, config, live), path)
 }
 
 /// How much the history of a folder holds, or of all.
-pub fn history_usage(home: &Home, config: &Config, folder: Option<&str>) -> anyhow::Result<Vec<HistoryUsage>> {
-    past::usage(asker(home, config, None), folder)
+pub fn history_usage(
+    home: &Home,
+    config: &Config,
+    folder: Option<&str>,
+    live: Option<&LiveStatus>,
+) -> anyhow::Result<Vec<HistoryUsage>> {
+    past::usage(asker(home, config, live), folder)
 }
 
 /// The latest events of all folders, oldest first.
-pub fn events(home: &Home, config: &Config, count: usize) -> anyhow::Result<Vec<EventItem>> {
-    past::events(asker(home, config, None), count)
+pub fn events(home: &Home, config: &Config, count: usize, live: Option<&LiveStatus>) -> anyhow::Result<Vec<EventItem>> {
+    past::events(asker(home, config, live), count)
 }
 
 fn asker<'a>(home: &'a Home, config: &'a Config, live: Option<&'a LiveStatus>) -> Asker<'a> {
@@ -270,7 +283,11 @@ fn with_folders(mut peer: PeerStatus, folders: &[FolderStatus]) -> PeerStatus {
 
 impl<'a> Asker<'a> {
     fn open(self, folder: &'a Folder) -> Result<View<'a>, IndexError> {
-        let reader = Reader::open(&self.home.index_file(&folder.id))?;
+        let path = self.home.index_file(&folder.id);
+        let reader = match self.live.and_then(|live| live.folders.get(&folder.id)) {
+            Some(live) => live.readers.take(&path)?,
+            None => Reader::open(&path)?.into(),
+        };
         Ok(View { asker: self, folder, reader })
     }
 

@@ -37,11 +37,11 @@ pub fn version_at(reader: &Reader, path: &RelPath, when: &When) -> Result<Option
     let versions = reader.history_of(path)?;
     Ok(match when {
         When::Latest => versions.into_iter().next(),
-        // What was displaced first after that time lay there at that time, unless it was made only later: then what
+        // What was displaced first after that time lay there at that time, unless it came only later: then what
         // lay there is not known, be it nothing or a version that has expired.
         When::AtMs(ms) => {
             let first = versions.into_iter().take_while(|row| row.displaced_ms > *ms).last();
-            first.filter(|row| row.disk.mtime_ns / 1_000_000 <= *ms)
+            first.filter(|row| row.stood_since_ms() <= *ms)
         }
         When::Id(id) => {
             let id = id.to_ascii_lowercase();
@@ -210,6 +210,7 @@ fn version(view: &View, log: &[EventRow], row: HistoryRow) -> Result<HistoryItem
         folder: view.folder.label.clone(),
         displaced_ms: row.displaced_ms,
         mtime_ms: row.disk.mtime_ns / 1_000_000,
+        placed_ms: row.placed_ms,
         bytes: row.disk.size,
         displaced_by,
         reason: if is_deleted { "deleted" } else { "replaced" }.to_owned(),
@@ -283,6 +284,7 @@ mod tests {
             by_remote: true,
             brought_by: None,
             displaced_by: None,
+            placed_ms: None,
         };
         world.index.add_history(&row).unwrap();
         row

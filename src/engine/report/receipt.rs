@@ -148,18 +148,18 @@ fn why(reason: Reason) -> &'static str {
     }
 }
 
-/// How many files no peer is known to hold, up to a bound. Costs a look at each of them and at the few that the peer
+/// How many files no peer is known to hold, and whether there may be more than were counted. Costs a look at each of them and at the few that the peer
 /// which is the furthest has not applied.
-pub fn files_only_here(reader: &Reader, peers: &[DeviceId]) -> Result<u64, IndexError> {
+pub fn files_only_here(reader: &Reader, peers: &[DeviceId]) -> Result<(u64, bool), IndexError> {
     let mut applied = Vec::with_capacity(peers.len());
     for peer in peers {
         let row = reader.peer(*peer)?.filter(|row| row.cursor.is_some());
         applied.push((row.map_or(0, |row| row.applied), *peer));
     }
     let Some((furthest, best)) = applied.iter().max().copied().filter(|(furthest, _)| *furthest > 0) else {
-        return Ok(reader.totals()?.files);
+        return Ok((reader.totals()?.files, false));
     };
-    let mut count = reader.files_after(furthest, COUNTED_MAX)?;
+    let (mut count, is_more) = reader.files_after(furthest, COUNTED_MAX)?;
     for exception in reader.exceptions(best, EXCEPTIONS_MAX)? {
         let Some(record) = reader.record(&exception.path)? else { continue };
         if record.seq > furthest || !record.is_held() || record.entry.kind.content().is_none() {
@@ -171,7 +171,7 @@ pub fn files_only_here(reader: &Reader, peers: &[DeviceId]) -> Result<u64, Index
         }
         count += u64::from(!is_elsewhere);
     }
-    Ok(count)
+    Ok((count, is_more))
 }
 
 #[cfg(test)]
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn files_that_no_peer_has_are_counted() {
         let mut world = World::running(&[DESK]);
-        let count = |world: &World| files_only_here(&world.view().reader, &[DESK, PHONE]).unwrap();
+        let count = |world: &World| files_only_here(&world.view().reader, &[DESK, PHONE]).unwrap().0;
         let a = world.add("a", b"1");
         let b = world.add("b", b"2");
         world.add_directory("d");

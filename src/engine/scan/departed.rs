@@ -80,7 +80,7 @@ mod tests {
         let disk = DiskState { kind: DiskKind::File, size: 3, mtime_ns: 5, ctime_ns, inode, mode: 0o644 };
         let kind = Kind::File(Content::of_chunk(b"abc"));
         let entry = Entry { kind, ..Entry::nothing(RelPath::parse(b"d/f").expect("a valid path")) };
-        Record { entry, seq: 1, disk: Some(disk), mark: Mark::Here, changed_ms: 0, brought_by: None }
+        Record { entry, seq: 1, disk: Some(disk), mark: Mark::Here, changed_ms: 0, brought_by: None, placed_ms: None }
     }
 
     #[test]

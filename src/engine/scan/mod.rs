@@ -90,8 +90,9 @@ pub(super) struct FullScans {
     rescan_every: Duration,
     /// The watch has missed something or lost its directory.
     is_watch_stale: Arc<AtomicBool>,
-    /// `None` before the first look: a run that ended while the folder was away has left a note that says so.
-    is_there: Option<bool>,
+    /// What was told last: that the folder is there, or why it is not. `None` before the first look: a run that ended
+    /// while the folder was away has left a note that says so.
+    told: Option<Option<String>>,
     /// When the next scan is due if nobody asks for one.
     due: Instant,
     /// Nobody waits for the scan under way.
@@ -112,7 +113,7 @@ fn run(mut scans: FullScans) {
                 scans.is_gentle = false;
             }
             // The first one is what everybody waits for.
-            FullJob::Due => scans.is_gentle = scans.is_there.is_some(),
+            FullJob::Due => scans.is_gentle = scans.told.is_some(),
         }
         scans.once(&reader, &mut |root| match root {
             Some(root) => renew_watch(&handle, &mut watch, &is_stale, root),
@@ -145,7 +146,7 @@ impl FullScans {
     /// The first scan is due at once.
     pub fn new(handle: FolderHandle, rescan_every: Duration) -> Self {
         let due = handle.clock.instant();
-        Self { handle, rescan_every, is_watch_stale: Arc::default(), is_there: None, due, is_gentle: false }
+        Self { handle, rescan_every, is_watch_stale: Arc::default(), told: None, due, is_gentle: false }
     }
 
     /// Scans the whole folder once, if it is there. `watch` is told before, so that nothing is missed between the scan
@@ -171,7 +172,7 @@ impl FullScans {
         match opened {
             Ok(root) => {
                 rules::catch_up(handle, reader);
-                if self.is_there.replace(true) != Some(true) {
+                if self.told.replace(None) != Some(None) {
                     handle.send(Input::Halted(None));
                 }
                 Some(root)
@@ -185,10 +186,10 @@ impl FullScans {
             Err(error) => {
                 // Nobody saw how they changed meanwhile.
                 handle.rules_stale.store(true, Ordering::Relaxed);
-                if self.is_there.replace(false) != Some(false) {
-                    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-                    let text = format!("{error}{cause}; it goes on by itself once this is put right");
-                    handle.send(Input::Halted(Some(text)));
+                let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+                let text = Some(format!("{error}{cause}; it goes on by itself once this is put right"));
+                if self.told.replace(text.clone()) != Some(text.clone()) {
+                    handle.send(Input::Halted(text));
                 }
                 None
             }

@@ -371,6 +371,28 @@ fn a_path_with_an_action_under_way_or_another_look_is_put_off() {
 }
 
 #[test]
+fn why_the_folder_is_not_there_is_told_anew_when_it_is_another_reason() {
+    let world = World::new();
+    let mut scans = FullScans::new(world.handle.clone(), PATIENCE);
+    let (place, away) = (world.handle.root.path().to_owned(), world.dir.path().join("away"));
+    let halts = |part: &str| world.count(|i| matches!(i, Input::Halted(Some(text)) if text.contains(part)));
+    let mut look = || {
+        scans.once(&world.reader(), &mut |_| {});
+        world.settle();
+    };
+    std::fs::rename(&place, &away).unwrap();
+    (0..2).for_each(|_| look());
+    assert_eq!((halts("is missing"), halts("")), (1, 1));
+    std::fs::create_dir(&place).unwrap();
+    (0..2).for_each(|_| look());
+    assert_eq!((halts("has lost its file .p2psync/marker"), halts("")), (1, 2));
+    std::fs::remove_dir(&place).unwrap();
+    std::fs::rename(&away, &place).unwrap();
+    look();
+    assert_eq!(world.count(|i| matches!(i, Input::Halted(None))), 1);
+}
+
+#[test]
 fn a_suspicious_scan_stays_suspicious_until_one_is_complete() {
     let world = World::new();
     world.handle.suspicious_boot.store(true, Ordering::Relaxed);
