@@ -426,7 +426,9 @@ impl World {
                 copies.entry((original, &item.bytes)).or_default().push(path);
             }
         }
-        let is_one = |bytes: &Vec<u8>, paths: &Vec<&String>| self.count_makers(bytes, paths) < 2;
+        // Users who have moved the same version at several devices have each made it their own.
+        let owners = |bytes: &[u8]| self.users().ledger.movers(bytes).max(1);
+        let is_one = |bytes: &Vec<u8>, paths: &Vec<&String>| self.count_makers(bytes, paths) <= owners(bytes);
         if let Some((_, paths)) = copies.iter().find(|((_, bytes), paths)| !is_one(bytes, paths)) {
             return Err(format!("one version has several copies: {paths:?}"));
         }

@@ -28,8 +28,8 @@ pub struct Ledger {
     common: BTreeSet<Vec<u8>>,
     /// Written or renamed, and not made durable by the user since.
     unsynced: BTreeSet<(usize, Vec<u8>)>,
-    /// A user has moved or copied this, so it may rightly be in several places, or where it is not synced.
-    moved: BTreeSet<Vec<u8>>,
+    /// Users have moved or copied this, at these devices, so it may rightly be in several places, or where it is not synced.
+    moved: BTreeMap<Vec<u8>, BTreeSet<usize>>,
     /// Left by a power cut in a file that its user had not synced.
     torn: BTreeSet<Vec<u8>>,
     next: u64,
@@ -59,12 +59,17 @@ impl Ledger {
 
     /// A user has given other names to this.
     pub fn moved(&mut self, bytes: &[u8], device: usize) {
-        self.moved.insert(bytes.to_vec());
+        self.moved.entry(bytes.to_vec()).or_default().insert(device);
         self.unsynced.insert((device, bytes.to_vec()));
     }
 
     pub fn was_moved(&self, bytes: &[u8]) -> bool {
-        self.moved.contains(bytes)
+        self.moved.contains_key(bytes)
+    }
+
+    /// At how many devices users have moved or copied it.
+    pub fn movers(&self, bytes: &[u8]) -> usize {
+        self.moved.get(bytes).map_or(0, BTreeSet::len)
     }
 
     /// All that was done at a device is durable.
