@@ -6,6 +6,8 @@ const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 420.0;
 /// Room around the plot for what is written there: left, right, top, bottom.
 const MARGINS: (f64, f64, f64, f64) = (70.0, 160.0, 40.0, 50.0);
+/// Names of lines that end near each other are set apart by so much.
+const NAME_HEIGHT: f64 = 14.0;
 const COLOURS: [&str; 6] = ["#1f6feb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#57606a"];
 
 /// One line.
@@ -84,6 +86,7 @@ impl Plot {
             text(&mut svg, (across.from - 8.0, y + 4.0), "end", &mark);
         }
         text(&mut svg, ((across.from + across.to) / 2.0, HEIGHT - 10.0), "middle", self.across);
+        let mut names = Vec::new();
         for (series, colour) in self.series.iter().zip(COLOURS.iter().cycle()) {
             let places: Vec<(f64, f64)> = series.points.iter().map(|(x, y)| (across.at(*x), up.at(*y))).collect();
             for pair in places.windows(2) {
@@ -92,11 +95,16 @@ impl Plot {
             for (x, y) in &places {
                 let _ = writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{colour}\"/>");
             }
-            if let Some((x, y)) = places.last() {
-                let _ = writeln!(svg, "<g fill=\"{colour}\">");
-                text(&mut svg, (x + 8.0, y + 4.0), "start", &series.name);
-                svg.push_str("</g>\n");
-            }
+            names.extend(places.last().map(|(x, y)| (*x, *y, &series.name, colour)));
+        }
+        names.sort_by(|one, other| one.1.total_cmp(&other.1));
+        let mut free = 0.0;
+        for (x, y, name, colour) in names {
+            let y = f64::max(y, free);
+            free = y + NAME_HEIGHT;
+            let _ = writeln!(svg, "<g fill=\"{colour}\">");
+            text(&mut svg, (x + 8.0, y + 4.0), "start", name);
+            svg.push_str("</g>\n");
         }
         svg.push_str("</svg>\n");
         svg

@@ -173,11 +173,24 @@ fn root_name(shared: &Shared) -> String {
 
 /// Reads the rules if they could not be read before, or the device's own have changed, and tells the folder of them.
 pub fn catch_up(shared: &Shared, reader: &Reader) {
-    if (shared.rules_stale.load(Ordering::Relaxed) || has_local_changed(shared))
-        && let Some(rules) = reload(shared, Some(reader))
-    {
+    if shared.rules_stale.load(Ordering::Relaxed) || has_local_changed(shared) {
+        renew(shared, reader);
+    }
+}
+
+/// Reads the rules and tells the folder of them.
+pub fn renew(shared: &Shared, reader: &Reader) {
+    if let Some(rules) = reload(shared, Some(reader)) {
         shared.send(Input::Rules(Box::new(rules)));
     }
+}
+
+/// True for a file with rules that is gone before it was in the index. Its rules may hold, and nothing that is observed
+/// would tell the folder that they no longer do.
+pub fn went_unseen(root: &OpenRoot, reader: &Reader, path: &RelPath) -> bool {
+    is_rules_file(path)
+        && matches!(root.look(path), Ok(None))
+        && !matches!(reader.record(path), Ok(Some(record)) if record.entry.is_live())
 }
 
 /// True for the paths of files with rules that are not minded by their content alone.

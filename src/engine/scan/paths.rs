@@ -71,6 +71,9 @@ pub(super) fn look_at_all(shared: &Shared, reader: &Reader, looks: &[Look]) -> R
     if looks.iter().any(|look| rules::is_local_file(&look.path)) {
         rules::catch_up(shared, reader);
     }
+    if looks.iter().any(|look| rules::went_unseen(&root, reader, &look.path)) {
+        rules::renew(shared, reader);
+    }
     let mut learning = Learning::new(shared, &root);
     looks.iter().filter(|look| rules::is_rules_file(&look.path)).for_each(|look| learning.changed(&look.path));
     let is_lost = AtomicBool::new(false);

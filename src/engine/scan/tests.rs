@@ -157,6 +157,7 @@ fn copy_of(input: &Input) -> Option<Input> {
         Input::Observed(observations) => Input::Observed(observations.clone()),
         Input::Halted(reason) => Input::Halted(reason.clone()),
         Input::Reject => Input::Reject,
+        Input::Rules(rules) => Input::Rules(rules.clone()),
         _ => return None,
     })
 }
@@ -467,6 +468,22 @@ fn meddle(mut seed: u64) {
         let held = records.into_iter().filter(|r| r.is_held());
         held.map(|r| (r.entry.path.clone(), r.entry.kind.content_id())).collect::<BTreeSet<_>>() == wanted
     });
+}
+
+#[test]
+fn rules_that_are_gone_before_they_were_in_the_index_hold_no_longer() {
+    let world = World::new();
+    assert!(world.scan());
+    for (file, directory, covered) in [(".p2pignore", None, "x.o"), ("d/.p2pignore", Some(path("d")), "d/x.o")] {
+        let known = Rules::parse(b"*.o").0;
+        let known = directory.map_or(known, |d| Rules::default().with_nested(&d, b"*.o").0);
+        world.handle.set_rules(known);
+        assert!(world.handle.rules().is_ignored(&path(covered), false).is_some());
+        let told = world.count(|i| matches!(i, Input::Rules(_)));
+        world.look(&[Look::hinted(path(file))]);
+        assert!(world.handle.rules().is_ignored(&path(covered), false).is_none(), "{file}");
+        assert_eq!(world.count(|i| matches!(i, Input::Rules(_))), told + 1, "{file}");
+    }
 }
 
 #[test]
