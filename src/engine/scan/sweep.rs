@@ -56,6 +56,7 @@ pub fn sweep<'env>(
         report,
         records: Records { reader, below, page: Vec::new().into_iter(), last: None, is_at_end: false },
         unreadable: None,
+        put_off: None,
         absent: Vec::new(),
     };
     let mut failure = None;
@@ -123,6 +124,9 @@ struct Merge<'a, 'scope, 'env> {
     records: Records<'a>,
     /// The last directory that could not be listed: nothing is known of what is below it.
     unreadable: Option<RelPath>,
+    /// The last directory that is new and could not be reported now. Nor is what is below it: a peer that heard of that
+    /// first would make a directory of its own. All of it is looked at together with the directory.
+    put_off: Option<RelPath>,
     /// Paths of the index that the walk did not come by.
     absent: Vec<RelPath>,
 }
@@ -155,15 +159,19 @@ impl Merge<'_, '_, '_> {
     }
 
     fn present(&mut self, path: RelPath, state: DiskState, record: Option<Record>) -> Result<bool, LookError> {
-        if is_unchanged(record.as_ref(), &state) {
+        if is_unchanged(record.as_ref(), &state) || self.put_off.as_ref().is_some_and(|dir| path.is_below(dir)) {
             return Ok(true);
         }
         let look = Look::hinted(path);
+        let is_known_directory = record.is_some_and(|r| r.entry.kind.is_directory() && r.disk.is_some());
+        let new_directory = (state.kind == DiskKind::Directory && !is_known_directory).then(|| look.path.clone());
         if is_applying(self.shared, &look.path) {
             put_off(self.shared, look);
+            self.put_off = new_directory.or(self.put_off.take());
             return Ok(true);
         }
         if !self.shared.hints.claim(&look) {
+            self.put_off = new_directory.or(self.put_off.take());
             return Ok(true);
         }
         // The page may have been read long ago.
@@ -190,6 +198,7 @@ impl Merge<'_, '_, '_> {
             _ => {
                 self.shared.hints.release([&look.path]);
                 put_off(self.shared, look);
+                self.put_off = new_directory.or(self.put_off.take());
                 Ok(true)
             }
         }

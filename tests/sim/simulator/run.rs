@@ -93,7 +93,11 @@ fn brought_about(bug: Bug) -> &'static [&'static str] {
         Bug::FoundIsWritten => &[".conflict-"],
         Bug::WinnerByArrival | Bug::EpochUsedAgain | Bug::RequeueForgotten => APART,
         Bug::CursorAhead => &["is only in the"],
-        Bug::SightingForgotten | Bug::SurpriseForgotten | Bug::RacyTimesTrusted | Bug::ReadWhileWritten => UNSEEN,
+        Bug::SightingForgotten | Bug::SurpriseForgotten | Bug::ReadWhileWritten => UNSEEN,
+        // An edit that nobody has seen gives way like what it replaced.
+        Bug::RacyTimesTrusted => {
+            &["differs from device", "as the user left it", "in the index", "the index has", "is in no tree"]
+        }
         // What a crash has left is displaced, or copied once more.
         Bug::AppliedBeforeScan => &["is in no tree", "destroyed", "several copies"],
         Bug::MissingRootIsDeletion => &["is in no tree", "as the user left it", "the user left at"],
