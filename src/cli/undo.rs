@@ -49,7 +49,9 @@ fn meant(context: &Context, config: &Config, revert: bool) -> anyhow::Result<Pat
     match plans.into_iter().max() {
         Some((_, path)) => Ok(path.clone()),
         None if revert => bail!("nothing was taken back in any folder, or more than is kept track of"),
-        None => bail!("the logs know of nothing that another device has changed in any folder"),
+        None => bail!(
+            "as far as is kept track of, no other device has changed anything in any folder: nothing to take back"
+        ),
     }
 }
 
