@@ -92,8 +92,10 @@ fn a_flood_of_entries_keeps_memory_small_and_nobody_waiting() {
         assert!(took < ARRIVAL_MAX, "{took:?}");
     }
     // `status` says what is missing, and who has not got what.
-    let folder = victim.folder().unwrap();
-    assert!(folder.need_files > 50_000 && folder.state != FolderState::InSync, "{}", folder.state_text);
+    wait_until("it is told how much is missing", || match victim.folder()? {
+        folder if folder.need_files > 50_000 && folder.state != FolderState::InSync => Ok(()),
+        folder => Err(folder.state_text),
+    });
 }
 
 #[test]
