@@ -111,7 +111,10 @@ impl Driver {
         }
         if self.quiet_from_ms.is_some_and(|at| due.is_none_or(|due| at < due)) {
             self.quiet_from_ms = None;
-            self.folder.shrink_log()?;
+            // The log may stay as it is, as on a full disk; what is wrong with the index shows with the next change.
+            if let Err(error) = self.folder.shrink_log() {
+                tracing::debug!(%error, "the log of the index stays as long as it is");
+            }
             return self.next_event();
         }
         self.ticked_ms = now.mono_ms;

@@ -56,7 +56,7 @@ impl Index {
     /// Moves a write-ahead log that has grown into the database, unless somebody reads just now. It would lie there
     /// until the next changes: a first scan leaves a log as large as the index.
     pub fn shrink_log(&mut self) -> Result<(), IndexError> {
-        let log = std::fs::metadata(format!("{}-wal", self.path().display())).map_or(0, |found| found.len());
+        let log = std::fs::metadata(self.log_path()).map_or(0, |found| found.len());
         if log < SHRINK_FROM_BYTES {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::path::PathBuf;
 
 use rusqlite::Params;
 
@@ -64,14 +65,19 @@ impl Index {
     /// All that was committed is on the disk when this returns. Until then a power cut may take the last seconds of it.
     pub fn make_durable(&self) -> Result<(), IndexError> {
         // A commit that changes nothing is none, so the log is asked itself. What has left it for the database is safe.
-        let mut log = self.path().as_os_str().to_owned();
-        log.push("-wal");
-        match File::open(&log).and_then(|log| log.sync_data()) {
+        match File::open(self.log_path()).and_then(|log| log.sync_data()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(IndexError::Sync { path: self.path().into(), source: error })
             }
             _ => Ok(()),
         }
+    }
+
+    /// Where the write-ahead log lies.
+    pub(super) fn log_path(&self) -> PathBuf {
+        let mut log = self.path().as_os_str().to_owned();
+        log.push("-wal");
+        log.into()
     }
 
     /// Undoes everything since the outermost [`Index::begin`]; nothing where no transaction is open.
