@@ -19,12 +19,13 @@ use crate::core::id::{DeviceId, EpochId};
 use crate::failpoint;
 
 /// Each brings the format from its position to the next; never changed once released.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../../migrations/0001_index.sql"),
     include_str!("../../migrations/0002_tallies.sql"),
     include_str!("../../migrations/0003_links.sql"),
     include_str!("../../migrations/0004_lighter_tallies.sql"),
     include_str!("../../migrations/0005_placed.sql"),
+    include_str!("../../migrations/0006_triggers.sql"),
 ];
 /// Marks the file as ours ("p2px" in ASCII).
 const APPLICATION_ID: i64 = 0x7032_7078;

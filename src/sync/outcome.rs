@@ -253,8 +253,7 @@ impl Folder {
             self.note_freed(&entry.path);
         }
         self.index.clear_problem(&entry.path)?;
-        self.drop_settled_rivals(&entry.path, entry)?;
-        self.index.set_todo(&entry.path, true)
+        if self.leaves_rivals(&entry.path, entry)? { self.index.set_todo(&entry.path, true) } else { Ok(()) }
     }
 
     fn tell_applied(&mut self, before: &Entry, after: &Entry, peer: DeviceId, now: Now) -> Result<(), IndexError> {
