@@ -73,6 +73,7 @@ impl Index {
         now_ms: i64,
     ) -> Result<(), IndexError> {
         self.write(|index| {
+            index.memo.forget(path);
             let sql = "UPDATE OR FAIL entries SET mark = ?2, changed_ms = ?3, disk_kind = ?4, disk_size = ?5,
                        disk_mtime_ns = ?6, disk_ctime_ns = ?7, disk_inode = ?8, disk_mode = ?9 WHERE path = ?1";
             let (kind, size, mtime_ns, ctime_ns, inode, mode) = disk_values(disk.as_ref());
@@ -160,6 +161,7 @@ impl Index {
     }
 
     fn delete_entry(&mut self, old: &Record) -> Res<()> {
+        self.memo.forget(&old.entry.path);
         self.execute("DELETE FROM entries WHERE seq = ?1", [old.seq.cast_signed()])?;
         self.counters_mut().subtract(old.seq, &old.entry);
         self.count_mark(old.mark, -1)

@@ -13,6 +13,7 @@ use super::IndexError;
 use super::counters::Counters;
 use super::error::{Fault, Res};
 use super::files::{Files, MEMORY};
+use super::memo::Memo;
 use super::row::{blob, device_from};
 use super::transaction::Transaction;
 use crate::core::id::{DeviceId, EpochId};
@@ -60,6 +61,7 @@ pub struct Index {
     pub(super) reader: Reader,
     pub(super) transaction: Transaction,
     pub(super) files: Files,
+    pub(super) memo: Memo,
 }
 
 /// Numbers of devices that were looked up.
@@ -242,7 +244,7 @@ impl Index {
     pub(super) fn ready(conn: Connection, path: &Path) -> Result<Self, IndexError> {
         let mut reader = Reader::new(conn, path);
         reader.counters = Some(reader.read(|r| Counters::load(&r.conn))?);
-        Ok(Self { reader, transaction: Transaction::default(), files: Files::default() })
+        Ok(Self { reader, transaction: Transaction::default(), files: Files::default(), memo: Memo::default() })
     }
 
     /// The database without what is known of it here.

@@ -9,6 +9,7 @@ use rusqlite::Params;
 use super::IndexError;
 use super::counters::Counters;
 use super::error::{Fault, Res};
+use super::memo::Memo;
 use super::open::{Devices, Index, set};
 use crate::failpoint;
 
@@ -88,6 +89,7 @@ impl Index {
         }
         // Numbers that were given in the transaction are gone with it.
         self.reader.devices.replace(Devices::default());
+        self.memo = Memo::default();
         if self.conn.is_autocommit() {
             return Ok(());
         }
