@@ -71,7 +71,7 @@ enum Event {
     Chunks(DeviceId, Vec<(Content, Bytes)>),
     NotHere(DeviceId, Vec<Content>),
     Have(DeviceId, Have, Waiting),
-    Done(Done),
+    Done(Vec<Done>),
     /// Staged files that were last written before this time, ns since 1970, may go.
     Clear(i64),
     /// Nothing but a look at the stop flag.

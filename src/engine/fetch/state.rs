@@ -105,7 +105,7 @@ impl Fetching {
                 }
             }
             Event::NotHere(peer, items) => items.into_iter().for_each(|content| self.not_here(peer, content)),
-            Event::Done(done) => self.done(done),
+            Event::Done(all) => all.into_iter().for_each(|done| self.done(done)),
             Event::Clear(before_ns) => self.copies.clear(&self.folder, before_ns),
             Event::Wake => {}
         }

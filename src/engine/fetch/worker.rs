@@ -46,6 +46,17 @@ pub(super) enum Task {
     Duplicate { job: JobId, content: Content, from: u32, to: Vec<u32> },
 }
 
+impl Task {
+    /// True for a content that is one chunk.
+    fn is_small(&self) -> bool {
+        match self {
+            Task::Small { .. } | Task::Given { .. } => true,
+            Task::Write { targets, .. } => targets.iter().all(|target| matches!(target, Target::Small { .. })),
+            _ => false,
+        }
+    }
+}
+
 /// Where a fetched chunk or list goes.
 #[derive(Clone)]
 pub(super) enum Target {
@@ -113,7 +124,10 @@ pub(super) fn run(folder: &FolderHandle, tasks: &Mutex<Receiver<Task>>, done: &S
         // Copying a large file takes long, and asks the index for nothing.
         let takes_long = batch.iter().any(|task| matches!(task, Task::Duplicate { .. }));
         let carry_out_all = || {
-            batch.into_iter().all(|task| {
+            // What came of small contents is told together: each telling wakes two threads.
+            let mut untold = Vec::new();
+            let is_heard = batch.into_iter().all(|task| {
+                let is_small = task.is_small();
                 let result = match &root {
                     Ok(root) => {
                         let local = reader.as_ref().map(|reader| Local { folder, root, reader });
@@ -121,8 +135,10 @@ pub(super) fn run(folder: &FolderHandle, tasks: &Mutex<Receiver<Task>>, done: &S
                     }
                     Err(problem) => failed(task, problem),
                 };
-                done.send(Event::Done(result)).is_ok()
-            })
+                untold.push(result);
+                is_small || done.send(Event::Done(std::mem::take(&mut untold))).is_ok()
+            });
+            is_heard && (untold.is_empty() || done.send(Event::Done(untold)).is_ok())
         };
         // A view of its own for each question to the index would cost more than the answers.
         let is_heard = match &reader {
