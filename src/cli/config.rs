@@ -22,7 +22,7 @@ pub fn run(context: &Context, command: &ConfigCommand) -> anyhow::Result<()> {
         ConfigCommand::Path { json: true } => {
             output::print_json(&json!({ "path": path.to_string_lossy(), "exists": path.exists() }))
         }
-        ConfigCommand::Path { json: false } => output::print(&format!("{}\n", path.display())),
+        ConfigCommand::Path { json: false } => output::print_raw(&format!("{}\n", path.display())),
         ConfigCommand::Check { json } => check(context, *json),
         ConfigCommand::Show { json } => show(context, *json),
         ConfigCommand::Upgrade => upgrade(context),
@@ -103,7 +103,7 @@ fn show(context: &Context, as_json: bool) -> anyhow::Result<()> {
         return output::print_json(&settings.iter().map(setting_json).collect::<Vec<_>>());
     }
     let place = output::short_path(&context.home.config_file(), context.home.user_dir());
-    output::print(&format!("# {place}\n{}", settings_text(&settings)))
+    output::print_raw(&format!("# {place}\n{}", settings_text(&settings)))
 }
 
 /// The settings as they would be written in the file, with where they come from as comments.

@@ -135,7 +135,7 @@ pub fn restore(context: &Context, given: &Path, at: Option<&str>, going: &GoingB
             }
             Err(error) => {
                 failed += 1;
-                eprintln!("p2psync: {name}: {error}");
+                output::tell(&format!("p2psync: {name}: {error}\n"));
             }
         }
     }

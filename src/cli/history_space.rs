@@ -71,8 +71,7 @@ pub fn prune(
         if !io::stdin().is_terminal() {
             return Err(misuse(format!("{}say --yes to do this", prune_text(&plan))));
         }
-        eprint!("{}They cannot be brought back then. ", prune_text(&plan));
-        ask_whether()?;
+        ask_whether(&format!("{}They cannot be brought back then. ", prune_text(&plan)))?;
     }
     show(&ask(context, folder, before_ms, false)?, going.json)
 }

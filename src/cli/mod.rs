@@ -12,6 +12,7 @@ mod countdown;
 mod doctor;
 mod examples;
 pub mod exit;
+mod flow;
 mod folder;
 mod folder_rules;
 mod history;

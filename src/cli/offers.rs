@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use super::context::{Context, absolute};
 use super::output::{self, clean};
+use super::style::Style;
 use crate::api::{FolderOffer, PeerStatus};
 use crate::config::{self, Config, Folder, NewFolder, Sharing};
 use crate::core::id::{DeviceId, FolderId};
@@ -33,6 +34,8 @@ pub struct Offer {
 pub struct Dialogue<'a> {
     pub input: &'a mut dyn BufRead,
     pub output: &'a mut dyn Write,
+    /// Of the output.
+    pub style: Style,
 }
 
 /// What lies in the place of a folder to be.
@@ -242,7 +245,7 @@ impl Offer {
 
 impl Dialogue<'_> {
     fn say(&mut self, text: &str) -> anyhow::Result<()> {
-        self.output.write_all(text.as_bytes())?;
+        self.output.write_all(self.style.flow(text).as_bytes())?;
         Ok(self.output.flush()?)
     }
 
@@ -277,7 +280,7 @@ mod tests {
     /// What was accepted, and what was said, where the user types this.
     fn talk(context: &Context, offers: &[Offer], typed: &str) -> (Vec<Folder>, String) {
         let (mut input, mut output) = (typed.as_bytes(), Vec::new());
-        let mut dialogue = Dialogue { input: &mut input, output: &mut output };
+        let mut dialogue = Dialogue { input: &mut input, output: &mut output, style: Style::PLAIN };
         let accepted = ask_each(context, offers, None, &mut dialogue).unwrap();
         (accepted, String::from_utf8(output).unwrap())
     }

@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::flow::columns;
+use super::style::Style;
 use crate::api::PeerStatus;
 
 const KIB: u64 = 1024;
@@ -18,8 +20,21 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 /// From this age on a date says more than a number of days.
 const DATE_FROM_MS: i64 = 60 * DAY_MS;
 
-/// Prints to stdout. A reader that went away (`| head`) is no error.
+/// Prints sentences to stdout; a terminal gets them in lines that fit it.
 pub fn print(text: &str) -> anyhow::Result<()> {
+    print_raw(&Style::of_stdout().flow(text))
+}
+
+/// Tells something on stderr, in lines that fit a terminal. One that is gone is told nothing.
+pub fn tell(text: &str) {
+    let mut terminal = io::stderr().lock();
+    let text = Style::of(&terminal).flow(text);
+    let _ = terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush());
+}
+
+/// Prints to stdout as it is: what programs read, and what is to be copied. A reader that went away (`| head`) is no
+/// error.
+pub fn print_raw(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
@@ -29,7 +44,7 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 
 /// Prints a value as JSON.
 pub fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
-    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+    print_raw(&format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
 /// True where colours help: on a terminal that has them, and nobody said otherwise.
@@ -217,16 +232,16 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let count = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width =
-            |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-        let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+            |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| columns(cell)).max();
+        let widths: Vec<usize> = (0..count).map(|column| width(column).unwrap_or(0)).collect();
         for row in &self.rows {
             let mut line = " ".repeat(self.indent);
             for (cell, width) in row.iter().zip(&widths) {
                 line.push_str(cell);
                 // Blanks behind an empty column would only push the next one away.
-                let gap = if *width == 0 { 0 } else { width - cell.chars().count() + 2 };
+                let gap = if *width == 0 { 0 } else { width - columns(cell) + 2 };
                 line.push_str(&" ".repeat(gap));
             }
             writeln!(f, "{}", line.trim_end())?;

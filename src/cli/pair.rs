@@ -15,6 +15,7 @@ use super::exit::misuse;
 use super::offers::{self, Dialogue, Ground, Offer};
 use super::output::{self, clean};
 use super::qr::Picture;
+use super::style::Style;
 use crate::api::client::{self, ClientError};
 use crate::api::{Reply, Request, Status};
 use crate::net::pairing_code::PairingCode;
@@ -150,12 +151,13 @@ fn on_the_way(reply: &Reply, arguments: &PairArguments) -> anyhow::Result<()> {
         })),
         Reply::PairCode { code, valid_seconds, words, link } => {
             let picture = if arguments.no_qr { None } else { picture(&clean(link), arguments.qr) };
-            let mut text = showing(code, words, link, *valid_seconds, picture.as_deref());
-            // On a terminal a countdown says so.
-            if !std::io::stderr().is_terminal() {
-                text.push_str("\nWaiting for it (Ctrl-C cancels) ...\n");
+            output::print(&showing(code, words, *valid_seconds))?;
+            if let Some(picture) = picture {
+                output::print_raw(&format!("\n{picture}"))?;
             }
-            output::print(&text)
+            // On a terminal a countdown says that it is waited for.
+            let waits = if std::io::stderr().is_terminal() { "" } else { "\nWaiting for it (Ctrl-C cancels) ...\n" };
+            output::print(&format!("{}{waits}", by_link(link)))
         }
         Reply::Progress { text } if !arguments.json => output::print(&format!("{}\n", clean(text))),
         _ => Ok(()),
@@ -178,7 +180,7 @@ fn has_blocks() -> bool {
     said.is_some_and(|locale| locale.to_lowercase().replace('-', "").contains("utf8"))
 }
 
-fn showing(code: &str, words: &str, link: &str, valid_seconds: u64, picture: Option<&str>) -> String {
+fn showing(code: &str, words: &str, valid_seconds: u64) -> String {
     let minutes = output::count(valid_seconds.div_ceil(60), "minute", "minutes");
     // An agent of another version may tell less.
     let first = if words.is_empty() { code } else { words };
@@ -186,14 +188,14 @@ fn showing(code: &str, words: &str, link: &str, valid_seconds: u64, picture: Opt
     if !words.is_empty() {
         text.push_str(&format!("\nIn short: {}\n", clean(code)));
     }
-    if let Some(picture) = picture {
-        text.push_str(&format!("\n{picture}"));
-    }
-    if !link.is_empty() {
-        let link = clean(link);
-        text.push_str(&format!("Where the devices do not find each other: p2psync pair '{link}'\n"));
-    }
     text
+}
+
+fn by_link(link: &str) -> String {
+    match clean(link) {
+        link if link.is_empty() => link,
+        link => format!("Where the devices do not find each other: p2psync pair '{link}'\n"),
+    }
 }
 
 fn paired(name: &str, device_id: &str, folders: &[String], own: &Status) -> String {
@@ -220,7 +222,9 @@ fn answer_offers(context: &Context, found: &[Offer], arguments: &PairArguments) 
     let accepted = match arguments.accept {
         Some(Accept::All) => accept_all(context, found, into.as_deref(), arguments.json)?,
         None if is_talking => {
-            let mut dialogue = Dialogue { input: &mut std::io::stdin().lock(), output: &mut std::io::stdout() };
+            let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout());
+            let style = Style::of_stdout();
+            let mut dialogue = Dialogue { input: &mut input, output: &mut output, style };
             offers::ask_each(context, found, into.as_deref(), &mut dialogue)?
         }
         _ => {
@@ -278,7 +282,7 @@ fn accept_all(
 
 /// One JSON value on a line.
 fn print_line(value: &Value) -> anyhow::Result<()> {
-    output::print(&format!("{value}\n"))
+    output::print_raw(&format!("{value}\n"))
 }
 
 fn short(device_id: &str) -> String {
@@ -292,7 +296,7 @@ mod tests {
     #[test]
     fn a_code_is_shown_in_words_and_in_short_with_a_link_for_other_networks() {
         let code = PairingCode::generate([1, 2, 3, 4, 5]);
-        let shown = showing(&code.to_string(), &code.words(), "p2psync://pair?x", 300, None);
+        let shown = showing(&code.to_string(), &code.words(), 300) + &by_link("p2psync://pair?x");
         let expected = format!(
             "On the other device, within 5 minutes:\n\n    p2psync pair {}\n\nIn short: {code}\n\
              Where the devices do not find each other: p2psync pair 'p2psync://pair?x'\n",
@@ -300,7 +304,7 @@ mod tests {
         );
         assert_eq!(shown, expected);
         // Of an agent that knows neither words nor links.
-        let shown = showing("K7QF-29XM", "", "", 60, None);
+        let shown = showing("K7QF-29XM", "", 60) + &by_link("");
         assert!(shown.contains("pair K7QF-29XM\n") && !shown.contains("In short"), "{shown}");
     }
 

@@ -34,7 +34,7 @@ struct Conflict {
 pub fn run(context: &Context, how: &Resolving) -> anyhow::Result<()> {
     let conflict = find(context, &how.path)?;
     if how.diff {
-        return output::print(&diff(&conflict)?);
+        return output::print_raw(&diff(&conflict)?);
     }
     let keep = match (&how.keep, &how.tool) {
         (Some(word), _) => kept(&conflict, word)?,

@@ -84,7 +84,7 @@ fn wait_for(
         upto = report.upto;
         let waits = waits_for(&report, context.now_ms);
         if !is_quiet && waits != told {
-            eprint!("{waits}");
+            output::tell(&waits);
             told = waits;
         }
     }
