@@ -151,27 +151,18 @@ mod tests {
         assert!(lines.contains("\np2psync conflicts resolve PATH --keep mine; --diff\n"), "{lines}");
         // Paths, and an apostrophe that opens nothing.
         let text = "The other device's copy lies at ~/'My Sync/a b.txt' now, for 'a b c' of it";
-        assert_eq!(
-            flowed(text, 21),
-            "The other device's\ncopy lies at\n~/'My Sync/a b.txt'\nnow, for 'a b c' of\nit"
-        );
+        assert_eq!(flowed(text, 21), "The other device's\ncopy lies at\n~/'My Sync/a b.txt'\nnow, for 'a b c' of\nit");
         assert_eq!(flowed("there is no end to 'this here", 20), "there is no end to\n'this here");
     }
 
     #[test]
     fn the_last_column_of_a_table_goes_on_below_itself() {
         let text = "warn  Clock      it is an hour behind the one of laptop\n";
-        assert_eq!(
-            flowed(text, 40),
-            "warn  Clock      it is an hour behind\n                 the one of laptop\n"
-        );
+        assert_eq!(flowed(text, 40), "warn  Clock      it is an hour behind\n                 the one of laptop\n");
         // Where the others take all the room, it stays as it is.
         assert_eq!(flowed(text, 30), text);
         let example = "  p2psync pair   # show a code, and wait for the other";
-        assert_eq!(
-            flowed(example, 40),
-            "  p2psync pair   # show a code, and wait\n                 # for the other"
-        );
+        assert_eq!(flowed(example, 40), "  p2psync pair   # show a code, and wait\n                 # for the other");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a person touches: commands and what they print. One file per command.
 
 mod accept;
+mod again;
 mod arguments;
 mod arguments_past;
 mod arguments_rules;

@@ -14,7 +14,7 @@ use crate::config::{self, Config, Folder, NewFolder, Sharing};
 use crate::core::id::{DeviceId, FolderId};
 
 /// How often one question is asked before it counts as skipped.
-const QUESTIONS_MAX: usize = 5;
+pub const QUESTIONS_MAX: usize = 5;
 /// Items of a directory that are counted.
 const ITEMS_COUNTED_MAX: usize = 1000;
 /// Longest name of a directory that is made from a label, in bytes: what file systems hold, with room for a number.
@@ -244,13 +244,13 @@ impl Offer {
 }
 
 impl Dialogue<'_> {
-    fn say(&mut self, text: &str) -> anyhow::Result<()> {
+    pub fn say(&mut self, text: &str) -> anyhow::Result<()> {
         self.output.write_all(self.style.flow(text).as_bytes())?;
         Ok(self.output.flush()?)
     }
 
     /// The next line, `None` at the end of the input.
-    fn hear(&mut self) -> anyhow::Result<Option<String>> {
+    pub fn hear(&mut self) -> anyhow::Result<Option<String>> {
         let mut line = String::new();
         Ok((self.input.read_line(&mut line)? > 0).then_some(line))
     }

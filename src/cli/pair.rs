@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use ratatui::crossterm::terminal;
 use serde_json::{Value, json};
 
+use super::again::Again;
 use super::context::Context;
 use super::countdown::Countdown;
 use super::exit::misuse;
@@ -18,6 +19,7 @@ use super::qr::Picture;
 use super::style::Style;
 use crate::api::client::{self, ClientError};
 use crate::api::{Reply, Request, Status};
+use crate::config::Folder;
 use crate::net::pairing_code::PairingCode;
 use crate::net::pairing_link::PairingLink;
 
@@ -30,7 +32,8 @@ pub struct PairArguments {
     /// What the other device shows: its four words, the short code, or the link
     #[arg(value_name = "CODE")]
     pub code: Vec<String>,
-    /// What becomes of the folders that the other device shares; asked for on a terminal
+    /// What becomes of the folders that the other device shares, and of those that it had before; asked for on a
+    /// terminal
     #[arg(long, value_enum, value_name = "WHICH")]
     pub accept: Option<Accept>,
     /// Put folders that are accepted into this directory (your home directory if left out)
@@ -50,7 +53,8 @@ pub struct PairArguments {
 /// Which folders of the other device are wanted here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Accept {
-    /// Each goes into a directory with its label as name; one that has files in it already is left out
+    /// Each goes into a directory with its label as name; one that has files in it already is left out. Folders here
+    /// that the other device had before are shared with it again
     All,
     None,
 }
@@ -90,16 +94,21 @@ pub fn run(context: &Context, arguments: &PairArguments) -> anyhow::Result<()> {
     drop(countdown);
     trouble?;
     match answer? {
-        Reply::Paired { name, device_id, folders, offers } => {
+        Reply::Paired { name, device_id, folders, offers, again } => {
             let offers = offers::of_device(&device_id, &name, &offers);
             if !arguments.json {
                 output::print(&paired(&name, &device_id, &folders, &own))?;
             }
             let accepted = answer_offers(context, &offers, arguments)?;
+            let shared = match device_id.parse() {
+                Ok(device) => share_again(context, &Again { device, name: &name, folders: &again }, arguments)?,
+                Err(_) => Vec::new(),
+            };
             if arguments.json {
                 let told: Vec<_> = offers.iter().map(Offer::as_told).collect();
                 print_line(&json!({ "event": "paired", "device_id": device_id, "name": name, "folders": folders,
-                                    "offers": told, "accepted": accepted }))?;
+                                    "offers": told, "accepted": accepted, "again": again,
+                                    "shared_again": shared }))?;
             }
             Ok(())
         }
@@ -217,11 +226,10 @@ fn answer_offers(context: &Context, found: &[Offer], arguments: &PairArguments) 
     if found.is_empty() {
         return Ok(Vec::new());
     }
-    let is_talking = !arguments.json && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let into = arguments.into.as_deref().map(super::context::absolute).transpose()?;
     let accepted = match arguments.accept {
         Some(Accept::All) => accept_all(context, found, into.as_deref(), arguments.json)?,
-        None if is_talking => {
+        None if is_talking(arguments) => {
             let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout());
             let style = Style::of_stdout();
             let mut dialogue = Dialogue { input: &mut input, output: &mut output, style };
@@ -243,18 +251,46 @@ fn answer_offers(context: &Context, found: &[Offer], arguments: &PairArguments) 
             output::print(&offers::accepted_text(context, folder, offer))?;
         }
     }
-    let told =
-        accepted.iter().map(|f| json!({ "id": f.id.as_str(), "label": f.label, "path": f.path.to_string_lossy() }));
-    Ok(told.collect())
+    Ok(accepted.iter().map(as_json).collect())
+}
+
+fn is_talking(arguments: &PairArguments) -> bool {
+    !arguments.json && std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+}
+
+fn as_json(folder: &Folder) -> Value {
+    json!({ "id": folder.id.as_str(), "label": folder.label, "path": folder.path.to_string_lossy() })
+}
+
+/// Shares folders again that the other device has or had, as far as they are wanted there; returns those as JSON.
+fn share_again(context: &Context, again: &Again, arguments: &PairArguments) -> anyhow::Result<Vec<Value>> {
+    if again.folders.is_empty() {
+        return Ok(Vec::new());
+    }
+    let shared = match arguments.accept {
+        Some(Accept::All) => again.share_all(context)?,
+        None if is_talking(arguments) => {
+            let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout());
+            let style = Style::of_stdout();
+            again.ask_each(context, &mut Dialogue { input: &mut input, output: &mut output, style })?
+        }
+        _ if arguments.json => Vec::new(),
+        _ => {
+            output::print(&again.hints(context)?)?;
+            Vec::new()
+        }
+    };
+    if !shared.is_empty() {
+        context.reload();
+    }
+    for folder in shared.iter().filter(|_| !arguments.json) {
+        output::print(&again.told(folder))?;
+    }
+    Ok(shared.iter().map(as_json).collect())
 }
 
 /// Takes part in all of these folders, but puts none into a directory that has something in it: nobody was asked.
-fn accept_all(
-    context: &Context,
-    found: &[Offer],
-    into: Option<&Path>,
-    is_silent: bool,
-) -> anyhow::Result<Vec<crate::config::Folder>> {
+fn accept_all(context: &Context, found: &[Offer], into: Option<&Path>, is_silent: bool) -> anyhow::Result<Vec<Folder>> {
     let mut accepted = Vec::new();
     for offer in found {
         let config = context.config()?;
