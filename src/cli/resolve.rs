@@ -23,6 +23,9 @@ const DIFF_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Lines around each difference.
 const DIFF_CONTEXT_LINES: usize = 3;
 
+const BASE_IS_EMPTY: &str =
+    "The version that both came from is not known here, so BASE is empty: the tool shows every difference.\n";
+
 /// A conflict, with the places of its files.
 struct Conflict {
     item: ConflictItem,
@@ -206,7 +209,10 @@ fn with_tool(context: &Context, conflict: &Conflict, tool: &str, as_json: bool) 
         true => (&conflict.copy, &conflict.original),
         false => (&conflict.original, &conflict.copy),
     };
-    let base = conflict.item.base.as_ref().map(|base| PathBuf::from(&base.place));
+    let base = conflict.item.base.as_ref().map(|base| PathBuf::from(&base.place)).filter(|base| base.is_file());
+    if base.is_none() && !as_json {
+        output::tell(BASE_IS_EMPTY);
+    }
     let name = conflict.original.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let local = desk.put(&format!("LOCAL-{name}"), Some(mine))?;
     let remote = desk.put(&format!("REMOTE-{name}"), Some(theirs))?;
