@@ -103,7 +103,7 @@ fn show(context: &Context, as_json: bool) -> anyhow::Result<()> {
         return output::print_json(&settings.iter().map(setting_json).collect::<Vec<_>>());
     }
     let place = output::short_path(&context.home.config_file(), context.home.user_dir());
-    output::print_raw(&format!("# {place}\n{}", settings_text(&settings)))
+    output::print(&format!("# {place}\n{}", settings_text(&settings)))
 }
 
 /// The settings as they would be written in the file, with where they come from as comments.

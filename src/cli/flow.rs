@@ -5,6 +5,8 @@ use ratatui::text::Span;
 
 /// Room in columns that the last column of a table needs, to be broken within itself.
 const LAST_COLUMN_MIN: usize = 20;
+/// Blanks before the columns of a row that have no room on its first line.
+const ROW_INDENT: usize = 4;
 /// What a command begins with that stands behind a colon, or by itself.
 const PROGRAMS: [&str; 5] = ["p2psync", "sudo", "systemctl", "loginctl", "rm"];
 
@@ -40,7 +42,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
             taken = 0;
         }
         if let Some(line) = lines.last_mut() {
-            if taken > 0 {
+            if !line.is_empty() {
                 line.push(' ');
                 taken += 1;
             }
@@ -58,9 +60,11 @@ fn flowed_line(line: &str, width: usize) -> String {
     }
     let (first, rest) = beginning(text);
     let indent = columns(first);
-    // A command by itself, for copying; and a table whose other columns take all the room.
-    if is_command(rest) || width < indent + LAST_COLUMN_MIN {
+    if is_command(rest) {
         return line.to_owned();
+    }
+    if width < indent + LAST_COLUMN_MIN {
+        return format!("{}{end}", by_columns(text.trim_end(), width));
     }
     // A comment has to stay one.
     let (rest, below) = match rest.strip_prefix("# ") {
@@ -73,6 +77,28 @@ fn flowed_line(line: &str, width: usize) -> String {
     let first = format!("{first}{below}");
     let between = format!("\n{}{below}", " ".repeat(indent));
     format!("{first}{}{}{end}", lines.join(&between), &rest[words.len()..])
+}
+
+/// A row of a table that is too wide, broken between its columns.
+fn by_columns(row: &str, width: usize) -> String {
+    let start = row.len() - row.trim_start().len();
+    let below = format!("\n{}", " ".repeat(start + ROW_INDENT));
+    let (mut out, mut taken) = (String::new(), 0);
+    let mut rest = row;
+    while !rest.is_empty() {
+        let cell_end = rest.trim_start().find("  ").map_or(rest.len(), |at| rest.len() - rest.trim_start().len() + at);
+        let (cell, after) = rest.split_at(cell_end);
+        if taken > 0 && taken + columns(cell) > width {
+            out.push_str(&below);
+            out.push_str(cell.trim_start());
+            taken = start + ROW_INDENT + columns(cell.trim_start());
+        } else {
+            out.push_str(cell);
+            taken += columns(cell);
+        }
+        rest = after;
+    }
+    out
 }
 
 /// What comes before the text that may be broken (blanks, or all columns of a table but the last), and that text.
@@ -159,8 +185,10 @@ mod tests {
     fn the_last_column_of_a_table_goes_on_below_itself() {
         let text = "warn  Clock      it is an hour behind the one of laptop\n";
         assert_eq!(flowed(text, 40), "warn  Clock      it is an hour behind\n                 the one of laptop\n");
-        // Where the others take all the room, it stays as it is.
-        assert_eq!(flowed(text, 30), text);
+        // Where the others take all the room, the row is broken between columns.
+        assert_eq!(flowed(text, 30), "warn  Clock\n    it is an hour behind the one of laptop\n");
+        let row = "9f2c41d07ae3  2026-11-23 10:15:00  10 bytes  deleted  letter.txt";
+        assert_eq!(flowed(row, 40), "9f2c41d07ae3  2026-11-23 10:15:00\n    10 bytes  deleted  letter.txt");
         let example = "  p2psync pair   # show a code, and wait for the other";
         assert_eq!(flowed(example, 40), "  p2psync pair   # show a code, and wait\n                 # for the other");
     }
@@ -170,6 +198,7 @@ mod tests {
         assert_eq!(columns("\x1b[32mok\x1b[0m"), 2);
         assert_eq!(columns("文字"), 4);
         assert_eq!(wrap("文字 文字", 8), ["文字", "文字"]);
+        assert_eq!(wrap("\x1b[0m Config", 8), ["\x1b[0m Config"]);
     }
 
     proptest! {

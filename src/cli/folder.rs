@@ -89,7 +89,7 @@ fn add(
     let with = sharing_text(&config, &new.peers);
     let made = if is_made { format!("{place} was not there and has been made.\n") } else { String::new() };
     output::print(&format!(
-        "{made}Added the folder {} at {place}, shared with {with}.\nOn each other device: p2psync folder accept (or: p2psync folder add PATH --id {id})\n",
+        "{made}Added the folder {} at {place}, shared with {with}.\nOn each other device: p2psync folder accept\nor, where the devices never are on at once: p2psync folder add PATH --id {id}\n",
         clean(&new.label)
     ))
 }

@@ -211,18 +211,19 @@ pub fn quoted(word: &str) -> String {
 #[derive(Debug, Default)]
 pub struct Table {
     indent: usize,
+    has_headings: bool,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// A table with these headings.
     pub fn new<const N: usize>(headings: &[&str; N]) -> Self {
-        Self { indent: 0, rows: vec![headings.iter().map(|h| (*h).to_owned()).collect()] }
+        Self { indent: 0, has_headings: true, rows: vec![headings.iter().map(|h| (*h).to_owned()).collect()] }
     }
 
     /// A table without headings, set in by some blanks.
     pub fn indented(indent: usize) -> Self {
-        Self { indent, rows: Vec::new() }
+        Self { indent, has_headings: false, rows: Vec::new() }
     }
 
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
@@ -234,14 +235,16 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| columns(cell)).max();
-        let widths: Vec<usize> = (0..count).map(|column| width(column).unwrap_or(0)).collect();
+        // A heading with nothing below it says nothing.
+        let values = self.rows.get(usize::from(self.has_headings)..).unwrap_or_default();
+        let is_used = |column: usize| values.iter().any(|row| row.get(column).is_some_and(|cell| !cell.is_empty()));
+        let widths: Vec<Option<usize>> =
+            (0..count).map(|column| width(column).filter(|_| values.is_empty() || is_used(column))).collect();
         for row in &self.rows {
             let mut line = " ".repeat(self.indent);
-            for (cell, width) in row.iter().zip(&widths) {
+            for (cell, width) in row.iter().zip(&widths).filter_map(|(cell, width)| Some((cell, (*width)?))) {
                 line.push_str(cell);
-                // Blanks behind an empty column would only push the next one away.
-                let gap = if *width == 0 { 0 } else { width - columns(cell) + 2 };
-                line.push_str(&" ".repeat(gap));
+                line.push_str(&" ".repeat(width - columns(cell) + 2));
             }
             writeln!(f, "{}", line.trim_end())?;
         }
@@ -353,6 +356,9 @@ mod tests {
         table.row(["laptop".into(), String::new(), "connected".into()]);
         table.row(["Büro".into(), String::new(), "not\nconnected".into()]);
         assert_eq!(table.to_string(), "NAME    STATE\nlaptop  connected\nBüro    not\\nconnected\n");
+        let mut table = Table::new(&["NAME", "CLOCK", "STATE"]);
+        table.row(["文字".into(), String::new(), "connected".into()]);
+        assert_eq!(table.to_string(), "NAME  STATE\n文字  connected\n");
     }
 
     #[test]
