@@ -7,6 +7,8 @@ use ratatui::text::Span;
 const LAST_COLUMN_MIN: usize = 20;
 /// Blanks before the columns of a row that have no room on its first line.
 const ROW_INDENT: usize = 4;
+/// What goes on from a program's name in a sentence.
+const VERBS: [&str; 5] = ["is", "has", "runs", "on", "for"];
 /// What a command begins with that stands behind a colon, or by itself.
 const PROGRAMS: [&str; 5] = ["p2psync", "sudo", "systemctl", "loginctl", "rm"];
 
@@ -108,8 +110,10 @@ fn beginning(line: &str) -> (&str, &str) {
     line.split_at(last.map_or(start, |at| at + 2))
 }
 
+/// A program and its first word; not a sentence that begins with the program's name.
 fn is_command(text: &str) -> bool {
-    text.split(' ').next().is_some_and(|word| PROGRAMS.contains(&word))
+    let mut words = text.split(' ');
+    words.next().is_some_and(|word| PROGRAMS.contains(&word)) && !words.next().is_some_and(|word| VERBS.contains(&word))
 }
 
 /// The text in pieces that stay whole: words, what is in quotation marks, and commands to the end of their sentence.
@@ -121,7 +125,7 @@ fn units(text: &str) -> Vec<String> {
         let is_introduced = units.last().is_none_or(|before| before.ends_with(':'));
         let more = match opening_mark(word) {
             Some(mark) => rest.iter().position(|next| is_closing(next, mark)).map_or(0, |at| at + 1),
-            None if is_introduced && is_command(word) => {
+            None if is_introduced && is_command(&format!("{word} {}", rest.first().unwrap_or(&""))) => {
                 let end = rest.iter().position(|next| next.ends_with([';', ',', ')', '.']));
                 end.map_or(rest.len(), |at| at + 1)
             }
@@ -175,6 +179,11 @@ mod tests {
         let text = "Settle one with: p2psync conflicts resolve PATH --keep mine; --diff shows how they differ.";
         let lines = flowed(text, 50);
         assert!(lines.contains("\np2psync conflicts resolve PATH --keep mine; --diff\n"), "{lines}");
+        // A sentence may begin with the program's name.
+        let text = "p2psync: p2psync is running here already as process 4711; stop that one first";
+        assert_eq!(flowed(text, 45).lines().count(), 2);
+        let text = "p2psync is running here as process 4711, for an hour";
+        assert_eq!(flowed(text, 45).lines().count(), 2);
         // Paths, and an apostrophe that opens nothing.
         let text = "The other device's copy lies at ~/'My Sync/a b.txt' now, for 'a b c' of it";
         assert_eq!(flowed(text, 21), "The other device's\ncopy lies at\n~/'My Sync/a b.txt'\nnow, for 'a b c' of\nit");
