@@ -44,10 +44,11 @@ pub fn run(context: &Context, how: &Resolving) -> anyhow::Result<()> {
         (None, Some(tool)) => return with_tool(context, &conflict, tool, how.json),
         (None, None) => return Err(misuse("say what to keep: --keep mine, theirs, both or a file")),
     };
-    settle(context, &conflict, keep, how.json)
+    settle(context, &conflict, keep, None, how.json)
 }
 
-fn settle(context: &Context, conflict: &Conflict, keep: Keep, as_json: bool) -> anyhow::Result<()> {
+/// `told`: what to say once it is done, in place of the agent's words.
+fn settle(context: &Context, conflict: &Conflict, keep: Keep, told: Option<String>, json: bool) -> anyhow::Result<()> {
     let kept = match &keep {
         Keep::Copy => "copy",
         Keep::Original => "original",
@@ -55,7 +56,8 @@ fn settle(context: &Context, conflict: &Conflict, keep: Keep, as_json: bool) -> 
         Keep::File(_) => "file",
     };
     let done = context.order(&Request::Resolve { copy: WirePath(conflict.copy.clone()), keep })?;
-    if as_json {
+    let done = told.unwrap_or(done);
+    if json {
         let item = &conflict.item;
         return output::print_json(&json!({ "action": "resolve", "folder": item.folder, "path": item.path,
                                            "original": item.original, "kept": kept, "text": done }));
@@ -228,7 +230,12 @@ fn with_tool(context: &Context, conflict: &Conflict, tool: &str, as_json: bool) 
     if fs::metadata(&merged).map_or(0, |meta| meta.len()) == 0 {
         bail!("the tool has written nothing to OUTPUT; the conflict stays as it is");
     }
-    settle(context, conflict, Keep::File(WirePath(merged)), as_json)
+    // The file that the agent was given is gone in a moment.
+    let told = format!(
+        "{} is now what the tool has written; both versions of the conflict are in history",
+        conflict.item.original
+    );
+    settle(context, conflict, Keep::File(WirePath(merged)), Some(told), as_json)
 }
 
 #[cfg(test)]
