@@ -62,7 +62,7 @@ fn flowed_line(line: &str, width: usize) -> String {
     }
     let (first, rest) = beginning(text);
     let indent = columns(first);
-    if is_command(rest) {
+    if first.trim().is_empty() && (is_command(rest) || is_set_in_for_copying(indent, rest)) {
         return line.to_owned();
     }
     if width < indent + LAST_COLUMN_MIN {
@@ -114,6 +114,11 @@ fn beginning(line: &str) -> (&str, &str) {
 fn is_command(text: &str) -> bool {
     let mut words = text.split(' ');
     words.next().is_some_and(|word| PROGRAMS.contains(&word)) && !words.next().is_some_and(|word| VERBS.contains(&word))
+}
+
+/// A line for a shell or for another program's settings, such as crontab's.
+fn is_set_in_for_copying(indent: usize, text: &str) -> bool {
+    indent >= ROW_INDENT && text.starts_with(['/', '@'])
 }
 
 /// The text in pieces that stay whole: words, what is in quotation marks, and commands to the end of their sentence.
@@ -179,6 +184,8 @@ mod tests {
         let text = "Settle one with: p2psync conflicts resolve PATH --keep mine; --diff shows how they differ.";
         let lines = flowed(text, 50);
         assert!(lines.contains("\np2psync conflicts resolve PATH --keep mine; --diff\n"), "{lines}");
+        let line = "    @reboot /usr/bin/p2psync run --log-file /home/me/p2psync.log";
+        assert_eq!(flowed(line, 40), line);
         // A sentence may begin with the program's name.
         let text = "p2psync: p2psync is running here already as process 4711; stop that one first";
         assert_eq!(flowed(text, 45).lines().count(), 2);
@@ -198,6 +205,8 @@ mod tests {
         assert_eq!(flowed(text, 30), "warn  Clock\n    it is an hour behind the one of laptop\n");
         let row = "9f2c41d07ae3  2026-11-23 10:15:00  10 bytes  deleted  letter.txt";
         assert_eq!(flowed(row, 40), "9f2c41d07ae3  2026-11-23 10:15:00\n    10 bytes  deleted  letter.txt");
+        let version = "laptop  K27S3DF  has removed this device  p2psync 0.1.0";
+        assert_eq!(flowed(version, 50), "laptop  K27S3DF  has removed this device\n    p2psync 0.1.0");
         let example = "  p2psync pair   # show a code, and wait for the other";
         assert_eq!(flowed(example, 40), "  p2psync pair   # show a code, and wait\n                 # for the other");
     }
