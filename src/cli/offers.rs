@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::context::{Context, absolute};
+use super::folder::check_writable;
 use super::output::{self, clean};
 use super::style::Style;
 use crate::api::{FolderOffer, PeerStatus};
@@ -146,6 +147,7 @@ fn ask(context: &Context, offer: &Offer, usual: &Path, dialogue: &mut Dialogue) 
 /// Takes part in a folder at this place: shared with those that offer it, and nobody else. What lies there stays.
 pub fn accept(context: &Context, offer: &Offer, place: &Path) -> anyhow::Result<Folder> {
     std::fs::create_dir_all(place).with_context(|| format!("cannot make the directory {}", place.display()))?;
+    check_writable(place)?;
     let peers = Sharing::Only(offer.peers.iter().map(|(id, _)| *id).collect());
     let new = NewFolder { id: offer.id.clone(), label: offer.label.clone(), path: place.to_owned(), peers };
     let config = config::add_folder(&context.home, &new)?;
