@@ -226,4 +226,6 @@ fn a_folder_that_no_agent_has_looked_at_yet_is_not_told_as_lost() {
         let said = a.fails(words);
         assert!(said.contains("is new") && said.contains("p2psync run"), "{said}");
     }
+    let told = a.ok(&["status", "--problems"]);
+    assert!(told.contains("It has not been scanned yet; 'p2psync run' starts the agent."), "{told}");
 }
