@@ -119,6 +119,10 @@ fn the_next_step_is_the_one_that_helps_most() {
         let peer = &mut s.folders[0].peers[0];
         (peer.lacks_folder, peer.proved_identical_ms) = (true, None);
     });
+    check("type on desktop, to see what it cannot take: p2psync status", |s| {
+        let peer = &mut s.folders[0].peers[0];
+        (peer.connected, peer.blocked_items) = (true, 2);
+    });
     check("confirm-changes P2PSync", |s| s.folders[0].held = Some(Default::default()));
 }
 

@@ -200,6 +200,10 @@ pub fn next_step(status: &Status, is_full: bool) -> String {
     if let Some((name, command)) = status.folders.iter().find_map(missing) {
         return format!("type on {name}: {command}");
     }
+    let is_stuck = |p: &&FolderPeerStatus| p.blocked_items > 0 && p.connected && !p.lacks_folder;
+    if let Some(peer) = status.folders.iter().find_map(|f| f.peers.iter().find(is_stuck)) {
+        return format!("type on {}, to see what it cannot take: p2psync status", clean(&peer.name));
+    }
     if !status.peers.iter().any(|p| p.connected) {
         return "start p2psync on your other devices; this one finds them".to_owned();
     }
