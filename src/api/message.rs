@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 
 use super::past::{HistoryUsage, PruneReport, RewindReport, WaitReport};
 use super::types::{
-    ConflictItem, EventItem, FolderOffer, FolderProblem, FolderStatus, HistoryItem, PathStatus, PeerStatus, Status,
+    ConflictItem, EventItem, FolderOffer, FolderProblem, FolderStatus, HistoryItem, KnownFolder, PathStatus,
+    PeerStatus, Status,
 };
 use super::view::UnsyncedPage;
 
@@ -197,6 +198,9 @@ pub enum Reply {
         folders: Vec<String>,
         #[serde(default)]
         offers: Vec<FolderOffer>,
+        /// Folders that are here and not shared with it, and that it has or had before.
+        #[serde(default)]
+        again: Vec<KnownFolder>,
     },
     /// Not done: what happened and what to do.
     Error {

@@ -39,6 +39,6 @@ pub use past::{HistoryUsage, PruneReport, RewindItem, RewindReport, WaitItem, Wa
 pub use server::{Handler, Replies, bind, serve, serve_browser};
 pub use types::{
     ConflictBase, ConflictItem, ConflictSide, EventItem, FolderOffer, FolderPeerStatus, FolderProblem, FolderState,
-    FolderStatus, HeldDeletions, HistoryItem, PathPeerStatus, PathStatus, PeerStatus, ProblemItem, Status,
+    FolderStatus, HeldDeletions, HistoryItem, KnownFolder, PathPeerStatus, PathStatus, PeerStatus, ProblemItem, Status,
 };
 pub use view::{TransferItem, UnsyncedItem, UnsyncedPage};

@@ -237,6 +237,15 @@ pub struct FolderOffer {
     pub label: String,
 }
 
+/// A folder that is here, and that a device has or had too.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct KnownFolder {
+    pub id: String,
+    pub label: String,
+    /// The device has it and shares it with this one.
+    pub offered: bool,
+}
+
 /// One path: what state it is in, and why.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct PathStatus {

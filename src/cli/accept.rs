@@ -11,6 +11,7 @@ use super::context::{Context, absolute};
 use super::exit::misuse;
 use super::offers::{self, Dialogue, Ground, Offer};
 use super::output::{self, clean};
+use super::style::Style;
 use crate::api::{Reply, Request};
 use crate::config::Folder;
 
@@ -48,7 +49,9 @@ pub fn run(context: &Context, arguments: &AcceptArguments) -> anyhow::Result<()>
     let accepted = match (&chosen[..], &arguments.path) {
         ([offer], Some(path)) => vec![at(context, offer, &absolute(path)?, arguments.merge)?],
         (chosen, None) if is_talking => {
-            let mut dialogue = Dialogue { input: &mut std::io::stdin().lock(), output: &mut std::io::stdout() };
+            let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout());
+            let style = Style::of_stdout();
+            let mut dialogue = Dialogue { input: &mut input, output: &mut output, style };
             offers::ask_each(context, chosen, None, &mut dialogue)?
         }
         ([offer], None) => {
@@ -75,7 +78,7 @@ pub fn run(context: &Context, arguments: &AcceptArguments) -> anyhow::Result<()>
 
 fn nothing(as_json: bool) -> anyhow::Result<()> {
     if as_json {
-        return output::print("[]\n");
+        return output::print_raw("[]\n");
     }
     output::print(
         "No connected device shares a folder that is not here. On the other device: p2psync folder share FOLDER --peer NAME\n",

@@ -131,7 +131,8 @@ pub enum Command {
     ///
     /// A directory with a time goes back to what it was then on this device: what was there comes back, and what has
     /// come since goes into the history, whenever it was written. You are told first how much that is, and what stays
-    /// because it is not known what it was.
+    /// because it is not known what it was. Since when a version stood there is noted on this device; of what the first
+    /// scan of the folder found, and of versions that only another device has, the file's own time has to do.
     Restore {
         /// PATH or PATH@WHEN; WHEN is an id from 'history', '2h' or '3d' ago, or a time like 2026-11-20T14:03
         #[arg(value_name = "PATH[@WHEN]")]

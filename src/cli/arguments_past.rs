@@ -25,7 +25,8 @@ pub struct Resolving {
     #[arg(long)]
     pub diff: bool,
     /// Run a program that merges: BASE, LOCAL and REMOTE are files to read, OUTPUT is the file that it writes. BASE is
-    /// empty where the common version is not known. Where it ends well, OUTPUT is kept
+    /// empty where the version that both came from is not known, as is mostly so on the two devices that changed it.
+    /// Where the program ends well, OUTPUT is kept
     #[arg(long, value_name = "COMMAND")]
     pub tool: Option<String>,
     /// Print JSON, for programs

@@ -35,7 +35,7 @@ pub fn answer() {
 
 /// Prints the script for a shell.
 pub fn run(shell: Shell) -> anyhow::Result<()> {
-    output::print(&script(shell)?)
+    output::print_raw(&script(shell)?)
 }
 
 fn script(shell: Shell) -> anyhow::Result<String> {

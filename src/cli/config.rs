@@ -22,7 +22,7 @@ pub fn run(context: &Context, command: &ConfigCommand) -> anyhow::Result<()> {
         ConfigCommand::Path { json: true } => {
             output::print_json(&json!({ "path": path.to_string_lossy(), "exists": path.exists() }))
         }
-        ConfigCommand::Path { json: false } => output::print(&format!("{}\n", path.display())),
+        ConfigCommand::Path { json: false } => output::print_raw(&format!("{}\n", path.display())),
         ConfigCommand::Check { json } => check(context, *json),
         ConfigCommand::Show { json } => show(context, *json),
         ConfigCommand::Upgrade => upgrade(context),

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 
 use super::exit::misuse;
-use super::output::clean;
+use super::output::{self, clean};
 use crate::api::client::{self, ClientError};
 use crate::api::{Reply, Request};
 use crate::config::{self, Config, ConfigError, Folder, Peer};
@@ -87,7 +87,9 @@ impl Context {
     pub fn reload(&self) {
         match self.ask(&Request::Reload) {
             Ok(_) | Err(ClientError::NotRunning) => {}
-            Err(error) => eprintln!("p2psync: saved, but the running agent did not take it up: {error}"),
+            Err(error) => {
+                output::tell(&format!("p2psync: saved, but the running agent did not take it up: {error}\n"));
+            }
         }
     }
 

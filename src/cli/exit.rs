@@ -77,7 +77,7 @@ impl From<Exit> for ExitCode {
 /// Tells an error on stderr, unless all has been told already, and gives its exit code.
 pub fn tell(error: &anyhow::Error) -> ExitCode {
     if error.downcast_ref::<Exit>().is_none() {
-        eprintln!("p2psync: {}", output::error_text(error));
+        output::tell(&format!("p2psync: {}\n", output::error_text(error)));
     }
     Exit::of(error).into()
 }

@@ -79,6 +79,7 @@ fn add(
     if config.folder(&id).is_none() {
         std::fs::create_dir_all(&path).with_context(|| format!("cannot make the directory {}", path.display()))?;
     }
+    check_writable(&path)?;
     let new = NewFolder { id: id.clone(), label, path, peers: sharing };
     let config = config::add_folder(&context.home, &new)?;
     context.reload();
@@ -89,9 +90,23 @@ fn add(
     let with = sharing_text(&config, &new.peers);
     let made = if is_made { format!("{place} was not there and has been made.\n") } else { String::new() };
     output::print(&format!(
-        "{made}Added the folder {} at {place}, shared with {with}.\nOn each other device: p2psync folder accept (or: p2psync folder add PATH --id {id})\n",
+        "{made}Added the folder {} at {place}, shared with {with}.\nOn each other device: p2psync folder accept\nor, where the devices never are on at once: p2psync folder add PATH --id {id}\n",
         clean(&new.label)
     ))
+}
+
+/// Without the right to write there nothing could be received, and no history be kept. What is not there yet is told by
+/// whoever makes it.
+pub(super) fn check_writable(directory: &Path) -> anyhow::Result<()> {
+    use rustix::fs::Access;
+    match rustix::fs::access(directory, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
+        Err(rustix::io::Errno::ACCESS | rustix::io::Errno::ROFS) => Err(misuse(format!(
+            "you may not write into {}, where files of other devices and the history would go; get the right to, or \
+             choose another directory",
+            clean(&directory.to_string_lossy())
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn random_id() -> anyhow::Result<FolderId> {

@@ -142,8 +142,7 @@ fn force(
         if as_json || !io::stdin().is_terminal() {
             return Err(misuse(format!("{told}say --yes to do this")));
         }
-        eprint!("{told}");
-        ask_whether()?;
+        ask_whether(&told)?;
     }
     order(context, folder, as_json, action, request)
 }

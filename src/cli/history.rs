@@ -63,7 +63,10 @@ fn text(items: &[HistoryItem], shown: &str, now_ms: i64) -> String {
         return format!("There are no earlier versions of {shown}, neither here nor on a device that is connected.\n");
     };
     let mut table = Table::new(&["ID", "CHANGED", "SIZE", "WHY KEPT", "WHEN", "BY", "PATH"]);
+    // Versions of one file have no need of its name.
+    let is_one_file = items.iter().all(|item| item.path == first.path) && Path::new(shown).ends_with(&first.path);
     for item in items {
+        let path = if is_one_file { String::new() } else { item.path.clone() };
         let by = match &item.only_on {
             Some(device) => format!("(on {device})"),
             None => item.displaced_by.clone().unwrap_or_default(),
@@ -71,7 +74,7 @@ fn text(items: &[HistoryItem], shown: &str, now_ms: i64) -> String {
         let when = output::ago(item.displaced_ms, now_ms);
         let size = output::bytes(item.bytes);
         let changed = output::local_time(item.mtime_ms);
-        table.row([item.id.clone(), changed, size, item.reason.clone(), when, by, item.path.clone()]);
+        table.row([item.id.clone(), changed, size, item.reason.clone(), when, by, path]);
     }
     let command = output::quoted(&format!("{shown}@{}", output::clean(&first.id)));
     format!("{table}\nBring one back with: p2psync restore {command}\n")
@@ -135,7 +138,7 @@ pub fn restore(context: &Context, given: &Path, at: Option<&str>, going: &GoingB
             }
             Err(error) => {
                 failed += 1;
-                eprintln!("p2psync: {name}: {error}");
+                output::tell(&format!("p2psync: {name}: {error}\n"));
             }
         }
     }

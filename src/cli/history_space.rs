@@ -39,6 +39,9 @@ fn folder_id(context: &Context, folder: Option<&str>) -> anyhow::Result<Option<S
 }
 
 fn usage_text(all: &[HistoryUsage], now_ms: i64) -> String {
+    if all.is_empty() {
+        return "There is no history yet.\n".to_owned();
+    }
     let mut table = Table::new(&["FOLDER", "VERSIONS", "SIZE", "AT MOST", "OLDEST", "KEPT FOR"]);
     for one in all {
         let most = one.limit_bytes.map_or(String::new(), output::bytes);
@@ -71,8 +74,7 @@ pub fn prune(
         if !io::stdin().is_terminal() {
             return Err(misuse(format!("{}say --yes to do this", prune_text(&plan))));
         }
-        eprint!("{}They cannot be brought back then. ", prune_text(&plan));
-        ask_whether()?;
+        ask_whether(&format!("{}They cannot be brought back then. ", prune_text(&plan)))?;
     }
     show(&ask(context, folder, before_ms, false)?, going.json)
 }
@@ -120,6 +122,7 @@ mod tests {
             days: 30,
             limit_bytes: Some(20 << 30),
         };
+        assert_eq!(usage_text(&[], 0), "There is no history yet.\n");
         let shown = usage_text(&[usage], 3 * 86_400_000);
         for part in ["Docs", "1,204", "3.0 MB", "20 GB", "3 days ago", "30 days", "prune --older-than"] {
             assert!(shown.contains(part), "{part}: {shown}");

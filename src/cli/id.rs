@@ -14,5 +14,5 @@ pub fn run(context: &Context, as_json: bool) -> anyhow::Result<()> {
         let name = config_or_empty(context).ok().map(|config| config.name);
         return output::print_json(&json!({ "device_id": id.to_string(), "short": id.short(), "name": name }));
     }
-    output::print(&format!("{id}\n"))
+    output::print_raw(&format!("{id}\n"))
 }

@@ -1,6 +1,7 @@
 //! The command line as the parser, the completions, the manual pages and docs/commands.md see it: [`Arguments`] with
 //! its examples, exit codes and the names that only this device knows.
 
+use std::io;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -11,6 +12,8 @@ use super::arguments::Arguments;
 use super::completions;
 use super::examples::{self, USAGES};
 use super::exit::Exit;
+use super::output;
+use super::style::Style;
 
 /// The command line with all that belongs to it.
 pub fn command() -> Command {
@@ -23,8 +26,22 @@ pub fn command() -> Command {
 
 /// Reads the command line, or ends with what is wrong with it.
 pub fn parse() -> Arguments {
-    let matches = command().get_matches();
-    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    let read = command().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
+    read.unwrap_or_else(|error| end(&error))
+}
+
+/// Tells the help that was asked for, or what is wrong, in lines that fit the terminal.
+fn end(error: &clap::Error) -> ! {
+    let style = if error.use_stderr() { Style::of(&io::stderr()) } else { Style::of_stdout() };
+    let rendered = error.render();
+    let text = style.flow(&if style.colour { rendered.ansi().to_string() } else { rendered.to_string() });
+    if error.use_stderr() {
+        output::tell(&text);
+    } else {
+        // Whoever does not want to read the help has gone.
+        let _ = output::print_raw(&text);
+    }
+    std::process::exit(error.exit_code())
 }
 
 fn decorate(mut command: Command, above: &str) -> Command {

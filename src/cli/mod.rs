@@ -1,6 +1,7 @@
 //! What a person touches: commands and what they print. One file per command.
 
 mod accept;
+mod again;
 mod arguments;
 mod arguments_past;
 mod arguments_rules;
@@ -12,6 +13,7 @@ mod countdown;
 mod doctor;
 mod examples;
 pub mod exit;
+mod flow;
 mod folder;
 mod folder_rules;
 mod history;

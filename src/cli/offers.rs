@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::context::{Context, absolute};
+use super::folder::check_writable;
 use super::output::{self, clean};
+use super::style::Style;
 use crate::api::{FolderOffer, PeerStatus};
 use crate::config::{self, Config, Folder, NewFolder, Sharing};
 use crate::core::id::{DeviceId, FolderId};
 
 /// How often one question is asked before it counts as skipped.
-const QUESTIONS_MAX: usize = 5;
+pub const QUESTIONS_MAX: usize = 5;
 /// Items of a directory that are counted.
 const ITEMS_COUNTED_MAX: usize = 1000;
 /// Longest name of a directory that is made from a label, in bytes: what file systems hold, with room for a number.
@@ -33,6 +35,8 @@ pub struct Offer {
 pub struct Dialogue<'a> {
     pub input: &'a mut dyn BufRead,
     pub output: &'a mut dyn Write,
+    /// Of the output.
+    pub style: Style,
 }
 
 /// What lies in the place of a folder to be.
@@ -143,6 +147,7 @@ fn ask(context: &Context, offer: &Offer, usual: &Path, dialogue: &mut Dialogue) 
 /// Takes part in a folder at this place: shared with those that offer it, and nobody else. What lies there stays.
 pub fn accept(context: &Context, offer: &Offer, place: &Path) -> anyhow::Result<Folder> {
     std::fs::create_dir_all(place).with_context(|| format!("cannot make the directory {}", place.display()))?;
+    check_writable(place)?;
     let peers = Sharing::Only(offer.peers.iter().map(|(id, _)| *id).collect());
     let new = NewFolder { id: offer.id.clone(), label: offer.label.clone(), path: place.to_owned(), peers };
     let config = config::add_folder(&context.home, &new)?;
@@ -241,13 +246,13 @@ impl Offer {
 }
 
 impl Dialogue<'_> {
-    fn say(&mut self, text: &str) -> anyhow::Result<()> {
-        self.output.write_all(text.as_bytes())?;
+    pub fn say(&mut self, text: &str) -> anyhow::Result<()> {
+        self.output.write_all(self.style.flow(text).as_bytes())?;
         Ok(self.output.flush()?)
     }
 
     /// The next line, `None` at the end of the input.
-    fn hear(&mut self) -> anyhow::Result<Option<String>> {
+    pub fn hear(&mut self) -> anyhow::Result<Option<String>> {
         let mut line = String::new();
         Ok((self.input.read_line(&mut line)? > 0).then_some(line))
     }
@@ -277,7 +282,7 @@ mod tests {
     /// What was accepted, and what was said, where the user types this.
     fn talk(context: &Context, offers: &[Offer], typed: &str) -> (Vec<Folder>, String) {
         let (mut input, mut output) = (typed.as_bytes(), Vec::new());
-        let mut dialogue = Dialogue { input: &mut input, output: &mut output };
+        let mut dialogue = Dialogue { input: &mut input, output: &mut output, style: Style::PLAIN };
         let accepted = ask_each(context, offers, None, &mut dialogue).unwrap();
         (accepted, String::from_utf8(output).unwrap())
     }

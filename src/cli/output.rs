@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::flow::columns;
+use super::style::Style;
 use crate::api::PeerStatus;
 
 const KIB: u64 = 1024;
@@ -18,8 +20,21 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 /// From this age on a date says more than a number of days.
 const DATE_FROM_MS: i64 = 60 * DAY_MS;
 
-/// Prints to stdout. A reader that went away (`| head`) is no error.
+/// Prints sentences to stdout; a terminal gets them in lines that fit it.
 pub fn print(text: &str) -> anyhow::Result<()> {
+    print_raw(&Style::of_stdout().flow(text))
+}
+
+/// Tells something on stderr, in lines that fit a terminal. One that is gone is told nothing.
+pub fn tell(text: &str) {
+    let mut terminal = io::stderr().lock();
+    let text = Style::of(&terminal).flow(text);
+    let _ = terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush());
+}
+
+/// Prints to stdout as it is: what programs read, and what is to be copied. A reader that went away (`| head`) is no
+/// error.
+pub fn print_raw(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
@@ -29,7 +44,7 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 
 /// Prints a value as JSON.
 pub fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
-    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+    print_raw(&format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
 /// True where colours help: on a terminal that has them, and nobody said otherwise.
@@ -196,18 +211,19 @@ pub fn quoted(word: &str) -> String {
 #[derive(Debug, Default)]
 pub struct Table {
     indent: usize,
+    has_headings: bool,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// A table with these headings.
     pub fn new<const N: usize>(headings: &[&str; N]) -> Self {
-        Self { indent: 0, rows: vec![headings.iter().map(|h| (*h).to_owned()).collect()] }
+        Self { indent: 0, has_headings: true, rows: vec![headings.iter().map(|h| (*h).to_owned()).collect()] }
     }
 
     /// A table without headings, set in by some blanks.
     pub fn indented(indent: usize) -> Self {
-        Self { indent, rows: Vec::new() }
+        Self { indent, has_headings: false, rows: Vec::new() }
     }
 
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
@@ -217,17 +233,18 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width =
-            |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-        let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+        let count = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| columns(cell)).max();
+        // A heading with nothing below it says nothing.
+        let values = self.rows.get(usize::from(self.has_headings)..).unwrap_or_default();
+        let is_used = |column: usize| values.iter().any(|row| row.get(column).is_some_and(|cell| !cell.is_empty()));
+        let widths: Vec<Option<usize>> =
+            (0..count).map(|column| width(column).filter(|_| values.is_empty() || is_used(column))).collect();
         for row in &self.rows {
             let mut line = " ".repeat(self.indent);
-            for (cell, width) in row.iter().zip(&widths) {
+            for (cell, width) in row.iter().zip(&widths).filter_map(|(cell, width)| Some((cell, (*width)?))) {
                 line.push_str(cell);
-                // Blanks behind an empty column would only push the next one away.
-                let gap = if *width == 0 { 0 } else { width - cell.chars().count() + 2 };
-                line.push_str(&" ".repeat(gap));
+                line.push_str(&" ".repeat(width - columns(cell) + 2));
             }
             writeln!(f, "{}", line.trim_end())?;
         }
@@ -339,6 +356,9 @@ mod tests {
         table.row(["laptop".into(), String::new(), "connected".into()]);
         table.row(["Büro".into(), String::new(), "not\nconnected".into()]);
         assert_eq!(table.to_string(), "NAME    STATE\nlaptop  connected\nBüro    not\\nconnected\n");
+        let mut table = Table::new(&["NAME", "CLOCK", "STATE"]);
+        table.row(["文字".into(), String::new(), "connected".into()]);
+        assert_eq!(table.to_string(), "NAME  STATE\n文字  connected\n");
     }
 
     #[test]

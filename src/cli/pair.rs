@@ -9,14 +9,17 @@ use clap::{Args, ValueEnum};
 use ratatui::crossterm::terminal;
 use serde_json::{Value, json};
 
+use super::again::Again;
 use super::context::Context;
 use super::countdown::Countdown;
 use super::exit::misuse;
 use super::offers::{self, Dialogue, Ground, Offer};
 use super::output::{self, clean};
 use super::qr::Picture;
+use super::style::Style;
 use crate::api::client::{self, ClientError};
 use crate::api::{Reply, Request, Status};
+use crate::config::Folder;
 use crate::net::pairing_code::PairingCode;
 use crate::net::pairing_link::PairingLink;
 
@@ -29,7 +32,8 @@ pub struct PairArguments {
     /// What the other device shows: its four words, the short code, or the link
     #[arg(value_name = "CODE")]
     pub code: Vec<String>,
-    /// What becomes of the folders that the other device shares; asked for on a terminal
+    /// What becomes of the folders that the other device shares, and of those that it had before; asked for on a
+    /// terminal
     #[arg(long, value_enum, value_name = "WHICH")]
     pub accept: Option<Accept>,
     /// Put folders that are accepted into this directory (your home directory if left out)
@@ -49,7 +53,8 @@ pub struct PairArguments {
 /// Which folders of the other device are wanted here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Accept {
-    /// Each goes into a directory with its label as name; one that has files in it already is left out
+    /// Each goes into a directory with its label as name; one that has files in it already is left out. Folders here
+    /// that the other device had before are shared with it again
     All,
     None,
 }
@@ -89,16 +94,21 @@ pub fn run(context: &Context, arguments: &PairArguments) -> anyhow::Result<()> {
     drop(countdown);
     trouble?;
     match answer? {
-        Reply::Paired { name, device_id, folders, offers } => {
+        Reply::Paired { name, device_id, folders, offers, again } => {
             let offers = offers::of_device(&device_id, &name, &offers);
             if !arguments.json {
                 output::print(&paired(&name, &device_id, &folders, &own))?;
             }
             let accepted = answer_offers(context, &offers, arguments)?;
+            let shared = match device_id.parse() {
+                Ok(device) => share_again(context, &Again { device, name: &name, folders: &again }, arguments)?,
+                Err(_) => Vec::new(),
+            };
             if arguments.json {
                 let told: Vec<_> = offers.iter().map(Offer::as_told).collect();
                 print_line(&json!({ "event": "paired", "device_id": device_id, "name": name, "folders": folders,
-                                    "offers": told, "accepted": accepted }))?;
+                                    "offers": told, "accepted": accepted, "again": again,
+                                    "shared_again": shared }))?;
             }
             Ok(())
         }
@@ -150,12 +160,13 @@ fn on_the_way(reply: &Reply, arguments: &PairArguments) -> anyhow::Result<()> {
         })),
         Reply::PairCode { code, valid_seconds, words, link } => {
             let picture = if arguments.no_qr { None } else { picture(&clean(link), arguments.qr) };
-            let mut text = showing(code, words, link, *valid_seconds, picture.as_deref());
-            // On a terminal a countdown says so.
-            if !std::io::stderr().is_terminal() {
-                text.push_str("\nWaiting for it (Ctrl-C cancels) ...\n");
+            output::print(&showing(code, words, *valid_seconds))?;
+            if let Some(picture) = picture {
+                output::print_raw(&format!("\n{picture}"))?;
             }
-            output::print(&text)
+            // On a terminal a countdown says that it is waited for.
+            let waits = if std::io::stderr().is_terminal() { "" } else { "\nWaiting for it (Ctrl-C cancels) ...\n" };
+            output::print(&format!("{}{waits}", by_link(link)))
         }
         Reply::Progress { text } if !arguments.json => output::print(&format!("{}\n", clean(text))),
         _ => Ok(()),
@@ -178,7 +189,7 @@ fn has_blocks() -> bool {
     said.is_some_and(|locale| locale.to_lowercase().replace('-', "").contains("utf8"))
 }
 
-fn showing(code: &str, words: &str, link: &str, valid_seconds: u64, picture: Option<&str>) -> String {
+fn showing(code: &str, words: &str, valid_seconds: u64) -> String {
     let minutes = output::count(valid_seconds.div_ceil(60), "minute", "minutes");
     // An agent of another version may tell less.
     let first = if words.is_empty() { code } else { words };
@@ -186,14 +197,14 @@ fn showing(code: &str, words: &str, link: &str, valid_seconds: u64, picture: Opt
     if !words.is_empty() {
         text.push_str(&format!("\nIn short: {}\n", clean(code)));
     }
-    if let Some(picture) = picture {
-        text.push_str(&format!("\n{picture}"));
-    }
-    if !link.is_empty() {
-        let link = clean(link);
-        text.push_str(&format!("Where the devices do not find each other: p2psync pair '{link}'\n"));
-    }
     text
+}
+
+fn by_link(link: &str) -> String {
+    match clean(link) {
+        link if link.is_empty() => link,
+        link => format!("Where the devices do not find each other: p2psync pair '{link}'\n"),
+    }
 }
 
 fn paired(name: &str, device_id: &str, folders: &[String], own: &Status) -> String {
@@ -215,12 +226,13 @@ fn answer_offers(context: &Context, found: &[Offer], arguments: &PairArguments) 
     if found.is_empty() {
         return Ok(Vec::new());
     }
-    let is_talking = !arguments.json && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let into = arguments.into.as_deref().map(super::context::absolute).transpose()?;
     let accepted = match arguments.accept {
         Some(Accept::All) => accept_all(context, found, into.as_deref(), arguments.json)?,
-        None if is_talking => {
-            let mut dialogue = Dialogue { input: &mut std::io::stdin().lock(), output: &mut std::io::stdout() };
+        None if is_talking(arguments) => {
+            let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout());
+            let style = Style::of_stdout();
+            let mut dialogue = Dialogue { input: &mut input, output: &mut output, style };
             offers::ask_each(context, found, into.as_deref(), &mut dialogue)?
         }
         _ => {
@@ -239,18 +251,46 @@ fn answer_offers(context: &Context, found: &[Offer], arguments: &PairArguments) 
             output::print(&offers::accepted_text(context, folder, offer))?;
         }
     }
-    let told =
-        accepted.iter().map(|f| json!({ "id": f.id.as_str(), "label": f.label, "path": f.path.to_string_lossy() }));
-    Ok(told.collect())
+    Ok(accepted.iter().map(as_json).collect())
+}
+
+fn is_talking(arguments: &PairArguments) -> bool {
+    !arguments.json && std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+}
+
+fn as_json(folder: &Folder) -> Value {
+    json!({ "id": folder.id.as_str(), "label": folder.label, "path": folder.path.to_string_lossy() })
+}
+
+/// Shares folders again that the other device has or had, as far as they are wanted there; returns those as JSON.
+fn share_again(context: &Context, again: &Again, arguments: &PairArguments) -> anyhow::Result<Vec<Value>> {
+    if again.folders.is_empty() {
+        return Ok(Vec::new());
+    }
+    let shared = match arguments.accept {
+        Some(Accept::All) => again.share_all(context)?,
+        None if is_talking(arguments) => {
+            let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout());
+            let style = Style::of_stdout();
+            again.ask_each(context, &mut Dialogue { input: &mut input, output: &mut output, style })?
+        }
+        _ if arguments.json => Vec::new(),
+        _ => {
+            output::print(&again.hints(context)?)?;
+            Vec::new()
+        }
+    };
+    if !shared.is_empty() {
+        context.reload();
+    }
+    for folder in shared.iter().filter(|_| !arguments.json) {
+        output::print(&again.told(folder))?;
+    }
+    Ok(shared.iter().map(as_json).collect())
 }
 
 /// Takes part in all of these folders, but puts none into a directory that has something in it: nobody was asked.
-fn accept_all(
-    context: &Context,
-    found: &[Offer],
-    into: Option<&Path>,
-    is_silent: bool,
-) -> anyhow::Result<Vec<crate::config::Folder>> {
+fn accept_all(context: &Context, found: &[Offer], into: Option<&Path>, is_silent: bool) -> anyhow::Result<Vec<Folder>> {
     let mut accepted = Vec::new();
     for offer in found {
         let config = context.config()?;
@@ -278,7 +318,7 @@ fn accept_all(
 
 /// One JSON value on a line.
 fn print_line(value: &Value) -> anyhow::Result<()> {
-    output::print(&format!("{value}\n"))
+    output::print_raw(&format!("{value}\n"))
 }
 
 fn short(device_id: &str) -> String {
@@ -292,7 +332,7 @@ mod tests {
     #[test]
     fn a_code_is_shown_in_words_and_in_short_with_a_link_for_other_networks() {
         let code = PairingCode::generate([1, 2, 3, 4, 5]);
-        let shown = showing(&code.to_string(), &code.words(), "p2psync://pair?x", 300, None);
+        let shown = showing(&code.to_string(), &code.words(), 300) + &by_link("p2psync://pair?x");
         let expected = format!(
             "On the other device, within 5 minutes:\n\n    p2psync pair {}\n\nIn short: {code}\n\
              Where the devices do not find each other: p2psync pair 'p2psync://pair?x'\n",
@@ -300,7 +340,7 @@ mod tests {
         );
         assert_eq!(shown, expected);
         // Of an agent that knows neither words nor links.
-        let shown = showing("K7QF-29XM", "", "", 60, None);
+        let shown = showing("K7QF-29XM", "", 60) + &by_link("");
         assert!(shown.contains("pair K7QF-29XM\n") && !shown.contains("In short"), "{shown}");
     }
 

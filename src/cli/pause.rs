@@ -18,7 +18,14 @@ const PAUSE_MAX: SignedDuration = SignedDuration::from_hours(366 * 24);
 pub fn pause(context: &Context, words: &[String], as_json: bool) -> anyhow::Result<()> {
     let config = context.config()?;
     let (folder, pause) = read_words(words, context.now_ms, &TimeZone::system())?;
-    let (ids, label) = chosen(&config, folder)?;
+    let (ids, label) = chosen(&config, folder).map_err(|error| match folder {
+        // No folder is called so: a time was meant.
+        Some(word) if word.starts_with(|c: char| c.is_ascii_digit()) => misuse(format!(
+            "'{}' is neither a folder nor a time; write a time like 30m, 2h, 1h30m, 1d or 'until 18:00'",
+            clean(word)
+        )),
+        _ => error,
+    })?;
     let changed = config::set_pause(&context.home, &ids, pause)?;
     context.reload();
     if as_json {
@@ -177,6 +184,20 @@ mod tests {
         ] {
             assert_eq!(read(words), Ok((folder.map(str::to_owned), pause)), "{words}");
         }
+    }
+
+    #[test]
+    fn a_word_that_is_neither_a_time_nor_a_folder_is_told_as_what_was_meant() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let home = crate::home::Home::at(&root.join("home"), root.clone());
+        let (id, path) = ("d".parse().unwrap(), root.join("docs"));
+        let folder = config::NewFolder { id, label: "Docs".into(), path, peers: config::Sharing::All };
+        config::add_folder(&home, &folder).unwrap();
+        let context = Context { home, now_ms: NOON_MS };
+        let told = |word: &str| pause(&context, &[word.to_owned()], false).unwrap_err().to_string();
+        assert!(told("1x").contains("write a time like 30m"), "{}", told("1x"));
+        assert!(told("Dosc").contains("did you mean 'Docs'?"));
     }
 
     #[test]

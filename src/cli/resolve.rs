@@ -23,6 +23,9 @@ const DIFF_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Lines around each difference.
 const DIFF_CONTEXT_LINES: usize = 3;
 
+const BASE_IS_EMPTY: &str =
+    "The version that both came from is not known here, so BASE is empty: the tool shows every difference.\n";
+
 /// A conflict, with the places of its files.
 struct Conflict {
     item: ConflictItem,
@@ -34,17 +37,18 @@ struct Conflict {
 pub fn run(context: &Context, how: &Resolving) -> anyhow::Result<()> {
     let conflict = find(context, &how.path)?;
     if how.diff {
-        return output::print(&diff(&conflict)?);
+        return output::print_raw(&diff(&conflict)?);
     }
     let keep = match (&how.keep, &how.tool) {
         (Some(word), _) => kept(&conflict, word)?,
         (None, Some(tool)) => return with_tool(context, &conflict, tool, how.json),
         (None, None) => return Err(misuse("say what to keep: --keep mine, theirs, both or a file")),
     };
-    settle(context, &conflict, keep, how.json)
+    settle(context, &conflict, keep, None, how.json)
 }
 
-fn settle(context: &Context, conflict: &Conflict, keep: Keep, as_json: bool) -> anyhow::Result<()> {
+/// `told`: what to say once it is done, in place of the agent's words.
+fn settle(context: &Context, conflict: &Conflict, keep: Keep, told: Option<String>, json: bool) -> anyhow::Result<()> {
     let kept = match &keep {
         Keep::Copy => "copy",
         Keep::Original => "original",
@@ -52,7 +56,8 @@ fn settle(context: &Context, conflict: &Conflict, keep: Keep, as_json: bool) -> 
         Keep::File(_) => "file",
     };
     let done = context.order(&Request::Resolve { copy: WirePath(conflict.copy.clone()), keep })?;
-    if as_json {
+    let done = told.unwrap_or(done);
+    if json {
         let item = &conflict.item;
         return output::print_json(&json!({ "action": "resolve", "folder": item.folder, "path": item.path,
                                            "original": item.original, "kept": kept, "text": done }));
@@ -206,7 +211,10 @@ fn with_tool(context: &Context, conflict: &Conflict, tool: &str, as_json: bool) 
         true => (&conflict.copy, &conflict.original),
         false => (&conflict.original, &conflict.copy),
     };
-    let base = conflict.item.base.as_ref().map(|base| PathBuf::from(&base.place));
+    let base = conflict.item.base.as_ref().map(|base| PathBuf::from(&base.place)).filter(|base| base.is_file());
+    if base.is_none() && !as_json {
+        output::tell(BASE_IS_EMPTY);
+    }
     let name = conflict.original.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let local = desk.put(&format!("LOCAL-{name}"), Some(mine))?;
     let remote = desk.put(&format!("REMOTE-{name}"), Some(theirs))?;
@@ -222,7 +230,12 @@ fn with_tool(context: &Context, conflict: &Conflict, tool: &str, as_json: bool) 
     if fs::metadata(&merged).map_or(0, |meta| meta.len()) == 0 {
         bail!("the tool has written nothing to OUTPUT; the conflict stays as it is");
     }
-    settle(context, conflict, Keep::File(WirePath(merged)), as_json)
+    // The file that the agent was given is gone in a moment.
+    let told = format!(
+        "{} is now what the tool has written; both versions of the conflict are in history",
+        conflict.item.original
+    );
+    settle(context, conflict, Keep::File(WirePath(merged)), Some(told), as_json)
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
+use std::os::fd::AsFd;
 
+use super::flow::{self, columns, wrap};
 use super::output;
 
 /// Narrower than that nothing is laid out for; longer lines are wrapped by the terminal.
@@ -34,13 +36,22 @@ impl Style {
 
     /// What stdout can show.
     pub fn of_stdout() -> Self {
-        let stdout = std::io::stdout();
-        if !stdout.is_terminal() {
+        Self::of(&std::io::stdout())
+    }
+
+    /// What stdout or stderr can show.
+    pub fn of(stream: &(impl IsTerminal + AsFd)) -> Self {
+        if !stream.is_terminal() {
             return Self::PLAIN;
         }
-        let columns = rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| usize::from(size.ws_col));
+        let columns = rustix::termios::tcgetwinsize(stream).map_or(0, |size| usize::from(size.ws_col));
         let width = (columns > 0).then(|| columns.clamp(WIDTH_MIN, WIDTH_MAX));
-        Self { width, colour: output::has_colours(&stdout) }
+        Self { width, colour: output::has_colours(stream) }
+    }
+
+    /// The text with its long lines broken between words, where it is for a person.
+    pub fn flow(&self, text: &str) -> String {
+        self.width.map_or_else(|| text.to_owned(), |width| flow::flowed(text, width))
     }
 
     pub fn paint(&self, tone: Tone, text: &str) -> String {
@@ -57,7 +68,7 @@ impl Style {
 
     /// The text after `first`, broken at blanks; later lines begin below it. `first` may hold colours.
     pub fn hanging(&self, first: &str, text: &str) -> String {
-        let indent = shown_width(first);
+        let indent = columns(first);
         let Some(width) = self.width else { return format!("{first}{text}\n") };
         let room = width.saturating_sub(indent).max(WIDTH_MIN / 2);
         let mut out = first.to_owned();
@@ -71,43 +82,6 @@ impl Style {
         out.push('\n');
         out
     }
-}
-
-/// Columns that a text takes, without its colours.
-fn shown_width(text: &str) -> usize {
-    let mut width = 0;
-    let mut is_code = false;
-    for c in text.chars() {
-        match (is_code, c) {
-            (false, '\x1b') => is_code = true,
-            (true, 'm') => is_code = false,
-            (true, _) => {}
-            (false, _) => width += 1,
-        }
-    }
-    width
-}
-
-/// Lines of at most `width` characters, broken at blanks where there are any.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    let mut taken = 0;
-    for word in text.split(' ') {
-        let length = word.chars().count();
-        if taken > 0 && taken + 1 + length > width {
-            lines.push(String::new());
-            taken = 0;
-        }
-        if let Some(line) = lines.last_mut() {
-            if taken > 0 {
-                line.push(' ');
-                taken += 1;
-            }
-            line.push_str(word);
-            taken += length;
-        }
-    }
-    lines
 }
 
 #[cfg(test)]

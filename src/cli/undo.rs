@@ -71,8 +71,7 @@ pub fn go_back(context: &Context, path: &Path, to: &RewindTo, going: &GoingBack)
             let told = text(&plan, context.now_ms);
             return Err(misuse(format!("{told}say --yes to do this, or --dry-run to see more")));
         }
-        eprint!("{}", text(&plan, context.now_ms));
-        ask_whether()?;
+        ask_whether(&text(&plan, context.now_ms))?;
     }
     let to = match to {
         // What was not told is not done.
@@ -87,9 +86,9 @@ pub fn go_back(context: &Context, path: &Path, to: &RewindTo, going: &GoingBack)
     }
 }
 
-/// Asks the person at the terminal whether to go on; an error where not.
-pub fn ask_whether() -> anyhow::Result<()> {
-    eprint!("Go on? [y/N] ");
+/// Tells the person at the terminal what would be done, and asks whether to go on; an error where not.
+pub fn ask_whether(told: &str) -> anyhow::Result<()> {
+    output::tell(&format!("{told}Go on? [y/N] "));
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     if !matches!(answer.trim(), "y" | "Y" | "yes") {

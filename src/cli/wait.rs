@@ -16,6 +16,8 @@ use crate::api::{Reply, Request, WaitPeer, WaitReport, WirePath};
 
 /// How long one question waits at the agent before it is asked again.
 const ASK_TIME: Duration = Duration::from_secs(20);
+/// The same of the first question: soon it is told what is waited for.
+const FIRST_ASK_TIME: Duration = Duration::from_secs(1);
 /// Time for the agent to answer on top of that.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 
@@ -68,8 +70,10 @@ fn wait_for(
 ) -> anyhow::Result<WaitReport> {
     let mut upto = None;
     let mut told = String::new();
+    let mut patience = FIRST_ASK_TIME;
     loop {
-        let left = end.map_or(ASK_TIME, |end| end.saturating_duration_since(Instant::now()).min(ASK_TIME));
+        let left = end.map_or(patience, |end| end.saturating_duration_since(Instant::now()).min(patience));
+        patience = ASK_TIME;
         let for_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         let request = Request::Wait { path: WirePath(path.to_owned()), peers, upto, for_ms };
         let report = match client::ask(&context.home, &request, left + ANSWER_TIME) {
@@ -84,7 +88,7 @@ fn wait_for(
         upto = report.upto;
         let waits = waits_for(&report, context.now_ms);
         if !is_quiet && waits != told {
-            eprint!("{waits}");
+            output::tell(&waits);
             told = waits;
         }
     }

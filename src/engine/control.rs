@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::again;
 use super::answers::{failed, in_words, live_folder, part_of};
 use super::clock::Clock;
 use super::feed::Feed;
@@ -352,10 +353,15 @@ impl Control {
         self.notices.tell(Kind::Paired, &name);
         let (here, offered): (Vec<_>, Vec<_>) =
             paired.folders.into_iter().partition(|(id, _)| config.folder(id).is_some());
+        let (home, asked, device) = (self.home.clone(), config.clone(), paired.device);
+        let offered_here = here.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
+        // What it had before is a courtesy: pairing has worked without it.
+        let again = tokio::task::spawn_blocking(move || again::folders(&home, &asked, &device, &offered_here)).await;
         let is_shared = |id: &FolderId| config.folder(id).is_some_and(|f| config.shares(f, &paired.device));
         let folders = here.into_iter().filter(|(id, _)| is_shared(id)).map(|(_, label)| label).collect();
         let offers = offered.into_iter().map(|(id, label)| FolderOffer { id: id.to_string(), label }).collect();
-        Reply::Paired { device_id: paired.device.to_string(), name, folders, offers }
+        let again = again.unwrap_or_default();
+        Reply::Paired { device_id: paired.device.to_string(), name, folders, offers, again }
     }
 }
 

@@ -17,6 +17,7 @@
 //! | `control`, `report` | answers to commands |
 //! | `stepping` | all that works on the disk, step by step in one thread, for a simulator |
 
+mod again;
 pub mod agent;
 mod allowance;
 mod answers;

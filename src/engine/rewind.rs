@@ -118,6 +118,12 @@ fn came_since(reader: &Reader, at_ms: i64) -> Result<BTreeSet<RelPath>, IndexErr
         let Some(path) = event.path else { continue };
         match &event.kind[..] {
             "added" | "received" if !others.contains(&path) => drop(came.insert(path)),
+            // The copy came, and the log names it at the end.
+            "conflict" => {
+                let copy = event.text.rsplit_once(" kept as ").map(|(_, copy)| copy.as_bytes());
+                let copy = copy.and_then(|copy| RelPath::parse(copy).ok());
+                came.extend(copy.filter(|copy| !others.contains(copy)));
+            }
             "changed" | "updated" | "deleted" if !came.contains(&path) => drop(others.insert(path)),
             _ => {}
         }
@@ -345,6 +351,24 @@ mod tests {
         assert_eq!(plan.steps, wanted);
         assert_eq!(plan.left.iter().map(|(p, _)| p.to_string()).collect::<Vec<_>>(), ["d/edited-here"]);
         assert_eq!(plan_at(&index, 400, None, OWN).unwrap().steps, []);
+    }
+
+    #[test]
+    fn a_conflict_copy_that_came_since_and_is_gone_is_not_looked_for() {
+        let mut index = Index::in_memory(EpochId(1)).unwrap();
+        let copy = path("a.conflict-20261122-140312-K3QZ7AB.txt");
+        put(&mut index, "a.txt", "mine", OWN, &["theirs", "before"], 300);
+        let superseded = vec![Content::of_chunk(b"mine").id];
+        index.put(&Entry { superseded, ..Entry::nothing(copy.clone()) }, None, Mark::Here, 300).unwrap();
+        let told_of = |index: &Index| {
+            let plan = plan_at(index, 100, None, OWN).unwrap();
+            let renamed = plan.steps.iter().any(|step| matches!(&step.deed, Deed::Rename(to) if *to == copy));
+            renamed || plan.left.iter().any(|(at, _)| *at == copy)
+        };
+        assert!(told_of(&index));
+        let text = format!("changed on two devices at once; this device's version was kept as {copy}");
+        index.log(200, "conflict", Some(&path("a.txt")), &text).unwrap();
+        assert!(!told_of(&index));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! The log says who did what and when; what was replaced or deleted went into history at the very time that the log has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::rewind::{Burst, Deed, Plan, Step};
 use crate::core::id::DeviceId;
@@ -12,13 +12,28 @@ use crate::index::{EVENTS_MAX, EventRow, HistoryRow, IndexError, Reader, Record}
 /// Changes with a longer pause between them were not made in one go, milliseconds.
 const PAUSE_MS: i64 = 60_000;
 
+const NOT_IN_HISTORY: &str = "what it was before is no longer in history";
+
 /// The plan that takes back what one of `others` did last, all that came in one go; `None` where the log has nothing.
 pub fn plan(reader: &Reader, others: &[DeviceId], own: DeviceId) -> Result<Option<Plan>, IndexError> {
     let events = reader.last_events(EVENTS_MAX)?;
     let Some((burst, of_path)) = last_burst(&events, others) else { return Ok(None) };
     let mut plan = Plan::default();
+    let is_of_burst = |event: &&EventRow| (burst.from_ms..=burst.to_ms).contains(&event.at_ms);
+    let in_conflict: BTreeSet<&RelPath> = events
+        .iter()
+        .filter(is_of_burst)
+        .filter_map(|event| event.path.as_ref().filter(|_| event.kind == "conflict"))
+        .collect();
     for (path, changes) in of_path {
         one(reader, &mut plan, &path, &changes, own)?;
+        if let Some((left, why)) = plan.left.last_mut()
+            && *left == path
+            && *why == NOT_IN_HISTORY
+            && in_conflict.contains(&path)
+        {
+            *why = "what it was before lies beside it as a conflict copy";
+        }
     }
     // Directories come before what is in them, and are not in the log.
     (plan.since_ms, plan.burst) = (Some(burst.from_ms.saturating_sub(PAUSE_MS)), Some(burst));
@@ -89,7 +104,7 @@ fn one(
     let displaced = |row: &HistoryRow| row.displaced_ms == first.at_ms && row.by_remote;
     match reader.history_of(path)?.into_iter().find(displaced) {
         Some(row) => plan.steps.push(Step { path: path.clone(), deed: Deed::Bring(row.slot) }),
-        None => plan.left.push((path.clone(), "what it was before is no longer in history")),
+        None => plan.left.push((path.clone(), NOT_IN_HISTORY)),
     }
     Ok(())
 }
@@ -208,6 +223,10 @@ mod tests {
         world.0.drop_history(&path("expired~1000")).unwrap();
         let plan = world.plan().unwrap();
         assert_eq!((plan.steps.len(), plan.left.len()), (0, 3));
+        let why = |plan: &Plan| plan.left.iter().find(|(at, _)| *at == path("expired")).unwrap().1;
+        assert_eq!(why(&plan), NOT_IN_HISTORY);
+        world.0.log(1000, "conflict", Some(&path("expired")), "changed on two devices at once").unwrap();
+        assert!(why(&world.plan().unwrap()).contains("conflict copy"));
     }
 
     #[test]

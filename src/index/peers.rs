@@ -82,6 +82,11 @@ impl Reader {
         self.rows(sql, [rows_max(limit)], |_, row| device_from(blob(row, 0)?))
     }
 
+    /// True where something here came from a device or was said of it, whether it is a peer still or not.
+    pub fn has_heard_of(&self, device: DeviceId) -> Result<bool, IndexError> {
+        Ok(self.read(|r| r.device_number(device))?.is_some())
+    }
+
     /// What a peer said it has not applied, in path order.
     pub fn exceptions(&self, peer: DeviceId, limit: usize) -> Result<Vec<Exception>, IndexError> {
         let Some(number) = self.read(|r| r.device_number(peer))? else { return Ok(Vec::new()) };

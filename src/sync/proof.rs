@@ -119,11 +119,8 @@ impl Folder {
             return Ok(());
         }
         link.proof.repaired_ms = Some(now.mono_ms);
-        let text = format!(
-            "the index differed from that of {} in {} of 256 parts; they are compared entry by entry",
-            peer.short(),
-            unequal.len()
-        );
+        let text =
+            format!("this device and {} did not say the same of all files; they compare what they know", peer.short());
         self.report("repair", None, text, now)?;
         for bucket in unequal.iter().take(BUCKETS_AT_ONCE) {
             let mut after: Option<RelPath> = None;

@@ -148,3 +148,39 @@ fn a_doctor_names_who_has_taken_the_port() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains(&format!("process {}", std::process::id())), "{said}");
 }
+
+#[test]
+fn small_commands_do_what_they_say_and_refuse_what_is_not_meant() {
+    let world = World::new();
+    let mut a = world.agent("a");
+    let b = world.agent("b");
+    a.ok(&["peer", "add", &b.id(), "--name", "desk"]);
+    a.start();
+    // Another name for a peer, and none that is taken by nobody.
+    assert_eq!(a.ok(&["peer", "rename", "desk", "desktop"]), "desk is now called desktop.\n");
+    assert!(a.ok(&["peer", "list"]).contains("desktop"));
+    let said = a.fails(&["peer", "rename", "desktob", "x"]);
+    assert!(said.contains("there is no peer 'desktob'; did you mean 'desktop'?"), "{said}");
+    assert_eq!(code(&a, &["peer", "rename", "desktop", " "]), 2);
+    // With whom a folder is shared.
+    assert_eq!(a.ok(&["folder", "share", "Shared", "--peer", "desktop"]), "Shared is shared with desktop.\n");
+    assert!(a.fails(&["folder", "share", "Shared"]).contains("say with whom"));
+    assert!(a.fails(&["folder", "share", "Shared", "--peer", "nobody"]).contains("there is no peer 'nobody'"));
+    let shared = json(&a.run(&["folder", "share", "Shared", "--peer", "all", "--json"]));
+    assert_eq!((shared["action"].as_str(), shared["peers"].as_str()), (Some("shared"), Some("all")));
+    // The config file.
+    let place = a.ok(&["config", "path"]);
+    assert!(fs::metadata(place.trim()).unwrap().is_file());
+    assert_eq!(json(&a.run(&["config", "path", "--json"]))["exists"], true);
+    assert!(a.ok(&["config", "upgrade"]).contains("up to date; nothing was changed"));
+    let text = fs::read_to_string(place.trim()).unwrap();
+    a.write_config(&text.replace("name = \"a\"", "nmae = \"a\""));
+    let said = a.fails(&["config", "upgrade"]);
+    assert!(said.contains("did you mean 'name'?"), "{said}");
+    // Manual pages.
+    let pages = a.base.join("man1");
+    a.ok(&["man", pages.to_str().unwrap()]);
+    let page = fs::read_to_string(pages.join("p2psync-peer-rename.1")).unwrap();
+    assert!(page.contains("p2psync peer rename"), "{page}");
+    assert!(a.fails(&["man", place.trim()]).contains("cannot make the directory"));
+}

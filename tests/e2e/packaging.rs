@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::harness::World;
 
 /// What a package has to bring.
-const INSTALLED: [&str; 8] = [
+const INSTALLED: [&str; 9] = [
     "usr/bin/p2psync",
     "usr/lib/systemd/user/p2psync.service",
     "usr/share/bash-completion/completions/p2psync",
@@ -15,6 +15,7 @@ const INSTALLED: [&str; 8] = [
     "usr/share/fish/vendor_completions.d/p2psync.fish",
     "usr/share/man/man1/p2psync.1.gz",
     "usr/share/doc/p2psync/README.md",
+    "usr/share/doc/p2psync/changelog.gz",
     "usr/share/doc/p2psync/docs/getting-started.md",
 ];
 
@@ -46,6 +47,24 @@ fn build(packages: &Path) -> PathBuf {
 }
 
 #[test]
+fn the_debian_changelog_begins_with_this_version() {
+    let changelog = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/changelog")).unwrap();
+    assert!(changelog.starts_with(&format!("p2psync ({}) ", env!("CARGO_PKG_VERSION"))), "{changelog}");
+}
+
+/// What Debian's own checker has to say of a package.
+fn check_rules(package: &Path) {
+    if !has("lintian") {
+        return eprintln!("not checked: the rules of Debian, without lintian");
+    }
+    // There is no address to write to yet.
+    let known = ["bogus-mail-host", "bogus-mail-host-in-debian-changelog"];
+    let mut lintian = Command::new("lintian");
+    lintian.args(["--allow-root", "--fail-on=none", "--suppress-tags"]).arg(known.join(",")).arg(package);
+    assert_eq!(must(&mut lintian).trim(), "");
+}
+
+#[test]
 fn the_debian_package_installs_and_leaves_nothing_behind() {
     let is_root = rustix::process::getuid().is_root();
     if !is_root || !["dpkg", "dpkg-deb", "objdump", "strip"].into_iter().all(has) {
@@ -58,6 +77,7 @@ fn the_debian_package_installs_and_leaves_nothing_behind() {
     let told = must(Command::new("dpkg-deb").arg("--info").arg(&package));
     assert!(told.contains("Package: p2psync") && told.contains("Depends: libc6 (>= 2."), "{told}");
 
+    check_rules(&package);
     for directory in ["var/lib/dpkg/info", "var/lib/dpkg/updates"] {
         fs::create_dir_all(system.join(directory)).unwrap();
     }
@@ -68,6 +88,7 @@ fn the_debian_package_installs_and_leaves_nothing_behind() {
     }
     let version = must(Command::new(system.join("usr/bin/p2psync")).arg("--version"));
     assert_eq!(version.trim(), format!("p2psync {}", env!("CARGO_PKG_VERSION")));
+    must(dpkg(&system).args(["--verify", "p2psync"]));
     // What the README leads to has come along.
     let readme = fs::read_to_string(system.join("usr/share/doc/p2psync/README.md")).unwrap();
     for link in readme.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {

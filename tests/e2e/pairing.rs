@@ -249,6 +249,36 @@ fn a_peer_that_is_removed_is_cut_off_at_once_told_so_and_stays_out() {
 }
 
 #[test]
+fn a_device_that_is_paired_anew_gets_the_folders_again_that_it_had() {
+    let world = World::new();
+    let (a, b) = apart(&world);
+    let pair = |how: &[&str]| {
+        let (child, mut output, _) = show_code(&a);
+        let link = link_of(&mut output);
+        let told = b.ok(&[&["pair", link.as_str()], how].concat());
+        assert!(finish("a", child, output).0);
+        wait_connected(&a, &b);
+        told
+    };
+    pair(&["--accept", "all"]);
+    b.ok(&["peer", "remove", "a"]);
+    a.ok(&["peer", "remove", "b"]);
+    std::fs::write(a.base.join("pictures/later.jpg"), "dusk").unwrap();
+    // Nobody is there to be asked.
+    let told = pair(&["--accept", "none"]);
+    assert!(told.contains("'My Photos' (~/My Photos) is on a too, but not shared with it from here."), "{told}");
+    assert!(told.contains(&format!("To share it: p2psync folder share {PHOTOS} --peer a\n")), "{told}");
+    b.ok(&["peer", "remove", "a"]);
+    a.ok(&["peer", "remove", "b"]);
+    let told = pair(&["--accept", "all"]);
+    assert!(told.contains("My Photos is shared with a again.\n"), "{told}");
+    wait_until("the later photo arrives", || match std::fs::read(b.base.join("My Photos/later.jpg")) {
+        Ok(bytes) if bytes == b"dusk" => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+#[test]
 fn peers_are_listed_with_version_and_clock_and_when_they_were_seen_last() {
     let world = World::new();
     let (mut a, mut b) = world.pair();

@@ -78,6 +78,9 @@ fn what_a_tool_has_merged_takes_the_place_of_both() {
     let said = a.fails(&["conflicts", "resolve", path.to_str().unwrap(), "--tool", "exit 3"]);
     assert!(said.contains("stays as it is"), "{said}");
     assert!(a.at(&copy).exists());
+    // Both overwrote what both came from, so nobody has it.
+    let told = a.run(&["conflicts", "resolve", path.to_str().unwrap(), "--tool", "test ! -s \"$BASE\" && exit 3"]);
+    assert!(String::from_utf8(told.stderr).unwrap().contains("not known here, so BASE is empty"));
     resolve(&a, "report.txt", &["--tool", "cat \"$LOCAL\" \"$REMOTE\" > \"$OUTPUT\""]);
     wait_no_conflict([&a, &b]);
     assert_eq!(b.read("report.txt"), b"by a\nby b\n");

@@ -217,3 +217,15 @@ fn what_shrinks_goes_compressed_over_a_slow_line() {
     let sent = a.peer(&b).unwrap().bytes_out;
     assert!(sent < text.len() as u64 / 2, "{} bytes took {sent} on the wire", text.len());
 }
+
+#[test]
+fn a_folder_that_no_agent_has_looked_at_yet_is_not_told_as_lost() {
+    let world = World::new();
+    let a = world.agent("a");
+    for words in [&["ignore", "list"][..], &["ignore", "test", a.at("x").to_str().unwrap()]] {
+        let said = a.fails(words);
+        assert!(said.contains("is new") && said.contains("p2psync run"), "{said}");
+    }
+    let told = a.ok(&["status", "--problems"]);
+    assert!(told.contains("It has not been scanned yet; 'p2psync run' starts the agent."), "{told}");
+}

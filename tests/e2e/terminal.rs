@@ -168,6 +168,33 @@ fn a_live_view_that_is_told_to_end_gives_the_terminal_back_and_shows_no_colour_w
 }
 
 #[test]
+fn what_commands_say_fits_the_terminal_and_goes_unbroken_into_a_pipe() {
+    let world = World::new();
+    let mut a = world.agent("a");
+    a.start();
+    let lines = |words: &[&str], columns| {
+        let mut terminal = Terminal::start(&a, words, &[("NO_COLOR", "1")], (columns, 24));
+        terminal.wait_end();
+        terminal.wait_for("\r\n");
+        let seen = terminal.seen();
+        seen.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>()
+    };
+    // An error, a sentence, and help.
+    for words in [&["folder", "accept", "Musik"][..], &["folder", "accept"], &["folder", "--help"], &["doctor"]] {
+        let whole = a.run(words);
+        let whole = [whole.stdout, whole.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        assert!(whole.lines().any(|line| line.len() > 60), "{whole}");
+        let narrow = lines(words, 60);
+        let too_long = |line: &&String| line.chars().count() > 60 && !line.trim_start().starts_with("p2psync folder");
+        assert_eq!(narrow.iter().find(too_long), None, "{words:?}");
+        let wide = lines(&["folder", "accept", "Musik"], 120);
+        assert!(wide.len() <= 2, "{wide:?}");
+    }
+    let narrow = lines(&["folder", "accept"], 48);
+    assert!(narrow.contains(&"p2psync folder share FOLDER --peer NAME".to_owned()), "{narrow:?}");
+}
+
+#[test]
 fn an_agent_on_a_terminal_has_a_live_line_and_whole_lines_of_log_above_it() {
     let world = World::new();
     let a = world.agent("a");

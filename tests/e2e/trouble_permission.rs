@@ -156,3 +156,22 @@ fn a_directory_that_may_not_be_listed_from_the_start_keeps_no_other_from_being_w
     wait_file(&b, "closed/inner/file", b"changed");
     wait_settled(&[&a, &b]);
 }
+
+#[test]
+fn a_directory_that_may_not_be_written_to_is_not_made_a_folder() {
+    let world = World::new();
+    let test = "a_directory_that_may_not_be_written_to_is_not_made_a_folder";
+    let mut agent = world.agent("a");
+    if !give_to_nobody(test, &world, &mut agent) {
+        return;
+    }
+    let place = agent.base.join("others");
+    fs::create_dir(&place).unwrap();
+    set_mode(&place, 0o555);
+    run("chown", &["65534:65534", place.to_str().unwrap()]).unwrap();
+    let said = agent.fails(&["folder", "add", place.to_str().unwrap()]);
+    assert!(said.contains("you may not write into"), "{said}");
+    assert!(!agent.ok(&["folder", "list"]).contains("others"));
+    set_mode(&place, 0o755);
+    agent.ok(&["folder", "add", place.to_str().unwrap()]);
+}

@@ -91,10 +91,10 @@ fn text(checks: &[Check], in_colour: bool) -> String {
     let mut text = String::new();
     for check in checks {
         let word = check.outcome.word();
-        let padded = format!("{word:<7}");
-        let word = if in_colour { format!("\x1b[{}m{padded}\x1b[0m", check.outcome.colour()) } else { padded };
+        let gap = " ".repeat(7_usize.saturating_sub(word.len()));
+        let word = if in_colour { format!("\x1b[{}m{word}\x1b[0m", check.outcome.colour()) } else { word.to_owned() };
         let subject = check.subject.iter().map(|s| format!(" {}", clean(s))).collect::<String>();
-        let _ = writeln!(text, "{word} {}{subject}: {}", check.area, clean(&output::without_numbers(&check.text)));
+        let _ = writeln!(text, "{word}{gap} {}{subject}: {}", check.area, clean(&output::without_numbers(&check.text)));
         if let Some(remedy) = &check.remedy {
             remedy.lines().for_each(|line| text.push_str(&format!("        {}\n", clean(line))));
         }

@@ -26,7 +26,7 @@ const PACKAGED_PROGRAM: &str = "/usr/bin/p2psync";
 /// Carries out a `service` command.
 pub fn run(context: &Context, command: &ServiceCommand) -> anyhow::Result<()> {
     if let ServiceCommand::Print { system } = command {
-        return output::print(&unit::text(*system, &program(context)?));
+        return output::print_raw(&unit::text(*system, &program(context)?));
     }
     if System::default() != System::Systemd {
         bail!("on this system the service is set up by hand: 'p2psync service print' prints the file and says how");

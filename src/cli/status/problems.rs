@@ -25,7 +25,7 @@ pub fn run(context: &Context, path: Option<&Path>, json: bool) -> anyhow::Result
         let items = page.items.iter().filter(|item| below.as_ref().is_none_or(|below| below.has(item)));
         for item in items {
             match json {
-                true => output::print(&json_item(item, count == 0)?)?,
+                true => output::print_raw(&json_item(item, count == 0)?)?,
                 false => output::print(&text(item, &label(&config, &item.folder), context.now_ms, style))?,
             }
             count += 1;
@@ -36,8 +36,8 @@ pub fn run(context: &Context, path: Option<&Path>, json: bool) -> anyhow::Result
         }
     }
     match (json, count) {
-        (true, 0) => output::print("[]\n")?,
-        (true, _) => output::print("\n]\n")?,
+        (true, 0) => output::print_raw("[]\n")?,
+        (true, _) => output::print_raw("\n]\n")?,
         (false, count) => output::print(&summary(count))?,
     }
     Ok(if count == 0 { Exit::Fine } else { Exit::NotInSync })

@@ -96,6 +96,10 @@ fn the_next_step_is_the_one_that_helps_most() {
     check("p2psync run", |s| s.running = false);
     check("p2psync pair", |s| s.peers.clear());
     check("folder add", |s| s.folders.clear());
+    check("what is wrong", |s| {
+        s.peers.clear();
+        s.folders[0].state = FolderState::Halted;
+    });
     check("what is wrong", |s| s.folders[0].problems_total = 1);
     check("nothing to do", |s| (s.folders[0].problems_total, s.folders[0].declined_items) = (1, 1));
     check("desktop has removed this device: 'p2psync pair' on both", |s| {
@@ -114,6 +118,10 @@ fn the_next_step_is_the_one_that_helps_most() {
     check("type on desktop: p2psync folder accept ", |s| {
         let peer = &mut s.folders[0].peers[0];
         (peer.lacks_folder, peer.proved_identical_ms) = (true, None);
+    });
+    check("type on desktop, to see what it cannot take: p2psync status", |s| {
+        let peer = &mut s.folders[0].peers[0];
+        (peer.connected, peer.blocked_items) = (true, 2);
     });
     check("confirm-changes P2PSync", |s| s.folders[0].held = Some(Default::default()));
 }

@@ -57,7 +57,7 @@ pub fn tone(state: FolderState) -> Tone {
 /// The folder's state as a sentence.
 pub fn state_text(folder: &FolderStatus) -> String {
     if !folder.state_text.is_empty() {
-        return clean(&folder.state_text).trim_end_matches('.').to_owned();
+        return clean(&output::without_numbers(&folder.state_text)).trim_end_matches('.').to_owned();
     }
     match folder.state {
         FolderState::InSync => "in sync",
@@ -162,6 +162,13 @@ pub fn next_step(status: &Status, is_full: bool) -> String {
     if status.folders.is_empty() {
         return "share a directory with 'p2psync folder add PATH'".to_owned();
     }
+    let wrong = match is_full {
+        true => "put right what is listed above; 'p2psync status PATH' says more about one of the paths",
+        false => "'p2psync status' says what is wrong and what to do",
+    };
+    if status.folders.iter().any(|f| f.state == FolderState::Halted) {
+        return wrong.to_owned();
+    }
     if status.peers.is_empty() {
         return "pair with another device: type 'p2psync pair' here, and the code it shows there".to_owned();
     }
@@ -175,11 +182,8 @@ pub fn next_step(status: &Status, is_full: bool) -> String {
         };
     }
     let problems: u64 = status.folders.iter().map(problems_of).sum();
-    if problems > 0 || status.folders.iter().any(|f| f.state == FolderState::Halted) {
-        return match is_full {
-            true => "put right what is listed above; 'p2psync status PATH' says more about one of the paths".to_owned(),
-            false => "'p2psync status' says what is wrong and what to do".to_owned(),
-        };
+    if problems > 0 {
+        return wrong.to_owned();
     }
     if status.folders.iter().any(|f| f.conflicts > 0) {
         return "'p2psync conflicts' shows the conflict copies".to_owned();
@@ -195,6 +199,10 @@ pub fn next_step(status: &Status, is_full: bool) -> String {
     };
     if let Some((name, command)) = status.folders.iter().find_map(missing) {
         return format!("type on {name}: {command}");
+    }
+    let is_stuck = |p: &&FolderPeerStatus| p.blocked_items > 0 && p.connected && !p.lacks_folder;
+    if let Some(peer) = status.folders.iter().find_map(|f| f.peers.iter().find(is_stuck)) {
+        return format!("type on {}, to see what it cannot take: p2psync status", clean(&peer.name));
     }
     if !status.peers.iter().any(|p| p.connected) {
         return "start p2psync on your other devices; this one finds them".to_owned();

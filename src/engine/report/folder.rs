@@ -247,8 +247,13 @@ fn settled_text(facts: &Facts) -> String {
         let names: Vec<String> = up_to_date.iter().map(|p| p.name.clone()).collect();
         let is_any_connected = up_to_date.iter().any(|p| p.is_connected);
         let is_dated = is_any_connected || facts.running == Running::NoAgent;
-        let when = if is_dated { "" } else { ", as of when it was last connected" };
+        let when = match up_to_date.iter().all(|p| p.is_unshared) {
+            _ if is_dated => "",
+            true => ", as of when it last shared this folder",
+            false => ", as of when it was last connected",
+        };
         let when = if names.len() > 1 { when.replace("it was", "they were") } else { when.to_owned() };
+        let when = if names.len() > 1 { when.replace("it last", "they last") } else { when };
         parts.push(format!("in sync with {}{when}", words::list(&names)));
     }
     parts.extend(behind.iter().filter(|p| p.is_unshared).map(|p| choices::unshared_text(p, &facts.word)));
@@ -448,6 +453,7 @@ mod tests {
         );
         assert!(of(&world).peers[0].lacks_folder);
         world.in_sync(DESK);
+        check(&world, FolderState::WaitingForPeers, "in sync with desk, as of when it last shared this folder");
         world.add("b", b"1");
         check(&world, FolderState::WaitingForPeers, "desk does not share this folder now");
         world.live_folder().connected.insert(PHONE);

@@ -11,6 +11,7 @@ use crate::core::disk::DiskKind;
 use crate::core::ignore::{Hit, IGNORE_FILE, LOCAL_IGNORE_FILE, Rules, Source};
 use crate::core::path::RelPath;
 use crate::engine::rules::{self, Fault};
+use crate::fs::error::FsError;
 use crate::fs::root::{OpenRoot, Root};
 use crate::index::IndexError;
 
@@ -51,8 +52,15 @@ pub fn list(asker: Asker, folder: &Folder) -> anyhow::Result<IgnoreRules> {
 }
 
 fn read(asker: Asker, folder: &Folder) -> anyhow::Result<(OpenRoot, Rules, Vec<Fault>)> {
-    let root = Root::new(folder.path.clone(), folder.id.clone()).open()?;
-    let nested = match asker.open(folder) {
+    let view = asker.open(folder);
+    let root = match (Root::new(folder.path.clone(), folder.id.clone()).open(), &view) {
+        (Err(FsError::MarkerGone { .. }), Err(error)) if IndexError::is_missing(error) => bail!(
+            "the folder '{}' is new, and p2psync has not looked at it yet: start it with 'p2psync run', and ask again",
+            folder.label
+        ),
+        (root, _) => root?,
+    };
+    let nested = match view {
         Ok(View { reader, .. }) => rules::nested(&reader),
         // Not scanned yet: only the root's file is known.
         Err(error) if IndexError::is_missing(&error) => Vec::new(),

@@ -84,7 +84,7 @@ pub fn page(asker: Asker, folder: Option<&str>, after: Option<&str>, count: usiz
     let place = place.unwrap_or(Place { folder: folder.id.to_string(), stage: 0, after: None });
     let mut page = match asker.open(folder).and_then(Surroundings::new).and_then(|a| part(&a, &place, count)) {
         Ok(page) => page,
-        Err(error) => UnsyncedPage { items: vec![unreadable(folder, &error)], next: None },
+        Err(error) => UnsyncedPage { items: vec![unreadable(asker, folder, &error)], next: None },
     };
     if page.next.is_none() {
         let next = folders.get(first + 1);
@@ -93,11 +93,16 @@ pub fn page(asker: Asker, folder: Option<&str>, after: Option<&str>, count: usiz
     Ok(page)
 }
 
-fn unreadable(folder: &Folder, error: &IndexError) -> UnsyncedItem {
+fn unreadable(asker: Asker, folder: &Folder, error: &IndexError) -> UnsyncedItem {
+    let reason = match (error.is_missing(), asker.live.is_some()) {
+        (true, true) => "it has not been scanned yet".to_owned(),
+        (true, false) => "it has not been scanned yet; 'p2psync run' starts the agent".to_owned(),
+        (false, _) => super::folder::unreadable(error),
+    };
     UnsyncedItem {
         folder: folder.id.to_string(),
         state: State::Problem.name().to_owned(),
-        reasons: vec![words::sentence(&super::folder::unreadable(error))],
+        reasons: vec![words::sentence(&reason)],
         ..UnsyncedItem::default()
     }
 }
