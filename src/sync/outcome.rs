@@ -25,7 +25,7 @@ impl Folder {
         now: Now,
     ) -> Result<(), IndexError> {
         for (id, result) in results {
-            let Some(work) = self.works.get_mut(&id) else { continue };
+            let Some(work) = self.works.get(&id) else { continue };
             let content = match &work.goal {
                 Goal::Adopt { rival, .. } => rival.entry.kind.content(),
                 _ => None,
@@ -39,19 +39,25 @@ impl Folder {
                 self.pass.want();
             }
             match result {
-                Ok(staged) => {
-                    work.lists = staged.lists;
-                    if let Goal::Adopt { rival, decision, copy } = work.goal.clone() {
-                        let ours = work.ours.clone();
-                        let entry = self.outcome_entry(&ours.entry, &rival, decision)?;
-                        self.order(id, place(&ours, &entry, copy.as_ref(), staged.copy));
-                    }
-                }
+                Ok(staged) => self.staged(id, staged)?,
                 Err(FetchError::NoSource) => self.nobody_has_it(id, now)?,
                 Err(FetchError::Problem(problem)) => self.give_up(id, Some(problem), now)?,
             }
         }
         self.acks_are_due(now);
+        Ok(())
+    }
+
+    fn staged(&mut self, id: WorkId, staged: Staged) -> Result<(), IndexError> {
+        let Some(work) = self.works.get_mut(&id) else { return Ok(()) };
+        work.lists = staged.lists;
+        let (path, ours) = (work.path.clone(), work.ours.clone());
+        let Goal::Adopt { rival, decision, copy } = work.goal.clone() else { return Ok(()) };
+        if self.lacks_directory(&path)? {
+            return self.replan(id);
+        }
+        let entry = self.outcome_entry(&ours.entry, &rival, decision)?;
+        self.order(id, place(&ours, &entry, copy.as_ref(), staged.copy));
         Ok(())
     }
 
@@ -154,6 +160,7 @@ impl Folder {
     pub(super) fn end_undone(&mut self, id: WorkId) -> Result<Option<Work>, IndexError> {
         let other = self.moved_away.get(&id).and_then(|other| self.works.get(other));
         let moved_from = other.map(|work| work.path.clone());
+        self.replan_below(id)?;
         let ended = self.end(id);
         if let Some(from) = moved_from {
             self.index.set_todo(&from, true)?;
@@ -431,6 +438,33 @@ mod tests {
         let action = answer(&mut fixture, &done);
         assert!(matches!(action, Some(Action::Move { .. })), "{action:?}");
         assert_eq!(fixture.folder.ours(&path(7)).unwrap().brought_by, None);
+    }
+
+    #[test]
+    fn what_is_in_a_directory_whose_name_this_disk_cannot_hold_is_not_put_anywhere() {
+        let mut fixture = Fixture::new(1);
+        let ours = fixture.folder.ours(&path(0)).unwrap().entry;
+        let named = |name: &str| RelPath::parse(name.as_bytes()).unwrap();
+        let version = |count| ours.version.clone().with(PEERS_EPOCH, count);
+        let directory =
+            Entry { path: named("D"), kind: Kind::Directory, version: version(1), ..Entry::nothing(named("D")) };
+        // One of them is here under a name that it leaves, the bytes of the other are still to come.
+        let moved = Entry { path: named("D/moved"), version: version(2), ..ours.clone() };
+        let kind = Kind::File(Content::of_chunk(b"fetched"));
+        let fetched = Entry { path: named("D/fetched"), kind, version: version(3), ..ours.clone() };
+        let gone = deleted(&ours, PEERS_EPOCH, 4);
+        let entries = (1..).zip([directory, moved, fetched, gone]);
+        let entries = entries.map(|(seq, entry)| Announced { entry, seq, held: true }).collect();
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 4, more: false }));
+        let orders = std::mem::take(&mut fixture.orders);
+        let [(work, Action::CreateDirectory { .. })] = &orders[..] else { panic!("{orders:?}") };
+        let problem = Problem::new(ProblemKind::Name, "this disk takes its name for that of another file beside it");
+        fixture.feed(Input::Applied(vec![(*work, Outcome::Failed(problem))]));
+        answer(&mut fixture, &Outcome::Changed);
+        for name in ["D", "D/moved", "D/fetched"] {
+            assert_eq!(fixture.folder.ours(&named(name)).unwrap().mark, Mark::Declined, "{name}");
+        }
+        assert!(fixture.orders.iter().all(|(_, action)| *action.path() == path(0)), "{:?}", fixture.orders);
     }
 
     #[test]

@@ -1009,8 +1009,8 @@ impl World {
     }
 
     /// What a user has moved at a device, and the others still have under old names: they may have heard that it is gone
-    /// there, or that something else is there, and not of the new name. Carried out, it leaves the version in their histories, which is all that is left
-    /// once this device is thrown away.
+    /// there, or that something else is there, and not of the new name. Carried out, it leaves the version in their
+    /// histories, which is all that is left once this device is thrown away. They may have carried it out already.
     fn moved_only_at(&self, at: usize) -> Vec<Vec<u8>> {
         let Some(index) = &self.devices[at].index else { return Vec::new() };
         let others: Vec<Tree> = (0..self.devices.len()).filter(|b| *b != at).map(|b| self.tree(b)).collect();
@@ -1024,7 +1024,8 @@ impl World {
         let is_lost = |bytes: &Vec<u8>| {
             others.iter().flatten().all(|(name, item)| item.bytes != *bytes || is_gone_here(name, bytes))
         };
-        own.into_iter().filter(|bytes| has(bytes) && is_lost(bytes)).collect()
+        let users = self.users();
+        own.into_iter().filter(|bytes| is_lost(bytes) && (has(bytes) || users.ledger.was_moved_at(bytes, at))).collect()
     }
 
     /// A second machine with a copy of the home and of the folder of a device, as a restored disk image makes one.
