@@ -1,5 +1,6 @@
 //! What a crash has left behind: old bytes that are no edit, though a scan finds them.
 
+use crate::core::action::WorkId;
 use crate::core::decide::{self, Decision};
 use crate::core::direction::Direction;
 use crate::core::disk::DiskState;
@@ -9,7 +10,11 @@ use crate::core::version::VersionVector;
 use crate::index::{IndexError, Mark, Record};
 
 use super::observe::VANISHED_MAX;
+use super::want::{Goal, Work};
 use super::{Folder, NOTE_BEFORE_BOOT, Now};
+
+/// Paths remembered at which something has failed, perhaps halfway; what is found at more of them counts as edits.
+const HALF_DONE_MAX: usize = 10_000;
 
 impl Folder {
     /// Bytes that a newer entry has replaced already are no edit: they were put here by a swap whose commit was lost,
@@ -50,6 +55,15 @@ impl Folder {
             self.note_returned(disk.inode, kind)?;
         }
         Ok(is_outdated)
+    }
+
+    /// A swap may have been made though its end could not be seen, or made durable. The peer that spoke of it may have
+    /// something newer by now: what is found there is no edit all the same.
+    pub(super) fn note_half_done(&mut self, id: WorkId) {
+        let Some(Work { path, goal: Goal::Adopt { rival, .. }, .. }) = self.works.get(&id) else { return };
+        if rival.entry.is_live() && self.half_done.len() < HALF_DONE_MAX {
+            self.half_done.insert(path.clone(), rival.clone());
+        }
     }
 
     /// A file is back under a name where it counts for old. Where the last look had found it under another name, a power

@@ -52,7 +52,7 @@ impl Folder {
                 self.note_freed(path);
                 self.awaited.insert(path.clone());
             }
-            return Ok(());
+            return self.clear_all_but_name(path);
         }
         if self.is_doubtful(path, &ours, &seen) {
             self.rescans.insert(path.clone());
@@ -243,7 +243,8 @@ impl Folder {
         disk: Option<DiskState>,
         now: Now,
     ) -> Result<bool, IndexError> {
-        for rival in self.index.rivals(path)? {
+        let half_done = self.half_done.remove(path);
+        for rival in self.index.rivals(path)?.into_iter().chain(half_done) {
             let same =
                 rival.entry.kind.content_id() == kind.content_id() && rival.entry.kind.disk_kind() == kind.disk_kind();
             if !same {

@@ -2,7 +2,8 @@
 
 use crate::core::action::{Action, Outcome, Slot, WorkId};
 use crate::core::conflict;
-use crate::core::decide::Decision;
+use crate::core::content::ContentId;
+use crate::core::decide::{self, Decision};
 use crate::core::disk::DiskState;
 use crate::core::entry::Entry;
 use crate::core::id::DeviceId;
@@ -12,7 +13,7 @@ use crate::index::{IndexError, Mark, Record};
 use crate::sabotage::{self, Bug};
 
 use super::plan::place;
-use super::want::{Goal, Work, retry_delay_ms};
+use super::want::{Goal, Work, retry_delay_ms, without_copy};
 use super::{FetchError, Folder, Now, Output, Staged};
 
 /// A directory that is not empty though the index knows of nothing in it is looked into this often before it is kept.
@@ -52,13 +53,27 @@ impl Folder {
         let Some(work) = self.works.get_mut(&id) else { return Ok(()) };
         work.lists = staged.lists;
         let (path, ours) = (work.path.clone(), work.ours.clone());
-        let Goal::Adopt { rival, decision, copy } = work.goal.clone() else { return Ok(()) };
         if self.lacks_directory(&path)? {
             return self.replan(id);
         }
+        // What had to have a copy when this began may have been replaced elsewhere, as is known by now.
+        let is_replaced = self.is_replaced(&ours.entry)?;
+        let Some(Goal::Adopt { rival, decision, copy }) = self.works.get_mut(&id).map(|work| &mut work.goal) else {
+            return Ok(());
+        };
+        if is_replaced && copy.take().is_some() {
+            *decision = without_copy(*decision);
+        }
+        let (rival, decision, copy) = (rival.clone(), *decision, copy.clone());
         let entry = self.outcome_entry(&ours.entry, &rival, decision)?;
         self.order(id, place(&ours, &entry, copy.as_ref(), staged.copy));
         Ok(())
+    }
+
+    /// True where what peers say of a path includes that ours was replaced or deleted.
+    fn is_replaced(&self, ours: &Entry) -> Result<bool, IndexError> {
+        let rivals = self.index.rivals(&ours.path)?;
+        Ok(rivals.iter().any(|rival| decide::decide(ours, &rival.entry, &self.found) == Decision::Take))
     }
 
     pub(super) fn applied(&mut self, outcomes: Vec<(WorkId, Outcome)>, now: Now) -> Result<(), IndexError> {
@@ -81,7 +96,10 @@ impl Folder {
                     )?;
                 }
                 Outcome::Failed(problem) if problem.kind.is_declined() => self.decline(id, problem, now)?,
-                Outcome::Failed(problem) => self.give_up(id, Some(problem), now)?,
+                Outcome::Failed(problem) => {
+                    self.note_half_done(id);
+                    self.give_up(id, Some(problem), now)?;
+                }
             }
         }
         self.acks_are_due(now);
@@ -214,7 +232,12 @@ impl Folder {
                 if let (Some(copy), Some(disk)) = (copy, conflict) {
                     self.put_conflict_copy(ours, copy, disk, now)?;
                 }
-                let entry = self.revived_entry(&ours.entry)?;
+                let mut entry = self.revived_entry(&ours.entry)?;
+                if ours.is_held() {
+                    // Its copy is here. Where those bytes turn up under this name again they are no news.
+                    let replaced: Vec<ContentId> = ours.entry.kind.content_id().into_iter().collect();
+                    entry.superseded = entry.superseded_with(&replaced);
+                }
                 self.index.put(&entry, disk, Mark::Here, now.wall_ms())?;
                 self.finish_path(&entry)?;
             }
@@ -232,9 +255,9 @@ impl Folder {
     fn commit_moved_away(&mut self, from: &RelPath, now: Now) -> Result<(), IndexError> {
         let ours = self.ours(from)?;
         for rival in self.index.rivals(from)? {
-            let takes = crate::core::decide::decide(&ours.entry, &rival.entry, &self.found) == Decision::Take;
+            let takes = decide::decide(&ours.entry, &rival.entry, &self.found) == Decision::Take;
             if takes && !rival.entry.is_live() {
-                let entry = crate::core::decide::taken(&ours.entry, &rival.entry);
+                let entry = decide::taken(&ours.entry, &rival.entry);
                 self.index.put(&entry, None, Mark::Here, now.wall_ms())?;
                 return self.finish_path(&entry);
             }
@@ -447,7 +470,7 @@ mod tests {
         let named = |name: &str| RelPath::parse(name.as_bytes()).unwrap();
         let version = |count| ours.version.clone().with(PEERS_EPOCH, count);
         let directory =
-            Entry { path: named("D"), kind: Kind::Directory, version: version(1), ..Entry::nothing(named("D")) };
+            Entry { kind: Kind::Directory, version: version(1), ..Entry::nothing(named("D")) };
         // One of them is here under a name that it leaves, the bytes of the other are still to come.
         let moved = Entry { path: named("D/moved"), version: version(2), ..ours.clone() };
         let kind = Kind::File(Content::of_chunk(b"fetched"));

@@ -283,6 +283,9 @@ impl Folder {
             if changed {
                 continue;
             }
+            if candidates.iter().any(|(_, decision)| *decision == Decision::Take) {
+                candidates.iter_mut().for_each(|(_, decision)| *decision = without_copy(*decision));
+            }
             return match self.best_of(path, candidates)? {
                 Some((rival, decision)) => self.plan(ours, rival, decision, now),
                 None => {
@@ -362,6 +365,15 @@ impl Folder {
             Some(parent) => self.parked.entry(parent).or_default().push(id),
             None => self.outputs.push(Output::Apply(id, action)),
         }
+    }
+}
+
+/// What somebody has replaced or deleted, having had it before his eyes, needs no copy when it gives way to something
+/// else: it goes into history, as it would have gone.
+pub(super) fn without_copy(decision: Decision) -> Decision {
+    match decision {
+        Decision::Resolve { .. } => Decision::Resolve { copy: false },
+        other => other,
     }
 }
 
