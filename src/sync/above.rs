@@ -6,6 +6,7 @@ use crate::core::decide::{self, Decision};
 use crate::core::disk::DiskKind;
 use crate::core::entry::{Entry, Kind};
 use crate::core::path::RelPath;
+use crate::core::problem::Problem;
 use crate::core::version::VersionVector;
 use crate::index::{IndexError, Mark, Record};
 
@@ -153,6 +154,14 @@ impl Folder {
             return Ok(());
         };
         self.parked.remove(&path).unwrap_or_default().into_iter().try_for_each(|id| self.replan(id))
+    }
+
+    /// What is to be put into a directory that cannot be brought back under its name waits, and is tried again later.
+    pub(super) fn give_up_below(&mut self, id: WorkId, problem: &Problem, now: Now) -> Result<(), IndexError> {
+        let is_revived = |work: &&Work| matches!(work.goal, Goal::Revive { .. });
+        let Some(path) = self.works.get(&id).filter(is_revived).map(|work| work.path.clone()) else { return Ok(()) };
+        let below = self.parked.remove(&path).unwrap_or_default();
+        below.into_iter().try_for_each(|id| self.give_up(id, Some(problem.clone()), now))
     }
 
     /// Takes a work off the list, to decide about its path again.

@@ -63,7 +63,7 @@ fn folded(path: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Fixture, PEERS_EPOCH, disk, path};
-    use super::super::{Input, Observation, Seen};
+    use super::super::{FetchError, Input, Observation, Seen};
     use super::*;
     use crate::core::action::{Action, Outcome};
     use crate::core::content::Content;
@@ -150,6 +150,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_a_directory_that_cannot_come_back_under_its_name_is_not_put_anywhere() {
+        let mut fixture = Fixture::new(5);
+        let wanted = RelPath::parse(b"F00003/a").unwrap();
+        let version = VersionVector::default().with(PEERS_EPOCH, 1);
+        let kind = Kind::Symlink(b"there".as_slice().into());
+        let entry = Entry { kind, version, mtime_ns: 5, ..Entry::nothing(wanted.clone()) };
+        let entries = vec![Announced { entry, seq: 1, held: true }];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 1, more: false }));
+        let (work, action) = fixture.orders.pop().unwrap();
+        assert!(matches!(action, Action::CreateDirectory { .. }), "{action:?}");
+        let name = Problem::new(ProblemKind::Name, "beside another");
+        fixture.feed(Input::Applied(vec![(work, Outcome::Failed(name.clone()))]));
+        assert_eq!(fixture.orders.len(), 0);
+        assert_eq!(fixture.folder.index().problem(&wanted).unwrap().unwrap().problem, name);
+    }
+
+    #[test]
     fn what_cannot_be_here_beside_its_neighbour_has_no_other_trouble() {
         let mut fixture = Fixture::new(5);
         let (above, wanted) = (RelPath::parse(b"F00003").unwrap(), RelPath::parse(b"F00003/a").unwrap());
@@ -159,15 +176,16 @@ mod tests {
             let entry = Entry { path: path.clone(), kind, version, mtime_ns: 0, weight_ns: 0, ..ours.clone() };
             Announced { entry, seq: count, held: true }
         };
-        let entries = vec![of(&wanted, Kind::File(Content::of_chunk(b"new")), 1)];
-        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 1, more: false }));
-        let io = Problem::new(ProblemKind::Io, "could not write to the stage");
-        fixture.folder.index.set_problem(&wanted, &io, 0, None).unwrap();
-        let entries = vec![of(&above, Kind::Directory, 2)];
+        let entries = vec![of(&above, Kind::Directory, 1), of(&wanted, Kind::File(Content::of_chunk(b"new")), 2)];
         fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 2, more: false }));
-        let works = std::mem::take(&mut fixture.orders);
-        let name = || Outcome::Failed(Problem::new(ProblemKind::Name, "beside another"));
-        fixture.feed(Input::Applied(works.into_iter().map(|(work, _)| (work, name())).collect()));
+        let io = Problem::new(ProblemKind::Io, "could not write to the stage");
+        let fetch = fixture.fetches.pop().unwrap();
+        fixture.feed(Input::Fetched(vec![(fetch.work, Err(FetchError::Problem(io.clone())))]));
+        let (work, _) = fixture.orders.pop().unwrap();
+        let name = Problem::new(ProblemKind::Name, "beside another");
+        fixture.feed(Input::Applied(vec![(work, Outcome::Failed(name))]));
+        assert_eq!(fixture.folder.index().problem(&wanted).unwrap().unwrap().problem, io);
+        fixture.wait(60_000);
         assert_eq!(fixture.folder.ours(&wanted).unwrap().mark, Mark::Declined);
         assert!(fixture.folder.index().problem(&wanted).unwrap().is_none());
         // Nor has it where one was noted before.

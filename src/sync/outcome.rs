@@ -97,7 +97,7 @@ impl Folder {
                 }
                 Outcome::Failed(problem) if problem.kind.is_declined() => self.decline(id, problem, now)?,
                 Outcome::Failed(problem) => {
-                    self.note_half_done(id);
+                    self.remember_half_done(id);
                     self.give_up(id, Some(problem), now)?;
                 }
             }
@@ -157,7 +157,7 @@ impl Folder {
 
     /// Ends a work without a result. With a problem it is tried again later, without one as soon as the path has been
     /// looked at.
-    fn give_up(&mut self, id: WorkId, problem: Option<Problem>, now: Now) -> Result<(), IndexError> {
+    pub(super) fn give_up(&mut self, id: WorkId, problem: Option<Problem>, now: Now) -> Result<(), IndexError> {
         let Some(work) = self.end_undone(id)? else { return Ok(()) };
         if let Some(problem) = problem {
             let attempts = self.index.problem(&work.path)?.map_or(0, |row| row.attempts);
@@ -282,6 +282,7 @@ impl Folder {
         if !entry.is_live() {
             self.note_freed(&entry.path);
         }
+        self.half_done.remove(&entry.path);
         self.index.clear_problem(&entry.path)?;
         self.drop_settled_rivals(&entry.path, entry)?;
         self.index.set_todo(&entry.path, true)
@@ -365,6 +366,7 @@ impl Folder {
 
     /// This disk cannot hold the entry: it is known and passed on, and does not count as missing here.
     fn decline(&mut self, id: WorkId, problem: Problem, now: Now) -> Result<(), IndexError> {
+        self.give_up_below(id, &problem, now)?;
         let Some(work) = self.end_undone(id)? else { return Ok(()) };
         let path = work.path.clone();
         if let Goal::Adopt { rival, decision: Decision::Take, .. } = &work.goal {
@@ -396,14 +398,16 @@ fn with_copy(mut action: Action, copy: Option<RelPath>) -> Action {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Fixture, PEER, PEERS_EPOCH, disk, path};
-    use super::super::{Input, Observation, Seen};
+    use super::super::{Input, Observation, Seen, Settings};
     use super::*;
+    use crate::core::action::Displace;
     use crate::core::content::Content;
     use crate::core::decide::deleted;
     use crate::core::disk::DiskKind;
     use crate::core::entry::Kind;
     use crate::core::id::RunId;
     use crate::core::message::{Announced, Batch, Message};
+    use crate::core::version::VersionVector;
     use crate::index::HistoryRow;
 
     fn hear(fixture: &mut Fixture, entry: Entry, seq: u64) {
@@ -463,14 +467,87 @@ mod tests {
         assert_eq!(fixture.folder.ours(&path(7)).unwrap().brought_by, None);
     }
 
+    /// The peer's version of file 0 that is concurrent to ours and wins.
+    fn winner(ours: &Entry) -> Entry {
+        let (mtime_ns, version) = (1_700_000_000_000_000_000, VersionVector::new().with(PEERS_EPOCH, 1));
+        let kind = Kind::File(Content::of_chunk(b"winner"));
+        Entry { kind, mtime_ns, weight_ns: mtime_ns, version, author: PEER, ..ours.clone() }
+    }
+
+    /// What becomes of file 0 where it has to give way.
+    fn displaced_to(action: Option<Action>) -> Option<Displace> {
+        match action {
+            Some(Action::PlaceFile { expect: Some(expect), .. } | Action::Remove { expect, .. }) => {
+                Some(expect.displace)
+            }
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn what_was_replaced_elsewhere_gets_no_copy_whenever_that_is_heard() {
+        let (settings, peers) = (Fixture::new(1).folder.settings, [PEER, DeviceId([3; 32])]);
+        for is_heard_late in [false, true] {
+            let mut fixture = Fixture::new(1);
+            fixture.feed(Input::Observed(vec![super::super::testing::seen(0, 9)]));
+            fixture.feed(Input::Settings(Settings { peers: peers.into(), ..settings.clone() }));
+            let ours = fixture.folder.ours(&path(0)).unwrap().entry;
+            let gone = deleted(&ours, PEERS_EPOCH, 2);
+            let other = Announced { entry: winner(&ours), seq: 1, held: true };
+            let put_other = |fixture: &mut Fixture| fixture.folder.index.put_rival(peers[1], &other).unwrap();
+            put_other(&mut fixture);
+            if is_heard_late {
+                fixture.folder.pass.want();
+                fixture.feed(Input::Tick);
+                assert_eq!(fixture.folder.works.len(), 1);
+            }
+            hear(&mut fixture, gone, 1);
+            let action = answer(&mut fixture, &Outcome::NotStaged);
+            assert_eq!(displaced_to(action), Some(Displace::History), "{is_heard_late}");
+        }
+    }
+
+    #[test]
+    fn what_peers_said_is_durable_before_it_is_put_on_the_disk() {
+        let mut fixture = Fixture::new(0);
+        let version = VersionVector::new().with(PEERS_EPOCH, 1);
+        let before = fixture.folder.syncs();
+        hear(&mut fixture, Entry { kind: Kind::Directory, version, ..Entry::nothing(path(0)) }, 1);
+        assert_eq!((fixture.orders.len(), fixture.folder.syncs()), (1, before + 1));
+    }
+
+    #[test]
+    fn a_directory_that_comes_back_where_a_file_stands_has_replaced_that_file() {
+        let mut fixture = Fixture::new(1);
+        let content = fixture.folder.ours(&path(0)).unwrap().entry.kind.content_id().unwrap();
+        let below = RelPath::parse(b"f00000/a").unwrap();
+        let version = VersionVector::new().with(PEERS_EPOCH, 1);
+        let kind = Kind::Symlink(b"there".as_slice().into());
+        hear(&mut fixture, Entry { kind, version, mtime_ns: 5, ..Entry::nothing(below) }, 1);
+        let made = Some(DiskState { kind: DiskKind::Directory, ..disk(9) });
+        let done = Outcome::Done { disk: made, displaced: None, conflict: Some(disk(0)), rescued: None };
+        assert!(matches!(answer(&mut fixture, &done), Some(Action::CreateDirectory { .. })));
+        let ours = fixture.folder.ours(&path(0)).unwrap().entry;
+        assert_eq!((ours.kind, ours.superseded), (Kind::Directory, vec![content]));
+    }
+
+    #[test]
+    fn a_loser_that_nobody_has_replaced_gets_its_copy() {
+        let mut fixture = Fixture::new(1);
+        fixture.feed(Input::Observed(vec![super::super::testing::seen(0, 9)]));
+        let ours = fixture.folder.ours(&path(0)).unwrap().entry;
+        hear(&mut fixture, winner(&ours), 1);
+        let action = answer(&mut fixture, &Outcome::NotStaged);
+        assert!(matches!(displaced_to(action), Some(Displace::ConflictCopy(_))));
+    }
+
     #[test]
     fn what_is_in_a_directory_whose_name_this_disk_cannot_hold_is_not_put_anywhere() {
         let mut fixture = Fixture::new(1);
         let ours = fixture.folder.ours(&path(0)).unwrap().entry;
         let named = |name: &str| RelPath::parse(name.as_bytes()).unwrap();
         let version = |count| ours.version.clone().with(PEERS_EPOCH, count);
-        let directory =
-            Entry { kind: Kind::Directory, version: version(1), ..Entry::nothing(named("D")) };
+        let directory = Entry { kind: Kind::Directory, version: version(1), ..Entry::nothing(named("D")) };
         // One of them is here under a name that it leaves, the bytes of the other are still to come.
         let moved = Entry { path: named("D/moved"), version: version(2), ..ours.clone() };
         let kind = Kind::File(Content::of_chunk(b"fetched"));

@@ -130,7 +130,9 @@ impl World {
             if !self.forgetful.is_empty() && self.all_know(&left) {
                 self.forgetful.clear();
             }
-            if at == last || !self.forgetful.contains(&at) && self.shows(at, &left) && self.has_heard_all(at, last, &left) {
+            if at == last
+                || !self.forgetful.contains(&at) && self.shows(at, &left) && self.has_heard_all(at, last, &left)
+            {
                 return at;
             }
             self.step();
