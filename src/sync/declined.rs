@@ -164,6 +164,17 @@ mod tests {
         fixture.feed(Input::Applied(vec![(work, Outcome::Failed(name.clone()))]));
         assert_eq!(fixture.orders.len(), 0);
         assert_eq!(fixture.folder.index().problem(&wanted).unwrap().unwrap().problem, name);
+        // The peer says what is above it. That cannot be here, and so what is in it is not tried any more.
+        let above = wanted.parent().unwrap();
+        let version = VersionVector::default().with(PEERS_EPOCH, 2);
+        let entry = Entry { kind: Kind::Directory, version, ..Entry::nothing(above) };
+        let entries = vec![Announced { entry, seq: 2, held: true }];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 2, more: false }));
+        let (work, _) = fixture.orders.pop().unwrap();
+        fixture.feed(Input::Applied(vec![(work, Outcome::Failed(name))]));
+        fixture.wait(60_000);
+        assert_eq!(fixture.folder.ours(&wanted).unwrap().mark, Mark::Declined);
+        assert!(fixture.folder.index().problem(&wanted).unwrap().is_none());
     }
 
     #[test]
