@@ -89,7 +89,7 @@ impl Folder {
                 Goal::Revive { .. } => true,
                 Goal::Metadata { entry } => entry.kind.is_directory(),
                 Goal::Adopt { rival, .. } => rival.entry.kind.is_directory(),
-                Goal::MovedAway => false,
+                Goal::MovedAway | Goal::Clear => false,
             };
             return Ok(if makes { Above::Ready } else { Above::Later });
         }

@@ -11,6 +11,7 @@ use crate::core::version::VersionVector;
 use crate::index::{IndexError, Mark, Record};
 
 use super::observe::VANISHED_MAX;
+use super::plan::until_looked_at;
 use super::want::{Goal, Work};
 use super::{Folder, NOTE_BEFORE_BOOT, Now};
 
@@ -58,7 +59,9 @@ impl Folder {
             version: VersionVector::new(),
             ..ours.entry.clone()
         };
-        self.index.put_brought(&entry, None, Some(disk), Mark::Here, now.wall_ms())?;
+        // Should a directory stay for what is in it, its mode is its user's, and news at the next look.
+        let known = if kind.is_directory() { until_looked_at(disk, &entry) } else { disk };
+        self.index.put_brought(&entry, None, Some(known), Mark::Here, now.wall_ms())?;
         self.note_returned(disk.inode, kind)
     }
 
@@ -225,6 +228,22 @@ mod tests {
             // It gives way at once.
             assert!(!fixture.orders.is_empty());
         }
+    }
+
+    #[test]
+    fn the_mode_of_a_directory_that_a_crash_has_left_and_that_stays_is_noticed() {
+        let mut fixture = Fixture::new(0);
+        let version = |count| VersionVector::new().with(PEERS_EPOCH, count);
+        let kind = Kind::File(Content::of_chunk(b"in its place"));
+        let superseded = vec![Kind::Directory.content_id().unwrap()];
+        hear(&mut fixture, Entry { kind, version: version(2), superseded, mtime_ns: 5, ..Entry::nothing(path(0)) }, 2);
+        let mut fixture = restarted(fixture);
+        fixture.feed(Input::ScanStarted { suspicious: true });
+        let state = DiskState { kind: DiskKind::Directory, mode: 0o750, ..disk(9) };
+        fixture.feed(Input::Observed(vec![Observation { path: path(0), seen: Seen::Directory(state) }]));
+        let ours = fixture.folder.ours(&path(0)).unwrap();
+        assert!(ours.entry.kind.is_directory() && ours.entry.version.pairs().is_empty(), "{ours:?}");
+        assert!(ours.disk.is_some_and(|known| !state.is_unchanged_since(&known)));
     }
 
     #[test]

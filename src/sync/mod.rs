@@ -18,6 +18,7 @@
 //! | `above` | directories above and below what is wanted |
 //! | `outcome` | what came of a piece of work: the commit of an applied entry |
 //! | `lost` | contents that no connected device has, or none at all |
+//! | `emptied` | directories that are to go and still hold something |
 //! | `hold` | mass deletions held back until the user confirms |
 //! | `declined` | names that the disk could not hold beside others |
 //! | `direction` | folders that only send or only receive |
@@ -31,6 +32,7 @@ mod declined;
 mod direction;
 mod displaced;
 mod edited;
+mod emptied;
 mod hold;
 mod io;
 mod leftover;

@@ -16,9 +16,6 @@ use super::plan::place;
 use super::want::{Goal, Work, retry_delay_ms, without_copy};
 use super::{FetchError, Folder, Now, Output, Staged};
 
-/// A directory that is not empty though the index knows of nothing in it is looked into this often before it is kept.
-const NOT_EMPTY_LOOKS: u32 = 2;
-
 impl Folder {
     pub(super) fn fetched(
         &mut self,
@@ -128,7 +125,7 @@ impl Folder {
     }
 
     /// Takes a work off the list and lets those go on that waited for its path.
-    fn end(&mut self, id: WorkId) -> Option<Work> {
+    pub(super) fn end(&mut self, id: WorkId) -> Option<Work> {
         let work = self.works.remove(&id)?;
         self.busy.remove(&work.path);
         self.has_left(&work);
@@ -246,6 +243,7 @@ impl Folder {
                 self.finish_path(entry)?;
             }
             Goal::MovedAway => {}
+            Goal::Clear => self.index.set_disk(&ours.entry.path, None, Mark::Here, now.wall_ms())?,
         }
         self.touch(now);
         Ok(())
@@ -271,7 +269,7 @@ impl Folder {
     }
 
     /// After a commit at a path: its problem is over, and what peers said of it since is decided anew.
-    fn finish_path(&mut self, entry: &Entry) -> Result<(), IndexError> {
+    pub(super) fn finish_path(&mut self, entry: &Entry) -> Result<(), IndexError> {
         // The directory above may have gone since, and what was put into it with it.
         if let Some(parent) = entry.path.parent().filter(|_| entry.is_live()) {
             let above = self.ours(&parent)?;
@@ -335,35 +333,6 @@ impl Folder {
         Ok(())
     }
 
-    /// A directory whose last entry is gone still holds something: look into it, and if that is nothing that syncs,
-    /// keep it. Its deletion is adopted; that it is still there is no event.
-    fn not_empty(&mut self, id: WorkId, now: Now) -> Result<(), IndexError> {
-        let Some(work) = self.works.get(&id) else { return Ok(()) };
-        let path = work.path.clone();
-        let looks = self.index.problem(&path)?.map_or(0, |row| row.attempts);
-        if looks < NOT_EMPTY_LOOKS {
-            self.rescans.insert(path);
-            let text = "the directory was deleted elsewhere, but something is still in it here";
-            return self.give_up(id, Some(Problem::new(ProblemKind::InTheWay, text)), now);
-        }
-        let Some(work) = self.end(id) else { return Ok(()) };
-        let Goal::Adopt { rival, decision, .. } = &work.goal else { return Ok(()) };
-        if rival.entry.is_live() {
-            let text = "something that does not sync is in the directory that a file is to replace; move it away";
-            let retry = now.wall_ms() + retry_delay_ms(ProblemKind::InTheWay, looks);
-            return self.index.set_problem(
-                &path,
-                &Problem::new(ProblemKind::InTheWay, text),
-                now.wall_ms(),
-                Some(retry),
-            );
-        }
-        let entry = self.outcome_entry(&work.ours.entry, rival, *decision)?;
-        self.index.put(&entry, None, Mark::Kept, now.wall_ms())?;
-        self.touch(now);
-        self.finish_path(&entry)
-    }
-
     /// This disk cannot hold the entry: it is known and passed on, and does not count as missing here.
     fn decline(&mut self, id: WorkId, problem: Problem, now: Now) -> Result<(), IndexError> {
         self.give_up_below(id, &problem, now)?;
@@ -397,6 +366,7 @@ fn with_copy(mut action: Action, copy: Option<RelPath>) -> Action {
 
 #[cfg(test)]
 mod tests {
+    use super::super::emptied::NOT_EMPTY_LOOKS;
     use super::super::testing::{Fixture, PEER, PEERS_EPOCH, disk, path};
     use super::super::{Input, Observation, Seen, Settings};
     use super::*;

@@ -83,6 +83,8 @@ pub(super) enum Goal {
     Metadata { entry: Entry },
     /// The other half of a move: the path that the file leaves.
     MovedAway,
+    /// A directory that was left over goes, if nothing is in it any more.
+    Clear,
 }
 
 /// Progress through what is to be decided.
