@@ -68,7 +68,7 @@ const CAUGHT: [(Bug, u64); 23] = [
     (Bug::TombstonesForgottenEarly, 2_000_000_243),
     (Bug::EpochUsedAgain, 14),
     (Bug::AppliedBeforeScan, 2_000_031_941),
-    (Bug::CursorAhead, 4),
+    (Bug::CursorAhead, 2_000_000_000),
     (Bug::RequeueForgotten, 2_000_000_054),
     (Bug::SightingForgotten, 2_000_007_452),
     (Bug::SurpriseForgotten, 2_000_000_535),
