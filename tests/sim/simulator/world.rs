@@ -543,7 +543,11 @@ impl World {
 
     /// The agent looks through history, as it does every hour. What somebody wants does not go.
     fn tidy_history(&mut self, at: usize) {
-        let before = self.contents(at);
+        // After its time a version may go that is on its way from history to where its user has moved it: a device that
+        // has it there is all that is needed.
+        let shown: BTreeSet<Vec<u8>> =
+            (0..self.devices.len()).flat_map(|at| self.tree(at).into_values()).map(|item| item.bytes).collect();
+        let before = self.contents(at).into_iter().filter(|bytes| !shown.contains(bytes)).collect();
         let Some(agent) = &mut self.devices[at].agent else { return };
         for _ in 0..TIDY_STEPS_MAX {
             // All that does not have to stay is too much, or nothing is.
