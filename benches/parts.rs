@@ -9,12 +9,14 @@ use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use p2psync::core::action::{Action, Outcome};
 use p2psync::core::chunker::ChunkSizes;
 use p2psync::core::content::{Content, ContentId};
 use p2psync::core::disk::{DiskKind, DiskState};
 use p2psync::core::entry::{Entry, Kind, Meta};
 use p2psync::core::id::{DeviceId, EpochId, FolderId, RunId};
-use p2psync::core::message::{Announced, Batch, Message};
+use p2psync::core::ignore::Rules;
+use p2psync::core::message::{Ack, Announced, Batch, Hello, Message};
 use p2psync::core::path::RelPath;
 use p2psync::core::ranges::Ranges;
 use p2psync::core::version::VersionVector;
@@ -25,6 +27,7 @@ use p2psync::fs::walk;
 use p2psync::index::{Index, Mark};
 use p2psync::net::codec::{decode, encode};
 use p2psync::net::frame::{Chunks, Frame};
+use p2psync::sync::{Folder, Input, Now, Observation, Output, Seen, Settings, Staged};
 
 /// How long one part is repeated.
 const TIME: Duration = Duration::from_millis(600);
@@ -82,6 +85,7 @@ fn main() {
     contents(&bench);
     disk(&bench);
     index(&bench);
+    decisions(&bench);
     frames(&bench);
     values(&bench);
 }
@@ -177,6 +181,120 @@ fn index(bench: &Bench) {
     bench.part("index: read in the order of changes", &Per::Items(ENTRIES), || (), page);
 }
 
+/// What a folder does about each of many files, without disk and wire: it decides, and writes its index.
+fn decisions(bench: &Bench) {
+    let dir = tempfile::tempdir().expect("a directory for temporary files");
+    let mut number = 0;
+    let mut fresh = || {
+        number += 1;
+        Turns::new(Index::open(&dir.path().join(format!("{number}.db")), EpochId(1)).expect("a new index"))
+    };
+    let new_files = |mut turns: Turns| {
+        let told: Vec<Announced> = (1..).zip(tree()).map(|(seq, entry)| Announced { entry, seq, held: true }).collect();
+        for batch in told.chunks(1000) {
+            let upto = batch.last().map_or(0, |last| last.seq);
+            let (entries, more) = (batch.to_vec(), upto < told.len() as u64);
+            let batch = Batch { epoch: EpochId(9), run: RunId(9), entries, upto, more };
+            turns.feed(Input::Message(PEER, Message::Index(batch)));
+        }
+        turns.carry_out();
+        assert_eq!(turns.folder.index().totals().expect("an index").files, ENTRIES);
+        turns
+    };
+    bench.part("folder: take a new file from a peer", &Per::Items(ENTRIES), &mut fresh, new_files);
+    let found = |mut turns: Turns| {
+        let (tree, mut number) = (tree(), 0);
+        for batch in tree.chunks(256) {
+            let seen = batch.iter().map(|entry| {
+                number += 1;
+                let disk = placed(number);
+                let seen = match entry.kind {
+                    Kind::File(content) => Seen::File { disk, content, lists: Vec::new() },
+                    _ => Seen::Directory(DiskState { kind: DiskKind::Directory, ..disk }),
+                };
+                Observation { path: entry.path.clone(), seen }
+            });
+            turns.feed(Input::Observed(seen.collect()));
+            turns.carry_out();
+        }
+        turns
+    };
+    bench.part("folder: tell of a new file", &Per::Items(ENTRIES), &mut fresh, found);
+}
+
+const PEER: DeviceId = DeviceId([7; 32]);
+
+/// A folder with a peer; what it orders is done at once.
+struct Turns {
+    folder: Folder,
+    now: Now,
+    fetched: Vec<u64>,
+    applied: Vec<(u64, Outcome)>,
+    told: Vec<Ack>,
+}
+
+impl Turns {
+    fn new(index: Index) -> Self {
+        let device = DeviceId([8; 32]);
+        let settings = Settings { device, peers: [PEER].into(), reconcile_ms: 600_000, ..Settings::default() };
+        let folder = Folder::new(index, settings, Rules::default(), RunId(1)).expect("a new index");
+        let now = Now { wall_ns: 1_800_000_000_000_000_000, mono_ms: 1000, random: 7 };
+        let mut turns = Self { folder, now, fetched: Vec::new(), applied: Vec::new(), told: Vec::new() };
+        turns.feed(Input::ScanStarted { suspicious: false });
+        turns.feed(Input::ScanFinished { complete: true });
+        turns.feed(Input::Connected(PEER));
+        let hello =
+            Hello { epoch: EpochId(9), run: RunId(9), last_seq: ENTRIES + 101, found: Vec::new(), cursor: None };
+        turns.feed(Input::Message(PEER, Message::Hello(hello)));
+        turns
+    }
+
+    fn feed(&mut self, input: Input) {
+        self.now.wall_ns += 1_000_000;
+        self.now.mono_ms += 1;
+        for output in self.folder.handle(input, self.now).expect("an index that can be written to") {
+            match output {
+                Output::Fetch(order) => self.fetched.push(order.work),
+                Output::Apply(work, action) => {
+                    let disk = Some(match action {
+                        Action::PlaceFile { .. } => placed(work),
+                        _ => DiskState { kind: DiskKind::Directory, ..placed(work) },
+                    });
+                    self.applied.push((work, Outcome::Done { disk, displaced: None, conflict: None, rescued: None }));
+                }
+                Output::Send(_, Message::Index(batch)) => self.told.push(Ack {
+                    epoch: batch.epoch,
+                    received: batch.upto,
+                    applied: batch.upto,
+                    exceptions: Vec::new(),
+                }),
+                _ => {}
+            }
+        }
+    }
+
+    /// Answers what was ordered, as many at once as an agent does when there is much to do.
+    fn carry_out(&mut self) {
+        while !(self.fetched.is_empty() && self.applied.is_empty() && self.told.is_empty()) {
+            for part in std::mem::take(&mut self.fetched).chunks(32) {
+                self.feed(Input::Fetched(part.iter().map(|work| (*work, Ok(Staged::default()))).collect()));
+            }
+            let mut applied = std::mem::take(&mut self.applied).into_iter().peekable();
+            while applied.peek().is_some() {
+                let part = applied.by_ref().take(256).collect();
+                self.feed(Input::Applied(part));
+            }
+            for ack in std::mem::take(&mut self.told) {
+                self.feed(Input::Message(PEER, Message::Ack(ack)));
+            }
+        }
+    }
+}
+
+fn placed(number: u64) -> DiskState {
+    DiskState { kind: DiskKind::File, size: 8, mtime_ns: 5, ctime_ns: 6, inode: number, mode: 0o644 }
+}
+
 fn frames(bench: &Bench) {
     let entries: Vec<Announced> = (0..1000).map(|n| Announced { entry: entry(n), seq: n + 1, held: true }).collect();
     let batch = Batch { epoch: EpochId(1), run: RunId(1), entries, upto: 1000, more: false };
@@ -219,11 +337,19 @@ fn entry(number: u64) -> Entry {
         kind: Kind::File(Content::of_chunk(&number.to_be_bytes())),
         mtime_ns: 1_700_000_000_000_000_000 + number as i64,
         weight_ns: 1_700_000_000_000_000_000,
-        version: VersionVector::new().with(EpochId(1), number + 1),
+        version: VersionVector::new().with(EpochId(9), number + 1),
         author: DeviceId([1; 32]),
         superseded: Vec::new(),
         meta: Meta::default(),
     }
+}
+
+/// All entries, and before them the directories that they lie in.
+fn tree() -> Vec<Entry> {
+    let names = std::iter::once("some directory".into()).chain((0..100).map(|n| format!("some directory/{n}")));
+    let directories =
+        names.map(|name| Entry { path: path(&name), kind: Kind::Directory, mtime_ns: 0, weight_ns: 0, ..entry(0) });
+    directories.chain((0..ENTRIES).map(entry)).collect()
 }
 
 fn path(name: &str) -> RelPath {

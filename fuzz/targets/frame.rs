@@ -20,7 +20,7 @@ const MEMORY_OF_ELEMENTS_MAX: usize = 2 * 1024 * 1024;
 /// Bytes by which a frame may grow when it is written in the usual way: lengths may have been spelled shorter.
 const SLACK_BYTES: usize = 64 * 1024;
 /// Types of frames whose body has a flag and may be compressed.
-const SQUEEZABLE: [u8; 3] = [3, 4, 7];
+const SQUEEZABLE: [u8; 4] = [3, 4, 7, 19];
 const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
 

@@ -59,6 +59,10 @@ pub fn encode_packed(chunks: &Chunks) -> Result<Option<Encoded>, CodecError> {
 /// Reads what [`pack`] has written behind the type.
 pub(super) fn unpack(mut body: Bytes) -> Result<Frame, CodecError> {
     let cut = |what: &str| CodecError::Malformed { frame: "chunks", what: what.into() };
+    // With its type it would be longer than a frame may be: what was compressed has the limit of what was not.
+    if body.len() >= FRAME_BYTES_MAX {
+        return Err(CodecError::TooLong { bytes: body.len() + 1, max: FRAME_BYTES_MAX });
+    }
     if body.len() < 4 {
         return Err(cut("cut short"));
     }
@@ -113,5 +117,9 @@ mod tests {
             let frame = [&[PACKED, 1][..], &length.to_be_bytes(), &bomb].concat();
             assert!(decode(frame.into()).is_err(), "{length}");
         }
+        // As long as a frame may be, without its type.
+        let long = zstd::bulk::compress(&vec![0; FRAME_BYTES_MAX], 1).unwrap();
+        let frame = [&[PACKED, 1][..], &(FRAME_BYTES_MAX as u32).to_be_bytes(), &long].concat();
+        assert!(matches!(decode(frame.into()), Err(CodecError::TooLong { .. })));
     }
 }
