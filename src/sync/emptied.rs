@@ -122,4 +122,26 @@ mod tests {
         assert!(orders.contains(&Action::RemoveDirectory { path: kept.clone() }), "{orders:?}");
         assert_ne!(ours(&fixture, &kept).mark, Mark::Kept);
     }
+
+    #[test]
+    fn that_a_left_over_directory_cannot_go_is_no_trouble_of_its_own() {
+        let named = |name: &str| RelPath::parse(name.as_bytes()).unwrap();
+        let mut fixture = Fixture::new(0);
+        let directory = DiskState { kind: DiskKind::Directory, ..disk(1) };
+        let look = || {
+            let seen = |name| Observation { path: named(name), seen: Seen::Directory(directory) };
+            Input::Observed(["f", "f/q"].map(seen).into())
+        };
+        fixture.feed(look());
+        for (seq, name) in [(1, "f/q"), (2, "f")] {
+            let gone = deleted(&fixture.folder.ours(&named(name)).unwrap().entry, PEERS_EPOCH, seq);
+            hear(&mut fixture, gone, seq);
+            let io = Problem::new(ProblemKind::Io, "could not remove it");
+            answer(&mut fixture, &look, |action| match *action.path() == named("f/q") && seq == 2 {
+                true => Outcome::Failed(io.clone()),
+                false => Outcome::NotEmpty,
+            });
+        }
+        assert!(fixture.folder.index().problem(&named("f/q")).unwrap().is_none());
+    }
 }

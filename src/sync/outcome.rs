@@ -156,7 +156,8 @@ impl Folder {
     /// looked at.
     pub(super) fn give_up(&mut self, id: WorkId, problem: Option<Problem>, now: Now) -> Result<(), IndexError> {
         let Some(work) = self.end_undone(id)? else { return Ok(()) };
-        if let Some(problem) = problem {
+        // That a left-over directory stays is no trouble: what it is in the way of has some.
+        if let Some(problem) = problem.filter(|_| !matches!(work.goal, Goal::Clear)) {
             let attempts = self.index.problem(&work.path)?.map_or(0, |row| row.attempts);
             if attempts == 0 {
                 self.report("problem", Some(&work.path), problem.text.clone(), now)?;
