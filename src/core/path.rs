@@ -117,7 +117,13 @@ impl RelPath {
 
 impl Ord for RelPath {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.components().cmp(other.components())
+        // As the keys compare, without making them.
+        match self.0.iter().zip(&other.0).find(|(a, b)| a != b) {
+            Some((b'/', _)) => Ordering::Less,
+            Some((_, b'/')) => Ordering::Greater,
+            Some((a, b)) => a.cmp(b),
+            None => self.0.len().cmp(&other.0.len()),
+        }
     }
 }
 

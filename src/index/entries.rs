@@ -41,8 +41,7 @@ impl Index {
             let key = entry.path.key();
             let old = index.record_raw(&key)?;
             if let Some(old) = &old {
-                index.execute("DELETE FROM entries WHERE seq = ?1", [old.seq.cast_signed()])?;
-                index.counters_mut().subtract(old.seq, &old.entry);
+                index.delete_entry(old)?;
             }
             let seq = index.next_seq();
             if seq >= COUNT_MAX {
@@ -74,7 +73,8 @@ impl Index {
         now_ms: i64,
     ) -> Result<(), IndexError> {
         self.write(|index| {
-            let sql = "UPDATE entries SET mark = ?2, changed_ms = ?3, disk_kind = ?4, disk_size = ?5,
+            index.memo.forget(path);
+            let sql = "UPDATE OR FAIL entries SET mark = ?2, changed_ms = ?3, disk_kind = ?4, disk_size = ?5,
                        disk_mtime_ns = ?6, disk_ctime_ns = ?7, disk_inode = ?8, disk_mode = ?9 WHERE path = ?1";
             let (kind, size, mtime_ns, ctime_ns, inode, mode) = disk_values(disk.as_ref());
             let params = params![path.key(), mark_code(mark), now_ms, kind, size, mtime_ns, ctime_ns, inode, mode];
@@ -122,7 +122,7 @@ impl Index {
         let (kind, content, depth, size) = kind_values(&entry.kind);
         let (disk_kind, disk_size, disk_mtime_ns, disk_ctime_ns, disk_inode, disk_mode) = disk_values(disk.as_ref());
         let sql = concat!(
-            "INSERT INTO entries (",
+            "INSERT OR FAIL INTO entries (",
             record_columns!(),
             ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)"
         );
@@ -150,14 +150,21 @@ impl Index {
             brought_by,
             origin.placed_ms,
         ];
-        self.execute(sql, params).map(drop)
+        self.execute(sql, params)?;
+        self.count_mark(mark, 1)
     }
 
     fn remove_raw(&mut self, key: &[u8]) -> Res<()> {
         let Some(old) = self.record_raw(key)? else { return Ok(()) };
+        self.delete_entry(&old)?;
+        self.note_use(old.entry.kind.content(), None)
+    }
+
+    fn delete_entry(&mut self, old: &Record) -> Res<()> {
+        self.memo.forget(&old.entry.path);
         self.execute("DELETE FROM entries WHERE seq = ?1", [old.seq.cast_signed()])?;
         self.counters_mut().subtract(old.seq, &old.entry);
-        self.note_use(old.entry.kind.content(), None)
+        self.count_mark(old.mark, -1)
     }
 }
 

@@ -20,6 +20,7 @@ mod files;
 mod health;
 mod history;
 mod log;
+mod memo;
 mod open;
 mod peers;
 mod problems;
@@ -198,6 +199,19 @@ impl HistoryRow {
 }
 
 impl Record {
+    /// What stands for a path of which the index knows nothing.
+    pub fn nothing(path: &RelPath) -> Self {
+        Self {
+            entry: Entry::nothing(path.clone()),
+            seq: 0,
+            disk: None,
+            mark: Mark::Here,
+            changed_ms: 0,
+            brought_by: None,
+            placed_ms: None,
+        }
+    }
+
     /// Content of the file that stands here, where it is known: what is in a suspect one is not what its entry says.
     pub fn content_here(&self) -> Option<Content> {
         self.entry.kind.content().filter(|_| self.mark != Mark::Suspect)

@@ -13,18 +13,20 @@ use super::IndexError;
 use super::counters::Counters;
 use super::error::{Fault, Res};
 use super::files::{Files, MEMORY};
+use super::memo::Memo;
 use super::row::{blob, device_from};
 use super::transaction::Transaction;
 use crate::core::id::{DeviceId, EpochId};
 use crate::failpoint;
 
 /// Each brings the format from its position to the next; never changed once released.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../../migrations/0001_index.sql"),
     include_str!("../../migrations/0002_tallies.sql"),
     include_str!("../../migrations/0003_links.sql"),
     include_str!("../../migrations/0004_lighter_tallies.sql"),
     include_str!("../../migrations/0005_placed.sql"),
+    include_str!("../../migrations/0006_triggers.sql"),
 ];
 /// Marks the file as ours ("p2px" in ASCII).
 const APPLICATION_ID: i64 = 0x7032_7078;
@@ -59,6 +61,7 @@ pub struct Index {
     pub(super) reader: Reader,
     pub(super) transaction: Transaction,
     pub(super) files: Files,
+    pub(super) memo: Memo,
 }
 
 /// Numbers of devices that were looked up.
@@ -241,7 +244,7 @@ impl Index {
     pub(super) fn ready(conn: Connection, path: &Path) -> Result<Self, IndexError> {
         let mut reader = Reader::new(conn, path);
         reader.counters = Some(reader.read(|r| Counters::load(&r.conn))?);
-        Ok(Self { reader, transaction: Transaction::default(), files: Files::default() })
+        Ok(Self { reader, transaction: Transaction::default(), files: Files::default(), memo: Memo::default() })
     }
 
     /// The database without what is known of it here.

@@ -28,13 +28,15 @@ impl Index {
             let entry = &rival.entry;
             let (peer, author) = (index.number_device(peer)?, index.number_device(entry.author)?);
             let (kind, content, depth, size) = kind_values(&entry.kind);
-            // Not "or replace": that would take the old row away without the triggers that count.
-            let sql = concat!(
-                "INSERT INTO rivals (",
+            // Not "or replace": that would take the old row away without the triggers that count. And not one statement for
+            // both: it would make SQLite ready to undo it, each time.
+            let update = "UPDATE OR FAIL rivals SET kind = ?2, content = ?3, depth = ?4, size = ?5, mtime_ns = ?6,
+                          weight_ns = ?7, version = ?8, author = ?9, superseded = ?10, meta = ?11, seq = ?13, held = ?14,
+                          todo = 1 WHERE path = ?1 AND peer = ?12";
+            let insert = concat!(
+                "INSERT OR FAIL INTO rivals (",
                 rival_columns!(),
-                ", todo) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 1)",
-                " ON CONFLICT (path, peer) DO UPDATE SET kind = ?2, content = ?3, depth = ?4, size = ?5, mtime_ns = ?6,",
-                " weight_ns = ?7, version = ?8, author = ?9, superseded = ?10, meta = ?11, seq = ?13, held = ?14, todo = 1"
+                ", todo) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 1)"
             );
             let params = params![
                 entry.path.key(),
@@ -52,7 +54,7 @@ impl Index {
                 rival.seq.cast_signed(),
                 rival.held,
             ];
-            index.execute(sql, params).map(drop)
+            if index.execute(update, params)? == 0 { index.execute(insert, params).map(drop) } else { Ok(()) }
         })
     }
 
@@ -72,7 +74,7 @@ impl Index {
     /// Says whether the rivals at a path wait to be decided.
     pub fn set_todo(&mut self, path: &RelPath, todo: bool) -> Result<(), IndexError> {
         self.write(|index| {
-            let sql = "UPDATE rivals SET todo = ?2 WHERE path = ?1 AND todo <> ?2";
+            let sql = "UPDATE OR FAIL rivals SET todo = ?2 WHERE path = ?1 AND todo <> ?2";
             index.execute(sql, params![path.key(), todo]).map(drop)
         })
     }

@@ -19,6 +19,7 @@ const SHRINK_FROM_BYTES: u64 = 1024 * 1024;
 impl Index {
     /// Notes the start of an agent; on the disk when it returns. From now on the shutdown is not orderly.
     pub fn start_run(&mut self, run: RunId) -> Result<(), IndexError> {
+        self.memo.forget_state();
         self.write_durably(|index| {
             index.execute("UPDATE state SET run = ?1, clean = 0", [run.0.cast_signed()])?;
             index.append_run(run)
@@ -29,6 +30,7 @@ impl Index {
 
     /// Begins a new epoch, with a first run. Sequence numbers go on; the first scan is to be done again.
     pub fn start_epoch(&mut self, epoch: EpochId, run: RunId) -> Result<(), IndexError> {
+        self.memo.forget_state();
         self.write_durably(|index| {
             let sql = "UPDATE state SET epoch = ?1, run = ?2, scanned = 0, clean = 0";
             index.execute(sql, [epoch.0.cast_signed(), run.0.cast_signed()])?;
@@ -40,11 +42,13 @@ impl Index {
 
     /// Notes that the first full scan of this epoch is done.
     pub fn set_scanned(&mut self) -> Result<(), IndexError> {
+        self.memo.forget_state();
         self.write(|index| index.execute("UPDATE state SET scanned = 1", []).map(drop))
     }
 
     /// Notes an orderly shutdown and moves the write-ahead log into the database.
     pub fn set_clean(&mut self) -> Result<(), IndexError> {
+        self.memo.forget_state();
         self.write_durably(|index| index.execute("UPDATE state SET clean = 1", []).map(drop))?;
         failpoint::hit("index.closing");
         // A reader that is in the middle of something only means that the log stays.

@@ -5,8 +5,8 @@
 use rusqlite::params;
 
 use super::counters::{BLOCK_BITS, BLOCK_FILE_BYTES_MAX};
-use super::error::Fault;
-use super::open::{Reader, rows_max};
+use super::error::{Fault, Res};
+use super::open::{Index, Reader, rows_max};
 use super::row::{mark_code, path_at, reason_from};
 use super::{IndexError, Mark};
 use crate::core::id::DeviceId;
@@ -33,6 +33,18 @@ impl Tally {
 
     fn of(items: i64, bytes: f64) -> Tally {
         Tally { items: u64::try_from(items).unwrap_or(0), bytes: bytes as u64 }
+    }
+}
+
+impl Index {
+    /// Counts an entry that comes or goes with its mark. That marks change is counted by a trigger.
+    pub(super) fn count_mark(&mut self, mark: Mark, by: i64) -> Res<()> {
+        if mark == Mark::Here {
+            return Ok(());
+        }
+        let sql = "INSERT INTO tallies (name, items, bytes) VALUES ('mark ' || ?1, ?2, 0)
+                   ON CONFLICT (name) DO UPDATE SET items = items + ?2";
+        self.execute(sql, [mark_code(mark), by]).map(drop)
     }
 }
 

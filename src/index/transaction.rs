@@ -9,6 +9,7 @@ use rusqlite::Params;
 use super::IndexError;
 use super::counters::Counters;
 use super::error::{Fault, Res};
+use super::memo::Memo;
 use super::open::{Devices, Index, set};
 use crate::failpoint;
 
@@ -88,6 +89,7 @@ impl Index {
         }
         // Numbers that were given in the transaction are gone with it.
         self.reader.devices.replace(Devices::default());
+        self.memo = Memo::default();
         if self.conn.is_autocommit() {
             return Ok(());
         }
@@ -130,7 +132,8 @@ impl Index {
         result
     }
 
-    /// Runs a statement that returns no rows; says how many it changed.
+    /// Runs a statement that returns no rows; says how many it changed. Those that run for every file say `OR FAIL`: a
+    /// transaction in which a statement fails is given up, so SQLite need not be ready to undo the statement alone.
     pub(super) fn execute(&self, sql: &str, params: impl Params) -> Res<usize> {
         Ok(self.conn.prepare_cached(sql)?.execute(params)?)
     }

@@ -93,7 +93,7 @@ impl Folder {
             };
             return Ok(if makes { Above::Ready } else { Above::Later });
         }
-        let ours = self.ours(path)?;
+        let ours = self.ours_above(path)?;
         let is_there = ours.disk.is_some_and(|disk| disk.kind == DiskKind::Directory);
         if ours.mark == Mark::Own && !(is_there && ours.entry.kind.is_directory()) {
             return Ok(Above::PassedOn(Mark::Own));
@@ -181,7 +181,7 @@ impl Folder {
     /// Directories that were kept for what was left in them are the user's again when something new is in them.
     pub(super) fn revive_kept_parents(&mut self, path: &RelPath, now: Now) -> Result<(), IndexError> {
         for directory in path.ancestors() {
-            let above = self.ours(&directory)?;
+            let above = self.ours_above(&directory)?;
             if above.mark != Mark::Kept {
                 break;
             }

@@ -443,15 +443,12 @@ impl Folder {
 
     /// What the index has at a path, with the tombstone-less nothing where it has no row.
     fn ours(&self, path: &RelPath) -> Result<Record, IndexError> {
-        Ok(self.index.record(path)?.unwrap_or_else(|| Record {
-            entry: crate::core::entry::Entry::nothing(path.clone()),
-            seq: 0,
-            disk: None,
-            mark: crate::index::Mark::Here,
-            changed_ms: 0,
-            brought_by: None,
-            placed_ms: None,
-        }))
+        Ok(self.index.record(path)?.unwrap_or_else(|| Record::nothing(path)))
+    }
+
+    /// The same for a directory that is asked for with each path below it.
+    fn ours_above(&self, path: &RelPath) -> Result<Record, IndexError> {
+        Ok(self.index.directory(path)?.unwrap_or_else(|| Record::nothing(path)))
     }
 
     /// Who brought what a rival speaks of. A rival of our own stands for something earlier, from whoever it came.

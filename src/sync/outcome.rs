@@ -273,7 +273,7 @@ impl Folder {
     pub(super) fn finish_path(&mut self, entry: &Entry) -> Result<(), IndexError> {
         // The directory above may have gone since, and what was put into it with it.
         if let Some(parent) = entry.path.parent().filter(|_| entry.is_live()) {
-            let above = self.ours(&parent)?;
+            let above = self.ours_above(&parent)?;
             if !above.is_held() {
                 self.rescans.insert(entry.path.clone());
             }
@@ -283,8 +283,7 @@ impl Folder {
         }
         self.half_done.remove(&entry.path);
         self.index.clear_problem(&entry.path)?;
-        self.drop_settled_rivals(&entry.path, entry)?;
-        self.index.set_todo(&entry.path, true)
+        if self.leaves_rivals(&entry.path, entry)? { self.index.set_todo(&entry.path, true) } else { Ok(()) }
     }
 
     fn tell_applied(&mut self, before: &Entry, after: &Entry, peer: DeviceId, now: Now) -> Result<(), IndexError> {

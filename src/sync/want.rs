@@ -327,12 +327,20 @@ impl Folder {
     }
 
     pub(super) fn drop_settled_rivals(&mut self, path: &RelPath, entry: &Entry) -> Result<(), IndexError> {
+        if self.leaves_rivals(path, entry)? { Ok(()) } else { self.drop_moot_problem(path) }
+    }
+
+    /// Forgets rivals that this entry settles. True where others are left.
+    pub(super) fn leaves_rivals(&mut self, path: &RelPath, entry: &Entry) -> Result<bool, IndexError> {
+        let mut are_left = false;
         for rival in self.index.rivals(path)? {
             if decide::is_settled(entry, &rival.entry, &self.found) {
                 self.index.drop_rival(rival.peer, path)?;
+            } else {
+                are_left = true;
             }
         }
-        if self.index.rivals(path)?.is_empty() { self.drop_moot_problem(path) } else { Ok(()) }
+        Ok(are_left)
     }
 
     pub(super) fn begin(&mut self, ours: Record, goal: Goal) -> Result<WorkId, IndexError> {
