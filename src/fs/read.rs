@@ -211,6 +211,15 @@ fn with_reliability(disk: DiskState, now_ns: i64) -> DiskState {
     DiskState { ctime_ns: if racy { 0 } else { disk.ctime_ns }, ..disk }
 }
 
+/// The state of what has just been put in its place at about `now_ns`, with times that were set. A later write gives it
+/// others, unless its mtime is of this very moment.
+pub(super) fn just_placed(disk: DiskState, now_ns: i64) -> DiskState {
+    let window = if is_coarse(&disk) { RACY_COARSE_NS } else { RACY_NS };
+    let is_near = disk.kind != DiskKind::Directory && now_ns.abs_diff(disk.mtime_ns) < window.unsigned_abs();
+    let is_racy = is_near && !sabotage::is(Bug::RacyTimesTrusted);
+    DiskState { ctime_ns: if is_racy { 0 } else { disk.ctime_ns }, ..disk }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

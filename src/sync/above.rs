@@ -1,15 +1,17 @@
 //! Directories above and below: they are there before what is in them, and go after it, unless the user put
 //! something new into them.
 
+use crate::core::action::WorkId;
 use crate::core::decide::{self, Decision};
 use crate::core::disk::DiskKind;
 use crate::core::entry::{Entry, Kind};
 use crate::core::path::RelPath;
+use crate::core::problem::Problem;
 use crate::core::version::VersionVector;
 use crate::index::{IndexError, Mark, Record};
 
 use super::plan::{copy_for, place};
-use super::want::{Goal, Looked};
+use super::want::{Goal, Looked, Work};
 use super::{Folder, Now};
 
 /// Records looked at per query.
@@ -87,7 +89,7 @@ impl Folder {
                 Goal::Revive { .. } => true,
                 Goal::Metadata { entry } => entry.kind.is_directory(),
                 Goal::Adopt { rival, .. } => rival.entry.kind.is_directory(),
-                Goal::MovedAway => false,
+                Goal::MovedAway | Goal::Clear => false,
             };
             return Ok(if makes { Above::Ready } else { Above::Later });
         }
@@ -139,6 +141,41 @@ impl Folder {
         entry.version = old.with(self.epoch()?, self.index.next_seq());
         entry.meta = ours.meta.clone();
         Ok(entry)
+    }
+
+    /// What waits for a directory that could not be made is planned anew. A disk that folds case would otherwise find a
+    /// directory of another spelling in its place, and have one file under two names.
+    pub(super) fn replan_below(&mut self, directory: WorkId) -> Result<(), IndexError> {
+        let was_to_make = |work: &&Work| match &work.goal {
+            Goal::Adopt { rival, .. } => rival.entry.kind.is_directory() && !work.ours.entry.kind.is_directory(),
+            _ => false,
+        };
+        let Some(path) = self.works.get(&directory).filter(was_to_make).map(|work| work.path.clone()) else {
+            return Ok(());
+        };
+        self.parked.remove(&path).unwrap_or_default().into_iter().try_for_each(|id| self.replan(id))
+    }
+
+    /// What is to be put into a directory that cannot be brought back under its name waits, and is tried again later.
+    pub(super) fn give_up_below(&mut self, id: WorkId, problem: &Problem, now: Now) -> Result<(), IndexError> {
+        let is_revived = |work: &&Work| matches!(work.goal, Goal::Revive { .. });
+        let Some(path) = self.works.get(&id).filter(is_revived).map(|work| work.path.clone()) else { return Ok(()) };
+        let below = self.parked.remove(&path).unwrap_or_default();
+        below.into_iter().try_for_each(|id| self.give_up(id, Some(problem.clone()), now))
+    }
+
+    /// Takes a work off the list, to decide about its path again.
+    pub(super) fn replan(&mut self, id: WorkId) -> Result<(), IndexError> {
+        match self.end_undone(id)? {
+            Some(work) => self.index.set_todo(&work.path, true),
+            None => Ok(()),
+        }
+    }
+
+    /// True where the directory above a path has neither stayed here nor is on its way.
+    pub(super) fn lacks_directory(&self, path: &RelPath) -> Result<bool, IndexError> {
+        let Some(parent) = path.parent().filter(|parent| !self.busy.contains_key(parent)) else { return Ok(false) };
+        Ok(!matches!(self.look_at_directory(&parent)?, Above::Ready))
     }
 
     /// Directories that were kept for what was left in them are the user's again when something new is in them.

@@ -18,6 +18,14 @@ impl Folder {
         }
     }
 
+    /// Nothing is done about what this disk cannot hold, so it has no other trouble than that.
+    pub(super) fn clear_all_but_name(&mut self, path: &RelPath) -> Result<(), IndexError> {
+        match self.index.problem(path)? {
+            Some(row) if !row.problem.kind.is_declined() => self.index.clear_problem(path),
+            _ => Ok(()),
+        }
+    }
+
     /// Decides again about what was declined for the sake of names that have become free.
     pub(super) fn mind_declined(&mut self, now: Now) -> Result<(), IndexError> {
         let freed = std::mem::take(&mut self.freed);
@@ -55,11 +63,12 @@ fn folded(path: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Fixture, PEERS_EPOCH, disk, path};
-    use super::super::{Input, Observation, Seen};
+    use super::super::{FetchError, Input, Observation, Seen};
     use super::*;
     use crate::core::action::{Action, Outcome};
+    use crate::core::content::Content;
     use crate::core::disk::{DiskKind, DiskState};
-    use crate::core::entry::Kind;
+    use crate::core::entry::{Entry, Kind};
     use crate::core::id::RunId;
     use crate::core::message::{Announced, Batch, Message};
     use crate::core::problem::{Problem, ProblemKind};
@@ -138,6 +147,63 @@ mod tests {
         hear(&mut fixture, gone, 2);
         assert!(!fixture.folder.ours(&wanted).unwrap().entry.is_live());
         assert_eq!(fixture.folder.index().problem(&wanted).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_in_a_directory_that_cannot_come_back_under_its_name_is_not_put_anywhere() {
+        let mut fixture = Fixture::new(5);
+        let wanted = RelPath::parse(b"F00003/a").unwrap();
+        let version = VersionVector::default().with(PEERS_EPOCH, 1);
+        let kind = Kind::Symlink(b"there".as_slice().into());
+        let entry = Entry { kind, version, mtime_ns: 5, ..Entry::nothing(wanted.clone()) };
+        let entries = vec![Announced { entry, seq: 1, held: true }];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 1, more: false }));
+        let (work, action) = fixture.orders.pop().unwrap();
+        assert!(matches!(action, Action::CreateDirectory { .. }), "{action:?}");
+        let name = Problem::new(ProblemKind::Name, "beside another");
+        fixture.feed(Input::Applied(vec![(work, Outcome::Failed(name.clone()))]));
+        assert_eq!(fixture.orders.len(), 0);
+        assert_eq!(fixture.folder.index().problem(&wanted).unwrap().unwrap().problem, name);
+        // The peer says what is above it. That cannot be here, and so what is in it is not tried any more.
+        let above = wanted.parent().unwrap();
+        let version = VersionVector::default().with(PEERS_EPOCH, 2);
+        let entry = Entry { kind: Kind::Directory, version, ..Entry::nothing(above) };
+        let entries = vec![Announced { entry, seq: 2, held: true }];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 2, more: false }));
+        let (work, _) = fixture.orders.pop().unwrap();
+        fixture.feed(Input::Applied(vec![(work, Outcome::Failed(name))]));
+        fixture.wait(60_000);
+        assert_eq!(fixture.folder.ours(&wanted).unwrap().mark, Mark::Declined);
+        assert!(fixture.folder.index().problem(&wanted).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_here_beside_its_neighbour_has_no_other_trouble() {
+        let mut fixture = Fixture::new(5);
+        let (above, wanted) = (RelPath::parse(b"F00003").unwrap(), RelPath::parse(b"F00003/a").unwrap());
+        let ours = fixture.folder.ours(&path(3)).unwrap().entry;
+        let of = |path: &RelPath, kind, count| {
+            let version = VersionVector::default().with(PEERS_EPOCH, count);
+            let entry = Entry { path: path.clone(), kind, version, mtime_ns: 0, weight_ns: 0, ..ours.clone() };
+            Announced { entry, seq: count, held: true }
+        };
+        let entries = vec![of(&above, Kind::Directory, 1), of(&wanted, Kind::File(Content::of_chunk(b"new")), 2)];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 2, more: false }));
+        let io = Problem::new(ProblemKind::Io, "could not write to the stage");
+        let fetch = fixture.fetches.pop().unwrap();
+        fixture.feed(Input::Fetched(vec![(fetch.work, Err(FetchError::Problem(io.clone())))]));
+        let (work, _) = fixture.orders.pop().unwrap();
+        let name = Problem::new(ProblemKind::Name, "beside another");
+        fixture.feed(Input::Applied(vec![(work, Outcome::Failed(name))]));
+        assert_eq!(fixture.folder.index().problem(&wanted).unwrap().unwrap().problem, io);
+        fixture.wait(60_000);
+        assert_eq!(fixture.folder.ours(&wanted).unwrap().mark, Mark::Declined);
+        assert!(fixture.folder.index().problem(&wanted).unwrap().is_none());
+        // Nor has it where one was noted before.
+        fixture.folder.index.set_problem(&wanted, &io, 0, None).unwrap();
+        fixture.feed(Input::Observed(vec![Observation { path: wanted.clone(), seen: Seen::Absent }]));
+        assert!(fixture.folder.index().problem(&wanted).unwrap().is_none());
+        assert!(fixture.folder.index().problem(&above).unwrap().is_some());
     }
 
     #[test]

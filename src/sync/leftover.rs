@@ -1,15 +1,22 @@
 //! What a crash has left behind: old bytes that are no edit, though a scan finds them.
 
+use crate::core::action::WorkId;
 use crate::core::decide::{self, Decision};
 use crate::core::direction::Direction;
 use crate::core::disk::DiskState;
 use crate::core::entry::{Entry, Kind};
+use crate::core::message::Announced;
 use crate::core::path::RelPath;
 use crate::core::version::VersionVector;
 use crate::index::{IndexError, Mark, Record};
 
 use super::observe::VANISHED_MAX;
+use super::plan::until_looked_at;
+use super::want::{Goal, Work};
 use super::{Folder, NOTE_BEFORE_BOOT, Now};
+
+/// Paths remembered at which something has failed, perhaps halfway; what is found at more of them counts as edits.
+const HALF_DONE_MAX: usize = 10_000;
 
 impl Folder {
     /// Bytes that a newer entry has replaced already are no edit: they were put here by a swap whose commit was lost,
@@ -38,18 +45,58 @@ impl Folder {
         });
         let is_outdated = is_outdated && (ours.entry.is_live() || !self.has_changed_in_this_run(ours)?);
         if is_outdated {
-            let mtime_ns = if kind.is_directory() { 0 } else { disk.mtime_ns };
-            let entry = Entry {
-                kind: kind.clone(),
-                mtime_ns,
-                weight_ns: mtime_ns,
-                version: VersionVector::new(),
-                ..ours.entry.clone()
-            };
-            self.index.put_brought(&entry, None, Some(disk), Mark::Here, now.wall_ms())?;
-            self.note_returned(disk.inode, kind)?;
+            self.put_outdated(ours, kind, disk, now)?;
         }
         Ok(is_outdated)
+    }
+
+    fn put_outdated(&mut self, ours: &Record, kind: &Kind, disk: DiskState, now: Now) -> Result<(), IndexError> {
+        let mtime_ns = if kind.is_directory() { 0 } else { disk.mtime_ns };
+        let entry = Entry {
+            kind: kind.clone(),
+            mtime_ns,
+            weight_ns: mtime_ns,
+            version: VersionVector::new(),
+            ..ours.entry.clone()
+        };
+        // Should a directory stay for what is in it, its mode is its user's, and news at the next look.
+        let known = if kind.is_directory() { until_looked_at(disk, &entry) } else { disk };
+        self.index.put_brought(&entry, None, Some(known), Mark::Here, now.wall_ms())?;
+        self.note_returned(disk.inode, kind)
+    }
+
+    /// What was put in its place half done, and has been deleted elsewhere since, is no work of the user's either: it
+    /// gives way to that deletion.
+    pub(super) fn note_half_done(
+        &mut self,
+        path: &RelPath,
+        ours: &Record,
+        kind: &Kind,
+        disk: DiskState,
+        now: Now,
+    ) -> Result<bool, IndexError> {
+        let is_it = self.half_done.get(path).is_some_and(|rival| {
+            let shown = kind.is_directory() || rival.entry.disk_mtime_ns() == disk.mtime_ns;
+            rival.entry.kind == *kind && shown && rival.entry.version.included_in(&ours.entry.version)
+        });
+        if !is_it || ours.entry.is_live() {
+            return Ok(false);
+        }
+        let announced = Announced { entry: ours.entry.clone(), seq: ours.seq, held: false };
+        self.put_outdated(ours, kind, disk, now)?;
+        self.index.put_rival(self.settings.device, &announced)?;
+        self.index.set_todo(path, true)?;
+        self.pass.want();
+        Ok(true)
+    }
+
+    /// A swap may have been made though its end could not be seen, or made durable. The peer that spoke of it may have
+    /// something newer by now: what is found there is no edit all the same.
+    pub(super) fn remember_half_done(&mut self, id: WorkId) {
+        let Some(Work { path, goal: Goal::Adopt { rival, .. }, .. }) = self.works.get(&id) else { return };
+        if rival.entry.is_live() && self.half_done.len() < HALF_DONE_MAX {
+            self.half_done.insert(path.clone(), rival.clone());
+        }
     }
 
     /// A file is back under a name where it counts for old. Where the last look had found it under another name, a power
@@ -92,12 +139,15 @@ impl Folder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Fixture, PEER, PEERS_EPOCH, path, seen};
+    use super::super::testing::{Fixture, PEER, PEERS_EPOCH, disk, path, seen};
     use super::super::{Input, Observation, Seen};
     use super::*;
+    use crate::core::action::Outcome;
     use crate::core::content::Content;
+    use crate::core::disk::DiskKind;
     use crate::core::id::RunId;
-    use crate::core::message::{Announced, Batch, Message};
+    use crate::core::message::{Batch, Message};
+    use crate::core::problem::{Problem, ProblemKind};
 
     /// File 0 was renamed to file 5, and the peer has put something else under the old name, which is not here yet.
     fn renamed() -> Fixture {
@@ -141,6 +191,59 @@ mod tests {
         fixture.feed(Input::Observed(vec![seen(0, 4)]));
         let ours = fixture.folder.ours(&path(0)).unwrap().entry;
         assert_eq!((ours.kind, ours.version), (Kind::File(winner), VersionVector::new()));
+    }
+
+    fn hear(fixture: &mut Fixture, entry: Entry, seq: u64) {
+        let entries = vec![Announced { entry, seq, held: true }];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: seq, more: false }));
+    }
+
+    #[test]
+    fn what_failed_after_it_was_in_its_place_is_no_edit_though_the_peer_has_something_newer_by_now() {
+        for is_deleted in [false, true] {
+            let mut fixture = Fixture::new(1);
+            let version = |count| VersionVector::new().with(PEERS_EPOCH, count);
+            let target = Kind::Symlink(b"there".as_slice().into());
+            let link = Entry { kind: target.clone(), mtime_ns: 5, version: version(1), ..Entry::nothing(path(7)) };
+            hear(&mut fixture, link.clone(), 1);
+            let (work, _) = fixture.orders.pop().unwrap();
+            let failed = Outcome::Failed(Problem::new(ProblemKind::Io, "could not make it durable"));
+            fixture.feed(Input::Applied(vec![(work, failed)]));
+            let newer = match is_deleted {
+                true => decide::deleted(&link, PEERS_EPOCH, 2),
+                false => Entry { kind: Kind::Directory, mtime_ns: 0, version: version(2), ..link },
+            };
+            hear(&mut fixture, newer, 2);
+            fixture.orders.clear();
+            let seen = Seen::Symlink {
+                disk: DiskState { kind: DiskKind::Symlink, ..disk(9) },
+                target: b"there".as_slice().into(),
+            };
+            let works: Vec<_> = fixture.folder.works.keys().copied().collect();
+            fixture.feed(Input::Applied(works.into_iter().map(|work| (work, Outcome::Changed)).collect()));
+            fixture.feed(Input::Observed(vec![Observation { path: path(7), seen }]));
+            let ours = fixture.folder.ours(&path(7)).unwrap();
+            let own = fixture.folder.epoch().unwrap();
+            assert_eq!((ours.entry.kind, ours.entry.version.get(own)), (target, 0));
+            // It gives way at once.
+            assert!(!fixture.orders.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_mode_of_a_directory_that_a_crash_has_left_and_that_stays_is_noticed() {
+        let mut fixture = Fixture::new(0);
+        let version = |count| VersionVector::new().with(PEERS_EPOCH, count);
+        let kind = Kind::File(Content::of_chunk(b"in its place"));
+        let superseded = vec![Kind::Directory.content_id().unwrap()];
+        hear(&mut fixture, Entry { kind, version: version(2), superseded, mtime_ns: 5, ..Entry::nothing(path(0)) }, 2);
+        let mut fixture = restarted(fixture);
+        fixture.feed(Input::ScanStarted { suspicious: true });
+        let state = DiskState { kind: DiskKind::Directory, mode: 0o750, ..disk(9) };
+        fixture.feed(Input::Observed(vec![Observation { path: path(0), seen: Seen::Directory(state) }]));
+        let ours = fixture.folder.ours(&path(0)).unwrap();
+        assert!(ours.entry.kind.is_directory() && ours.entry.version.pairs().is_empty(), "{ours:?}");
+        assert!(ours.disk.is_some_and(|known| !state.is_unchanged_since(&known)));
     }
 
     #[test]

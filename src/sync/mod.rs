@@ -18,6 +18,7 @@
 //! | `above` | directories above and below what is wanted |
 //! | `outcome` | what came of a piece of work: the commit of an applied entry |
 //! | `lost` | contents that no connected device has, or none at all |
+//! | `emptied` | directories that are to go and still hold something |
 //! | `hold` | mass deletions held back until the user confirms |
 //! | `declined` | names that the disk could not hold beside others |
 //! | `direction` | folders that only send or only receive |
@@ -31,6 +32,7 @@ mod declined;
 mod direction;
 mod displaced;
 mod edited;
+mod emptied;
 mod hold;
 mod io;
 mod leftover;
@@ -58,7 +60,7 @@ use crate::core::message::EXCEPTIONS_MAX;
 use crate::core::message::Message;
 use crate::core::path::RelPath;
 use crate::core::version::COUNT_MAX;
-use crate::index::{HistoryRow, Index, IndexError, Record};
+use crate::index::{HistoryRow, Index, IndexError, Record, Rival};
 use crate::sabotage::{self, Bug};
 
 pub use io::{FetchError, FetchOrder, Input, Now, Observation, Output, Seen, Settings, Staged};
@@ -131,10 +133,14 @@ pub struct Folder {
     missing_since_ms: Option<u64>,
     /// When the first of those was.
     missing_first_ms: u64,
+    /// How often deletions of directories have waited for what is in them.
+    unseen_waits: u32,
     /// Files that have vanished and may turn up under another name, by inode.
     vanished: BTreeMap<u64, RelPath>,
     /// Files that are back under names where they count for old, by inode and content; see `leftover`.
     returned: BTreeSet<(u64, ContentId)>,
+    /// What was to be put at paths where that failed, perhaps after it was there; see `leftover`.
+    half_done: BTreeMap<RelPath, Rival>,
     /// Until then deletions are not held: the user has confirmed them.
     confirmed_until_ms: u64,
     /// What nobody has and was let go of in this run, by path; see `lost`.
@@ -143,6 +149,10 @@ pub struct Folder {
     doubted: BTreeSet<RelPath>,
     changed_mono_ms: u64,
     housekeeping_ms: u64,
+    /// Peers have said something since the index was last made durable.
+    has_heard: bool,
+    /// How often it was, for the simulator.
+    syncs: u64,
     outputs: Vec<Output>,
 }
 
@@ -189,13 +199,17 @@ impl Folder {
             rolled_back_ms: None,
             missing_since_ms,
             missing_first_ms: 0,
+            unseen_waits: 0,
             vanished: BTreeMap::new(),
             returned: BTreeSet::new(),
+            half_done: BTreeMap::new(),
             confirmed_until_ms: 0,
             doubted: BTreeSet::new(),
             let_go: BTreeSet::new(),
             changed_mono_ms: 0,
             housekeeping_ms: 0,
+            has_heard: false,
+            syncs: 0,
             outputs: Vec::new(),
         })
     }
@@ -212,10 +226,16 @@ impl Folder {
                 self.index.commit()?;
                 let outputs = std::mem::take(&mut self.outputs);
                 // What others have been told must not be forgotten here: a device that issues a count twice needs a new
-                // epoch, and takes what its user does next for a conflict with what it has forgotten.
-                let is_announced = |output: &Output| matches!(output, Output::Send(_, Message::Index(_)));
-                if outputs.iter().any(is_announced) {
+                // epoch, and takes what its user does next for a conflict with what it has forgotten. Nor must what they
+                // said of what is to be put on the disk: found there afterwards, it would be taken for its user's work.
+                let needs_memory = |output: &Output| match output {
+                    Output::Send(_, message) => matches!(message, Message::Index(_)),
+                    Output::Apply(..) => self.has_heard,
+                    _ => false,
+                };
+                if outputs.iter().any(needs_memory) {
                     self.index.make_durable()?;
+                    (self.has_heard, self.syncs) = (false, self.syncs + 1);
                 }
                 Ok(outputs)
             }
@@ -264,6 +284,11 @@ impl Folder {
     /// The index, for reading.
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    /// How often all that is in the index was made durable in this run: what a power cut could take is only what came since.
+    pub fn syncs(&self) -> u64 {
+        self.syncs
     }
 
     /// True where no work is under way and none is known to be possible.

@@ -52,7 +52,7 @@ impl Folder {
                 self.note_freed(path);
                 self.awaited.insert(path.clone());
             }
-            return Ok(());
+            return self.clear_all_but_name(path);
         }
         if self.is_doubtful(path, &ours, &seen) {
             self.rescans.insert(path.clone());
@@ -113,9 +113,11 @@ impl Folder {
         if ours.entry.kind == kind {
             return self.observe_same_content(path, ours, disk, now);
         }
-        if self.adopt_rival(path, &ours, &kind, Some(disk), now)?
+        let is_told = self.adopt_rival(path, &ours, &kind, Some(disk), now)?
             || self.note_outdated(path, &ours, &kind, disk, now)?
-        {
+            || self.note_half_done(path, &ours, &kind, disk, now)?;
+        self.half_done.remove(path);
+        if is_told {
             return Ok(());
         }
         if ours.mark == Mark::Kept && kind.is_directory() {
@@ -198,6 +200,7 @@ impl Folder {
     }
 
     fn observe_absent(&mut self, path: &RelPath, ours: Record, now: Now) -> Result<(), IndexError> {
+        self.half_done.remove(path);
         self.index.clear_problem(path)?;
         if matches!(ours.mark, Mark::Own | Mark::Reverted) && ours.disk.is_some() {
             return self.keep_own(&ours, None, now);
@@ -243,7 +246,8 @@ impl Folder {
         disk: Option<DiskState>,
         now: Now,
     ) -> Result<bool, IndexError> {
-        for rival in self.index.rivals(path)? {
+        let half_done = self.half_done.get(path).cloned();
+        for rival in self.index.rivals(path)?.into_iter().chain(half_done) {
             let same =
                 rival.entry.kind.content_id() == kind.content_id() && rival.entry.kind.disk_kind() == kind.disk_kind();
             if !same {

@@ -2,7 +2,8 @@
 
 use crate::core::action::{Action, Outcome, Slot, WorkId};
 use crate::core::conflict;
-use crate::core::decide::Decision;
+use crate::core::content::ContentId;
+use crate::core::decide::{self, Decision};
 use crate::core::disk::DiskState;
 use crate::core::entry::Entry;
 use crate::core::id::DeviceId;
@@ -12,11 +13,8 @@ use crate::index::{IndexError, Mark, Record};
 use crate::sabotage::{self, Bug};
 
 use super::plan::place;
-use super::want::{Goal, Work, retry_delay_ms};
+use super::want::{Goal, Work, retry_delay_ms, without_copy};
 use super::{FetchError, Folder, Now, Output, Staged};
-
-/// A directory that is not empty though the index knows of nothing in it is looked into this often before it is kept.
-const NOT_EMPTY_LOOKS: u32 = 2;
 
 impl Folder {
     pub(super) fn fetched(
@@ -25,7 +23,7 @@ impl Folder {
         now: Now,
     ) -> Result<(), IndexError> {
         for (id, result) in results {
-            let Some(work) = self.works.get_mut(&id) else { continue };
+            let Some(work) = self.works.get(&id) else { continue };
             let content = match &work.goal {
                 Goal::Adopt { rival, .. } => rival.entry.kind.content(),
                 _ => None,
@@ -39,20 +37,40 @@ impl Folder {
                 self.pass.want();
             }
             match result {
-                Ok(staged) => {
-                    work.lists = staged.lists;
-                    if let Goal::Adopt { rival, decision, copy } = work.goal.clone() {
-                        let ours = work.ours.clone();
-                        let entry = self.outcome_entry(&ours.entry, &rival, decision)?;
-                        self.order(id, place(&ours, &entry, copy.as_ref(), staged.copy));
-                    }
-                }
+                Ok(staged) => self.staged(id, staged)?,
                 Err(FetchError::NoSource) => self.nobody_has_it(id, now)?,
                 Err(FetchError::Problem(problem)) => self.give_up(id, Some(problem), now)?,
             }
         }
         self.acks_are_due(now);
         Ok(())
+    }
+
+    fn staged(&mut self, id: WorkId, staged: Staged) -> Result<(), IndexError> {
+        let Some(work) = self.works.get_mut(&id) else { return Ok(()) };
+        work.lists = staged.lists;
+        let (path, ours) = (work.path.clone(), work.ours.clone());
+        if self.lacks_directory(&path)? {
+            return self.replan(id);
+        }
+        // What had to have a copy when this began may have been replaced elsewhere, as is known by now.
+        let is_replaced = self.is_replaced(&ours.entry)?;
+        let Some(Goal::Adopt { rival, decision, copy }) = self.works.get_mut(&id).map(|work| &mut work.goal) else {
+            return Ok(());
+        };
+        if is_replaced && copy.take().is_some() {
+            *decision = without_copy(*decision);
+        }
+        let (rival, decision, copy) = (rival.clone(), *decision, copy.clone());
+        let entry = self.outcome_entry(&ours.entry, &rival, decision)?;
+        self.order(id, place(&ours, &entry, copy.as_ref(), staged.copy));
+        Ok(())
+    }
+
+    /// True where what peers say of a path includes that ours was replaced or deleted.
+    fn is_replaced(&self, ours: &Entry) -> Result<bool, IndexError> {
+        let rivals = self.index.rivals(&ours.path)?;
+        Ok(rivals.iter().any(|rival| decide::decide(ours, &rival.entry, &self.found) == Decision::Take))
     }
 
     pub(super) fn applied(&mut self, outcomes: Vec<(WorkId, Outcome)>, now: Now) -> Result<(), IndexError> {
@@ -75,7 +93,10 @@ impl Folder {
                     )?;
                 }
                 Outcome::Failed(problem) if problem.kind.is_declined() => self.decline(id, problem, now)?,
-                Outcome::Failed(problem) => self.give_up(id, Some(problem), now)?,
+                Outcome::Failed(problem) => {
+                    self.remember_half_done(id);
+                    self.give_up(id, Some(problem), now)?;
+                }
             }
         }
         self.acks_are_due(now);
@@ -104,7 +125,7 @@ impl Folder {
     }
 
     /// Takes a work off the list and lets those go on that waited for its path.
-    fn end(&mut self, id: WorkId) -> Option<Work> {
+    pub(super) fn end(&mut self, id: WorkId) -> Option<Work> {
         let work = self.works.remove(&id)?;
         self.busy.remove(&work.path);
         self.has_left(&work);
@@ -133,9 +154,10 @@ impl Folder {
 
     /// Ends a work without a result. With a problem it is tried again later, without one as soon as the path has been
     /// looked at.
-    fn give_up(&mut self, id: WorkId, problem: Option<Problem>, now: Now) -> Result<(), IndexError> {
+    pub(super) fn give_up(&mut self, id: WorkId, problem: Option<Problem>, now: Now) -> Result<(), IndexError> {
         let Some(work) = self.end_undone(id)? else { return Ok(()) };
-        if let Some(problem) = problem {
+        // That a left-over directory stays is no trouble: what it is in the way of has some.
+        if let Some(problem) = problem.filter(|_| !matches!(work.goal, Goal::Clear)) {
             let attempts = self.index.problem(&work.path)?.map_or(0, |row| row.attempts);
             if attempts == 0 {
                 self.report("problem", Some(&work.path), problem.text.clone(), now)?;
@@ -154,6 +176,7 @@ impl Folder {
     pub(super) fn end_undone(&mut self, id: WorkId) -> Result<Option<Work>, IndexError> {
         let other = self.moved_away.get(&id).and_then(|other| self.works.get(other));
         let moved_from = other.map(|work| work.path.clone());
+        self.replan_below(id)?;
         let ended = self.end(id);
         if let Some(from) = moved_from {
             self.index.set_todo(&from, true)?;
@@ -207,7 +230,12 @@ impl Folder {
                 if let (Some(copy), Some(disk)) = (copy, conflict) {
                     self.put_conflict_copy(ours, copy, disk, now)?;
                 }
-                let entry = self.revived_entry(&ours.entry)?;
+                let mut entry = self.revived_entry(&ours.entry)?;
+                if ours.is_held() {
+                    // Its copy is here. Where those bytes turn up under this name again they are no news.
+                    let replaced: Vec<ContentId> = ours.entry.kind.content_id().into_iter().collect();
+                    entry.superseded = entry.superseded_with(&replaced);
+                }
                 self.index.put(&entry, disk, Mark::Here, now.wall_ms())?;
                 self.finish_path(&entry)?;
             }
@@ -216,6 +244,7 @@ impl Folder {
                 self.finish_path(entry)?;
             }
             Goal::MovedAway => {}
+            Goal::Clear => self.index.set_disk(&ours.entry.path, None, Mark::Here, now.wall_ms())?,
         }
         self.touch(now);
         Ok(())
@@ -225,9 +254,9 @@ impl Folder {
     fn commit_moved_away(&mut self, from: &RelPath, now: Now) -> Result<(), IndexError> {
         let ours = self.ours(from)?;
         for rival in self.index.rivals(from)? {
-            let takes = crate::core::decide::decide(&ours.entry, &rival.entry, &self.found) == Decision::Take;
+            let takes = decide::decide(&ours.entry, &rival.entry, &self.found) == Decision::Take;
             if takes && !rival.entry.is_live() {
-                let entry = crate::core::decide::taken(&ours.entry, &rival.entry);
+                let entry = decide::taken(&ours.entry, &rival.entry);
                 self.index.put(&entry, None, Mark::Here, now.wall_ms())?;
                 return self.finish_path(&entry);
             }
@@ -241,7 +270,7 @@ impl Folder {
     }
 
     /// After a commit at a path: its problem is over, and what peers said of it since is decided anew.
-    fn finish_path(&mut self, entry: &Entry) -> Result<(), IndexError> {
+    pub(super) fn finish_path(&mut self, entry: &Entry) -> Result<(), IndexError> {
         // The directory above may have gone since, and what was put into it with it.
         if let Some(parent) = entry.path.parent().filter(|_| entry.is_live()) {
             let above = self.ours_above(&parent)?;
@@ -252,6 +281,7 @@ impl Folder {
         if !entry.is_live() {
             self.note_freed(&entry.path);
         }
+        self.half_done.remove(&entry.path);
         self.index.clear_problem(&entry.path)?;
         if self.leaves_rivals(&entry.path, entry)? { self.index.set_todo(&entry.path, true) } else { Ok(()) }
     }
@@ -303,37 +333,9 @@ impl Folder {
         Ok(())
     }
 
-    /// A directory whose last entry is gone still holds something: look into it, and if that is nothing that syncs,
-    /// keep it. Its deletion is adopted; that it is still there is no event.
-    fn not_empty(&mut self, id: WorkId, now: Now) -> Result<(), IndexError> {
-        let Some(work) = self.works.get(&id) else { return Ok(()) };
-        let path = work.path.clone();
-        let looks = self.index.problem(&path)?.map_or(0, |row| row.attempts);
-        if looks < NOT_EMPTY_LOOKS {
-            self.rescans.insert(path);
-            let text = "the directory was deleted elsewhere, but something is still in it here";
-            return self.give_up(id, Some(Problem::new(ProblemKind::InTheWay, text)), now);
-        }
-        let Some(work) = self.end(id) else { return Ok(()) };
-        let Goal::Adopt { rival, decision, .. } = &work.goal else { return Ok(()) };
-        if rival.entry.is_live() {
-            let text = "something that does not sync is in the directory that a file is to replace; move it away";
-            let retry = now.wall_ms() + retry_delay_ms(ProblemKind::InTheWay, looks);
-            return self.index.set_problem(
-                &path,
-                &Problem::new(ProblemKind::InTheWay, text),
-                now.wall_ms(),
-                Some(retry),
-            );
-        }
-        let entry = self.outcome_entry(&work.ours.entry, rival, *decision)?;
-        self.index.put(&entry, None, Mark::Kept, now.wall_ms())?;
-        self.touch(now);
-        self.finish_path(&entry)
-    }
-
     /// This disk cannot hold the entry: it is known and passed on, and does not count as missing here.
     fn decline(&mut self, id: WorkId, problem: Problem, now: Now) -> Result<(), IndexError> {
+        self.give_up_below(id, &problem, now)?;
         let Some(work) = self.end_undone(id)? else { return Ok(()) };
         let path = work.path.clone();
         if let Goal::Adopt { rival, decision: Decision::Take, .. } = &work.goal {
@@ -364,15 +366,18 @@ fn with_copy(mut action: Action, copy: Option<RelPath>) -> Action {
 
 #[cfg(test)]
 mod tests {
+    use super::super::emptied::NOT_EMPTY_LOOKS;
     use super::super::testing::{Fixture, PEER, PEERS_EPOCH, disk, path};
-    use super::super::{Input, Observation, Seen};
+    use super::super::{Input, Observation, Seen, Settings};
     use super::*;
+    use crate::core::action::Displace;
     use crate::core::content::Content;
     use crate::core::decide::deleted;
     use crate::core::disk::DiskKind;
     use crate::core::entry::Kind;
     use crate::core::id::RunId;
     use crate::core::message::{Announced, Batch, Message};
+    use crate::core::version::VersionVector;
     use crate::index::HistoryRow;
 
     fn hear(fixture: &mut Fixture, entry: Entry, seq: u64) {
@@ -430,6 +435,106 @@ mod tests {
         let action = answer(&mut fixture, &done);
         assert!(matches!(action, Some(Action::Move { .. })), "{action:?}");
         assert_eq!(fixture.folder.ours(&path(7)).unwrap().brought_by, None);
+    }
+
+    /// The peer's version of file 0 that is concurrent to ours and wins.
+    fn winner(ours: &Entry) -> Entry {
+        let (mtime_ns, version) = (1_700_000_000_000_000_000, VersionVector::new().with(PEERS_EPOCH, 1));
+        let kind = Kind::File(Content::of_chunk(b"winner"));
+        Entry { kind, mtime_ns, weight_ns: mtime_ns, version, author: PEER, ..ours.clone() }
+    }
+
+    /// What becomes of file 0 where it has to give way.
+    fn displaced_to(action: Option<Action>) -> Option<Displace> {
+        match action {
+            Some(Action::PlaceFile { expect: Some(expect), .. } | Action::Remove { expect, .. }) => {
+                Some(expect.displace)
+            }
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn what_was_replaced_elsewhere_gets_no_copy_whenever_that_is_heard() {
+        let (settings, peers) = (Fixture::new(1).folder.settings, [PEER, DeviceId([3; 32])]);
+        for is_heard_late in [false, true] {
+            let mut fixture = Fixture::new(1);
+            fixture.feed(Input::Observed(vec![super::super::testing::seen(0, 9)]));
+            fixture.feed(Input::Settings(Settings { peers: peers.into(), ..settings.clone() }));
+            let ours = fixture.folder.ours(&path(0)).unwrap().entry;
+            let gone = deleted(&ours, PEERS_EPOCH, 2);
+            let other = Announced { entry: winner(&ours), seq: 1, held: true };
+            let put_other = |fixture: &mut Fixture| fixture.folder.index.put_rival(peers[1], &other).unwrap();
+            put_other(&mut fixture);
+            if is_heard_late {
+                fixture.folder.pass.want();
+                fixture.feed(Input::Tick);
+                assert_eq!(fixture.folder.works.len(), 1);
+            }
+            hear(&mut fixture, gone, 1);
+            let action = answer(&mut fixture, &Outcome::NotStaged);
+            assert_eq!(displaced_to(action), Some(Displace::History), "{is_heard_late}");
+        }
+    }
+
+    #[test]
+    fn what_peers_said_is_durable_before_it_is_put_on_the_disk() {
+        let mut fixture = Fixture::new(0);
+        let version = VersionVector::new().with(PEERS_EPOCH, 1);
+        let before = fixture.folder.syncs();
+        hear(&mut fixture, Entry { kind: Kind::Directory, version, ..Entry::nothing(path(0)) }, 1);
+        assert_eq!((fixture.orders.len(), fixture.folder.syncs()), (1, before + 1));
+    }
+
+    #[test]
+    fn a_directory_that_comes_back_where_a_file_stands_has_replaced_that_file() {
+        let mut fixture = Fixture::new(1);
+        let content = fixture.folder.ours(&path(0)).unwrap().entry.kind.content_id().unwrap();
+        let below = RelPath::parse(b"f00000/a").unwrap();
+        let version = VersionVector::new().with(PEERS_EPOCH, 1);
+        let kind = Kind::Symlink(b"there".as_slice().into());
+        hear(&mut fixture, Entry { kind, version, mtime_ns: 5, ..Entry::nothing(below) }, 1);
+        let made = Some(DiskState { kind: DiskKind::Directory, ..disk(9) });
+        let done = Outcome::Done { disk: made, displaced: None, conflict: Some(disk(0)), rescued: None };
+        assert!(matches!(answer(&mut fixture, &done), Some(Action::CreateDirectory { .. })));
+        let ours = fixture.folder.ours(&path(0)).unwrap().entry;
+        assert_eq!((ours.kind, ours.superseded), (Kind::Directory, vec![content]));
+    }
+
+    #[test]
+    fn a_loser_that_nobody_has_replaced_gets_its_copy() {
+        let mut fixture = Fixture::new(1);
+        fixture.feed(Input::Observed(vec![super::super::testing::seen(0, 9)]));
+        let ours = fixture.folder.ours(&path(0)).unwrap().entry;
+        hear(&mut fixture, winner(&ours), 1);
+        let action = answer(&mut fixture, &Outcome::NotStaged);
+        assert!(matches!(displaced_to(action), Some(Displace::ConflictCopy(_))));
+    }
+
+    #[test]
+    fn what_is_in_a_directory_whose_name_this_disk_cannot_hold_is_not_put_anywhere() {
+        let mut fixture = Fixture::new(1);
+        let ours = fixture.folder.ours(&path(0)).unwrap().entry;
+        let named = |name: &str| RelPath::parse(name.as_bytes()).unwrap();
+        let version = |count| ours.version.clone().with(PEERS_EPOCH, count);
+        let directory = Entry { kind: Kind::Directory, version: version(1), ..Entry::nothing(named("D")) };
+        // One of them is here under a name that it leaves, the bytes of the other are still to come.
+        let moved = Entry { path: named("D/moved"), version: version(2), ..ours.clone() };
+        let kind = Kind::File(Content::of_chunk(b"fetched"));
+        let fetched = Entry { path: named("D/fetched"), kind, version: version(3), ..ours.clone() };
+        let gone = deleted(&ours, PEERS_EPOCH, 4);
+        let entries = (1..).zip([directory, moved, fetched, gone]);
+        let entries = entries.map(|(seq, entry)| Announced { entry, seq, held: true }).collect();
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 4, more: false }));
+        let orders = std::mem::take(&mut fixture.orders);
+        let [(work, Action::CreateDirectory { .. })] = &orders[..] else { panic!("{orders:?}") };
+        let problem = Problem::new(ProblemKind::Name, "this disk takes its name for that of another file beside it");
+        fixture.feed(Input::Applied(vec![(*work, Outcome::Failed(problem))]));
+        answer(&mut fixture, &Outcome::Changed);
+        for name in ["D", "D/moved", "D/fetched"] {
+            assert_eq!(fixture.folder.ours(&named(name)).unwrap().mark, Mark::Declined, "{name}");
+        }
+        assert!(fixture.orders.iter().all(|(_, action)| *action.path() == path(0)), "{:?}", fixture.orders);
     }
 
     #[test]

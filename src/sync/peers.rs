@@ -81,6 +81,7 @@ impl Folder {
         if !self.peers.contains_key(&peer) {
             return Ok(());
         }
+        self.has_heard |= matches!(message, Message::Index(_) | Message::Repair { .. });
         match message {
             Message::Hello(hello) => self.hear_hello(peer, hello, now),
             Message::Index(batch) => self.hear_batch(peer, batch, now),

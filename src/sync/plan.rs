@@ -208,8 +208,10 @@ impl Folder {
         let entry = decide::taken(&ours.entry, &rival.entry);
         let mark = if entry.is_live() { mark } else { Mark::Here };
         self.index.put_brought(&entry, self.link_of(rival), None, mark, now.wall_ms())?;
-        if mark == Mark::Ignored || !entry.is_live() {
-            // What does not sync has no trouble with syncing, and what is gone has no name to be declined.
+        // What does not sync has no trouble with syncing, and what is gone has no name to be declined.
+        if mark == Mark::Declined && ours.mark == Mark::Declined && entry.is_live() {
+            self.clear_all_but_name(&entry.path)?;
+        } else if matches!(mark, Mark::Ignored | Mark::Declined) || !entry.is_live() {
             self.index.clear_problem(&entry.path)?;
         }
         self.drop_settled_rivals(&entry.path, &entry)?;

@@ -11,6 +11,8 @@ use super::{DELETE_SETTLE_MS, DELETE_WAIT_MAX_MS, Folder, Now};
 
 /// Deletions announced in one transaction, and rows looked at per query.
 const SETTLE_BATCH: usize = 2000;
+/// So often the deletion of a directory waits, each time for [`DELETE_SETTLE_MS`], for what is in it to be seen gone.
+const UNSEEN_WAITS_MAX: u32 = 20;
 
 impl Folder {
     /// Announces vanished paths as deleted, children before parents, unless that would be most of the folder.
@@ -32,6 +34,7 @@ impl Folder {
             self.missing_since_ms = None;
             return Ok(());
         }
+        let mut is_waiting = false;
         for path in missing {
             // What is in work is frozen: its turn comes when that is over.
             if self.busy.contains_key(&path) {
@@ -39,15 +42,38 @@ impl Folder {
                 continue;
             }
             let ours = self.ours(&path)?;
+            // Those are about to be seen gone too. Told after the directory, they would bring it back elsewhere.
+            if self.unseen_waits < UNSEEN_WAITS_MAX && ours.entry.kind.is_directory() && self.has_unseen_below(&path)? {
+                self.missing_since_ms = Some(now.mono_ms);
+                is_waiting = true;
+                continue;
+            }
             let moved = match ours.entry.kind.content() {
                 Some(content) => !self.index.holders(content.id, 1)?.is_empty(),
                 None => false,
             };
             self.announce_deletion(&ours, moved, now)?;
         }
+        self.unseen_waits = if is_waiting { self.unseen_waits + 1 } else { 0 };
         self.pass.want();
         self.touch(now);
         Ok(())
+    }
+
+    /// True where something is still known to be in a directory, though no look has found it gone or there since.
+    fn has_unseen_below(&self, directory: &RelPath) -> Result<bool, IndexError> {
+        if !self.index.has_live_below(directory)? {
+            return Ok(false);
+        }
+        let mut after = None;
+        loop {
+            let page = self.index.records_from(after.as_ref(), Some(directory), SETTLE_BATCH)?;
+            let Some(last) = page.last() else { return Ok(false) };
+            after = Some(last.entry.path.clone());
+            if page.iter().any(Record::is_held) {
+                return Ok(true);
+            }
+        }
     }
 
     pub(super) fn announce_deletion(&mut self, ours: &Record, moved: bool, now: Now) -> Result<(), IndexError> {
@@ -160,10 +186,11 @@ impl Folder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Fixture, PEERS_EPOCH, path, seen};
+    use super::super::testing::{Fixture, PEERS_EPOCH, disk, path, seen};
     use super::super::{Input, Observation, Seen};
     use super::*;
     use crate::core::action::{Action, Outcome};
+    use crate::core::disk::{DiskKind, DiskState};
     use crate::core::entry::Entry;
     use crate::core::id::RunId;
     use crate::core::message::{Announced, Batch, Message};
@@ -204,6 +231,29 @@ mod tests {
             fixture.wait(200);
         }
         assert!(!fixture.folder.ours(&path(1)).unwrap().entry.is_live());
+    }
+
+    #[test]
+    fn a_directory_is_not_told_to_be_gone_before_what_was_in_it_but_does_not_wait_for_ever() {
+        for is_seen in [true, false] {
+            let mut fixture = Fixture::new(0);
+            let (above, below) = (path(0), RelPath::parse(b"f00000/a").unwrap());
+            let state = DiskState { kind: DiskKind::Directory, ..disk(1) };
+            let Observation { seen: file, .. } = seen(1, 1);
+            let there = |path: &RelPath, seen| Observation { path: path.clone(), seen };
+            fixture.feed(Input::Observed(vec![there(&above, Seen::Directory(state)), there(&below, file)]));
+            fixture.feed(Input::Observed(vec![there(&above, Seen::Absent)]));
+            fixture.wait(2 * DELETE_SETTLE_MS);
+            assert!(fixture.folder.ours(&above).unwrap().entry.is_live());
+            if is_seen {
+                fixture.feed(Input::Observed(vec![there(&below, Seen::Absent)]));
+                fixture.wait(2 * DELETE_SETTLE_MS);
+                assert!(!fixture.folder.ours(&below).unwrap().entry.is_live());
+            } else {
+                (0..UNSEEN_WAITS_MAX).for_each(|_| fixture.wait(2 * DELETE_SETTLE_MS));
+            }
+            assert!(!fixture.folder.ours(&above).unwrap().entry.is_live());
+        }
     }
 
     #[test]

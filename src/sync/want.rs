@@ -83,6 +83,8 @@ pub(super) enum Goal {
     Metadata { entry: Entry },
     /// The other half of a move: the path that the file leaves.
     MovedAway,
+    /// A directory that was left over goes, if nothing is in it any more.
+    Clear,
 }
 
 /// Progress through what is to be decided.
@@ -283,6 +285,9 @@ impl Folder {
             if changed {
                 continue;
             }
+            if candidates.iter().any(|(_, decision)| *decision == Decision::Take) {
+                candidates.iter_mut().for_each(|(_, decision)| *decision = without_copy(*decision));
+            }
             return match self.best_of(path, candidates)? {
                 Some((rival, decision)) => self.plan(ours, rival, decision, now),
                 None => {
@@ -370,6 +375,15 @@ impl Folder {
             Some(parent) => self.parked.entry(parent).or_default().push(id),
             None => self.outputs.push(Output::Apply(id, action)),
         }
+    }
+}
+
+/// What somebody has replaced or deleted, having had it before his eyes, needs no copy when it gives way to something
+/// else: it goes into history, as it would have gone.
+pub(super) fn without_copy(decision: Decision) -> Decision {
+    match decision {
+        Decision::Resolve { .. } => Decision::Resolve { copy: false },
+        other => other,
     }
 }
 

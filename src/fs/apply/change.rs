@@ -174,7 +174,9 @@ impl Batch<'_> {
         self.adjust(path, &found, &state);
         let as_asked = DiskState { mtime_ns: state.mtime_ns, ..found };
         if state.is_same_file_as(&as_asked) {
-            return Ok(done(Some(self.as_set(state, mode)), None));
+            // What could not be relied on before cannot be now.
+            let ctime_ns = if expect.ctime_ns == 0 { 0 } else { state.ctime_ns };
+            return Ok(done(Some(self.as_set(DiskState { ctime_ns, ..state }, mode)), None));
         }
         // Of a directory nothing but its mode tells one from another, so this one has to be looked at anew.
         if found.kind == DiskKind::Directory {

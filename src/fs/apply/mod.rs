@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use rustix::io::Errno;
 
 use super::error::{is_absence, name_problem, problem};
+use super::read::just_placed;
 use super::root::{Area, OpenRoot};
 use super::sys::Place;
 use crate::core::action::{Action, Expected, Outcome, WorkId};
@@ -119,6 +120,12 @@ fn apply_all(
         }
     }
     failpoint::hit("apply.durable");
+    let now_ns = context.now_ms.saturating_mul(1_000_000);
+    for (_, outcome) in &mut outcomes {
+        if let Outcome::Done { disk: Some(disk), .. } = outcome {
+            *disk = just_placed(*disk, now_ns);
+        }
+    }
     Applied { outcomes, stuck: batch.stuck }
 }
 

@@ -92,6 +92,33 @@ fn a_new_file_appears_complete_with_its_time_and_mode() {
 }
 
 #[test]
+fn what_is_put_in_its_place_with_a_time_of_this_very_moment_is_looked_at_again() {
+    let folder = Folder::new();
+    let content = staged(&folder, b"hello");
+    for (name, mtime_ns, is_relied_on) in [
+        ("just now", CONTEXT.now_ms * 1_000_000 - 1_000_000, false),
+        ("a moment ago", CONTEXT.now_ms * 1_000_000 - 1_000_000_000, true),
+    ] {
+        let action = Action::PlaceFile { path: path(name), content, copy: 0, mtime_ns, mode: 0o644, expect: None };
+        let disk = done_disk(&run(&folder, action));
+        assert_eq!((disk.mtime_ns, disk.ctime_ns != 0), (mtime_ns, is_relied_on), "{name}");
+        staged(&folder, b"hello");
+    }
+}
+
+#[test]
+fn a_new_mode_makes_no_reliable_state_of_one_that_was_not() {
+    let folder = Folder::new();
+    let expect = old(&folder, "a", b"x");
+    for (ctime_ns, mode) in [(0, 0o640), (expect.disk.ctime_ns, 0o600)] {
+        let disk = DiskState { ctime_ns, ..expect.disk };
+        let seen = if ctime_ns == 0 { disk } else { folder.look("a").unwrap() };
+        let action = Action::SetMetadata { path: path("a"), expect: seen, mtime_ns: disk.mtime_ns, mode };
+        assert_eq!(done_disk(&run(&folder, action)).ctime_ns == 0, ctime_ns == 0);
+    }
+}
+
+#[test]
 fn a_replaced_file_goes_into_history() {
     let folder = Folder::new();
     let expect = old(&folder, "dir/a", b"old");

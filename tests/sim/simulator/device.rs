@@ -264,6 +264,7 @@ impl Device {
             agent.staged.retain(|_, (work, _)| !over.contains(work));
         }
         let now = self.clock.now();
+        let syncs = agent.folder.syncs();
         let outputs = match agent.stepper.handle(&mut agent.folder, input, now) {
             Ok(outputs) => outputs,
             Err(_) if self.is_damaged => {
@@ -272,16 +273,13 @@ impl Device {
             }
             Err(error) => panic!("the index does not work: {error}"),
         };
+        if agent.folder.syncs() != syncs {
+            self.copies.clear();
+        }
         let mut sent = Vec::new();
         for output in outputs {
             match output {
-                Output::Send(peer, message) => {
-                    if matches!(message, Message::Index(_)) {
-                        // The index is made durable before anything of it is told.
-                        self.copies.clear();
-                    }
-                    sent.push((peer, message));
-                }
+                Output::Send(peer, message) => sent.push((peer, message)),
                 Output::Fetch(order) => agent.fetches.push_back(order),
                 Output::Event { kind, path, text } => {
                     if self.events.len() < EVENTS_MAX {

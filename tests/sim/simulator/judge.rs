@@ -7,7 +7,7 @@ use p2psync::core::disk::{DiskKind, DiskState};
 use p2psync::core::ignore::Rules;
 use p2psync::core::path::RelPath;
 use p2psync::core::problem::ProblemKind;
-use p2psync::index::{Mark, ProblemRow};
+use p2psync::index::{Mark, ProblemRow, Record};
 use p2psync::sync::Input;
 
 use super::device::Device;
@@ -31,6 +31,8 @@ const LATER_MS: i64 = 2 * 3600 * 1000;
 const WALK_STEPS_MAX: usize = 400;
 /// How often held deletions are confirmed in the end: what is confirmed at one device may be held at the next.
 const CONFIRMS: usize = 3;
+/// Entries of an index looked at: more than any run makes.
+const RECORDS_MAX: usize = 10_000;
 const MS_NS: i64 = 1_000_000;
 
 impl World {
@@ -128,7 +130,9 @@ impl World {
             if !self.forgetful.is_empty() && self.all_know(&left) {
                 self.forgetful.clear();
             }
-            if !self.forgetful.contains(&at) && (at == last || self.shows(at, &left)) {
+            if at == last
+                || !self.forgetful.contains(&at) && self.shows(at, &left) && self.has_heard_all(at, last, &left)
+            {
                 return at;
             }
             self.step();
@@ -142,6 +146,27 @@ impl World {
         let is_scanned = device.agent.as_ref().is_some_and(|a| a.folder.index().state().is_ok_and(|s| s.scanned));
         let is_there = is_scanned && !is_mounted_away(self, at) && !device.has_work();
         is_there && self.is_as_left(left, &self.tree(at)).is_ok()
+    }
+
+    /// True where a device has heard of all that came and went where a user worked last: what he took back there before
+    /// anybody else had it may otherwise still come, or be taken for something that he does not know.
+    fn has_heard_all(&self, at: usize, last: usize, left: &Tree) -> bool {
+        let own = self.devices[at].agent.as_ref().map(|agent| agent.folder.index());
+        let is_known = |record: Record| {
+            let path = record.entry.path.to_string();
+            let is_left = left.get(&path).is_some_and(|item| match record.entry.kind.content() {
+                Some(content) => item.kind == DiskKind::File && content_of(&item.bytes) == content,
+                None => record.entry.kind.disk_kind() == Some(item.kind),
+            });
+            let known = own.and_then(|index| index.record(&record.entry.path).ok().flatten());
+            is_left || known.is_some_and(|known| record.entry.version.included_in(&known.entry.version))
+        };
+        let all_known = |device: &Device| {
+            let index = device.agent.as_ref().map(|agent| agent.folder.index()).or(device.index.as_ref());
+            let records = index.and_then(|index| index.records_from(None, None, RECORDS_MAX).ok());
+            records.unwrap_or_default().into_iter().all(is_known)
+        };
+        !self.devices[last].has_work() && self.devices.iter().all(all_known)
     }
 
     /// Programs that still have files open write to them, or close them.

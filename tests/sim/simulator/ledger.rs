@@ -67,6 +67,11 @@ impl Ledger {
         self.moved.contains_key(bytes)
     }
 
+    /// True where a user has moved or copied it at this device.
+    pub fn was_moved_at(&self, bytes: &[u8], device: usize) -> bool {
+        self.moved.get(bytes).is_some_and(|devices| devices.contains(&device))
+    }
+
     /// At how many devices users have moved or copied it.
     pub fn movers(&self, bytes: &[u8]) -> usize {
         self.moved.get(bytes).map_or(0, BTreeSet::len)

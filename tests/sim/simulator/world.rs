@@ -543,7 +543,11 @@ impl World {
 
     /// The agent looks through history, as it does every hour. What somebody wants does not go.
     fn tidy_history(&mut self, at: usize) {
-        let before = self.contents(at);
+        // After its time a version may go that is on its way from history to where its user has moved it: a device that
+        // has it there is all that is needed.
+        let shown: BTreeSet<Vec<u8>> =
+            (0..self.devices.len()).flat_map(|at| self.tree(at).into_values()).map(|item| item.bytes).collect();
+        let before = self.contents(at).into_iter().filter(|bytes| !shown.contains(bytes)).collect();
         let Some(agent) = &mut self.devices[at].agent else { return };
         for _ in 0..TIDY_STEPS_MAX {
             // All that does not have to stay is too much, or nothing is.
@@ -1009,8 +1013,8 @@ impl World {
     }
 
     /// What a user has moved at a device, and the others still have under old names: they may have heard that it is gone
-    /// there, or that something else is there, and not of the new name. Carried out, it leaves the version in their histories, which is all that is left
-    /// once this device is thrown away.
+    /// there, or that something else is there, and not of the new name. Carried out, it leaves the version in their
+    /// histories, which is all that is left once this device is thrown away. They may have carried it out already.
     fn moved_only_at(&self, at: usize) -> Vec<Vec<u8>> {
         let Some(index) = &self.devices[at].index else { return Vec::new() };
         let others: Vec<Tree> = (0..self.devices.len()).filter(|b| *b != at).map(|b| self.tree(b)).collect();
@@ -1024,7 +1028,8 @@ impl World {
         let is_lost = |bytes: &Vec<u8>| {
             others.iter().flatten().all(|(name, item)| item.bytes != *bytes || is_gone_here(name, bytes))
         };
-        own.into_iter().filter(|bytes| has(bytes) && is_lost(bytes)).collect()
+        let users = self.users();
+        own.into_iter().filter(|bytes| is_lost(bytes) && (has(bytes) || users.ledger.was_moved_at(bytes, at))).collect()
     }
 
     /// A second machine with a copy of the home and of the folder of a device, as a restored disk image makes one.
