@@ -76,8 +76,10 @@ impl Desk {
         if let Some(boot) = self.boot.take_if(|_| is_scanned) {
             folder.set_note(NOTE_BOOT, Some(&boot))?;
         }
+        let is_fetched = outputs.iter().any(|output| matches!(output, Output::Fetch(_)));
         outputs.into_iter().for_each(|output| self.carry_out(folder.index(), output, errands));
-        Ok(())
+        // It is needed before what comes is put on the disk, and now others are at work meanwhile.
+        if is_fetched { folder.remember() } else { Ok(()) }
     }
 
     /// Works that were given out and not answered yet.

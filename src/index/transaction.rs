@@ -132,7 +132,8 @@ impl Index {
         result
     }
 
-    /// Runs a statement that returns no rows; says how many it changed. Those that run for every file say `OR FAIL`: a
+    /// Runs a statement that returns no rows; says how many it changed. Those that run for every file say `OR FAIL` where
+    /// they can: a
     /// transaction in which a statement fails is given up, so SQLite need not be ready to undo the statement alone.
     pub(super) fn execute(&self, sql: &str, params: impl Params) -> Res<usize> {
         Ok(self.conn.prepare_cached(sql)?.execute(params)?)

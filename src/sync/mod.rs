@@ -149,7 +149,7 @@ pub struct Folder {
     doubted: BTreeSet<RelPath>,
     changed_mono_ms: u64,
     housekeeping_ms: u64,
-    /// Peers have said something since the index was last made durable.
+    /// Peers have said something new since the index was last made durable.
     has_heard: bool,
     /// How often it was, for the simulator.
     syncs: u64,
@@ -234,8 +234,7 @@ impl Folder {
                     _ => false,
                 };
                 if outputs.iter().any(needs_memory) {
-                    self.index.make_durable()?;
-                    (self.has_heard, self.syncs) = (false, self.syncs + 1);
+                    self.make_durable()?;
                 }
                 Ok(outputs)
             }
@@ -245,6 +244,21 @@ impl Folder {
                 Err(error)
             }
         }
+    }
+
+    /// Has what peers have said survive a power cut, where that has to be before what is being fetched is put on the disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Folder::handle`].
+    pub fn remember(&mut self) -> Result<(), IndexError> {
+        if self.has_heard { self.make_durable() } else { Ok(()) }
+    }
+
+    fn make_durable(&mut self) -> Result<(), IndexError> {
+        self.index.make_durable()?;
+        (self.has_heard, self.syncs) = (false, self.syncs + 1);
+        Ok(())
     }
 
     /// When [`Input::Tick`] is due, on the clock that only goes forward; `None` where nothing waits for time.

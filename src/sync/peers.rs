@@ -81,7 +81,6 @@ impl Folder {
         if !self.peers.contains_key(&peer) {
             return Ok(());
         }
-        self.has_heard |= matches!(message, Message::Index(_) | Message::Repair { .. });
         match message {
             Message::Hello(hello) => self.hear_hello(peer, hello, now),
             Message::Index(batch) => self.hear_batch(peer, batch, now),
@@ -238,6 +237,7 @@ impl Folder {
                 // It may say what is on the disk already.
                 self.rescans.insert(entry.path.clone());
             }
+            self.has_heard = true;
             self.index.put_rival(peer, &announced)
         }
     }

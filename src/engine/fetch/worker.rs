@@ -128,6 +128,10 @@ pub(super) fn run(folder: &FolderHandle, tasks: &Mutex<Receiver<Task>>, done: &S
             let mut untold = Vec::new();
             let is_heard = batch.into_iter().all(|task| {
                 let is_small = task.is_small();
+                // They do not wait for what may take long.
+                if !is_small && !untold.is_empty() && done.send(Event::Done(std::mem::take(&mut untold))).is_err() {
+                    return false;
+                }
                 let result = match &root {
                     Ok(root) => {
                         let local = reader.as_ref().map(|reader| Local { folder, root, reader });
