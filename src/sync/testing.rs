@@ -24,6 +24,7 @@ pub struct Fixture {
     pub fetches: Vec<FetchOrder>,
     pub sent: Vec<Message>,
     pub reloads: usize,
+    pub rescans: Vec<RelPath>,
 }
 
 impl Fixture {
@@ -43,6 +44,7 @@ impl Fixture {
             fetches: Vec::new(),
             sent: Vec::new(),
             reloads: 0,
+            rescans: Vec::new(),
         };
         fixture.feed(Input::ScanStarted { suspicious: false });
         fixture.feed(Input::Observed((0..files).map(|n| seen(n, n)).collect()));
@@ -60,6 +62,7 @@ impl Fixture {
             match output {
                 Output::Apply(work, action) => self.orders.push((work, action)),
                 Output::Restore { path, .. } => self.restored.push(path),
+                Output::Rescan(paths) => self.rescans.extend(paths),
                 Output::ReloadRules => self.reloads += 1,
                 Output::Fetch(order) => self.fetches.push(order),
                 Output::Send(_, message) => self.sent.push(message),

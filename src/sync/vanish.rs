@@ -23,7 +23,7 @@ impl Folder {
         }
         let missing = self.index.missing(SETTLE_BATCH)?;
         if missing.is_empty() {
-            self.missing_since_ms = None;
+            (self.missing_since_ms, self.unseen_waits) = (None, 0);
             // The scan after a crash needs them to the end, to tell what a user moved from what the crash left behind.
             if !self.after_crash {
                 self.vanished.clear();
@@ -31,10 +31,10 @@ impl Folder {
             return Ok(());
         }
         if self.holds_local_deletions(now)? {
-            self.missing_since_ms = None;
+            (self.missing_since_ms, self.unseen_waits) = (None, 0);
             return Ok(());
         }
-        let mut is_waiting = false;
+        let (mut is_waiting, mut is_announced) = (false, false);
         for path in missing {
             // What is in work is frozen: its turn comes when that is over.
             if self.busy.contains_key(&path) {
@@ -46,6 +46,10 @@ impl Folder {
             if self.unseen_waits < UNSEEN_WAITS_MAX && ours.entry.kind.is_directory() && self.has_unseen_below(&path)? {
                 self.missing_since_ms = Some(now.mono_ms);
                 is_waiting = true;
+                if self.unseen_waits == 0 {
+                    // Should nobody be looking there yet.
+                    self.rescans.insert(path);
+                }
                 continue;
             }
             let moved = match ours.entry.kind.content() {
@@ -53,10 +57,12 @@ impl Folder {
                 None => false,
             };
             self.announce_deletion(&ours, moved, now)?;
+            is_announced = true;
         }
         self.unseen_waits = if is_waiting { self.unseen_waits + 1 } else { 0 };
-        self.pass.want();
-        self.touch(now);
+        if is_announced {
+            self.touch(now);
+        }
         Ok(())
     }
 
@@ -322,5 +328,37 @@ mod tests {
         assert!(!fixture.folder.works.values().any(|work| work.path == path(0)));
         fixture.feed(Input::Observed(vec![seen(0, 77)]));
         assert!(fixture.folder.works.values().all(|work| work.path == path(9)) && fixture.folder.works.len() == 1);
+    }
+
+    /// A directory that is seen gone before what is in it.
+    fn gone_before_its_content() -> (Fixture, RelPath) {
+        let mut fixture = Fixture::new(0);
+        let below = RelPath::parse(b"f00000/a").unwrap();
+        let state = DiskState { kind: DiskKind::Directory, ..disk(1) };
+        let Observation { seen: file, .. } = seen(1, 1);
+        let directory = Observation { path: path(0), seen: Seen::Directory(state) };
+        fixture.feed(Input::Observed(vec![directory, Observation { path: below.clone(), seen: file }]));
+        fixture.feed(absent(0));
+        fixture.rescans.clear();
+        (fixture, below)
+    }
+
+    #[test]
+    fn a_directory_that_waits_for_what_is_in_it_is_looked_at_and_is_no_news() {
+        let (mut fixture, _) = gone_before_its_content();
+        let before = fixture.folder.changed_mono_ms;
+        (0..3).for_each(|_| fixture.wait(2 * DELETE_SETTLE_MS));
+        assert_eq!((fixture.folder.unseen_waits, fixture.folder.changed_mono_ms), (3, before));
+        assert_eq!(fixture.rescans, [path(0)]);
+    }
+
+    #[test]
+    fn what_one_directory_has_waited_is_not_counted_for_the_next() {
+        let (mut fixture, _) = gone_before_its_content();
+        (0..3).for_each(|_| fixture.wait(2 * DELETE_SETTLE_MS));
+        let state = DiskState { kind: DiskKind::Directory, ..disk(1) };
+        fixture.feed(Input::Observed(vec![Observation { path: path(0), seen: Seen::Directory(state) }]));
+        fixture.wait(2 * DELETE_SETTLE_MS);
+        assert_eq!((fixture.folder.unseen_waits, fixture.folder.missing_since_ms), (0, None));
     }
 }
