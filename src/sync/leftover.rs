@@ -8,7 +8,7 @@ use crate::core::entry::{Entry, Kind};
 use crate::core::message::Announced;
 use crate::core::path::RelPath;
 use crate::core::version::VersionVector;
-use crate::index::{IndexError, Mark, Record};
+use crate::index::{IndexError, Mark, Record, Rival};
 
 use super::observe::VANISHED_MAX;
 use super::plan::until_looked_at;
@@ -17,6 +17,13 @@ use super::{Folder, NOTE_BEFORE_BOOT, Now};
 
 /// Paths remembered at which something has failed, perhaps halfway; what is found at more of them counts as edits.
 const HALF_DONE_MAX: usize = 10_000;
+
+/// What was to be put at a path where that failed, perhaps after it was there.
+pub(super) struct HalfDone {
+    pub rival: Rival,
+    /// How many scans had begun by then: a complete one that began later has looked there.
+    scans: u64,
+}
 
 impl Folder {
     /// Bytes that a newer entry has replaced already are no edit: they were put here by a swap whose commit was lost,
@@ -75,7 +82,7 @@ impl Folder {
         disk: DiskState,
         now: Now,
     ) -> Result<bool, IndexError> {
-        let is_it = self.half_done.get(path).is_some_and(|rival| {
+        let is_it = self.half_done.get(path).is_some_and(|HalfDone { rival, .. }| {
             let shown = kind.is_directory() || rival.entry.disk_mtime_ns() == disk.mtime_ns;
             rival.entry.kind == *kind && shown && rival.entry.version.included_in(&ours.entry.version)
         });
@@ -95,8 +102,24 @@ impl Folder {
     pub(super) fn remember_half_done(&mut self, id: WorkId) {
         let Some(Work { path, goal: Goal::Adopt { rival, .. }, .. }) = self.works.get(&id) else { return };
         if rival.entry.is_live() && self.half_done.len() < HALF_DONE_MAX {
-            self.half_done.insert(path.clone(), rival.clone());
+            self.half_done.insert(path.clone(), HalfDone { rival: rival.clone(), scans: self.scans });
         }
+    }
+
+    /// A tombstone was adopted where nothing is known to lie. Where something had failed there before, somebody has to
+    /// look: what a user makes there later is his own.
+    pub(super) fn look_for_half_done(&mut self, path: &RelPath) {
+        if self.half_done.contains_key(path) {
+            self.rescans.insert(path.clone());
+        }
+    }
+
+    /// A complete scan has found nothing half done where it is still remembered from before. What was in work meanwhile,
+    /// or surprised, is looked at once more.
+    pub(super) fn forget_half_done(&mut self) {
+        let (scans, busy, awaited) = (self.scans, &self.busy, &self.awaited);
+        let is_open = |path: &RelPath| busy.contains_key(path) || awaited.contains(path);
+        self.half_done.retain(|path, half| half.scans >= scans || is_open(path));
     }
 
     /// A file is back under a name where it counts for old. Where the last look had found it under another name, a power
@@ -262,6 +285,64 @@ mod tests {
             assert!(old.entry.version.pairs().is_empty() && old.entry.is_live(), "{old:?}");
             assert!(new.entry.version.pairs().is_empty() && !new.entry.is_live(), "{new:?}");
             assert_eq!(fixture.folder.index().rivals(&path(5)).unwrap().len(), 1);
+        }
+    }
+
+    /// The peer's directory cannot be made.
+    fn fail(fixture: &mut Fixture) -> Entry {
+        let version = VersionVector::new().with(PEERS_EPOCH, 1);
+        let directory = Entry { kind: Kind::Directory, version, ..Entry::nothing(path(7)) };
+        hear(fixture, directory.clone(), 1);
+        let (work, _) = fixture.orders.pop().unwrap();
+        let failed = Outcome::Failed(Problem::new(ProblemKind::NoSpace, "the disk is full"));
+        fixture.feed(Input::Applied(vec![(work, failed)]));
+        directory
+    }
+
+    /// The same, and it is deleted before another try.
+    fn failed_and_deleted() -> Fixture {
+        let mut fixture = Fixture::new(1);
+        let directory = fail(&mut fixture);
+        fixture.rescans.clear();
+        hear(&mut fixture, decide::deleted(&directory, PEERS_EPOCH, 2), 2);
+        fixture.orders.clear();
+        fixture
+    }
+
+    fn make_directory(fixture: &mut Fixture) -> Entry {
+        let seen = Seen::Directory(DiskState { kind: DiskKind::Directory, ..disk(9) });
+        fixture.feed(Input::Observed(vec![Observation { path: path(7), seen }]));
+        assert!(fixture.orders.is_empty(), "{:?}", fixture.orders);
+        fixture.folder.ours(&path(7)).unwrap().entry
+    }
+
+    #[test]
+    fn what_a_user_makes_where_a_directory_could_not_be_made_is_his_once_somebody_has_looked_there() {
+        let mut fixture = failed_and_deleted();
+        assert_eq!(fixture.rescans, [path(7)]);
+        fixture.feed(Input::Observed(vec![Observation { path: path(7), seen: Seen::Absent }]));
+        let (entry, own) = (make_directory(&mut fixture), fixture.folder.epoch().unwrap());
+        assert!(entry.is_live() && entry.version.get(own) > 0, "{entry:?}");
+    }
+
+    #[test]
+    fn what_a_user_makes_where_a_directory_could_not_be_made_is_his_once_a_scan_has_found_nothing_there() {
+        let mut fixture = failed_and_deleted();
+        fixture.feed(Input::ScanStarted { suspicious: false });
+        fixture.feed(Input::ScanFinished { complete: true });
+        let (entry, own) = (make_directory(&mut fixture), fixture.folder.epoch().unwrap());
+        assert!(entry.is_live() && entry.version.get(own) > 0, "{entry:?}");
+    }
+
+    #[test]
+    fn what_failed_while_a_scan_ran_is_no_edit_when_the_scan_has_ended() {
+        let mut fixture = Fixture::new(1);
+        fixture.feed(Input::ScanStarted { suspicious: false });
+        fail(&mut fixture);
+        for count in [1, 0] {
+            fixture.feed(Input::ScanFinished { complete: true });
+            assert_eq!(fixture.folder.half_done.len(), count);
+            fixture.feed(Input::ScanStarted { suspicious: false });
         }
     }
 }

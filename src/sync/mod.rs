@@ -60,7 +60,7 @@ use crate::core::message::EXCEPTIONS_MAX;
 use crate::core::message::Message;
 use crate::core::path::RelPath;
 use crate::core::version::COUNT_MAX;
-use crate::index::{HistoryRow, Index, IndexError, Record, Rival};
+use crate::index::{HistoryRow, Index, IndexError, Record};
 use crate::sabotage::{self, Bug};
 
 pub use io::{FetchError, FetchOrder, Input, Now, Observation, Output, Seen, Settings, Staged};
@@ -140,7 +140,9 @@ pub struct Folder {
     /// Files that are back under names where they count for old, by inode and content; see `leftover`.
     returned: BTreeSet<(u64, ContentId)>,
     /// What was to be put at paths where that failed, perhaps after it was there; see `leftover`.
-    half_done: BTreeMap<RelPath, Rival>,
+    half_done: BTreeMap<RelPath, leftover::HalfDone>,
+    /// How many scans have begun.
+    scans: u64,
     /// Until then deletions are not held: the user has confirmed them.
     confirmed_until_ms: u64,
     /// What nobody has and was let go of in this run, by path; see `lost`.
@@ -203,6 +205,7 @@ impl Folder {
             vanished: BTreeMap::new(),
             returned: BTreeSet::new(),
             half_done: BTreeMap::new(),
+            scans: 0,
             confirmed_until_ms: 0,
             doubted: BTreeSet::new(),
             let_go: BTreeSet::new(),
@@ -328,6 +331,7 @@ impl Folder {
     fn take_in(&mut self, input: Input, now: Now) -> Result<(), IndexError> {
         match input {
             Input::ScanStarted { suspicious } => {
+                self.scans += 1;
                 self.suspicious_below = if suspicious { self.first_of_boot()? } else { 0 };
                 self.recheck_ignored(now)?;
                 if self.announces_changes() {

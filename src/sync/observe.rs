@@ -248,7 +248,7 @@ impl Folder {
         disk: Option<DiskState>,
         now: Now,
     ) -> Result<bool, IndexError> {
-        let half_done = self.half_done.get(path).cloned();
+        let half_done = self.half_done.get(path).map(|half| half.rival.clone());
         for rival in self.index.rivals(path)?.into_iter().chain(half_done) {
             let same =
                 rival.entry.kind.content_id() == kind.content_id() && rival.entry.kind.disk_kind() == kind.disk_kind();
@@ -303,6 +303,7 @@ impl Folder {
         }
         self.suspicious_below = 0;
         self.after_crash = false;
+        self.forget_half_done();
         self.awaited.clear();
         self.returned.clear();
         self.drop_moot_problems()?;

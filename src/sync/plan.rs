@@ -158,6 +158,7 @@ impl Folder {
             }
             let entry = self.outcome_entry(&ours.entry, &rival, decision)?;
             self.index.put(&entry, None, Mark::Here, now.wall_ms())?;
+            self.look_for_half_done(&path);
             self.drop_settled_rivals(&path, &entry)?;
             self.touch(now);
             self.acks_are_due(now);
