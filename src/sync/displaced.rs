@@ -68,3 +68,42 @@ impl Folder {
         self.report("conflict", Some(&loser.path), text, now)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{PEER, disk, path};
+    use super::super::{Input, Settings};
+    use super::*;
+    use crate::core::id::{EpochId, RunId};
+    use crate::core::ignore::Rules;
+    use crate::index::Index;
+
+    #[test]
+    fn what_of_history_could_not_be_noted_leaves_no_transaction_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("index");
+        let index = Index::open(&file, EpochId(1)).unwrap();
+        let mut folder = Folder::new(index, Settings::default(), Rules::default(), RunId(1)).unwrap();
+        let other = rusqlite::Connection::open(&file).unwrap();
+        let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON history BEGIN SELECT RAISE(ABORT, 'no'); END";
+        other.execute_batch(refuse).unwrap();
+        let row = HistoryRow {
+            slot: path(0),
+            path: path(1),
+            content: None,
+            disk: disk(1),
+            author: PEER,
+            displaced_ms: 1,
+            by_remote: true,
+            brought_by: None,
+            displaced_by: None,
+            placed_ms: None,
+        };
+        assert!(folder.note_history(std::slice::from_ref(&row)).is_err());
+        other.execute_batch("DROP TRIGGER refuse").unwrap();
+        folder.note_history(&[row]).unwrap();
+        let now = Now { wall_ns: 1_800_000_000_000_000_000, mono_ms: 1000, random: 7 };
+        folder.handle(Input::Tick, now).unwrap();
+        assert_eq!(folder.index().history_of(&path(1)).unwrap().len(), 1);
+    }
+}

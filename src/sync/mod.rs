@@ -288,8 +288,13 @@ impl Folder {
     /// Notes what was found in history before anything else is taken in.
     pub fn note_history(&mut self, found: &[HistoryRow]) -> Result<(), IndexError> {
         self.index.begin()?;
-        found.iter().try_for_each(|row| self.index.add_history(row))?;
-        self.index.commit()
+        match found.iter().try_for_each(|row| self.index.add_history(row)) {
+            Ok(()) => self.index.commit(),
+            Err(error) => {
+                self.index.rollback()?;
+                Err(error)
+            }
+        }
     }
 
     /// A note, durably.
