@@ -2,7 +2,7 @@
 //! that differ the entries are exchanged. This is the periodic reconciliation, beside the periodic scan.
 
 use crate::core::id::DeviceId;
-use crate::core::message::{BATCH_ENTRIES_MAX, DigestReport, Message};
+use crate::core::message::{BATCH_ENTRIES_MAX, BUCKETS, DigestReport, Message};
 use crate::core::path::RelPath;
 use crate::index::IndexError;
 
@@ -122,6 +122,7 @@ impl Folder {
         let text =
             format!("this device and {} did not say the same of all files; they compare what they know", peer.short());
         self.report("repair", None, text, now)?;
+        tracing::info!(peer = %peer.short(), parts = unequal.len(), of = BUCKETS, "the digests of some parts differ");
         for bucket in unequal.iter().take(BUCKETS_AT_ONCE) {
             let mut after: Option<RelPath> = None;
             loop {
