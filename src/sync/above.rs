@@ -73,6 +73,8 @@ impl Folder {
         for directory in path.ancestors() {
             match self.look_at_directory(&directory)? {
                 Above::Ready => break,
+                // It was not as expected, and nobody has looked yet.
+                Above::Gone(_) if self.awaited.contains(&directory) => return Ok(Above::Later),
                 Above::Gone(record) => gone.push(*record),
                 other => return Ok(other),
             }
@@ -143,12 +145,13 @@ impl Folder {
         Ok(entry)
     }
 
-    /// What waits for a directory that could not be made is planned anew. A disk that folds case would otherwise find a
+    /// What waits for a directory that could not be made is planned anew, and what waits for that in turn. A disk that folds case would otherwise find a
     /// directory of another spelling in its place, and have one file under two names.
     pub(super) fn replan_below(&mut self, directory: WorkId) -> Result<(), IndexError> {
         let was_to_make = |work: &&Work| match &work.goal {
             Goal::Adopt { rival, .. } => rival.entry.kind.is_directory() && !work.ours.entry.kind.is_directory(),
-            _ => false,
+            Goal::Revive { .. } => true,
+            Goal::Metadata { .. } | Goal::MovedAway | Goal::Clear => false,
         };
         let Some(path) = self.works.get(&directory).filter(was_to_make).map(|work| work.path.clone()) else {
             return Ok(());
@@ -156,7 +159,8 @@ impl Folder {
         self.parked.remove(&path).unwrap_or_default().into_iter().try_for_each(|id| self.replan(id))
     }
 
-    /// What is to be put into a directory that cannot be brought back under its name waits, and is tried again later.
+    /// What is to be put into a directory that cannot be brought back waits like what is in that, and is tried again
+    /// later: no entry of the directory's own would have it wait.
     pub(super) fn give_up_below(&mut self, id: WorkId, problem: &Problem, now: Now) -> Result<(), IndexError> {
         let is_revived = |work: &&Work| matches!(work.goal, Goal::Revive { .. });
         let Some(path) = self.works.get(&id).filter(is_revived).map(|work| work.path.clone()) else { return Ok(()) };
@@ -191,5 +195,42 @@ impl Folder {
             self.rescans.insert(directory);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Input;
+    use super::super::testing::{Fixture, PEERS_EPOCH};
+    use super::*;
+    use crate::core::action::{Action, Outcome};
+    use crate::core::id::RunId;
+    use crate::core::message::{Announced, Batch, Message};
+    use crate::core::problem::ProblemKind;
+
+    #[test]
+    fn nothing_is_put_below_a_directory_that_could_not_be_brought_back() {
+        let failed = |kind| Outcome::Failed(Problem::new(kind, "could not make it"));
+        for outcome in [failed(ProblemKind::Name), failed(ProblemKind::NoSpace), Outcome::Changed] {
+            let mut fixture = Fixture::new(0);
+            let path = RelPath::parse(b"D/sub/a").unwrap();
+            let version = VersionVector::new().with(PEERS_EPOCH, 1);
+            let kind = Kind::Symlink(b"there".as_slice().into());
+            let entry = Entry { kind, version, mtime_ns: 5, ..Entry::nothing(path.clone()) };
+            let entries = vec![Announced { entry, seq: 1, held: true }];
+            fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 1, more: false }));
+            let orders = std::mem::take(&mut fixture.orders);
+            let [(work, Action::CreateDirectory { .. })] = &orders[..] else { panic!("{orders:?}") };
+            fixture.feed(Input::Applied(vec![(*work, outcome.clone())]));
+            // Neither that nor another try at once, without a look.
+            assert!(fixture.orders.is_empty(), "{outcome:?}: {:?}", fixture.orders);
+            assert!(fixture.folder.works.is_empty() && fixture.folder.parked.is_empty());
+            assert_eq!(fixture.folder.index().problem(&path).unwrap().is_some(), outcome != Outcome::Changed);
+            // It is tried again later.
+            fixture.feed(Input::ScanFinished { complete: true });
+            fixture.wait(60_000);
+            let again = |(_, action): &(_, Action)| matches!(action, Action::CreateDirectory { .. });
+            assert!(fixture.orders.len() == 1 && fixture.orders.iter().all(again), "{:?}", fixture.orders);
+        }
     }
 }

@@ -155,6 +155,9 @@ impl Folder {
     /// Ends a work without a result. With a problem it is tried again later, without one as soon as the path has been
     /// looked at.
     pub(super) fn give_up(&mut self, id: WorkId, problem: Option<Problem>, now: Now) -> Result<(), IndexError> {
+        if let Some(problem) = &problem {
+            self.give_up_below(id, problem, now)?;
+        }
         let Some(work) = self.end_undone(id)? else { return Ok(()) };
         // That a left-over directory stays is no trouble: what it is in the way of has some.
         if let Some(problem) = problem.filter(|_| !matches!(work.goal, Goal::Clear)) {
