@@ -70,7 +70,11 @@ impl Folder {
     /// True where what peers say of a path includes that ours was replaced or deleted.
     fn is_replaced(&self, ours: &Entry) -> Result<bool, IndexError> {
         let rivals = self.index.rivals(&ours.path)?;
-        Ok(rivals.iter().any(|rival| decide::decide(ours, &rival.entry, &self.found) == Decision::Take))
+        let replaces = |rival: &Entry| {
+            // The same content under a greater version replaces nothing.
+            rival.kind != ours.kind && decide::decide(ours, rival, &self.found) == Decision::Take
+        };
+        Ok(rivals.iter().any(|rival| replaces(&rival.entry)))
     }
 
     pub(super) fn applied(&mut self, outcomes: Vec<(WorkId, Outcome)>, now: Now) -> Result<(), IndexError> {
@@ -572,5 +576,24 @@ mod tests {
         // The user has moved it away, of which no scan tells.
         let action = answer(&mut fixture, &Outcome::NotStaged);
         assert!(matches!(action, Some(Action::PlaceFile { expect: None, .. })), "{action:?}");
+    }
+
+    #[test]
+    fn a_loser_that_only_has_a_greater_version_elsewhere_gets_its_copy() {
+        let (settings, peers) = (Fixture::new(1).folder.settings, [PEER, DeviceId([3; 32])]);
+        let mut fixture = Fixture::new(1);
+        fixture.feed(Input::Observed(vec![super::super::testing::seen(0, 9)]));
+        fixture.feed(Input::Settings(Settings { peers: peers.into(), ..settings }));
+        let ours = fixture.folder.ours(&path(0)).unwrap().entry;
+        let version = VersionVector::new().with(crate::core::id::EpochId(3), 1);
+        let other = Announced { entry: Entry { version, ..winner(&ours) }, seq: 1, held: true };
+        fixture.folder.index.put_rival(peers[1], &other).unwrap();
+        fixture.folder.pass.want();
+        fixture.feed(Input::Tick);
+        assert_eq!(fixture.folder.works.len(), 1);
+        let same = Entry { version: ours.version.clone().with(PEERS_EPOCH, 2), ..ours };
+        hear(&mut fixture, same, 1);
+        let action = answer(&mut fixture, &Outcome::NotStaged);
+        assert!(matches!(displaced_to(action), Some(Displace::ConflictCopy(_))));
     }
 }

@@ -285,7 +285,8 @@ impl Folder {
             if changed {
                 continue;
             }
-            if candidates.iter().any(|(_, decision)| *decision == Decision::Take) {
+            let replaces = |rival: &Rival| rival.entry.kind != ours.entry.kind;
+            if candidates.iter().any(|(rival, decision)| *decision == Decision::Take && replaces(rival)) {
                 candidates.iter_mut().for_each(|(_, decision)| *decision = without_copy(*decision));
             }
             return match self.best_of(path, candidates)? {
