@@ -19,15 +19,18 @@ impl Folder {
     pub(super) fn not_empty(&mut self, id: WorkId, now: Now) -> Result<(), IndexError> {
         let Some(work) = self.works.get(&id) else { return Ok(()) };
         if matches!(work.goal, Goal::Clear) {
-            self.end(id);
-            return Ok(());
+            return self.end_undone(id).map(drop);
         }
+        let is_to_give_way = matches!(&work.goal, Goal::Adopt { rival, .. } if rival.entry.is_live());
         let path = work.path.clone();
         self.clear_left_over_below(&path)?;
         let looks = self.index.problem(&path)?.map_or(0, |row| row.attempts);
         if looks < NOT_EMPTY_LOOKS {
+            let text = match is_to_give_way {
+                true => "a file is to take the place of the directory, but something is still in it here",
+                false => "the directory was deleted elsewhere, but something is still in it here",
+            };
             self.rescans.insert(path);
-            let text = "the directory was deleted elsewhere, but something is still in it here";
             return self.give_up(id, Some(Problem::new(ProblemKind::InTheWay, text)), now);
         }
         let Some(work) = self.end(id) else { return Ok(()) };

@@ -564,6 +564,8 @@ mod tests {
         for _ in 0..NOT_EMPTY_LOOKS {
             let action = answer(&mut fixture, &Outcome::NotEmpty);
             assert!(matches!(action, Some(Action::PlaceFile { expect: Some(_), .. })), "{action:?}");
+            let problem = fixture.folder.index().problem(&path(0)).unwrap().unwrap().problem;
+            assert!(!problem.text.contains("deleted"), "{}", problem.text);
             fixture.feed(look());
         }
         answer(&mut fixture, &Outcome::NotEmpty);
