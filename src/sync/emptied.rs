@@ -147,4 +147,33 @@ mod tests {
         }
         assert!(fixture.folder.index().problem(&named("f/q")).unwrap().is_none());
     }
+
+    #[test]
+    fn what_is_heard_of_a_left_over_directory_before_it_goes_is_looked_at_afterwards() {
+        for is_gone in [true, false] {
+            let named = |name: &str| RelPath::parse(name.as_bytes()).unwrap();
+            let (above, kept) = (named("f"), named("f/q"));
+            let mut fixture = Fixture::new(0);
+            let directory = DiskState { kind: DiskKind::Directory, ..disk(1) };
+            let seen = |path: &RelPath| Observation { path: path.clone(), seen: Seen::Directory(directory) };
+            let look = || Input::Observed(vec![seen(&above), seen(&kept)]);
+            fixture.feed(look());
+            let ours = |fixture: &Fixture, path: &RelPath| fixture.folder.ours(path).unwrap().entry;
+            let gone = deleted(&ours(&fixture, &kept), PEERS_EPOCH, 1);
+            hear(&mut fixture, gone.clone(), 1);
+            answer(&mut fixture, &look, |_| Outcome::NotEmpty);
+            let above_gone = deleted(&ours(&fixture, &above), PEERS_EPOCH, 2);
+            hear(&mut fixture, above_gone, 2);
+            let (work, _) = fixture.orders.pop().unwrap();
+            let version = gone.version.clone().with(PEERS_EPOCH, 3);
+            hear(&mut fixture, Entry { kind: crate::core::entry::Kind::Directory, version, ..gone }, 3);
+            fixture.feed(Input::Applied(vec![(work, Outcome::NotEmpty)]));
+            let (work, action) = fixture.orders.pop().unwrap();
+            assert_eq!(action, Action::RemoveDirectory { path: kept.clone() });
+            let done = Outcome::Done { disk: None, displaced: None, conflict: None, rescued: None };
+            fixture.feed(Input::Applied(vec![(work, if is_gone { done } else { Outcome::NotEmpty })]));
+            let is_wanted = fixture.folder.works.values().any(|work| work.path == kept);
+            assert!(is_wanted || ours(&fixture, &kept).is_live(), "{is_gone}");
+        }
+    }
 }

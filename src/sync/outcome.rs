@@ -185,6 +185,10 @@ impl Folder {
         let moved_from = other.map(|work| work.path.clone());
         self.replan_below(id)?;
         let ended = self.end(id);
+        if let Some(work) = ended.as_ref().filter(|work| matches!(work.goal, Goal::Clear)) {
+            // It was not begun for the sake of what peers say of its path: that is still to be decided.
+            self.index.set_todo(&work.path, true)?;
+        }
         if let Some(from) = moved_from {
             self.index.set_todo(&from, true)?;
             self.rescans.insert(from);
@@ -251,7 +255,10 @@ impl Folder {
                 self.finish_path(entry)?;
             }
             Goal::MovedAway => {}
-            Goal::Clear => self.index.set_disk(&ours.entry.path, None, Mark::Here, now.wall_ms())?,
+            Goal::Clear => {
+                self.index.set_disk(&ours.entry.path, None, Mark::Here, now.wall_ms())?;
+                self.index.set_todo(&ours.entry.path, true)?;
+            }
         }
         self.touch(now);
         Ok(())
