@@ -185,9 +185,7 @@ impl Folder {
         }
         let mut entry = ours.entry;
         let was_here = ours.mark == Mark::Missing || (ours.mark == Mark::Here && ours.disk.is_some());
-        // What a disk without modes or with coarse times makes of those that were set is no change.
-        let is_known = ours.disk.is_some_and(|known| known.mode == disk.mode && known.mtime_ns == disk.mtime_ns);
-        if was_here && !is_known && note_metadata(&mut entry, disk, self.epoch()?) {
+        if was_here && note_metadata(&mut entry, disk, self.epoch()?) {
             self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
             self.touch(now);
             return Ok(());
@@ -613,22 +611,5 @@ mod tests {
         fixture.carry_out();
         fixture.feed(Input::Observed(vec![seen(0, 1)]));
         assert!(fixture.folder.ours(&path(0)).unwrap().entry.kind.content().is_some());
-    }
-
-    #[test]
-    fn what_a_disk_without_modes_shows_is_no_change() {
-        let mut fixture = Fixture::new(1);
-        let shown = DiskState { mode: 0o777, mtime_ns: 4, ..disk(0) };
-        let not_relied_on = DiskState { ctime_ns: 0, ..shown };
-        fixture.folder.index.set_disk(&path(0), Some(not_relied_on), Mark::Here, 1).unwrap();
-        let ours = fixture.folder.ours(&path(0)).unwrap().entry;
-        let content = ours.kind.content().unwrap();
-        let mut look = |disk| {
-            let seen = Seen::File { disk, content, lists: Vec::new() };
-            fixture.feed(Input::Observed(vec![Observation { path: path(0), seen }]));
-            fixture.folder.ours(&path(0)).unwrap().entry
-        };
-        assert_eq!(look(shown), ours);
-        assert_ne!(look(DiskState { mode: 0o600, ..shown }), ours);
     }
 }

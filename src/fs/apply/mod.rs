@@ -120,10 +120,14 @@ fn apply_all(
         }
     }
     failpoint::hit("apply.durable");
-    let now_ns = context.now_ms.saturating_mul(1_000_000);
+    let (now_ns, mut keeps_modes) = (context.now_ms.saturating_mul(1_000_000), None);
     for (_, outcome) in &mut outcomes {
         if let Outcome::Done { disk: Some(disk), .. } = outcome {
-            *disk = just_placed(*disk, now_ns);
+            let placed = just_placed(*disk, now_ns);
+            // A disk without modes shows another than was set. Looked at anew, that would be taken for the user's.
+            if placed != *disk && *keeps_modes.get_or_insert_with(|| root.keeps_modes()) {
+                *disk = placed;
+            }
         }
     }
     Applied { outcomes, stuck: batch.stuck }
