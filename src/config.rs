@@ -28,7 +28,7 @@ use crate::home::Home;
 pub use advice::{Unknown, Warning, unknown_settings, warnings};
 pub use edit::{
     NewFolder, NewPeer, add_address, add_folder, add_peer, clear_leftovers, create, default_text, host_name,
-    remove_folder, remove_peer, rename_peer, set_folder_peers,
+    remove_folder, remove_peer, rename_peer, set_folder_peers, share_folder_with,
 };
 pub use edit_folder::{Pause, set_direction, set_only, set_pause};
 pub use fault::{ConfigError, Fault};

@@ -19,21 +19,13 @@ impl Again<'_> {
     pub fn ask_each(&self, context: &Context, dialogue: &mut Dialogue) -> anyhow::Result<Vec<Folder>> {
         let mut shared = Vec::new();
         for (config, folder) in self.unshared(context)? {
-            let question = format!("{} [Y/n] ", self.question(context, &folder));
+            // Whoever is asked did not think of this folder, so nothing leaves the device at a mere Enter.
+            let question = format!("{} [y/N] ", self.question(context, &folder));
             if is_wanted(&question, dialogue)? {
                 shared.extend(self.share(context, &folder)?);
             } else {
                 dialogue.say(&format!("Not shared. Later: {}\n", self.command(&config, &folder)))?;
             }
-        }
-        Ok(shared)
-    }
-
-    /// Shares all of them: that was said.
-    pub fn share_all(&self, context: &Context) -> anyhow::Result<Vec<Folder>> {
-        let mut shared = Vec::new();
-        for (_, folder) in self.unshared(context)? {
-            shared.extend(self.share(context, &folder)?);
         }
         Ok(shared)
     }
@@ -81,7 +73,7 @@ impl Again<'_> {
     }
 
     fn share(&self, context: &Context, folder: &Folder) -> anyhow::Result<Option<Folder>> {
-        let changed = config::set_folder_peers(&context.home, &folder.id, &self.sharing(folder))?;
+        let changed = config::share_folder_with(&context.home, &folder.id, &self.device)?;
         Ok(changed.folder(&folder.id).cloned())
     }
 
@@ -97,14 +89,14 @@ impl Again<'_> {
     }
 }
 
-/// True for Enter and yes, false for no and for the end of the input.
+/// True for yes, false for Enter, no and the end of the input.
 fn is_wanted(question: &str, dialogue: &mut Dialogue) -> anyhow::Result<bool> {
     for _ in 0..QUESTIONS_MAX {
         dialogue.say(question)?;
         let Some(answer) = dialogue.hear()? else { return Ok(false) };
         match answer.trim().to_lowercase().as_str() {
-            "" | "y" | "yes" => return Ok(true),
-            "n" | "no" => return Ok(false),
+            "y" | "yes" => return Ok(true),
+            "" | "n" | "no" => return Ok(false),
             _ => {}
         }
     }
@@ -150,11 +142,11 @@ mod tests {
     }
 
     #[test]
-    fn enter_shares_a_folder_again_and_no_leaves_it_with_the_command_for_later() {
+    fn yes_shares_a_folder_again_and_enter_leaves_it_with_the_command_for_later() {
         let (_dir, context) = context();
-        let (shared, said) = talk(&context, "what\n\nn\n");
+        let (shared, said) = talk(&context, "what\ny\n\n");
         assert!(said.starts_with(
-            "'Docs' (~/d) was on desk before, and is not shared with it now. Share it with desk? [Y/n] 'Docs'"
+            "'Docs' (~/d) was on desk before, and is not shared with it now. Share it with desk? [y/N] 'Docs'"
         ));
         assert_eq!((shared.len(), &shared[0].peers), (1, &Sharing::Only(vec![PHONE, DESK])));
         assert!(said.contains("'My Music' (~/m) is on desk too, but not shared with it from here."), "{said}");
@@ -166,13 +158,26 @@ mod tests {
     }
 
     #[test]
-    fn without_a_terminal_all_are_shared_or_the_commands_told() {
+    fn without_a_terminal_the_commands_are_told() {
         let (_dir, context) = context();
         let again = Again { device: DESK, name: "desk", folders: &known() };
         let hints = again.hints(&context).unwrap();
         assert_eq!(hints.lines().count(), 2);
         assert!(hints.contains("now. To share it: p2psync folder share Docs --peer phone --peer desk\n"), "{hints}");
-        assert_eq!(again.share_all(&context).unwrap().len(), 2);
-        assert_eq!(again.hints(&context).unwrap(), "");
+    }
+
+    #[test]
+    fn a_device_that_was_added_to_a_folder_meanwhile_keeps_it() {
+        let (_dir, context) = context();
+        let again = Again { device: DESK, name: "desk", folders: &known() };
+        let (_, docs) = again.unshared(&context).unwrap().remove(0);
+        let tablet = DeviceId([5; 32]);
+        let new = NewPeer { id: tablet, name: Some("tablet".into()), addresses: Vec::new() };
+        config::add_peer(&context.home, &new).unwrap();
+        config::set_folder_peers(&context.home, &docs.id, &Sharing::Only(vec![PHONE, tablet])).unwrap();
+        let shared = again.share(&context, &docs).unwrap().unwrap();
+        assert_eq!(shared.peers, Sharing::Only(vec![PHONE, tablet, DESK]));
+        // Once is enough.
+        assert_eq!(again.share(&context, &docs).unwrap().unwrap().peers, shared.peers);
     }
 }

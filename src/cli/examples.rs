@@ -56,7 +56,7 @@ pub const USAGES: &[Usage] = &[
             ("pair apple-guitar-lemon-zebra", "take the code that the other device shows"),
             ("pair K7QF-29XM --accept all --into ~/Sync", "without questions: take part in all its folders"),
         ],
-        r#"a line {"event": "code", "code", "words", "link", "valid_seconds"} where a code is shown, then {"event": "paired", "device_id", "name", "folders": [labels], "offers": [{"id", "label"}], "accepted": [{"id", "label", "path"}], "again": [{"id", "label", "offered"}], "shared_again": [{"id", "label", "path"}]}"#,
+        r#"a line {"event": "code", "code", "words", "link", "valid_seconds"} where a code is shown, then {"event": "paired", "device_id", "name", "folders": [labels], "offers": [{"id", "label"}], "accepted": [{"id", "label", "path"}], "again": [{"id", "label", "offered"}]}"#,
     ),
     usage(
         "pause",

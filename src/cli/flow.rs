@@ -1,6 +1,8 @@
 //! Text that fits the terminal: long lines are broken between words, and never where that would spoil something that is
 //! to be copied. Only what goes to a terminal comes here; programs get lines as they are.
 
+use std::ops::Range;
+
 use ratatui::text::Span;
 
 /// Room in columns that the last column of a table needs, to be broken within itself.
@@ -11,23 +13,17 @@ const ROW_INDENT: usize = 4;
 const VERBS: [&str; 5] = ["is", "has", "runs", "on", "for"];
 /// What a command begins with that stands behind a colon, or by itself.
 const PROGRAMS: [&str; 5] = ["p2psync", "sudo", "systemctl", "loginctl", "rm"];
+/// Letters of the longest of these words.
+const WORD_LETTERS_MAX: usize = 9;
+/// Longer lines of sentences are hard to read, however wide the terminal is; columns of tables may have more.
+pub const PROSE_WIDTH_MAX: usize = 120;
 
 /// Columns that a text takes on a terminal: colours take none, and some letters two.
 pub fn columns(text: &str) -> usize {
-    let mut shown = String::with_capacity(text.len());
-    let mut is_code = false;
-    for c in text.chars() {
-        match (is_code, c) {
-            (false, '\x1b') => is_code = true,
-            (true, 'm') => is_code = false,
-            (true, _) => {}
-            (false, _) => shown.push(c),
-        }
-    }
-    Span::raw(shown).width()
+    Span::raw(letters(text).into_iter().map(|letter| letter.1).collect::<String>()).width()
 }
 
-/// The text with no line longer than `width`, where it has blanks to break at. What a line goes on with stands below its
+/// The text with no line longer than `width` (sentences: than `PROSE_WIDTH_MAX`), where it has blanks to break at. What a line goes on with stands below its
 /// beginning, or below its last column.
 pub fn flowed(text: &str, width: usize) -> String {
     text.split_inclusive('\n').map(|line| flowed_line(line, width)).collect()
@@ -38,7 +34,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut taken = 0;
     for unit in units(text) {
-        let length = columns(&unit);
+        let length = columns(unit);
         if taken > 0 && taken + 1 + length > width {
             lines.push(String::new());
             taken = 0;
@@ -48,7 +44,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
                 line.push(' ');
                 taken += 1;
             }
-            line.push_str(&unit);
+            line.push_str(unit);
             taken += length;
         }
     }
@@ -57,11 +53,16 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
 
 fn flowed_line(line: &str, width: usize) -> String {
     let (text, end) = line.strip_suffix('\n').map_or((line, ""), |text| (text, "\n"));
-    if columns(text.trim_end()) <= width {
+    let taken = columns(text.trim_end());
+    if taken <= width.min(PROSE_WIDTH_MAX) {
         return line.to_owned();
     }
     let (first, rest) = beginning(text);
     let indent = columns(first);
+    let width = if first.trim().is_empty() { width.min(PROSE_WIDTH_MAX) } else { width };
+    if taken <= width {
+        return line.to_owned();
+    }
     if first.trim().is_empty() && (is_command(rest) || is_set_in_for_copying(indent, rest)) {
         return line.to_owned();
     }
@@ -83,22 +84,34 @@ fn flowed_line(line: &str, width: usize) -> String {
 
 /// A row of a table that is too wide, broken between its columns.
 fn by_columns(row: &str, width: usize) -> String {
-    let start = row.len() - row.trim_start().len();
-    let below = format!("\n{}", " ".repeat(start + ROW_INDENT));
+    let (start, gaps) = (row.len() - row.trim_start().len(), gaps(row));
+    let mut cells = Vec::new();
+    let mut from = 0;
+    for gap in gaps.into_iter().filter(|gap| *gap >= start) {
+        // Of a wide gap only the first blanks end a cell; the others come before the next one.
+        if !row[from..gap].trim().is_empty() {
+            cells.push(&row[from..gap]);
+            from = gap;
+        }
+    }
+    cells.push(&row[from..]);
+    between_columns(&cells, start + ROW_INDENT, width)
+}
+
+/// Cells, each with the blanks before it, in as many lines as they need; none is broken within itself.
+pub fn between_columns(cells: &[&str], indent: usize, width: usize) -> String {
     let (mut out, mut taken) = (String::new(), 0);
-    let mut rest = row;
-    while !rest.is_empty() {
-        let cell_end = rest.trim_start().find("  ").map_or(rest.len(), |at| rest.len() - rest.trim_start().len() + at);
-        let (cell, after) = rest.split_at(cell_end);
+    for cell in cells {
         if taken > 0 && taken + columns(cell) > width {
-            out.push_str(&below);
-            out.push_str(cell.trim_start());
-            taken = start + ROW_INDENT + columns(cell.trim_start());
+            let cell = cell.trim_start();
+            out.push('\n');
+            out.push_str(&" ".repeat(indent));
+            out.push_str(cell);
+            taken = indent + columns(cell);
         } else {
             out.push_str(cell);
             taken += columns(cell);
         }
-        rest = after;
     }
     out
 }
@@ -106,14 +119,39 @@ fn by_columns(row: &str, width: usize) -> String {
 /// What comes before the text that may be broken (blanks, or all columns of a table but the last), and that text.
 fn beginning(line: &str) -> (&str, &str) {
     let start = line.len() - line.trim_start().len();
-    let last = line.trim_end().rfind("  ").filter(|at| *at >= start);
+    let end = line.trim_end().len();
+    let last = gaps(line).into_iter().rfind(|at| *at >= start && at + 2 < end);
     line.split_at(last.map_or(start, |at| at + 2))
+}
+
+/// Where two blanks stand that are not in quotation marks: between the columns of a table.
+fn gaps(line: &str) -> Vec<usize> {
+    let mut quotes = quotes(&letters(line)).into_iter().peekable();
+    let pairs = line.match_indices(' ').map(|(at, _)| at).filter(|at| line[at + 1..].starts_with(' '));
+    let mut gaps = Vec::new();
+    for at in pairs {
+        while quotes.next_if(|quote| quote.end <= at).is_some() {}
+        if quotes.peek().is_none_or(|quote| at < quote.start) {
+            gaps.push(at);
+        }
+    }
+    gaps
 }
 
 /// A program and its first word; not a sentence that begins with the program's name.
 fn is_command(text: &str) -> bool {
-    let mut words = text.split(' ');
-    words.next().is_some_and(|word| PROGRAMS.contains(&word)) && !words.next().is_some_and(|word| VERBS.contains(&word))
+    begins_command(&letters(text))
+}
+
+fn begins_command(letters: &[Letter]) -> bool {
+    let mut words = letters.split(|letter| letter.1 == ' ').map(|word| word.iter().map(|letter| letter.1));
+    let is_one_of = |word: &mut dyn Iterator<Item = char>, list: &[&str]| {
+        // No word that counts is longer.
+        let word: String = word.take(WORD_LETTERS_MAX + 1).collect();
+        list.contains(&&word[..])
+    };
+    words.next().is_some_and(|mut word| is_one_of(&mut word, &PROGRAMS))
+        && !words.next().is_some_and(|mut word| is_one_of(&mut word, &VERBS))
 }
 
 /// A line for a shell or for another program's settings, such as crontab's.
@@ -122,41 +160,132 @@ fn is_set_in_for_copying(indent: usize, text: &str) -> bool {
 }
 
 /// The text in pieces that stay whole: words, what is in quotation marks, and commands to the end of their sentence.
-fn units(text: &str) -> Vec<String> {
-    let mut units: Vec<String> = Vec::new();
-    let mut words = text.split(' ').peekable();
-    while let Some(word) = words.next() {
-        let rest: Vec<&str> = words.clone().collect();
-        let is_introduced = units.last().is_none_or(|before| before.ends_with(':'));
-        let more = match opening_mark(word) {
-            Some(mark) => rest.iter().position(|next| is_closing(next, mark)).map_or(0, |at| at + 1),
-            None if is_introduced && is_command(&format!("{word} {}", rest.first().unwrap_or(&""))) => {
-                let end = rest.iter().position(|next| next.ends_with([';', ',', ')', '.']));
-                end.map_or(rest.len(), |at| at + 1)
-            }
-            None => 0,
-        };
-        let mut unit = word.to_owned();
-        for next in words.by_ref().take(more) {
-            unit.push(' ');
-            unit.push_str(next);
+fn units(text: &str) -> Vec<&str> {
+    let letters = letters(text);
+    let all_quotes = quotes(&letters);
+    let mut quotes = all_quotes.iter().peekable();
+    let (mut units, mut from, mut is_start) = (Vec::new(), 0, true);
+    // Where the command ends that began before.
+    let mut command_end = 0;
+    for (number, &(at, letter)) in letters.iter().enumerate() {
+        while quotes.next_if(|quote| quote.end <= at).is_some() {}
+        if quotes.peek().is_some_and(|quote| quote.start < at) {
+            continue;
         }
-        units.push(unit);
+        if is_start && at >= command_end && begins_command(&letters[number..]) {
+            command_end = end_of_command(&letters, &all_quotes, number, text.len());
+        }
+        let before = number.checked_sub(1).map(|before| letters[before].1);
+        is_start = letter == ' ' && before == Some(':');
+        if letter == ' ' && at >= command_end {
+            units.push(&text[from..at]);
+            from = at + 1;
+        }
     }
+    units.push(&text[from..]);
     units
 }
 
-/// The quotation mark that a word opens and does not close.
-fn opening_mark(word: &str) -> Option<char> {
-    let inner = word.trim_start_matches(['(', '[']);
-    // A path may have its home directory before the mark.
-    let inner = inner.strip_prefix("~/").unwrap_or(inner);
-    let mark = inner.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
-    (!is_closing(&inner[1..], mark)).then_some(mark)
+/// Where the command ends that begins with this letter: with its sentence, or with the text.
+fn end_of_command(letters: &[Letter], quotes: &[Range<usize>], begin: usize, text_end: usize) -> usize {
+    let from = letters[begin].0;
+    let mut quotes = quotes[quotes.partition_point(|quote| quote.end <= from)..].iter().peekable();
+    for (number, pair) in letters.windows(2).enumerate().skip(begin) {
+        let [(at, letter), (next_at, ' ')] = *pair else { continue };
+        while quotes.next_if(|quote| quote.end <= at).is_some() {}
+        if quotes.peek().is_some_and(|quote| quote.start < at && next_at < quote.end) {
+            continue;
+        }
+        let ends = match letter {
+            ';' | ',' | ')' => true,
+            // It may belong to a name, as in `Dr.`, or be the directory itself.
+            '.' => letters.get(number + 2).is_some_and(|next| next.1.is_uppercase()),
+            _ => false,
+        };
+        if ends && at > from {
+            return next_at;
+        }
+    }
+    text_end
 }
 
-fn is_closing(word: &str, mark: char) -> bool {
-    word.trim_end_matches([',', '.', ';', ':', '?', '!', ')', ']']).ends_with(mark)
+/// Where it stands, and which it is.
+type Letter = (usize, char);
+
+/// What of a text is shown: all but the codes for colours.
+fn letters(text: &str) -> Vec<Letter> {
+    let mut is_code = false;
+    let is_shown = |&(_, c): &Letter| match (is_code, c) {
+        (false, '\x1b') => {
+            is_code = true;
+            false
+        }
+        (true, _) => {
+            is_code = c != 'm';
+            false
+        }
+        (false, _) => true,
+    };
+    text.char_indices().filter(is_shown).collect()
+}
+
+/// Where quotation marks are open, from the opening one to behind the closing one. One that nothing closes opens nothing.
+fn quotes(letters: &[Letter]) -> Vec<Range<usize>> {
+    let (mut quotes, mut number) = (Vec::new(), 0);
+    // Marks that nothing closes from here on, so that a text full of them is not read again for each.
+    let mut unclosed = Vec::new();
+    while let Some(&(start, letter)) = letters.get(number) {
+        if matches!(letter, '\'' | '"') && is_opening(&letters[..number]) {
+            let is_dollar = number.checked_sub(1).is_some_and(|before| letters[before].1 == '$');
+            let end = if unclosed.contains(&(letter, is_dollar)) {
+                None
+            } else {
+                closing(letters, number, letter, is_dollar)
+            };
+            match end {
+                Some(end) => {
+                    quotes.push(start..letters[end].0 + 1);
+                    number = end;
+                }
+                None => unclosed.push((letter, is_dollar)),
+            }
+        }
+        number += 1;
+    }
+    quotes
+}
+
+/// True where a quotation mark behind this text opens: it begins a word, but for brackets, `$`, and a home directory.
+fn is_opening(before: &[Letter]) -> bool {
+    let mut back = before.iter().rev().map(|letter| letter.1).peekable();
+    if back.next_if_eq(&'/').is_some() && back.next_if_eq(&'~').is_none() {
+        return false;
+    }
+    let _ = back.next_if_eq(&'$');
+    while back.next_if(|c| matches!(c, '(' | '[')).is_some() {}
+    back.next().is_none_or(|c| c == ' ')
+}
+
+/// Where the mark closes that opens at `begin`: at the end of a word. A shell writes a mark within as `'\''`, or behind
+/// `$` as `\'`.
+fn closing(letters: &[Letter], begin: usize, mark: char, is_dollar: bool) -> Option<usize> {
+    let mut number = begin + 1;
+    while let Some(&(_, letter)) = letters.get(number) {
+        let mut after = letters[number + 1..].iter().map(|letter| letter.1);
+        match letter {
+            '\\' if is_dollar => number += 1,
+            '\'' if letter == mark && after.clone().take(3).eq(['\\', '\'', '\'']) => number += 3,
+            _ if letter == mark => {
+                let next = after.find(|c| !matches!(c, ',' | '.' | ';' | ':' | '?' | '!' | ')' | ']'));
+                if next.is_none_or(|c| c == ' ') {
+                    return Some(number);
+                }
+            }
+            _ => {}
+        }
+        number += 1;
+    }
+    None
 }
 
 #[cfg(test)]
@@ -217,6 +346,66 @@ mod tests {
         assert_eq!(columns("文字"), 4);
         assert_eq!(wrap("文字 文字", 8), ["文字", "文字"]);
         assert_eq!(wrap("\x1b[0m Config", 8), ["\x1b[0m Config"]);
+        // A command, and a quotation mark, behind a code.
+        let text = "\x1b[1mp2psync folder share Docs --peer desk\x1b[0m";
+        assert_eq!(flowed(text, 20), text);
+        assert_eq!(wrap("see: \x1b[1mp2psync pair\x1b[0m", 12), ["see:", "\x1b[1mp2psync pair\x1b[0m"]);
+        assert_eq!(wrap("at \x1b[1m'a b c'\x1b[0m now", 8), ["at", "\x1b[1m'a b c'\x1b[0m", "now"]);
+    }
+
+    #[test]
+    fn names_in_the_form_of_a_shell_stay_whole_with_all_that_is_in_them() {
+        for name in [
+            r"'the boys'\'' photos 1.jpg'",
+            r"'a'\'' b'\''  c'",
+            r"''\'' a  b'\'''",
+            r"$'it\'s a tab\u0009 b'",
+            "'two  blanks'",
+            "~/'two  blanks'",
+            "('two  blanks'),",
+        ] {
+            assert_eq!(wrap(&format!("x {name} y"), 5), ["x", name, "y"]);
+            let text = format!("It lies in {name} from now on");
+            assert!(flowed(&text, 20).contains(name), "{name}");
+            let row = format!("columns without any room  PATH: {name}");
+            assert!(flowed(&row, 30).contains(name), "{name}");
+        }
+        // What opens nowhere closes nothing.
+        assert_eq!(wrap("the boys' own 'n' more", 3), ["the", "boys'", "own", "'n'", "more"]);
+        assert_eq!(gaps("a  'b  c'  \"d  e\" 'f  g"), [1, 9, 20]);
+    }
+
+    #[test]
+    fn a_command_ends_with_its_sentence_and_not_within_what_it_names() {
+        for command in [
+            "p2psync folder add .",
+            "p2psync folder add . --name Docs",
+            "p2psync folder accept Dr. ~/x",
+            "p2psync folder add 'A, B; (C) D. E' --merge",
+        ] {
+            assert_eq!(wrap(&format!("later: {command}"), 9), ["later:", command]);
+            assert_eq!(wrap(&format!("later: {command}; or not"), 9)[1], format!("{command};"));
+        }
+        let text = "Type: p2psync pair. Then wait for it";
+        assert_eq!(wrap(text, 18), ["Type:", "p2psync pair. Then", "wait for it"]);
+    }
+
+    #[test]
+    fn sentences_end_early_on_a_wide_terminal_and_rows_of_tables_do_not() {
+        let sentence = "word ".repeat(40);
+        assert!(flowed(&sentence, 200).lines().all(|line| columns(line) <= PROSE_WIDTH_MAX));
+        let row = format!("first  {}  last", "x".repeat(150));
+        assert_eq!(flowed(&row, 200), row);
+        assert_eq!(flowed(&row, 100).lines().count(), 3);
+    }
+
+    #[test]
+    fn a_long_text_takes_no_more_than_a_look_at_each_of_its_words() {
+        // Would take minutes if each word, mark or command looked at all that follows.
+        let words = 20_000;
+        for word in ["a ", "'a ", "a: ", "$'a ", "p2psync: ", "\"a' "] {
+            assert!(!flowed(&word.repeat(words), 80).is_empty());
+        }
     }
 
     proptest! {

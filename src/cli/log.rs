@@ -21,7 +21,8 @@ pub fn run(context: &Context, count: usize, json: bool) -> anyhow::Result<()> {
     if events.is_empty() {
         return output::print("Nothing has happened yet.\n");
     }
-    output::print(&events.iter().map(line).collect::<String>())
+    // Names in it have no marks, so the terminal breaks the lines: what is copied is whole then.
+    output::print_raw(&events.iter().map(line).collect::<String>())
 }
 
 fn line(event: &EventItem) -> String {

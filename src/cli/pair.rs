@@ -32,8 +32,7 @@ pub struct PairArguments {
     /// What the other device shows: its four words, the short code, or the link
     #[arg(value_name = "CODE")]
     pub code: Vec<String>,
-    /// What becomes of the folders that the other device shares, and of those that it had before; asked for on a
-    /// terminal
+    /// What becomes of the folders that the other device shares; asked for on a terminal
     #[arg(long, value_enum, value_name = "WHICH")]
     pub accept: Option<Accept>,
     /// Put folders that are accepted into this directory (your home directory if left out)
@@ -53,8 +52,7 @@ pub struct PairArguments {
 /// Which folders of the other device are wanted here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Accept {
-    /// Each goes into a directory with its label as name; one that has files in it already is left out. Folders here
-    /// that the other device had before are shared with it again
+    /// Each goes into a directory with its label as name; one that has files in it already is left out
     All,
     None,
 }
@@ -100,15 +98,13 @@ pub fn run(context: &Context, arguments: &PairArguments) -> anyhow::Result<()> {
                 output::print(&paired(&name, &device_id, &folders, &own))?;
             }
             let accepted = answer_offers(context, &offers, arguments)?;
-            let shared = match device_id.parse() {
-                Ok(device) => share_again(context, &Again { device, name: &name, folders: &again }, arguments)?,
-                Err(_) => Vec::new(),
-            };
+            if let Ok(device) = device_id.parse() {
+                share_again(context, &Again { device, name: &name, folders: &again }, arguments)?;
+            }
             if arguments.json {
                 let told: Vec<_> = offers.iter().map(Offer::as_told).collect();
                 print_line(&json!({ "event": "paired", "device_id": device_id, "name": name, "folders": folders,
-                                    "offers": told, "accepted": accepted, "again": again,
-                                    "shared_again": shared }))?;
+                                    "offers": told, "accepted": accepted, "again": again }))?;
             }
             Ok(())
         }
@@ -262,31 +258,25 @@ fn as_json(folder: &Folder) -> Value {
     json!({ "id": folder.id.as_str(), "label": folder.label, "path": folder.path.to_string_lossy() })
 }
 
-/// Shares folders again that the other device has or had, as far as they are wanted there; returns those as JSON.
-fn share_again(context: &Context, again: &Again, arguments: &PairArguments) -> anyhow::Result<Vec<Value>> {
-    if again.folders.is_empty() {
-        return Ok(Vec::new());
+/// Asks which of the folders that the other device has or had it shall have again. Where nobody is asked, the commands
+/// for it are told: `--accept` speaks of what comes here, not of what goes from here.
+fn share_again(context: &Context, again: &Again, arguments: &PairArguments) -> anyhow::Result<()> {
+    if again.folders.is_empty() || arguments.json {
+        return Ok(());
     }
-    let shared = match arguments.accept {
-        Some(Accept::All) => again.share_all(context)?,
-        None if is_talking(arguments) => {
-            let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout());
-            let style = Style::of_stdout();
-            again.ask_each(context, &mut Dialogue { input: &mut input, output: &mut output, style })?
-        }
-        _ if arguments.json => Vec::new(),
-        _ => {
-            output::print(&again.hints(context)?)?;
-            Vec::new()
-        }
-    };
+    if arguments.accept.is_some() || !is_talking(arguments) {
+        return output::print(&again.hints(context)?);
+    }
+    let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout());
+    let style = Style::of_stdout();
+    let shared = again.ask_each(context, &mut Dialogue { input: &mut input, output: &mut output, style })?;
     if !shared.is_empty() {
         context.reload();
     }
-    for folder in shared.iter().filter(|_| !arguments.json) {
+    for folder in &shared {
         output::print(&again.told(folder))?;
     }
-    Ok(shared.iter().map(as_json).collect())
+    Ok(())
 }
 
 /// Takes part in all of these folders, but puts none into a directory that has something in it: nobody was asked.

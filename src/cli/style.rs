@@ -4,13 +4,11 @@ use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
-use super::flow::{self, columns, wrap};
+use super::flow::{self, PROSE_WIDTH_MAX, columns, wrap};
 use super::output;
 
 /// Narrower than that nothing is laid out for; longer lines are wrapped by the terminal.
 const WIDTH_MIN: usize = 40;
-/// Longer lines are hard to read, however wide the terminal is.
-const WIDTH_MAX: usize = 120;
 
 /// What a piece of text means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,7 +43,7 @@ impl Style {
             return Self::PLAIN;
         }
         let columns = rustix::termios::tcgetwinsize(stream).map_or(0, |size| usize::from(size.ws_col));
-        let width = (columns > 0).then(|| columns.clamp(WIDTH_MIN, WIDTH_MAX));
+        let width = (columns > 0).then(|| columns.max(WIDTH_MIN));
         Self { width, colour: output::has_colours(stream) }
     }
 
@@ -70,7 +68,7 @@ impl Style {
     pub fn hanging(&self, first: &str, text: &str) -> String {
         let indent = columns(first);
         let Some(width) = self.width else { return format!("{first}{text}\n") };
-        let room = width.saturating_sub(indent).max(WIDTH_MIN / 2);
+        let room = width.min(PROSE_WIDTH_MAX).saturating_sub(indent).max(WIDTH_MIN / 2);
         let mut out = first.to_owned();
         for (number, line) in wrap(text, room).into_iter().enumerate() {
             if number > 0 {

@@ -149,6 +149,17 @@ pub fn set_folder_peers(home: &Home, id: &FolderId, peers: &Sharing) -> Result<C
     change(home, |document, config| set_sharing(document, config, id, peers))
 }
 
+/// Shares a folder with one more device; with whom else it is shared stays as the file has it by now.
+pub fn share_folder_with(home: &Home, id: &FolderId, device: &DeviceId) -> Result<Config, ConfigError> {
+    change(home, |document, config| match config.folder(id).map(|folder| &folder.peers) {
+        Some(Sharing::Only(ids)) if !ids.contains(device) => {
+            let with_it = ids.iter().chain([device]).copied().collect();
+            set_sharing(document, config, id, &Sharing::Only(with_it))
+        }
+        _ => Ok(()),
+    })
+}
+
 /// A config for a first start: this device's name, and one folder if a path (and what `~` stands for) is given.
 pub fn default_text(name: &str, folder: Option<(&Path, &Path)>) -> Result<String, ConfigError> {
     let quoted = value(name);

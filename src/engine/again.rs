@@ -6,8 +6,8 @@ use crate::core::id::{DeviceId, FolderId};
 use crate::home::Home;
 use crate::index::Reader;
 
-/// Folders of this device that are not shared with `device`, but that it has: it offers them, or something in them came
-/// from it. Reads the indexes of folders.
+/// Folders of this device that are not shared with `device`, but that it has or had: it offers them, or it took part in
+/// them as a peer. Reads the indexes of folders.
 pub fn folders(home: &Home, config: &Config, device: &DeviceId, offered: &[FolderId]) -> Vec<KnownFolder> {
     let mut found = Vec::new();
     for folder in config.folders.iter().filter(|folder| !config.shares(folder, device)) {
@@ -20,7 +20,7 @@ pub fn folders(home: &Home, config: &Config, device: &DeviceId, offered: &[Folde
 }
 
 fn has_had(home: &Home, folder: &FolderId, device: &DeviceId) -> bool {
-    let known = Reader::open(&home.index_file(folder)).and_then(|reader| reader.has_heard_of(*device));
+    let known = Reader::open(&home.index_file(folder)).and_then(|reader| reader.has_had(*device));
     known.unwrap_or_else(|error| {
         // Whoever pairs may share the folder all the same.
         tracing::debug!(%folder, %error, "it is not known whether a device had the folder");
@@ -58,7 +58,7 @@ mod tests {
                     device,
                     cursor: None,
                     their_last_seq: 0,
-                    acked: 0,
+                    acked: 1,
                     applied: 0,
                     proved_ms: None,
                     last_seen_ms: None,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::restore::Change;
 use super::shared::Shared;
 use super::way_back;
+use crate::core::conflict::original_of;
 use crate::core::content::ContentId;
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
@@ -58,6 +59,9 @@ pub struct Burst {
     pub from_ms: i64,
     pub to_ms: i64,
 }
+
+/// What stands before a copy's name in the log.
+const WORDS_KEPT: &str = " kept as ";
 
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
@@ -118,10 +122,12 @@ fn came_since(reader: &Reader, at_ms: i64) -> Result<BTreeSet<RelPath>, IndexErr
         let Some(path) = event.path else { continue };
         match &event.kind[..] {
             "added" | "received" if !others.contains(&path) => drop(came.insert(path)),
-            // The copy came, and the log names it at the end.
+            // The copy came, and the log names it at the end. Names may hold these words too, so only what is a name for a
+            // copy of this very path counts; a name that is not UTF-8 is not found, and its own time has to do.
             "conflict" => {
-                let copy = event.text.rsplit_once(" kept as ").map(|(_, copy)| copy.as_bytes());
-                let copy = copy.and_then(|copy| RelPath::parse(copy).ok());
+                let ends = event.text.match_indices(WORDS_KEPT).map(|(at, words)| &event.text[at + words.len()..]);
+                let copies = ends.filter_map(|copy| RelPath::parse(copy.as_bytes()).ok());
+                let copy = copies.into_iter().find(|copy| original_of(copy).as_ref() == Some(&path));
                 came.extend(copy.filter(|copy| !others.contains(copy)));
             }
             "changed" | "updated" | "deleted" if !came.contains(&path) => drop(others.insert(path)),

@@ -36,10 +36,13 @@ impl Index {
         })
     }
 
-    /// Forgets a peer, with its rivals and exceptions.
+    /// Forgets a peer, with its rivals and exceptions, but not that it had the folder.
     pub fn forget_peer(&mut self, device: DeviceId) -> Result<(), IndexError> {
         self.write(|index| {
             let Some(number) = index.device_number(device)? else { return Ok(()) };
+            let sql = "INSERT OR REPLACE INTO notes (key, value)
+                       SELECT ?2, '' FROM peers WHERE peer = ?1 AND (cursor_epoch IS NOT NULL OR acked > 0)";
+            index.execute(sql, params![number, note_had(device)])?;
             index.drop_rivals_raw(device)?;
             index.execute("DELETE FROM exceptions WHERE peer = ?1", [number])?;
             index.execute("DELETE FROM peers WHERE peer = ?1", [number]).map(drop)
@@ -82,9 +85,10 @@ impl Reader {
         self.rows(sql, [rows_max(limit)], |_, row| device_from(blob(row, 0)?))
     }
 
-    /// True where something here came from a device or was said of it, whether it is a peer still or not.
-    pub fn has_heard_of(&self, device: DeviceId) -> Result<bool, IndexError> {
-        Ok(self.read(|r| r.device_number(device))?.is_some())
+    /// True where a device itself had the folder while it was a peer, whether it is one still or not. What others say
+    /// of it, as that it is the author of something, does not count.
+    pub fn has_had(&self, device: DeviceId) -> Result<bool, IndexError> {
+        Ok(self.peer(device)?.is_some_and(|row| has_spoken(&row)) || self.note(&note_had(device))?.is_some())
     }
 
     /// What a peer said it has not applied, in path order.
@@ -100,6 +104,16 @@ impl Reader {
         let sql = "SELECT path, seq, reason FROM exceptions WHERE peer = ?1 AND path = ?2";
         self.first(sql, params![number, path.key()], exception_at)
     }
+}
+
+/// The note that a peer had the folder, which stays when the peer is forgotten.
+fn note_had(device: DeviceId) -> String {
+    format!("had by {device}")
+}
+
+/// A peer that has sent of its own index, or received of ours, has the folder.
+fn has_spoken(row: &PeerRow) -> bool {
+    row.cursor.is_some() || row.acked > 0
 }
 
 fn peer_at(reader: &Reader, row: &Row) -> Res<PeerRow> {
@@ -213,5 +227,29 @@ mod tests {
         index.forget_peer(PEER).unwrap();
         index.forget_peer(DeviceId([1; 32])).unwrap();
         assert_eq!(["peers", "rivals", "exceptions"].map(|table| count(&index, table)), [0, 0, 0]);
+    }
+
+    #[test]
+    fn that_a_device_had_the_folder_is_known_from_itself_only_and_stays_known() {
+        let (mut index, named) = (index(), DeviceId([9; 32]));
+        let silent = PeerRow {
+            device: PEER,
+            cursor: None,
+            their_last_seq: 0,
+            acked: 0,
+            applied: 0,
+            proved_ms: None,
+            last_seen_ms: Some(1),
+        };
+        index.set_peer(&silent).unwrap();
+        let mut entry = file("a", b"");
+        entry.author = named;
+        index.put_rival(PEER, &announced(entry, 1)).unwrap();
+        assert!(!index.has_had(PEER).unwrap() && !index.has_had(named).unwrap());
+        index.set_peer(&PeerRow { acked: 3, ..silent }).unwrap();
+        assert!(index.has_had(PEER).unwrap());
+        index.forget_peer(PEER).unwrap();
+        index.forget_peer(named).unwrap();
+        assert!(index.has_had(PEER).unwrap() && !index.has_had(named).unwrap());
     }
 }

@@ -26,7 +26,7 @@ pub fn run(context: &Context, path: Option<&Path>, json: bool) -> anyhow::Result
         for item in items {
             match json {
                 true => output::print_raw(&json_item(item, count == 0)?)?,
-                false => output::print(&text(item, &label(&config, &item.folder), context.now_ms, style))?,
+                false => output::print_raw(&text(item, &label(&config, &item.folder), context.now_ms, style))?,
             }
             count += 1;
         }
