@@ -74,7 +74,7 @@ const CAUGHT: [(Bug, u64); 23] = [
     (Bug::SurpriseForgotten, 2_000_000_535),
     (Bug::IgnoredIsDeleted, 2_000_000_050),
     (Bug::NoCheckAroundSwap, 2_000_000_005),
-    (Bug::NoCheckAfterSwap, 2_000_000_064),
+    (Bug::NoCheckAfterSwap, 2_000_000_300),
     (Bug::RenameReplaces, 2_000_000_215),
     (Bug::RemoveUnlinks, 2_000_000_215),
     (Bug::NoFileSync, 45),
