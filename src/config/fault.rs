@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 /// Longest piece of a line that is shown, in characters.
 const SHOWN_CHARS_MAX: usize = 160;
 
+/// Longest sentence about a mistake, in characters: it may quote a value of any length.
+const WHAT_CHARS_MAX: usize = 400;
+
 /// Why there is no config.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -58,11 +61,18 @@ impl Fault {
             path: path.to_owned(),
             line: text[..line_start].matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
-            what: what.into(),
+            what: shortened(what.into()),
             advice: advice.into(),
             shown: shown.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
             width: text[start..end].chars().count().max(1),
         }
+    }
+}
+
+fn shortened(what: String) -> String {
+    match what.char_indices().nth(WHAT_CHARS_MAX) {
+        Some((at, _)) => format!("{}...", &what[..at]),
+        None => what,
     }
 }
 
@@ -89,5 +99,17 @@ impl fmt::Display for Fault {
         writeln!(f, "{number} | {}", self.shown)?;
         writeln!(f, "{margin} | {indent}{}", "^".repeat(self.width.min(left)))?;
         write!(f, "{margin} = {}", self.advice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_that_quotes_a_long_value_is_told_in_short() {
+        let at = |what: &str| Fault::at(Path::new("/c"), "a = 1", 0..1, what, "correct it").what;
+        assert_eq!(at(&"ü".repeat(WHAT_CHARS_MAX)), "ü".repeat(WHAT_CHARS_MAX));
+        assert_eq!(at(&"ü".repeat(5000)), format!("{}...", "ü".repeat(WHAT_CHARS_MAX)));
     }
 }
