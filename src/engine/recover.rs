@@ -67,7 +67,7 @@ pub fn recover(root: &OpenRoot, ledger: &mut dyn Ledger) {
         tracing::warn!(%path, error = &error as &dyn Error, "could not compare the history with the index");
     }
     match listed {
-        Ok(strays) => strays.iter().for_each(|slot| bring_back(root, slot)),
+        Ok(strays) => strays.iter().for_each(|slot| bring_back(root, ledger.reader(), slot)),
         Err(error) => tracing::warn!(%path, error = &error as &dyn Error, "could not look through the history"),
     }
     if !rows.is_empty() {
@@ -76,13 +76,24 @@ pub fn recover(root: &OpenRoot, ledger: &mut dyn Ledger) {
 }
 
 /// A directory that a user put into the place of a file at the moment of a swap comes back beside that file.
-fn bring_back(root: &OpenRoot, slot: &RelPath) {
+fn bring_back(root: &OpenRoot, reader: &Reader, slot: &RelPath) {
     let Some((path, _)) = history::origin(slot) else { return };
     let Ok(Some(state)) = history::look(root, slot) else { return };
+    if is_before_swap(root, reader, &path) && history::remove_empty(root, slot) {
+        return;
+    }
     match beside(root, slot, &path, &state, DeviceId::NONE, None) {
         Ok(copy) => tracing::info!(%path, %copy, "kept a directory that was found in the history after a crash"),
         Err(error) => tracing::warn!(%slot, %error, "a directory found after a crash stays in the history for now"),
     }
+}
+
+/// True where what the index has still stands at a path: then no swap has come to it, and what is in the slot is what was to
+/// be put there.
+fn is_before_swap(root: &OpenRoot, reader: &Reader, path: &RelPath) -> bool {
+    let Ok(Some(stands)) = root.look(path) else { return false };
+    let known = reader.record(path).ok().flatten().and_then(|record| record.disk);
+    known.is_some_and(|known| stands.is_same_file_as(&known))
 }
 
 /// A slot that the index does not account for, with what is to become of it.
@@ -552,5 +563,26 @@ mod tests {
         };
         let kept = std::fs::read(crashed.handle.root.path().join(copy).join("sub/in")).unwrap();
         assert_eq!((kept.as_slice(), at("a").exists(), at("b").exists()), (&b"mine"[..], false, true));
+    }
+
+    #[test]
+    fn a_directory_that_was_to_take_a_files_place_is_gone_where_the_file_still_stands() {
+        for (at, names) in [(Step::InSlot, [".p2psync", "a"]), (Step::Swapped, [".p2psync", "a"])] {
+            let crashed = Crashed::new(None);
+            let expect = Some(crashed.expected(Displace::History));
+            crashed.cut_off(Action::CreateDirectory { path: path("a"), mode: 0o755, expect }, at);
+            recovered(&crashed.root, &crashed.index);
+            assert_eq!(crashed.names(), names);
+            let is_directory = crashed.handle.root.path().join("a").is_dir();
+            assert_eq!(is_directory, at == Step::Swapped);
+        }
+        // A user's own comes back: what the index has no longer stands there.
+        let crashed = Crashed::new(None);
+        let slot = history::slot_name(&path("a"), history::Shown::Nothing, 1, 0);
+        let at = crashed.handle.root.path().join(".p2psync/history").join(slot.to_string());
+        std::fs::create_dir_all(at).unwrap();
+        std::fs::write(crashed.handle.root.path().join("a"), "another").unwrap();
+        recovered(&crashed.root, &crashed.index);
+        assert_eq!(crashed.names().len(), 3);
     }
 }

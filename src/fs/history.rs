@@ -189,6 +189,11 @@ pub fn expire(root: &OpenRoot, slot: &RelPath) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Removes a directory that stands in a slot, where it is empty.
+pub fn remove_empty(root: &OpenRoot, slot: &RelPath) -> bool {
+    root.place(Area::History, slot).is_ok_and(|place| place.rmdir().is_ok())
+}
+
 /// Puts a copy of a slot's file at `to`, where nothing may stand; directories above are made. The slot stays.
 pub fn restore(root: &OpenRoot, slot: &RelPath, to: &RelPath, now_ms: i64) -> Result<DiskState, RestoreError> {
     let copy = copy_out(root, slot, now_ms)?;
