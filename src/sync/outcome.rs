@@ -54,7 +54,8 @@ impl Folder {
             return self.replan(id);
         }
         // What had to have a copy when this began may have been replaced elsewhere, as is known by now.
-        let is_replaced = self.is_replaced(&ours.entry)?;
+        let has_copy = self.works.get(&id).is_some_and(|w| matches!(w.goal, Goal::Adopt { copy: Some(_), .. }));
+        let is_replaced = has_copy && self.is_replaced(&ours.entry)?;
         let Some(Goal::Adopt { rival, decision, copy }) = self.works.get_mut(&id).map(|work| &mut work.goal) else {
             return Ok(());
         };
