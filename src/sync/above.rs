@@ -145,8 +145,8 @@ impl Folder {
         Ok(entry)
     }
 
-    /// What waits for a directory that could not be made is planned anew, and what waits for that in turn. A disk that folds case would otherwise find a
-    /// directory of another spelling in its place, and have one file under two names.
+    /// What waits for a directory that could not be made is planned anew, and what waits for that in turn. A disk that
+    /// folds case would otherwise find a directory of another spelling in its place, and have one file under two names.
     pub(super) fn replan_below(&mut self, directory: WorkId) -> Result<(), IndexError> {
         let was_to_make = |work: &&Work| match &work.goal {
             Goal::Adopt { rival, .. } => rival.entry.kind.is_directory() && !work.ours.entry.kind.is_directory(),
