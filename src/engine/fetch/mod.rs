@@ -68,6 +68,7 @@ enum Event {
     Applied(WorkId),
     LinkUp(DeviceId),
     LinkDown(DeviceId),
+    LaneLost(DeviceId),
     Chunks(DeviceId, Vec<(Content, Bytes)>),
     NotHere(DeviceId, Vec<Content>),
     Have(DeviceId, Have, Waiting),
@@ -124,6 +125,11 @@ impl Fetcher {
     /// A peer is no longer connected.
     pub fn link_down(&self, peer: DeviceId) {
         self.tell(Event::LinkDown(peer));
+    }
+
+    /// What a peer has not answered yet may have been lost on its way.
+    pub fn lane_lost(&self, peer: DeviceId) {
+        self.tell(Event::LaneLost(peer));
     }
 
     /// True where this folder has asked the peer with this request: how an answer finds its folder.

@@ -40,6 +40,7 @@ struct Folder {
     served: Arc<AtomicUsize>,
     chunks: Arc<Mutex<Vec<u32>>>,
     not_here: NotHere,
+    lost: Arc<AtomicUsize>,
 }
 
 fn base_config(name: &str) -> LinkConfig {
@@ -91,7 +92,9 @@ impl Device {
 
     fn run_folder(&self, name: &str) -> Folder {
         let (sender, inputs) = mpsc::channel(64);
-        let folder = Folder { inputs, served: Arc::default(), chunks: Arc::default(), not_here: Arc::default() };
+        let (served, chunks, not_here, lost) = Default::default();
+        let folder = Folder { inputs, served, chunks, not_here, lost };
+        let lost = folder.lost.clone();
         let (served, chunks, not_here) = (folder.served.clone(), folder.chunks.clone(), folder.not_here.clone());
         let ports = FolderPorts {
             inputs: sender,
@@ -106,6 +109,7 @@ impl Device {
             expects: Arc::new(|_, request| request == 7),
             ask_past: Arc::new(|_, _| {}),
             past: Arc::new(|_, _| {}),
+            lane_lost: Arc::new(move |_| drop(lost.fetch_add(1, SeqCst))),
             link_up: Arc::new(|_| {}),
             link_down: Arc::new(|_| {}),
         };
