@@ -18,8 +18,8 @@ use super::connection::{FrameReader, FrameWriter, Traffic};
 use super::frame::Frame;
 use super::random_bytes;
 
-/// Most lanes of one link: what gains nothing with so many gains nothing with more.
-pub const LANES_MAX: usize = 8;
+/// Most lanes of one link: eight connections with the main one. Where so many do not fill a line it is others' turn, too.
+pub const LANES_MAX: usize = 7;
 /// Most lanes of all links together: each takes a descriptor, and memory for one frame.
 pub const LANES_ALL_MAX: usize = 64;
 /// Bytes of a key: nobody guesses it.

@@ -9,6 +9,8 @@ use crate::net::lane::LANES_MAX;
 
 /// A rate is taken over so much time: several round trips, also of a long line.
 const WINDOW: Duration = Duration::from_millis(1000);
+/// What more lanes carry at first only fills buffers on the way; it is not counted.
+const FILLING: Duration = Duration::from_millis(500);
 /// With how much more, in percent, lanes have been worth their while. Also what counts as a rate that rises by itself.
 const GAIN_PERCENT: u64 = 15;
 /// How long the lanes that are wanted may take to come.
@@ -75,7 +77,7 @@ impl Growth {
         }
         let (since, written) = *self.window.get_or_insert((look.now, look.written));
         let took = look.now.saturating_duration_since(since);
-        if took < WINDOW {
+        if took < if matches!(self.state, State::Filling { .. }) { FILLING } else { WINDOW } {
             return None;
         }
         self.window = Some((look.now, look.written));
@@ -105,7 +107,8 @@ impl Growth {
     }
 
     fn grow(&mut self, rate: u64, look: &Look) -> Option<usize> {
-        let wanted = (2 * look.lanes).clamp(1, LANES_MAX);
+        // Twice the connections.
+        let wanted = (2 * look.lanes + 1).min(LANES_MAX);
         if wanted <= look.lanes {
             self.state = State::Steady(rate);
             return None;

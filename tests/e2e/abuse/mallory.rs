@@ -289,6 +289,7 @@ impl Seen {
             | Frame::Gift(_)
             | Frame::AskPast(_)
             | Frame::Past(_)
+            | Frame::Lanes(_)
             | Frame::Unknown(_) => None,
         };
         if let Some(answer) = answer {
