@@ -1,7 +1,7 @@
 //! What waits of the bulk frames for one peer, and goes over whichever of its connections is free.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, mpsc};
@@ -33,7 +33,6 @@ pub struct Bulk {
 #[derive(Debug, Default)]
 pub struct Counts {
     waiting: AtomicUsize,
-    written: AtomicU64,
     /// Connections besides the main one.
     lanes: AtomicUsize,
     begun: Notify,
@@ -52,11 +51,6 @@ impl Counts {
     pub fn per_second(&self) -> Option<u64> {
         let connections = 1 + self.lanes.load(Ordering::Relaxed) as u64;
         self.speed.per_second().map(|each| each.saturating_mul(connections))
-    }
-
-    /// Bytes that were sent so far, over all connections.
-    pub fn written(&self) -> u64 {
-        self.written.load(Ordering::Relaxed)
     }
 
     /// True while frames wait that no connection has taken: where no cap holds them up, each connection has all that it
@@ -105,7 +99,6 @@ impl Bulk {
 
     /// So many bytes were taken by a connection within so much time.
     pub(super) fn note(&self, bytes: usize, took: Duration) {
-        self.counts.written.fetch_add(bytes as u64, Ordering::Relaxed);
         self.counts.speed.note(bytes, took);
     }
 

@@ -100,9 +100,10 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
     bulk: Bulk,
     traffic: Arc<Traffic>,
     answers: mpsc::Sender<Frame>,
+    leave: Arc<Leave>,
 ) -> LaneEnd {
     let (read, write) = tokio::io::split(stream);
-    let lane = Lane { used: Mutex::new(Instant::now()), has_left: AtomicBool::new(false), leaving: Notify::new() };
+    let lane = Lane { used: Mutex::new(Instant::now()), leave };
     let reading = lane.read(FrameReader::of_lane(read, traffic.clone()), &answers);
     let writing = lane.write(FrameWriter::new(write, traffic), &bulk);
     match tokio::try_join!(reading, writing) {
@@ -111,12 +112,28 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
     }
 }
 
+/// Tells a lane to say goodbye, once.
+#[derive(Debug, Default)]
+pub struct Leave {
+    is_told: AtomicBool,
+    told: Notify,
+}
+
+impl Leave {
+    pub fn tell(&self) {
+        self.is_told.store(true, Ordering::Release);
+        self.told.notify_one();
+    }
+
+    pub fn is_told(&self) -> bool {
+        self.is_told.load(Ordering::Acquire)
+    }
+}
+
 struct Lane {
     /// When something of use last went over it, either way.
     used: Mutex<Instant>,
-    /// The peer has said goodbye.
-    has_left: AtomicBool,
-    leaving: Notify,
+    leave: Arc<Leave>,
 }
 
 /// What a lane sends next.
@@ -141,8 +158,7 @@ impl Lane {
                 }
                 Frame::Ping(_) | Frame::Unknown(_) => {}
                 Frame::Close(_) => {
-                    self.has_left.store(true, Ordering::Release);
-                    self.leaving.notify_one();
+                    self.leave.tell();
                     return Ok(());
                 }
                 _ => return Err(LaneEnd::Misused),
@@ -153,8 +169,7 @@ impl Lane {
     async fn write<W: AsyncWrite + Unpin>(&self, mut writer: FrameWriter<W>, bulk: &Bulk) -> Result<(), LaneEnd> {
         let mut pings = 0;
         loop {
-            let has_left = self.has_left.load(Ordering::Acquire);
-            let now = if has_left { Some(Next::Goodbye) } else { bulk.try_next().map(Next::Answer) };
+            let now = if self.leave.is_told() { Some(Next::Goodbye) } else { bulk.try_next().map(Next::Answer) };
             let next = match now {
                 Some(next) => next,
                 None => {
@@ -184,7 +199,7 @@ impl Lane {
     async fn next(&self, bulk: &Bulk) -> Next {
         tokio::select! {
             biased;
-            () = self.leaving.notified() => Next::Goodbye,
+            () = self.leave.told.notified() => Next::Goodbye,
             queued = bulk.next() => queued.map_or(Next::Goodbye, Next::Answer),
             () = tokio::time::sleep(LOOK_EVERY) => Next::Nothing,
         }

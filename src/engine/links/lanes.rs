@@ -4,6 +4,7 @@
 //! the one that sends.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::net::NetError;
 use crate::net::bulk::Bulk;
 use crate::net::connection::Traffic;
 use crate::net::frame::{self, Frame};
-use crate::net::lane::{self, LANES_MAX, LaneEnd, LaneKey};
+use crate::net::lane::{self, LANES_MAX, LaneEnd, LaneKey, Leave};
 use crate::net::socket;
 use crate::net::tls::{self, Secured, Wire};
 
@@ -105,6 +106,8 @@ pub struct Lanes {
     dialling: JoinSet<Result<Joined, NetError>>,
     joining: mpsc::Receiver<Joined>,
     running: JoinSet<LaneEnd>,
+    /// One for each that runs; some may have ended.
+    leaves: Vec<Arc<Leave>>,
     answers: (mpsc::Sender<Frame>, mpsc::Receiver<Frame>),
     /// When to look next, and how often there was nothing; `None` while nothing is sent.
     looking: Option<(Instant, u32)>,
@@ -144,6 +147,7 @@ impl Lanes {
             dialling: JoinSet::new(),
             joining,
             running: JoinSet::new(),
+            leaves: Vec::new(),
             // Each lane holds one more until there is room: what comes is as bounded as on one connection.
             answers: mpsc::channel(1),
             looking: None,
@@ -205,8 +209,9 @@ impl Lanes {
     }
 
     fn look(&mut self, now: Instant) {
-        let flow = self.handle.outbox.flow();
-        let (written, is_waiting) = (flow.written(), flow.is_waiting());
+        // Not by whole frames: a slow line takes more than a moment for one.
+        let written = self.traffic.written.load(Ordering::Relaxed);
+        let is_waiting = self.handle.outbox.flow().is_waiting();
         let before = std::mem::replace(&mut self.written, written);
         let quiet = match self.looking {
             Some((_, quiet)) if written == before && !is_waiting => quiet + 1,
@@ -216,6 +221,12 @@ impl Lanes {
         let is_full = is_waiting && !self.is_capped();
         let look = Look { now, written, is_full, lanes: self.running.len() };
         let Some(wanted) = self.growth.look(&look) else { return };
+        tracing::debug!(peer = %self.peer.short(), lanes = look.lanes, wanted, "other connections are tried");
+        if wanted < look.lanes {
+            self.leaves.retain(|leave| Arc::strong_count(leave) > 1 && !leave.is_told());
+            self.leaves.iter().skip(wanted).for_each(|leave| leave.tell());
+            return;
+        }
         match (self.dial, self.key) {
             (Some(_), _) => self.dial_up_to(wanted, false),
             (None, Some(key)) => {
@@ -251,9 +262,13 @@ impl Lanes {
 
     fn start(&mut self, joined: Joined) {
         let (bulk, traffic, answers) = (self.bulk.clone(), self.traffic.clone(), self.answers.0.clone());
+        // Those of lanes that have ended are held by nobody else.
+        self.leaves.retain(|leave| Arc::strong_count(leave) > 1);
+        let leave = Arc::<Leave>::default();
+        self.leaves.push(leave.clone());
         self.running.spawn(async move {
             let Joined { stream, _room } = joined;
-            lane::run(stream, bulk, traffic, answers).await
+            lane::run(stream, bulk, traffic, answers, leave).await
         });
         self.count();
         tracing::debug!(peer = %self.peer.short(), lanes = self.running.len(), "a further connection");
