@@ -223,3 +223,125 @@ impl From<NetError> for LaneEnd {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use bytes::Bytes;
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+    use crate::net::frame::Chunks;
+    use crate::net::outbox::{Outbox, OutboxReader, outbox};
+
+    const PIPE_BYTES: usize = 16 * 1024;
+
+    /// One end of a link: its outbox, and what comes over its lanes.
+    struct End {
+        outbox: Outbox,
+        reader: OutboxReader,
+        answers: (mpsc::Sender<Frame>, mpsc::Receiver<Frame>),
+        leave: Arc<Leave>,
+    }
+
+    impl End {
+        fn new() -> Self {
+            let (outbox, reader) = outbox();
+            Self { outbox, reader, answers: mpsc::channel(1000), leave: Arc::default() }
+        }
+
+        fn lane(&self, stream: DuplexStream) -> impl Future<Output = LaneEnd> + use<> {
+            run(stream, self.reader.bulk(), Arc::default(), self.answers.0.clone(), self.leave.clone())
+        }
+
+        fn send(&self, requests: std::ops::Range<u32>) {
+            for request in requests {
+                let items = vec![(0, Bytes::from(vec![7; 20_000]))];
+                let frame = encode(&Frame::Chunks(Chunks { request, items })).unwrap();
+                assert!(self.outbox.bulk_now(frame).unwrap().is_none());
+            }
+        }
+
+        fn taken(&mut self) -> BTreeSet<u32> {
+            let mut all = BTreeSet::new();
+            while let Ok(frame) = self.answers.1.try_recv() {
+                let Frame::Chunks(chunks) = frame else { panic!("{frame:?}") };
+                assert!(all.insert(chunks.request), "{} came twice", chunks.request);
+            }
+            all
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_answer_goes_over_one_of_the_lanes_and_unused_lanes_are_closed_by_both_sides() {
+        let (mut a, mut b) = (End::new(), End::new());
+        let ((a1, b1), (a2, b2)) = (duplex(PIPE_BYTES), duplex(PIPE_BYTES));
+        a.send(0..100);
+        b.send(500..550);
+        let begun = Instant::now();
+        let ends = tokio::join!(a.lane(a1), a.lane(a2), b.lane(b1), b.lane(b2));
+        assert!(matches!(ends, (LaneEnd::Closed, LaneEnd::Closed, LaneEnd::Closed, LaneEnd::Closed)), "{ends:?}");
+        assert!(begun.elapsed() >= UNUSED && begun.elapsed() < UNUSED * 2);
+        assert_eq!((a.taken(), b.taken()), ((500..550).collect(), (0..100).collect()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_that_takes_nothing_holds_up_no_other() {
+        let (a, mut b) = (End::new(), End::new());
+        let ((stuck, _far), (a2, b2)) = (duplex(PIPE_BYTES), duplex(PIPE_BYTES));
+        a.send(0..100);
+        let (stuck, working) = (a.lane(stuck), a.lane(a2));
+        let (stuck, working, far) = tokio::join!(stuck, working, b.lane(b2));
+        assert!(matches!(stuck, LaneEnd::Lost(NetError::TimedOut { .. })), "{stuck:?}");
+        assert!(matches!((&working, &far), (LaneEnd::Closed, LaneEnd::Closed)), "{working:?} {far:?}");
+        // What the stuck one has taken into its buffer, and no more.
+        assert!(b.taken().len() >= 90);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_that_is_told_to_leave_delivers_what_it_has_and_what_crosses_its_goodbye() {
+        let (mut a, mut b) = (End::new(), End::new());
+        let (a1, b1) = duplex(PIPE_BYTES);
+        a.send(0..50);
+        b.send(100..150);
+        let telling = async {
+            tokio::task::yield_now().await;
+            a.leave.tell();
+        };
+        let (end_a, end_b, ()) = tokio::join!(a.lane(a1), b.lane(b1), telling);
+        assert!(matches!((&end_a, &end_b), (LaneEnd::Closed, LaneEnd::Closed)), "{end_a:?} {end_b:?}");
+        let (at_a, at_b) = (a.taken(), b.taken());
+        // All that a lane has taken has come; the rest waits for the connections that are left.
+        let left = |end: &End| std::iter::from_fn(|| end.reader.bulk().try_next()).count();
+        assert_eq!((at_b.len() + left(&a), at_a.len() + left(&b)), (50, 50));
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_ends_without_a_goodbye_is_lost_and_one_with_other_frames_is_misused() {
+        let a = End::new();
+        let (a1, b1) = duplex(PIPE_BYTES);
+        drop(b1);
+        assert!(matches!(a.lane(a1).await, LaneEnd::Lost(NetError::Closed)));
+        let too_long = u32::MAX.to_be_bytes().to_vec();
+        let ask = Frame::Lanes(super::super::frame::Lanes { key: LaneKey::random(), wanted: 1 });
+        for bytes in [too_long, vec![0; 4], encode(&ask).unwrap().parts().concat()] {
+            let (a1, mut b1) = duplex(PIPE_BYTES);
+            b1.write_all(&bytes).await.unwrap();
+            assert!(matches!(a.lane(a1).await, LaneEnd::Misused));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_does_not_say_its_key_or_whether_it_takes_it_is_not_waited_for() {
+        let (mut a, mut b) = duplex(PIPE_BYTES);
+        assert!(matches!(read_key(&mut a).await, Err(NetError::TimedOut { .. })));
+        let key = LaneKey::random();
+        assert!(matches!(join(&mut b, key).await, Err(NetError::TimedOut { .. })));
+        assert!(read_key(&mut a).await.unwrap() == key);
+        let (joined, ()) = tokio::join!(join(&mut b, key), async { welcome(&mut a).await.unwrap() });
+        assert!(joined.is_ok());
+        a.write_u8(JOINED + 1).await.unwrap();
+        assert!(join(&mut b, key).await.is_err());
+    }
+}

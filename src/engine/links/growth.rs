@@ -169,7 +169,14 @@ mod tests {
 
     impl Link {
         fn new() -> Self {
-            Self { growth: Growth::default(), now: Instant::now(), written: 0, lanes: 0, comes: true, wanted: Vec::new() }
+            Self {
+                growth: Growth::default(),
+                now: Instant::now(),
+                written: 0,
+                lanes: 0,
+                comes: true,
+                wanted: Vec::new(),
+            }
         }
 
         /// So much time passes on a link that is full; `rate` says what it carries with so many lanes.
@@ -231,8 +238,8 @@ mod tests {
         assert!(link.wanted.is_empty(), "{:?}", link.wanted);
         // Full now and then.
         for _ in 0..60 {
-            link.send(LOOK * 5, |_| 400_000);
             link.pass(LOOK, false, |_| 400_000);
+            link.send(LOOK * 5, |_| 400_000);
         }
         assert!(link.wanted.is_empty(), "{:?}", link.wanted);
     }

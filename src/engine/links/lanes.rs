@@ -34,7 +34,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const QUIET_LOOKS: u32 = 8;
 /// Of the bytes that a cap lets through so many percent are as good as all.
 const AT_CAP_PERCENT: u64 = 80;
-/// Lanes that are dialled at the other side's bidding: all at once, and then one more in each while.
+/// Lanes that are dialled at the same time: the other side lets few strangers in at once, and before the handshake is over
+/// a lane is one.
+const DIALLING_MAX: usize = 2;
+/// Lanes that are dialled, whoever wants them: each several times, and then one more in each while.
 const DIALS: (u32, Duration) = (4 * LANES_MAX as u32, Duration::from_secs(10));
 
 /// Shortest time that an answer to a ping has taken.
@@ -68,7 +71,7 @@ impl RoundTrip {
 
 /// Where connections join a link.
 pub struct Door {
-    key: LaneKey,
+    pub key: LaneKey,
     room: Arc<Semaphore>,
     joining: mpsc::Sender<Joined>,
 }
@@ -102,6 +105,8 @@ pub struct Lanes {
     pub round_trip: Arc<RoundTrip>,
     growth: Growth,
     dials: Allowance,
+    /// How many there are to be, for the side that dials.
+    wanted: usize,
     room: Arc<Semaphore>,
     dialling: JoinSet<Result<Joined, NetError>>,
     joining: mpsc::Receiver<Joined>,
@@ -143,6 +148,7 @@ impl Lanes {
             round_trip: Arc::default(),
             growth: Growth::default(),
             dials: Allowance::new(DIALS.0, DIALS.1),
+            wanted: 0,
             room,
             dialling: JoinSet::new(),
             joining,
@@ -181,7 +187,10 @@ impl Lanes {
                 }
                 Some(joined) = self.joining.recv() => self.start(joined),
                 Some(dialled) = self.dialling.join_next() => match dialled {
-                    Ok(Ok(joined)) => self.start(joined),
+                    Ok(Ok(joined)) => {
+                        self.start(joined);
+                        self.dial_more();
+                    }
                     Ok(Err(error)) => self.failed(&error),
                     Err(_) => {}
                 },
@@ -194,7 +203,7 @@ impl Lanes {
     pub fn told(&mut self, told: &frame::Lanes) {
         if self.dial.is_some() {
             self.key = Some(told.key);
-            self.dial_up_to(usize::from(told.wanted), true);
+            self.dial_up_to(usize::from(told.wanted));
         }
     }
 
@@ -228,7 +237,7 @@ impl Lanes {
             return;
         }
         match (self.dial, self.key) {
-            (Some(_), _) => self.dial_up_to(wanted, false),
+            (Some(_), _) => self.dial_up_to(wanted),
             (None, Some(key)) => {
                 let wanted = u16::try_from(wanted).unwrap_or(u16::MAX);
                 // A link that can't take this in ends of itself.
@@ -244,13 +253,16 @@ impl Lanes {
         cap.is_some_and(|cap| rate.is_none_or(|rate| rate >= cap / 100 * AT_CAP_PERCENT))
     }
 
-    fn dial_up_to(&mut self, wanted: usize, is_asked: bool) {
+    fn dial_up_to(&mut self, wanted: usize) {
+        self.wanted = wanted.min(LANES_MAX);
+        self.dial_more();
+    }
+
+    fn dial_more(&mut self) {
         let (Some(address), Some(key)) = (self.dial, self.key) else { return };
-        while self.running.len() + self.dialling.len() < wanted.min(LANES_MAX) {
-            if is_asked && !self.dials.take(Instant::now().into_std()) {
-                return;
-            }
-            let Some(room) = take_room(&self.room, &self.common.lanes_room) else { return };
+        while self.dialling.len() < DIALLING_MAX && self.running.len() + self.dialling.len() < self.wanted {
+            let may_dial = self.dials.take(Instant::now().into_std());
+            let Some(room) = take_room(&self.room, &self.common.lanes_room).filter(|_| may_dial) else { return };
             let (peer, common) = (self.peer, self.common.clone());
             self.dialling.spawn(async move {
                 let mut secured = tls::connect_lane(socket::dial(address).await?, peer, &common.tls).await?;
@@ -281,6 +293,7 @@ impl Lanes {
 
     fn failed(&mut self, error: &NetError) {
         tracing::debug!(peer = %self.peer.short(), "a further connection failed: {}", in_words(error));
+        self.wanted = self.running.len();
         self.growth.failed(Instant::now());
     }
 

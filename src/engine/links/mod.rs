@@ -20,6 +20,8 @@ mod dial;
 mod error;
 mod growth;
 mod lanes;
+#[cfg(test)]
+mod lanes_tests;
 mod manager;
 mod pairing;
 mod queue;
