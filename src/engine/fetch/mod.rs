@@ -68,7 +68,6 @@ enum Event {
     Applied(WorkId),
     LinkUp(DeviceId),
     LinkDown(DeviceId),
-    LaneLost(DeviceId),
     Chunks(DeviceId, Vec<(Content, Bytes)>),
     NotHere(DeviceId, Vec<Content>),
     Have(DeviceId, Have, Waiting),
@@ -129,7 +128,7 @@ impl Fetcher {
 
     /// What a peer has not answered yet may have been lost on its way.
     pub fn lane_lost(&self, peer: DeviceId) {
-        self.tell(Event::LaneLost(peer));
+        self.open.lane_lost(peer, Instant::now());
     }
 
     /// True where this folder has asked the peer with this request: how an answer finds its folder.

@@ -96,7 +96,6 @@ impl Fetching {
                 self.wants.leave(peer);
                 self.requeue(peer);
             }
-            Event::LaneLost(peer) => self.requeue(peer),
             Event::Have(peer, have, _waiting) => self.heard_have(peer, &have),
             Event::Chunks(peer, items) => {
                 for (want, bytes) in items {
