@@ -33,6 +33,10 @@ const LATE: Duration = Duration::from_secs(3);
 /// then asked for anew where a later request is being answered.
 const LOST: Duration = Duration::from_secs(3);
 
+/// What was passed over for so long by answers to later requests is asked for anew: the connection that it should come over
+/// hangs, while others go on.
+const PASSED_OVER: Duration = Duration::from_secs(30);
+
 /// Ids of requests are unique in the whole agent, so that an answer finds its folder.
 static NEXT_REQUEST: AtomicU32 = AtomicU32::new(1);
 
@@ -55,6 +59,8 @@ struct OpenRequest {
     items: Vec<Option<Content>>,
     /// When a connection was lost over which the answer may have come.
     lane_lost: Option<Instant>,
+    /// When it was seen that a later request is being answered.
+    passed_over: Option<Instant>,
 }
 
 impl OpenRequests {
@@ -62,7 +68,7 @@ impl OpenRequests {
     pub fn add(&self, peer: DeviceId, items: &[Content], now: Instant) -> u32 {
         let id = NEXT_REQUEST.fetch_add(1, Ordering::Relaxed);
         let items = items.iter().copied().map(Some).collect();
-        self.lock().requests.insert((peer, id), OpenRequest { asked: now, items, lane_lost: None });
+        self.lock().requests.insert((peer, id), OpenRequest { asked: now, items, lane_lost: None, passed_over: None });
         id
     }
 
@@ -89,6 +95,10 @@ impl OpenRequests {
             let most = if content.depth == 0 { content.size } else { LIST_BYTES_MAX as u64 };
             (content, if bytes.len() as u64 > most { Bytes::new() } else { bytes })
         };
+        if state.requests.contains_key(&(peer, chunks.request)) {
+            let latest = state.latest.entry(peer).or_default();
+            *latest = chunks.request.max(*latest);
+        }
         let sent: usize = chunks.items.iter().map(|(_, bytes)| bytes.len()).sum();
         let items = chunks.items.into_iter();
         let mut taken: Vec<(Content, Bytes)> =
@@ -120,17 +130,20 @@ impl OpenRequests {
         state.requests.iter_mut().filter(|((to, _), _)| *to == peer).for_each(|(_, r)| r.lane_lost = Some(now));
     }
 
-    /// Gives up on answers that were lost with a connection. Most that were asked for by then still come over the others:
-    /// only what has been passed over is lost, or all where nothing comes any more.
+    /// Gives up on answers that were lost with a connection, or hang with one. Most that were asked for by then still come
+    /// over the others: only what has been passed over is lost, or all where nothing comes any more.
     pub fn take_lost(&self, now: Instant) -> Vec<Content> {
         let mut state = self.lock();
         let State { requests, heard, latest } = &mut *state;
+        let is_over = |since: Option<Instant>, time| since.is_some_and(|at| now.saturating_duration_since(at) >= time);
         let is_lost = |(peer, id): &(DeviceId, u32), request: &mut OpenRequest| {
-            let Some(at) = request.lane_lost.filter(|at| now.saturating_duration_since(*at) >= LOST) else {
-                return false;
-            };
-            let heard = heard.get(peer).copied().unwrap_or(at);
-            latest.get(peer).is_some_and(|latest| latest > id) || now.saturating_duration_since(heard) >= LOST
+            if latest.get(peer).is_some_and(|latest| latest > id) {
+                request.passed_over.get_or_insert(now);
+            }
+            let is_silent = is_over(heard.get(peer).copied().or(request.lane_lost), LOST);
+            let is_passed_over = request.passed_over.is_some();
+            is_over(request.passed_over, PASSED_OVER)
+                || is_over(request.lane_lost, LOST) && (is_passed_over || is_silent)
         };
         let mut taken: Vec<_> = requests.extract_if(is_lost).collect();
         taken.sort_by_key(|((_, id), r)| (r.asked, *id));
@@ -189,8 +202,6 @@ impl State {
             self.requests.remove(&(peer, request));
         }
         self.heard.insert(peer, now);
-        let latest = self.latest.entry(peer).or_default();
-        *latest = request.max(*latest);
         Some(content)
     }
 }
@@ -246,6 +257,24 @@ mod tests {
         // Nothing comes any more.
         assert_eq!(open.take_lost(start + LOST * 2), [wanted[3]]);
         assert!(open.expects(PEER, later));
+    }
+
+    #[test]
+    fn what_hangs_while_later_requests_are_answered_is_asked_for_anew_after_a_while() {
+        let open = OpenRequests::default();
+        let start = Instant::now();
+        let wanted: Vec<Content> = (0..3u8).map(|n| Content::of_chunk(&[n])).collect();
+        let ids: Vec<u32> = wanted.iter().map(|content| open.add(PEER, &[*content], start)).collect();
+        assert_eq!(open.take_lost(start + PASSED_OVER), []);
+        // That something is not there is told before other answers, and passes none of them over.
+        assert_eq!(open.take_not_here(PEER, ids[2], &[0], start), [wanted[2]]);
+        assert_eq!(open.take_lost(start), []);
+        let ids = [ids[0], ids[1], open.add(PEER, &wanted[2..], start)];
+        assert_eq!(open.take_chunks(PEER, chunks(ids[1], &[(0, &[1])]), start).len(), 1);
+        assert_eq!(open.take_lost(start), []);
+        assert_eq!(open.take_lost(start + PASSED_OVER - Duration::from_millis(1)), []);
+        assert_eq!(open.take_lost(start + PASSED_OVER), [wanted[0]]);
+        assert!(open.expects(PEER, ids[2]));
     }
 
     #[test]
