@@ -13,9 +13,6 @@ use super::NetError;
 const BACKLOG: i32 = 1024;
 #[cfg(target_os = "linux")]
 const CONGESTION_CONTROL: &[u8] = b"bbr";
-/// Bytes that wait in the system to be sent: as much as is written at once.
-#[cfg(target_os = "linux")]
-const UNSENT_BYTES: u32 = 128 * 1024;
 /// How long an address may take to answer a dial.
 const DIAL_SECONDS: u64 = 10;
 /// Idle time before keep-alive probes, and between them.
@@ -58,18 +55,7 @@ pub fn tune(stream: &TcpStream) {
     }
     if stream.peer_addr().is_ok_and(|peer| !peer.ip().to_canonical().is_loopback()) {
         set_congestion_control(stream);
-        keep_unsent_short(stream);
     }
-}
-
-/// What the system has taken and not sent yet can't be overtaken any more: of that there is to be little.
-fn keep_unsent_short(stream: &TcpStream) {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES) {
-        tracing::trace!("the system takes as much as it likes before it sends: {error}");
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = stream;
 }
 
 /// Asks for a congestion control that keeps a line full on which packets are lost, which the usual ones take for a line
