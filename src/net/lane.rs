@@ -226,14 +226,16 @@ impl From<NetError> for LaneEnd {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use bytes::Bytes;
     use tokio::io::{DuplexStream, duplex};
 
     use super::*;
+    use crate::core::id::DeviceId;
     use crate::net::frame::Chunks;
-    use crate::net::outbox::{Outbox, OutboxReader, outbox};
+    use crate::net::outbox::{Outbox, OutboxReader, outbox, paced_outbox};
+    use crate::net::pace::Paces;
 
     const PIPE_BYTES: usize = 16 * 1024;
 
@@ -247,7 +249,10 @@ mod tests {
 
     impl End {
         fn new() -> Self {
-            let (outbox, reader) = outbox();
+            Self::with(outbox())
+        }
+
+        fn with((outbox, reader): (Outbox, OutboxReader)) -> Self {
             Self { outbox, reader, answers: mpsc::channel(1000), leave: Arc::default() }
         }
 
@@ -297,6 +302,28 @@ mod tests {
         assert!(matches!((&working, &far), (LaneEnd::Closed, LaneEnd::Closed)), "{working:?} {far:?}");
         // What the stuck one has taken into its buffer, and no more.
         assert!(b.taken().len() >= 90);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cap_holds_for_all_lanes_together() {
+        let paces = Paces::default();
+        paces.set((Some(100_000), None), &BTreeMap::new());
+        let (a, mut b) = (End::with(paced_outbox(paces.of(&DeviceId([1; 32])))), End::new());
+        let ((a1, b1), (a2, b2)) = (duplex(PIPE_BYTES), duplex(PIPE_BYTES));
+        // Two million bytes, and what stands around them.
+        a.send(0..100);
+        let begun = Instant::now();
+        let (from, to) = ((a.lane(a1), a.lane(a2)), (b.lane(b1), b.lane(b2)));
+        let receiving = async {
+            for _ in 0..100 {
+                b.answers.1.recv().await;
+            }
+            begun.elapsed().as_secs()
+        };
+        tokio::select! {
+            _ = async { tokio::join!(from.0, from.1, to.0, to.1) } => panic!("they end before all has come"),
+            seconds = receiving => assert!((19..=20).contains(&seconds), "{seconds}"),
+        }
     }
 
     #[tokio::test(start_paused = true)]
