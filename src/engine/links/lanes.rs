@@ -232,6 +232,7 @@ impl Lanes {
         let Some(wanted) = self.growth.look(&look) else { return };
         tracing::debug!(peer = %self.peer.short(), lanes = look.lanes, wanted, "other connections are tried");
         if wanted < look.lanes {
+            self.wanted = wanted;
             self.leaves.retain(|leave| Arc::strong_count(leave) > 1 && !leave.is_told());
             self.leaves.iter().skip(wanted).for_each(|leave| leave.tell());
             return;
