@@ -16,7 +16,13 @@ use crate::core::problem::Problem;
 /// for a short batch of paths whose changes from its beginning on are looked at once more.
 pub struct Nearby<'a> {
     root: &'a OpenRoot,
-    last: RefCell<Option<(Area, Box<[u8]>, SharedHandle)>>,
+    last: RefCell<Option<Opened>>,
+}
+
+struct Opened {
+    area: Area,
+    path: Box<[u8]>,
+    handle: SharedHandle,
 }
 
 impl<'a> Nearby<'a> {
@@ -37,13 +43,11 @@ impl<'a> Nearby<'a> {
     pub(super) fn place(&self, area: Area, path: &RelPath) -> Result<Place, Errno> {
         let parent = parent_bytes(path);
         let mut last = self.last.borrow_mut();
-        if let Some((in_area, directory, handle)) = &*last
-            && (*in_area, &**directory) == (area, parent)
-        {
-            return Ok(Place { dir: handle.clone(), name: path.file_name().into() });
+        if let Some(opened) = last.as_ref().filter(|opened| (opened.area, &*opened.path) == (area, parent)) {
+            return Ok(Place { dir: opened.handle.clone(), name: path.file_name().into() });
         }
         let place = self.root.place(area, path)?;
-        *last = Some((area, parent.into(), place.dir.clone()));
+        *last = Some(Opened { area, path: parent.into(), handle: place.dir.clone() });
         Ok(place)
     }
 }
