@@ -95,8 +95,9 @@ impl Folder {
         Ok(is_any)
     }
 
-    /// Of several candidates one that no other includes; else one that somebody has, else the first. Where nobody had
-    /// what was wanted, first of all one that somebody has.
+    /// Of several candidates one that no other includes; else what was here before and is wanted back, as it may need a
+    /// copy beside the other; else one that somebody has, else the first. Where nobody had what was wanted, first of all
+    /// one that somebody has.
     pub(super) fn best_of(
         &self,
         path: &RelPath,
@@ -112,7 +113,9 @@ impl Folder {
                 return new.held;
             }
             let (is_newer, is_older) = (old.entry.version < new.entry.version, new.entry.version < old.entry.version);
-            is_newer || !is_older && new.held && !old.held
+            let is_own = |rival: &Rival| rival.peer == self.settings.device;
+            let is_likelier = if is_own(new) != is_own(old) { is_own(new) } else { new.held && !old.held };
+            is_newer || !is_older && is_likelier
         };
         Ok(candidates.into_iter().reduce(|old, new| if is_better(&new.0, &old.0) { new } else { old }))
     }
