@@ -195,6 +195,12 @@ impl Reader {
         self.rows(sql, [after_seq.min(COUNT_MAX).cast_signed(), rows_max(limit)], record_at)
     }
 
+    /// When the last change before a sequence number was noted, ms since 1970.
+    pub fn last_changed_ms(&self, before_seq: u64) -> Result<Option<i64>, IndexError> {
+        let sql = "SELECT changed_ms FROM entries WHERE seq < ?1 ORDER BY seq DESC LIMIT 1";
+        self.first(sql, [before_seq.min(COUNT_MAX).cast_signed()], |_, row| Ok(row.get(0)?))
+    }
+
     /// Records in path order after `after`; with `below` only what lies below that directory.
     pub fn records_from(
         &self,

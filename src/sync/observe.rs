@@ -11,7 +11,7 @@ use crate::index::{IndexError, Mark, Record};
 
 use super::edited::{edited, is_suspect, note_metadata};
 use super::plan::{shows, until_looked_at, until_shown};
-use super::{Folder, Now, Observation, Output, Seen};
+use super::{Folder, NOTE_LAST_SCAN_MS, Now, Observation, Output, Seen};
 
 /// Paths remembered as looked at twice; more are simply believed.
 const DOUBTED_MAX: usize = 10_000;
@@ -153,6 +153,7 @@ impl Folder {
         self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
         self.index.drop_removal(path)?;
         self.touch(now);
+        self.note_turned_up(disk, &entry.kind, now)?;
         if let Some(content) = entry.kind.content() {
             self.note_move(disk.inode, content, now)?;
             self.wait_for_the_vanished(now);
@@ -229,6 +230,12 @@ impl Folder {
                 self.vanished.insert(inode, path.clone());
             }
         }
+        if self.may_be_unwritten(&ours) {
+            if !ours.entry.kind.is_directory() {
+                return self.want_back(ours);
+            }
+            self.unwritten_directories.insert(path.clone());
+        }
         self.index.set_disk(path, None, Mark::Missing, now.wall_ms())?;
         if self.missing_since_ms.replace(now.mono_ms).is_none() {
             self.missing_first_ms = now.mono_ms;
@@ -299,11 +306,12 @@ impl Folder {
         if !complete {
             return Ok(());
         }
-        self.suspicious_below = 0;
+        (self.suspicious_below, self.unwritten_from_ms) = (0, None);
         self.after_crash = false;
         self.forget_half_done();
         self.awaited.clear();
         self.returned.clear();
+        self.turned_up.clear();
         self.drop_moot_problems()?;
         self.pass.want();
         let state = self.index.state()?;
@@ -315,7 +323,7 @@ impl Folder {
             self.pass.want();
             self.tell_found();
         }
-        self.index.set_note("last_scan_ms", Some(&now.wall_ms().to_string()))
+        self.index.set_note(NOTE_LAST_SCAN_MS, Some(&now.wall_ms().to_string()))
     }
 }
 

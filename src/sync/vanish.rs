@@ -27,6 +27,7 @@ impl Folder {
             // The scan after a crash needs them to the end, to tell what a user moved from what the crash left behind.
             if !self.after_crash {
                 self.vanished.clear();
+                self.unwritten_directories.clear();
             }
             return Ok(());
         }
@@ -42,6 +43,10 @@ impl Folder {
                 continue;
             }
             let ours = self.ours(&path)?;
+            if self.keeps_unwritten_directory(&path, &ours)? {
+                self.missing_since_ms = Some(now.mono_ms);
+                continue;
+            }
             // Those are about to be seen gone too. Told after the directory, they would bring it back elsewhere.
             if self.unseen_waits < UNSEEN_WAITS_MAX && ours.entry.kind.is_directory() && self.has_unseen_below(&path)? {
                 self.missing_since_ms = Some(now.mono_ms);
