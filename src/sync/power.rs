@@ -31,11 +31,11 @@ impl Folder {
         Ok(())
     }
 
-    /// True where what is missing may never have come to the disk. What the agent itself has put somewhere was made
-    /// durable.
+    /// True where what is missing may never have come to the disk. What came from peers was made durable; a conflict copy
+    /// is still the file that its user wrote.
     pub(super) fn may_be_unwritten(&self, ours: &Record) -> bool {
         let is_recent = self.unwritten_from_ms.is_some_and(|from| ours.changed_ms >= from);
-        let is_own = ours.mark == Mark::Here && ours.brought_by == Some(DeviceId::NONE);
+        let is_own = ours.mark == Mark::Here && ours.brought_by.is_none_or(|by| by == DeviceId::NONE);
         let takes_back = self.settings.direction == Direction::Both;
         is_recent && is_own && takes_back && ours.seq < self.suspicious_below && !self.has_turned_up(ours)
     }
@@ -48,7 +48,8 @@ impl Folder {
     /// Something is there under a name where it was not before. Where it had just been missing under another, the power
     /// cut has undone a rename, and only its new name has gone.
     pub(super) fn note_turned_up(&mut self, disk: DiskState, kind: &Kind, now: Now) -> Result<(), IndexError> {
-        let Some(content) = kind.content_id().filter(|_| self.unwritten_from_ms.is_some() && !kind.is_directory()) else {
+        let Some(content) = kind.content_id().filter(|_| self.unwritten_from_ms.is_some() && !kind.is_directory())
+        else {
             return Ok(());
         };
         if self.turned_up.len() < VANISHED_MAX {
