@@ -254,8 +254,7 @@ mod tests {
                 fixture.feed(Input::Fetched(vec![(order.work, Ok(Staged { lists: Vec::new(), copy: 0 }))]));
                 let (work, action) = fixture.orders.pop().unwrap();
                 assert!(matches!(action, Action::PlaceFile { .. }), "{action:?}");
-                let done =
-                    Outcome::Done { disk: Some(disk(8)), displaced: None, conflict: None, rescued: None };
+                let done = Outcome::Done { disk: Some(disk(8)), displaced: None, conflict: None, rescued: None };
                 fixture.feed(Input::Applied(vec![(work, done)]));
                 assert_eq!(fixture.folder.ours(&path(0)).unwrap().entry.version, lost.version);
                 let order = fixture.fetches.pop().unwrap();

@@ -137,8 +137,8 @@ pub struct Folder {
     missing_since_ms: Option<u64>,
     /// When the first of those was.
     missing_first_ms: u64,
-    /// How often deletions of directories have waited for what is in them.
-    unseen_waits: u32,
+    /// Directories whose deletion waits for what is in them, each with how often it has.
+    unseen_waits: BTreeMap<RelPath, u32>,
     /// Files that have vanished and may turn up under another name, by inode.
     vanished: BTreeMap<u64, RelPath>,
     /// Files that are back under names where they count for old, by inode and content; see `leftover`.
@@ -211,7 +211,7 @@ impl Folder {
             rolled_back_ms: None,
             missing_since_ms,
             missing_first_ms: 0,
-            unseen_waits: 0,
+            unseen_waits: BTreeMap::new(),
             vanished: BTreeMap::new(),
             returned: BTreeSet::new(),
             unwritten_from_ms: None,

@@ -30,7 +30,8 @@ impl World {
             return;
         }
         let (after, tree, now_ns) = (self.contents(at), self.tree(at), self.now_ns);
-        let others: Vec<Tree> = (0..self.devices.len()).filter(|other| *other != at).map(|other| self.tree(other)).collect();
+        let others: Vec<Tree> =
+            (0..self.devices.len()).filter(|other| *other != at).map(|other| self.tree(other)).collect();
         let is_elsewhere = |path: &String, bytes: &Vec<u8>| {
             others.iter().any(|tree| tree.get(path).is_some_and(|item| item.bytes == *bytes))
         };
