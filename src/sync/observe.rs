@@ -133,7 +133,7 @@ impl Folder {
             }
             return Ok(());
         }
-        if ours.seq < self.suspicious_below && is_suspect(&ours.entry, &kind) {
+        if ours.seq < self.suspicious_below && is_suspect(&ours.entry, &kind) && !self.is_rename_undone(&ours)? {
             self.note_returned(disk.inode, &kind)?;
             return self.suspect(path, disk, now);
         }
@@ -220,10 +220,9 @@ impl Folder {
         if self.has_returned_elsewhere(&ours) {
             return self.want_back(ours);
         }
-        let (content, inode) = (ours.entry.kind.content(), ours.disk.map(|disk| disk.inode));
+        let inode = ours.disk.map(|disk| disk.inode);
         if let Some(inode) = inode.filter(|_| !ours.entry.kind.is_directory()) {
-            let twins = content.map_or(Ok(Vec::new()), |content| self.index.holders(content.id, TWINS_MAX))?;
-            if twins.iter().any(|r| r.entry.path != *path && r.disk.is_some_and(|disk| disk.inode == inode)) {
+            if self.is_rename_undone(&ours)? {
                 return self.announce_deletion(&ours, true, now);
             }
             if self.vanished.len() < VANISHED_MAX {

@@ -12,7 +12,7 @@ use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::index::{IndexError, Mark, Record};
 
-use super::observe::VANISHED_MAX;
+use super::observe::{TWINS_MAX, VANISHED_MAX};
 use super::{Folder, NOTE_LAST_SCAN_MS, Now};
 
 /// What was noted so long before the last trace of the run that the power ended may not have been on the disk, in ms:
@@ -38,6 +38,15 @@ impl Folder {
         let is_own = ours.mark == Mark::Here && ours.brought_by.is_none_or(|by| by == DeviceId::NONE);
         let takes_back = self.settings.direction == Direction::Both;
         is_recent && is_own && takes_back && ours.seq < self.suspicious_below && !self.has_turned_up(ours)
+    }
+
+    /// True where the very file that was last seen at a path is known under another one: a rename had just begun to be
+    /// noticed, or has been undone with the power.
+    pub(super) fn is_rename_undone(&self, ours: &Record) -> Result<bool, IndexError> {
+        let Some((disk, content)) = ours.disk.zip(ours.entry.kind.content()) else { return Ok(false) };
+        let twins = self.index.holders(content.id, TWINS_MAX)?;
+        let is_it = |r: &Record| r.entry.path != ours.entry.path && r.disk.is_some_and(|d| d.inode == disk.inode);
+        Ok(twins.iter().any(is_it))
     }
 
     fn has_turned_up(&self, ours: &Record) -> bool {
@@ -224,6 +233,19 @@ mod tests {
             assert!(fixture.folder.ours(&path(0)).unwrap().is_held());
             assert!(is_deleted(&fixture, &path(1)) && fixture.fetches.is_empty() && fixture.orders.is_empty());
         }
+    }
+
+    #[test]
+    fn a_swap_of_which_half_was_noticed_before_the_power_cut_undid_it_leaves_no_suspect() {
+        let mut fixture = Fixture::new(2);
+        let named = |at: u64, n| Observation { path: path(at), ..seen(n, n) };
+        // The first is the other one now; the other half is not seen any more.
+        fixture.feed(Input::Observed(vec![named(0, 1)]));
+        let mut fixture = after_power_cut(fixture, 1000);
+        fixture.feed(Input::Observed(vec![named(0, 0)]));
+        finish(&mut fixture);
+        let ours = fixture.folder.ours(&path(0)).unwrap();
+        assert_eq!((ours.mark, ours.entry.version.get(fixture.folder.epoch().unwrap())), (Mark::Here, ours.seq));
     }
 
     #[test]

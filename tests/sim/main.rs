@@ -87,7 +87,7 @@ const CAUGHT: [(Bug, u64); 23] = [
 ];
 
 /// Seeds beyond the usual ones that have shown a defect.
-const MENDED: [u64; 49] = [
+const MENDED: [u64; 50] = [
     1_100_068_151,
     // Rules that came and went before they were in the index.
     2_010_027_818,
@@ -163,6 +163,8 @@ const MENDED: [u64; 49] = [
     2_100_001_005,
     2_100_005_317,
     2_100_033_197,
+    // Half of a swap was told when a power cut undid it; that half was deleted elsewhere.
+    2_100_087_213,
 ];
 
 /// Seeds that still fail, with what is seen. Empty as long as all is well.
