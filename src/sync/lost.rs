@@ -13,7 +13,7 @@ use crate::core::decide::Decision;
 use crate::core::entry::Entry;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
-use crate::index::{IndexError, Mark, Rival};
+use crate::index::{IndexError, Mark, Record, Rival};
 
 use super::plan::SOURCES_MAX;
 use super::want::{Goal, retry_delay_ms};
@@ -93,6 +93,16 @@ impl Folder {
             }
         }
         Ok(is_any)
+    }
+
+    /// A peer has let go of what nobody has, and knows nothing of a path any more. Where something older is here, it is told
+    /// anew: the digests are not compared as long as anything else is open.
+    pub(super) fn tell_again(&mut self, ours: &Record, theirs: &Entry, now: Now) -> Result<(), IndexError> {
+        if !theirs.is_live() && theirs.version.pairs().is_empty() && ours.is_held() {
+            self.index.put(&ours.entry, ours.disk, ours.mark, now.wall_ms())?;
+            self.touch(now);
+        }
+        Ok(())
     }
 
     /// Of several candidates one that no other includes; else what was here before and is wanted back, as it may need a
@@ -185,6 +195,20 @@ mod tests {
         let told = fixture.folder.index().record(&path(0)).unwrap().unwrap();
         assert_eq!(told.entry, Entry::nothing(path(0)));
         assert!(told.seq > before && fixture.folder.index().rivals(&path(0)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn who_has_let_go_of_a_version_hears_again_of_the_older_one_that_is_here() {
+        let mut fixture = Fixture::new(1);
+        fixture.sent.clear();
+        let entries = vec![Announced { entry: Entry::nothing(path(0)), seq: 100, held: false }];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 100, more: false }));
+        let ours = fixture.folder.ours(&path(0)).unwrap();
+        let is_told = |message: &Message| match message {
+            Message::Index(batch) => batch.entries.iter().any(|told| told.held && told.entry == ours.entry),
+            _ => false,
+        };
+        assert!(ours.is_held() && fixture.sent.iter().any(is_told), "{:?}", fixture.sent);
     }
 
     #[test]

@@ -231,6 +231,7 @@ impl Folder {
         }
         if decide::is_settled(&ours.entry, entry, &self.found) {
             self.index.drop_rival(peer, &entry.path)?;
+            self.tell_again(&ours, entry, now)?;
             self.drop_settled_rivals(&entry.path, &ours.entry)
         } else {
             if ours.mark == Mark::Own {

@@ -68,7 +68,7 @@ const CAUGHT: [(Bug, u64); 23] = [
     (Bug::TombstonesForgottenEarly, 2_000_000_243),
     (Bug::EpochUsedAgain, 14),
     (Bug::AppliedBeforeScan, 2_000_031_941),
-    (Bug::CursorAhead, 2_000_000_000),
+    (Bug::CursorAhead, 2_000_000_005),
     (Bug::RequeueForgotten, 2_000_000_054),
     (Bug::SightingForgotten, 2_000_007_452),
     (Bug::SurpriseForgotten, 2_000_000_535),
@@ -163,12 +163,16 @@ const MENDED: [u64; 50] = [
     2_100_001_005,
     2_100_005_317,
     2_100_033_197,
-    // Half of a swap was told when a power cut undid it; that half was deleted elsewhere.
-    2_100_087_213,
+    // What was wanted back after a power cut and nobody has, where another device has an older version.
+    2_100_181_029,
 ];
 
 /// Seeds that still fail, with what is seen. Empty as long as all is well.
-const OPEN: [(u64, &str); 0] = [];
+const OPEN: [(u64, &str); 1] = [
+    // A power cut undid a swap and an edit just before it: what was swapped is left in a file that is suspect, and goes into
+    // history with it when that is deleted elsewhere.
+    (2_100_087_213, "a version is in histories only"),
+];
 
 /// What has been mended goes off the list, so that it stays mended.
 #[test]

@@ -11,7 +11,6 @@ use p2psync::core::guard::GuardLimits;
 use p2psync::core::id::DeviceId;
 use p2psync::core::path::RelPath;
 use p2psync::fs::watch::WatchEvent;
-use p2psync::index::Mark;
 use p2psync::sync::{Input, Settings};
 
 use super::device::{Device, folder_id};
