@@ -231,7 +231,7 @@ impl Folder {
         }
         if self.may_be_unwritten(&ours) {
             if !ours.entry.kind.is_directory() {
-                return self.want_back(ours);
+                return self.want_unwritten(ours, now);
             }
             self.unwritten_directories.insert(path.clone());
         }

@@ -7,7 +7,7 @@
 
 use crate::core::direction::Direction;
 use crate::core::disk::DiskState;
-use crate::core::entry::Kind;
+use crate::core::entry::{Entry, Kind};
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::index::{IndexError, Mark, Record};
@@ -49,6 +49,16 @@ impl Folder {
         Ok(twins.iter().any(is_it))
     }
 
+    /// Wants back what has gone with the power. Peers hear that it is not here: two devices that have both lost theirs would
+    /// wait for each other otherwise.
+    pub(super) fn want_unwritten(&mut self, gone: Record, now: Now) -> Result<(), IndexError> {
+        let nothing = Entry::nothing(gone.entry.path.clone());
+        self.want_back(gone)?;
+        self.index.put(&nothing, None, Mark::Here, now.wall_ms())?;
+        self.touch(now);
+        Ok(())
+    }
+
     fn has_turned_up(&self, ours: &Record) -> bool {
         let known = ours.disk.zip(ours.entry.kind.content_id());
         known.is_some_and(|(disk, content)| self.turned_up.contains(&(disk.inode, content)))
@@ -77,7 +87,12 @@ impl Folder {
 
     /// A directory that may have gone with the power. It is wanted back if something in it is, as is known once the scan
     /// is over. True where nothing is to be told yet, or at all.
-    pub(super) fn keeps_unwritten_directory(&mut self, path: &RelPath, ours: &Record) -> Result<bool, IndexError> {
+    pub(super) fn keeps_unwritten_directory(
+        &mut self,
+        path: &RelPath,
+        ours: &Record,
+        now: Now,
+    ) -> Result<bool, IndexError> {
         if !self.unwritten_directories.contains(path) {
             return Ok(false);
         }
@@ -87,7 +102,7 @@ impl Folder {
         self.unwritten_directories.remove(path);
         let is_wanted = self.index.has_live_rival_below(path)?;
         if is_wanted {
-            self.want_back(ours.clone())?;
+            self.want_unwritten(ours.clone(), now)?;
         }
         Ok(is_wanted)
     }
@@ -95,12 +110,13 @@ impl Folder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Fixture, PEER, disk, path, seen};
+    use super::super::testing::{Fixture, PEER, PEERS_EPOCH, disk, path, seen};
     use super::super::{FetchError, Input, Observation, Seen, Staged};
     use super::*;
     use crate::core::action::{Action, Outcome, WorkId};
     use crate::core::disk::DiskKind;
     use crate::core::id::RunId;
+    use crate::core::message::{Hello, Message};
 
     fn named(name: &str) -> RelPath {
         RelPath::parse(name.as_bytes()).unwrap()
@@ -134,8 +150,13 @@ mod tests {
         fixture.wait(1000);
     }
 
+    fn hello() -> Hello {
+        Hello { epoch: PEERS_EPOCH, run: RunId(2), last_seq: 0, found: Vec::new(), cursor: None }
+    }
+
     fn is_deleted(fixture: &Fixture, path: &RelPath) -> bool {
-        fixture.folder.index().record(path).unwrap().is_some_and(|record| !record.entry.is_live())
+        let record = fixture.folder.index().record(path).unwrap();
+        record.is_some_and(|record| !record.entry.is_live() && !record.entry.version.pairs().is_empty())
     }
 
     #[test]
@@ -149,6 +170,13 @@ mod tests {
         assert!(!is_deleted(&fixture, &path(1)));
         finish(&mut fixture);
         assert!(!is_deleted(&fixture, &path(1)));
+        // Others hear that it is not here.
+        let is_told = |message: &Message| match message {
+            Message::Index(batch) => batch.entries.iter().any(|told| told.entry == Entry::nothing(path(1))),
+            _ => false,
+        };
+        fixture.hear(Message::Hello(hello()));
+        assert!(fixture.sent.iter().any(is_told));
         let order = fixture.fetches.pop().unwrap();
         assert_eq!(order.path, path(1));
         fixture.feed(Input::Fetched(vec![(order.work, Ok(Staged { lists: Vec::new(), copy: 0 }))]));

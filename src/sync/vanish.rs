@@ -46,7 +46,7 @@ impl Folder {
                 continue;
             }
             let ours = self.ours(&path)?;
-            if self.keeps_unwritten_directory(&path, &ours)? {
+            if self.keeps_unwritten_directory(&path, &ours, now)? {
                 self.missing_since_ms = Some(now.mono_ms);
                 continue;
             }
