@@ -11,6 +11,7 @@
 use crate::core::action::WorkId;
 use crate::core::decide::Decision;
 use crate::core::entry::Entry;
+use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
 use crate::index::{IndexError, Mark, Record, Rival};
@@ -24,6 +25,8 @@ use super::{Folder, Now};
 const LOST_ATTEMPTS: u32 = 4;
 /// Contents remembered as let go of; what is beyond stays a problem.
 const LET_GO_MAX: usize = 10_000;
+/// Paths that a peer is told of anew in a session; the digests are compared for what is beyond.
+const TOLD_AGAIN_MAX: usize = 10_000;
 
 impl Folder {
     /// True where whoever could have a content can be asked for it: all devices of the folder are connected and have
@@ -96,9 +99,20 @@ impl Folder {
     }
 
     /// A peer has let go of what nobody has, and knows nothing of a path any more. Where something older is here, it is told
-    /// anew: the digests are not compared as long as anything else is open.
-    pub(super) fn tell_again(&mut self, ours: &Record, theirs: &Entry, now: Now) -> Result<(), IndexError> {
-        if !theirs.is_live() && theirs.version.pairs().is_empty() && ours.is_held() {
+    /// anew: the digests are not compared as long as anything else is open. Once in a session, as a device that only
+    /// receives says so again and again of what it takes back.
+    pub(super) fn tell_again(
+        &mut self,
+        peer: DeviceId,
+        ours: &Record,
+        theirs: &Entry,
+        now: Now,
+    ) -> Result<(), IndexError> {
+        if theirs.is_live() || !theirs.version.pairs().is_empty() || !ours.is_held() {
+            return Ok(());
+        }
+        let Some(link) = self.peers.get_mut(&peer) else { return Ok(()) };
+        if link.told_again.len() < TOLD_AGAIN_MAX && link.told_again.insert(theirs.path.clone()) {
             self.index.put(&ours.entry, ours.disk, ours.mark, now.wall_ms())?;
             self.touch(now);
         }
@@ -209,6 +223,10 @@ mod tests {
             _ => false,
         };
         assert!(ours.is_held() && fixture.sent.iter().any(is_told), "{:?}", fixture.sent);
+        // Whoever says so again is not answered for ever.
+        let entries = vec![Announced { entry: Entry::nothing(path(0)), seq: 101, held: false }];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 101, more: false }));
+        assert_eq!(fixture.folder.ours(&path(0)).unwrap().seq, ours.seq);
     }
 
     #[test]
