@@ -133,6 +133,13 @@ impl Reader {
         self.rows(sql, params![before, rows_max(limit)], |_, row| path_at(row, 0))
     }
 
+    /// True where something live is known below a directory that is not decided yet.
+    pub fn has_live_rival_below(&self, dir: &RelPath) -> Result<bool, IndexError> {
+        let (from, to) = dir.keys_below();
+        let sql = "SELECT 1 FROM rivals WHERE path > ?1 AND path < ?2 AND kind <> 0 LIMIT 1";
+        Ok(self.first(sql, params![from, to], |_, _| Ok(()))?.is_some())
+    }
+
     /// How many paths that are live here a peer holds to be deleted.
     pub fn count_rival_deletions(&self) -> Result<u64, IndexError> {
         let sql = "SELECT count(*) FROM (SELECT DISTINCT path FROM rivals INDEXED BY rivals_deleted WHERE kind = 0)

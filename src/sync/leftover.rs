@@ -40,21 +40,30 @@ impl Folder {
         // All directories are alike: only a crash tells one that was left behind from one that was made anew.
         let is_possible = self.after_crash || (!kind.is_directory() && !ours.entry.is_live());
         let Some(id) = kind.content_id().filter(|_| is_possible) else { return Ok(false) };
-        let is_outdated = self.index.rivals(path)?.iter().any(|rival| {
-            rival.entry.superseded.contains(&id)
-                && match decide::decide(&ours.entry, &rival.entry, &self.found) {
-                    Decision::Take => true,
-                    // The winner of a conflict was put here just before the crash, and has a newer one elsewhere by now. What
-                    // lost against it is in its copy.
-                    Decision::Resolve { .. } => self.after_crash && ours.entry.is_live(),
-                    _ => false,
+        let (mut is_outdated, mut is_undone) = (false, false);
+        for rival in self.index.rivals(path)?.iter().filter(|rival| rival.entry.superseded.contains(&id)) {
+            match decide::decide(&ours.entry, &rival.entry, &self.found) {
+                Decision::Take => is_outdated = true,
+                // What was here before ours can only be back because the power cut has undone ours: that has no copy yet, and
+                // may have gone from the name that it had before as well.
+                Decision::Resolve { .. } if ours.entry.superseded.contains(&id) => {
+                    is_undone |= self.after_crash && ours.entry.is_live() && ours.seq < self.suspicious_below;
                 }
-        });
+                // The winner of a conflict was put here just before the crash, and has a newer one elsewhere by now. What
+                // lost against it is in its copy.
+                Decision::Resolve { .. } => is_outdated |= self.after_crash && ours.entry.is_live(),
+                _ => {}
+            }
+        }
         let is_outdated = is_outdated && (ours.entry.is_live() || !self.has_changed_in_this_run(ours)?);
-        if is_outdated {
+        if is_outdated || is_undone {
             self.put_outdated(ours, kind, disk, now)?;
         }
-        Ok(is_outdated)
+        if is_undone && !is_outdated {
+            let announced = Announced { entry: ours.entry.clone(), seq: ours.seq, held: false };
+            self.index.put_rival(self.settings.device, &announced)?;
+        }
+        Ok(is_outdated || is_undone)
     }
 
     fn put_outdated(&mut self, ours: &Record, kind: &Kind, disk: DiskState, now: Now) -> Result<(), IndexError> {
@@ -163,9 +172,9 @@ impl Folder {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Fixture, PEER, PEERS_EPOCH, disk, path, seen};
-    use super::super::{Input, Observation, Seen};
+    use super::super::{Input, Observation, Seen, Staged};
     use super::*;
-    use crate::core::action::Outcome;
+    use crate::core::action::{Action, Displace, Outcome};
     use crate::core::content::Content;
     use crate::core::disk::DiskKind;
     use crate::core::id::RunId;
@@ -214,6 +223,47 @@ mod tests {
         fixture.feed(Input::Observed(vec![seen(0, 4)]));
         let ours = fixture.folder.ours(&path(0)).unwrap().entry;
         assert_eq!((ours.kind, ours.version), (Kind::File(winner), VersionVector::new()));
+    }
+
+    #[test]
+    fn what_a_power_cut_has_undone_here_and_loses_against_another_version_is_wanted_for_its_copy() {
+        for is_undone in [true, false] {
+            let mut fixture = Fixture::new(1);
+            let base = fixture.folder.ours(&path(0)).unwrap().entry;
+            fixture.feed(Input::Observed(vec![seen(0, 3)]));
+            let lost = fixture.folder.ours(&path(0)).unwrap().entry;
+            let winner = Entry {
+                kind: Kind::File(Content::of_chunk(b"other")),
+                mtime_ns: i64::MAX,
+                weight_ns: i64::MAX,
+                version: base.version.clone().with(PEERS_EPOCH, 4),
+                superseded: base.kind.content_id().into_iter().collect(),
+                ..base
+            };
+            hear(&mut fixture, winner, 4);
+            let mut fixture = restarted(fixture);
+            fixture.feed(Input::ScanStarted { suspicious: is_undone });
+            fixture.feed(Input::Observed(vec![seen(0, 0)]));
+            fixture.feed(Input::ScanFinished { complete: true });
+            let (ours, epoch) = (fixture.folder.ours(&path(0)).unwrap().entry, fixture.folder.epoch().unwrap());
+            // Who only kills an agent undoes nothing: then it is its user who went back to it.
+            assert_eq!(ours.version.get(epoch) > 0, !is_undone, "{ours:?}");
+            if is_undone {
+                let order = fixture.fetches.pop().unwrap();
+                assert_eq!(Kind::File(order.content), lost.kind);
+                fixture.feed(Input::Fetched(vec![(order.work, Ok(Staged { lists: Vec::new(), copy: 0 }))]));
+                let (work, action) = fixture.orders.pop().unwrap();
+                assert!(matches!(action, Action::PlaceFile { .. }), "{action:?}");
+                let done = Outcome::Done { disk: Some(disk(8)), displaced: None, conflict: None, rescued: None };
+                fixture.feed(Input::Applied(vec![(work, done)]));
+                assert_eq!(fixture.folder.ours(&path(0)).unwrap().entry.version, lost.version);
+                let order = fixture.fetches.pop().unwrap();
+                fixture.feed(Input::Fetched(vec![(order.work, Ok(Staged { lists: Vec::new(), copy: 0 }))]));
+                let (_, action) = fixture.orders.pop().unwrap();
+                let Action::PlaceFile { expect: Some(expect), .. } = action else { panic!("{action:?}") };
+                assert!(matches!(expect.displace, Displace::ConflictCopy(_)), "{expect:?}");
+            }
+        }
     }
 
     fn hear(fixture: &mut Fixture, entry: Entry, seq: u64) {

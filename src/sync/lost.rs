@@ -11,9 +11,10 @@
 use crate::core::action::WorkId;
 use crate::core::decide::Decision;
 use crate::core::entry::Entry;
+use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::core::problem::{Problem, ProblemKind};
-use crate::index::{IndexError, Mark, Rival};
+use crate::index::{IndexError, Mark, Record, Rival};
 
 use super::plan::SOURCES_MAX;
 use super::want::{Goal, retry_delay_ms};
@@ -24,6 +25,8 @@ use super::{Folder, Now};
 const LOST_ATTEMPTS: u32 = 4;
 /// Contents remembered as let go of; what is beyond stays a problem.
 const LET_GO_MAX: usize = 10_000;
+/// Paths that a peer is told of anew in a session; the digests are compared for what is beyond.
+const TOLD_AGAIN_MAX: usize = 10_000;
 
 impl Folder {
     /// True where whoever could have a content can be asked for it: all devices of the folder are connected and have
@@ -95,8 +98,30 @@ impl Folder {
         Ok(is_any)
     }
 
-    /// Of several candidates one that no other includes; else one that somebody has, else the first. Where nobody had
-    /// what was wanted, first of all one that somebody has.
+    /// A peer has let go of what nobody has, and knows nothing of a path any more. Where something older is here, it is told
+    /// anew: the digests are not compared as long as anything else is open. Once in a session, as a device that only
+    /// receives says so again and again of what it takes back.
+    pub(super) fn tell_again(
+        &mut self,
+        peer: DeviceId,
+        ours: &Record,
+        theirs: &Entry,
+        now: Now,
+    ) -> Result<(), IndexError> {
+        if theirs.is_live() || !theirs.version.pairs().is_empty() || !ours.is_held() {
+            return Ok(());
+        }
+        let Some(link) = self.peers.get_mut(&peer) else { return Ok(()) };
+        if link.told_again.len() < TOLD_AGAIN_MAX && link.told_again.insert(theirs.path.clone()) {
+            self.index.put(&ours.entry, ours.disk, ours.mark, now.wall_ms())?;
+            self.touch(now);
+        }
+        Ok(())
+    }
+
+    /// Of several candidates one that no other includes; else what was here before and is wanted back, as it may need a
+    /// copy beside the other; else one that somebody has, else the first. Where nobody had what was wanted, first of all
+    /// one that somebody has.
     pub(super) fn best_of(
         &self,
         path: &RelPath,
@@ -112,7 +137,9 @@ impl Folder {
                 return new.held;
             }
             let (is_newer, is_older) = (old.entry.version < new.entry.version, new.entry.version < old.entry.version);
-            is_newer || !is_older && new.held && !old.held
+            let is_own = |rival: &Rival| rival.peer == self.settings.device;
+            let is_likelier = if is_own(new) != is_own(old) { is_own(new) } else { new.held && !old.held };
+            is_newer || !is_older && is_likelier
         };
         Ok(candidates.into_iter().reduce(|old, new| if is_better(&new.0, &old.0) { new } else { old }))
     }
@@ -182,6 +209,24 @@ mod tests {
         let told = fixture.folder.index().record(&path(0)).unwrap().unwrap();
         assert_eq!(told.entry, Entry::nothing(path(0)));
         assert!(told.seq > before && fixture.folder.index().rivals(&path(0)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn who_has_let_go_of_a_version_hears_again_of_the_older_one_that_is_here() {
+        let mut fixture = Fixture::new(1);
+        fixture.sent.clear();
+        let entries = vec![Announced { entry: Entry::nothing(path(0)), seq: 100, held: false }];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 100, more: false }));
+        let ours = fixture.folder.ours(&path(0)).unwrap();
+        let is_told = |message: &Message| match message {
+            Message::Index(batch) => batch.entries.iter().any(|told| told.held && told.entry == ours.entry),
+            _ => false,
+        };
+        assert!(ours.is_held() && fixture.sent.iter().any(is_told), "{:?}", fixture.sent);
+        // Whoever says so again is not answered for ever.
+        let entries = vec![Announced { entry: Entry::nothing(path(0)), seq: 101, held: false }];
+        fixture.hear(Message::Index(Batch { epoch: PEERS_EPOCH, run: RunId(2), entries, upto: 101, more: false }));
+        assert_eq!(fixture.folder.ours(&path(0)).unwrap().seq, ours.seq);
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! | `plan` | the work that follows from a decision |
 //! | `above` | directories above and below what is wanted |
 //! | `outcome` | what came of a piece of work: the commit of an applied entry |
+//! | `power` | new files that a power cut has taken |
 //! | `lost` | contents that no connected device has, or none at all |
 //! | `emptied` | directories that are to go and still hold something |
 //! | `hold` | mass deletions held back until the user confirms |
@@ -41,6 +42,7 @@ mod observe;
 mod outcome;
 mod peers;
 mod plan;
+mod power;
 mod proof;
 mod rollback;
 mod rules;
@@ -89,6 +91,8 @@ pub const NOTE_HELD: &str = "held";
 /// After an unclean boot, until a scan has seen everything: the first count that was given out since, a space and what
 /// names the boot. What was seen since then did not go with the power.
 pub const NOTE_BEFORE_BOOT: &str = "before_boot";
+/// Key of the index note with the time at which a scan last saw everything, ms since 1970.
+const NOTE_LAST_SCAN_MS: &str = "last_scan_ms";
 /// Key of the index note with the time at which the user was asked about them, ms since 1970.
 const NOTE_HELD_MS: &str = "held_ms";
 
@@ -133,12 +137,18 @@ pub struct Folder {
     missing_since_ms: Option<u64>,
     /// When the first of those was.
     missing_first_ms: u64,
-    /// How often deletions of directories have waited for what is in them.
-    unseen_waits: u32,
+    /// Directories whose deletion waits for what is in them, each with how often it has.
+    unseen_waits: BTreeMap<RelPath, u32>,
     /// Files that have vanished and may turn up under another name, by inode.
     vanished: BTreeMap<u64, RelPath>,
     /// Files that are back under names where they count for old, by inode and content; see `leftover`.
     returned: BTreeSet<(u64, ContentId)>,
+    /// What was noted from then on may not have been on the disk when the power failed, ms since 1970; see `power`.
+    unwritten_from_ms: Option<i64>,
+    /// New directories that are missing after a power cut.
+    unwritten_directories: BTreeSet<RelPath>,
+    /// Files and links that such a scan has found where they were not before, by inode and content.
+    turned_up: BTreeSet<(u64, ContentId)>,
     /// What was to be put at paths where that failed, perhaps after it was there; see `leftover`.
     half_done: BTreeMap<RelPath, leftover::HalfDone>,
     /// How many scans have begun.
@@ -201,9 +211,12 @@ impl Folder {
             rolled_back_ms: None,
             missing_since_ms,
             missing_first_ms: 0,
-            unseen_waits: 0,
+            unseen_waits: BTreeMap::new(),
             vanished: BTreeMap::new(),
             returned: BTreeSet::new(),
+            unwritten_from_ms: None,
+            unwritten_directories: BTreeSet::new(),
+            turned_up: BTreeSet::new(),
             half_done: BTreeMap::new(),
             scans: 0,
             confirmed_until_ms: 0,
@@ -338,6 +351,7 @@ impl Folder {
             Input::ScanStarted { suspicious } => {
                 self.scans += 1;
                 self.suspicious_below = if suspicious { self.first_of_boot()? } else { 0 };
+                self.look_for_power_cut(suspicious)?;
                 self.recheck_ignored(now)?;
                 if self.announces_changes() {
                     self.announce_own(now)?;

@@ -11,7 +11,7 @@ use crate::index::{IndexError, Mark, Record};
 
 use super::edited::{edited, is_suspect, note_metadata};
 use super::plan::{shows, until_looked_at, until_shown};
-use super::{Folder, Now, Observation, Output, Seen};
+use super::{Folder, NOTE_LAST_SCAN_MS, Now, Observation, Output, Seen};
 
 /// Paths remembered as looked at twice; more are simply believed.
 const DOUBTED_MAX: usize = 10_000;
@@ -133,7 +133,7 @@ impl Folder {
             }
             return Ok(());
         }
-        if ours.seq < self.suspicious_below && is_suspect(&ours.entry, &kind) {
+        if ours.seq < self.suspicious_below && is_suspect(&ours.entry, &kind) && !self.is_rename_undone(&ours)? {
             self.note_returned(disk.inode, &kind)?;
             return self.suspect(path, disk, now);
         }
@@ -153,6 +153,7 @@ impl Folder {
         self.index.put(&entry, Some(disk), Mark::Here, now.wall_ms())?;
         self.index.drop_removal(path)?;
         self.touch(now);
+        self.note_turned_up(disk, &entry.kind, now)?;
         if let Some(content) = entry.kind.content() {
             self.note_move(disk.inode, content, now)?;
             self.wait_for_the_vanished(now);
@@ -219,15 +220,20 @@ impl Folder {
         if self.has_returned_elsewhere(&ours) {
             return self.want_back(ours);
         }
-        let (content, inode) = (ours.entry.kind.content(), ours.disk.map(|disk| disk.inode));
+        let inode = ours.disk.map(|disk| disk.inode);
         if let Some(inode) = inode.filter(|_| !ours.entry.kind.is_directory()) {
-            let twins = content.map_or(Ok(Vec::new()), |content| self.index.holders(content.id, TWINS_MAX))?;
-            if twins.iter().any(|r| r.entry.path != *path && r.disk.is_some_and(|disk| disk.inode == inode)) {
+            if self.is_rename_undone(&ours)? {
                 return self.announce_deletion(&ours, true, now);
             }
             if self.vanished.len() < VANISHED_MAX {
                 self.vanished.insert(inode, path.clone());
             }
+        }
+        if self.may_be_unwritten(&ours) {
+            if !ours.entry.kind.is_directory() {
+                return self.want_unwritten(ours, now);
+            }
+            self.unwritten_directories.insert(path.clone());
         }
         self.index.set_disk(path, None, Mark::Missing, now.wall_ms())?;
         if self.missing_since_ms.replace(now.mono_ms).is_none() {
@@ -299,11 +305,12 @@ impl Folder {
         if !complete {
             return Ok(());
         }
-        self.suspicious_below = 0;
+        (self.suspicious_below, self.unwritten_from_ms) = (0, None);
         self.after_crash = false;
         self.forget_half_done();
         self.awaited.clear();
         self.returned.clear();
+        self.turned_up.clear();
         self.drop_moot_problems()?;
         self.pass.want();
         let state = self.index.state()?;
@@ -315,7 +322,7 @@ impl Folder {
             self.pass.want();
             self.tell_found();
         }
-        self.index.set_note("last_scan_ms", Some(&now.wall_ms().to_string()))
+        self.index.set_note(NOTE_LAST_SCAN_MS, Some(&now.wall_ms().to_string()))
     }
 }
 

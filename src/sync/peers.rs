@@ -1,11 +1,14 @@
 //! Sessions with peers: hello, index batches both ways, acknowledgements.
 
+use std::collections::BTreeSet;
+
 use crate::core::decide;
 use crate::core::entry::Entry;
 use crate::core::id::{DeviceId, EpochId};
 use crate::core::message::{
     Ack, Announced, BATCH_ENTRIES_MAX, Batch, Cursor, EXCEPTIONS_MAX, Exception, FOUND_MAX, Hello, Message, RUNS_MAX,
 };
+use crate::core::path::RelPath;
 use crate::core::version::EPOCHS_MAX;
 use crate::index::{IndexError, Mark, PeerRow, Record};
 use crate::sabotage::{self, Bug};
@@ -39,6 +42,8 @@ pub(super) struct Peer {
     ack_due: Option<u64>,
     last_ack: Option<Ack>,
     refused_counts: u64,
+    /// Paths of which it was told anew what is here, in this session; see `lost`.
+    pub told_again: BTreeSet<RelPath>,
     pub proof: Proof,
 }
 
@@ -231,6 +236,7 @@ impl Folder {
         }
         if decide::is_settled(&ours.entry, entry, &self.found) {
             self.index.drop_rival(peer, &entry.path)?;
+            self.tell_again(peer, &ours, entry, now)?;
             self.drop_settled_rivals(&entry.path, &ours.entry)
         } else {
             if ours.mark == Mark::Own {

@@ -23,18 +23,22 @@ impl Folder {
         }
         let missing = self.index.missing(SETTLE_BATCH)?;
         if missing.is_empty() {
-            (self.missing_since_ms, self.unseen_waits) = (None, 0);
+            self.missing_since_ms = None;
+            self.unseen_waits.clear();
             // The scan after a crash needs them to the end, to tell what a user moved from what the crash left behind.
             if !self.after_crash {
                 self.vanished.clear();
+                self.unwritten_directories.clear();
             }
             return Ok(());
         }
         if self.holds_local_deletions(now)? {
-            (self.missing_since_ms, self.unseen_waits) = (None, 0);
+            self.missing_since_ms = None;
+            self.unseen_waits.clear();
             return Ok(());
         }
-        let (mut is_waiting, mut is_announced) = (false, false);
+        let (mut is_announced, mut emptied) = (false, Vec::new());
+        let waited = std::mem::take(&mut self.unseen_waits);
         for path in missing {
             // What is in work is frozen: its turn comes when that is over.
             if self.busy.contains_key(&path) {
@@ -42,14 +46,20 @@ impl Folder {
                 continue;
             }
             let ours = self.ours(&path)?;
-            // Those are about to be seen gone too. Told after the directory, they would bring it back elsewhere.
-            if self.unseen_waits < UNSEEN_WAITS_MAX && ours.entry.kind.is_directory() && self.has_unseen_below(&path)? {
+            if self.keeps_unwritten_directory(&path, &ours, now)? {
                 self.missing_since_ms = Some(now.mono_ms);
-                is_waiting = true;
-                if self.unseen_waits == 0 {
+                continue;
+            }
+            // Those are about to be seen gone too. Told after the directory, they would bring it back elsewhere.
+            let waits = waited.get(&path).copied().unwrap_or(0);
+            let may_wait = ours.entry.kind.is_directory() && waits < UNSEEN_WAITS_MAX;
+            if may_wait && self.has_unseen_below(&path, &mut emptied)? {
+                self.missing_since_ms = Some(now.mono_ms);
+                if waits == 0 {
                     // Should nobody be looking there yet.
-                    self.rescans.insert(path);
+                    self.rescans.insert(path.clone());
                 }
+                self.unseen_waits.insert(path, waits + 1);
                 continue;
             }
             let moved = match ours.entry.kind.content() {
@@ -59,7 +69,6 @@ impl Folder {
             self.announce_deletion(&ours, moved, now)?;
             is_announced = true;
         }
-        self.unseen_waits = if is_waiting { self.unseen_waits + 1 } else { 0 };
         if is_announced {
             self.touch(now);
         }
@@ -67,19 +76,16 @@ impl Folder {
     }
 
     /// True where something is still known to be in a directory, though no look has found it gone or there since.
-    fn has_unseen_below(&self, directory: &RelPath) -> Result<bool, IndexError> {
-        if !self.index.has_live_below(directory)? {
-            return Ok(false);
+    /// `emptied`, last path first, are those in which nothing is, as was found just before: the tombstones in them are
+    /// not walked along for each directory above.
+    fn has_unseen_below(&self, directory: &RelPath, emptied: &mut Vec<RelPath>) -> Result<bool, IndexError> {
+        let first = emptied.iter().rposition(|known| !known.is_below(directory)).map_or(0, |at| at + 1);
+        let is_any = self.index.has_held_below(directory, emptied[first..].iter().rev())?;
+        if !is_any {
+            emptied.truncate(first);
+            emptied.push(directory.clone());
         }
-        let mut after = None;
-        loop {
-            let page = self.index.records_from(after.as_ref(), Some(directory), SETTLE_BATCH)?;
-            let Some(last) = page.last() else { return Ok(false) };
-            after = Some(last.entry.path.clone());
-            if page.iter().any(Record::is_held) {
-                return Ok(true);
-            }
-        }
+        Ok(is_any)
     }
 
     pub(super) fn announce_deletion(&mut self, ours: &Record, moved: bool, now: Now) -> Result<(), IndexError> {
@@ -206,6 +212,8 @@ impl Folder {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::super::testing::{Fixture, PEERS_EPOCH, disk, path, seen};
     use super::super::{Input, Observation, Seen};
     use super::*;
@@ -392,8 +400,25 @@ mod tests {
         let (mut fixture, _) = gone_before_its_content();
         let before = fixture.folder.changed_mono_ms;
         (0..3).for_each(|_| fixture.wait(2 * DELETE_SETTLE_MS));
-        assert_eq!((fixture.folder.unseen_waits, fixture.folder.changed_mono_ms), (3, before));
+        assert_eq!(fixture.folder.changed_mono_ms, before);
+        assert_eq!(fixture.folder.unseen_waits, BTreeMap::from([(path(0), 3)]));
         assert_eq!(fixture.rescans, [path(0)]);
+    }
+
+    #[test]
+    fn a_directory_that_waits_does_not_cost_another_its_time() {
+        let (mut fixture, _) = gone_before_its_content();
+        (0..UNSEEN_WAITS_MAX - 2).for_each(|_| fixture.wait(2 * DELETE_SETTLE_MS));
+        // Another one goes, whose content is seen gone only some looks later.
+        let (above, below) = (path(5), RelPath::parse(b"f00005/a").unwrap());
+        let directory = Seen::Directory(DiskState { kind: DiskKind::Directory, ..disk(5) });
+        let Observation { seen: file, .. } = seen(6, 6);
+        let there = |path: &RelPath, seen| Observation { path: path.clone(), seen };
+        fixture.feed(Input::Observed(vec![there(&above, directory), there(&below, file)]));
+        fixture.feed(Input::Observed(vec![there(&above, Seen::Absent)]));
+        (0..5).for_each(|_| fixture.wait(2 * DELETE_SETTLE_MS));
+        assert!(!fixture.folder.ours(&path(0)).unwrap().entry.is_live());
+        assert!(fixture.folder.ours(&above).unwrap().entry.is_live());
     }
 
     #[test]
@@ -403,6 +428,6 @@ mod tests {
         let state = DiskState { kind: DiskKind::Directory, ..disk(1) };
         fixture.feed(Input::Observed(vec![Observation { path: path(0), seen: Seen::Directory(state) }]));
         fixture.wait(2 * DELETE_SETTLE_MS);
-        assert_eq!((fixture.folder.unseen_waits, fixture.folder.missing_since_ms), (0, None));
+        assert!(fixture.folder.unseen_waits.is_empty() && fixture.folder.missing_since_ms.is_none());
     }
 }

@@ -172,7 +172,9 @@ impl Batch<'_> {
         })?;
         self.touch(Area::Tree, path);
         self.adjust(path, &found, &state);
-        let as_asked = DiskState { mtime_ns: state.mtime_ns, ..found };
+        // Its time is the one that was found, or the one that was set (as the disk rounds it): an edit has another.
+        let was_set = state.ctime_ns == 0;
+        let as_asked = DiskState { mtime_ns: if was_set { state.mtime_ns } else { found.mtime_ns }, ..found };
         if state.is_same_file_as(&as_asked) {
             // What could not be relied on before cannot be now.
             let ctime_ns = if expect.ctime_ns == 0 { 0 } else { state.ctime_ns };

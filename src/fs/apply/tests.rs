@@ -119,6 +119,26 @@ fn a_new_mode_makes_no_reliable_state_of_one_that_was_not() {
 }
 
 #[test]
+fn an_edit_of_the_same_size_while_a_mode_or_time_is_set_is_looked_at() {
+    for (mode, mtime_ns) in [(0o600, None), (0o644, Some(MTIME_NS)), (0o600, Some(MTIME_NS))] {
+        let folder = Folder::new();
+        let expect = old(&folder, "a", b"old").disk;
+        let mtime_ns = mtime_ns.unwrap_or(expect.mtime_ns);
+        let outcome = run_with(&folder, Action::SetMetadata { path: path("a"), expect, mtime_ns, mode }, |step| {
+            if step == Step::Checked {
+                folder.write("a", b"new");
+            }
+        });
+        let is_noticed = match &outcome {
+            Outcome::Changed => true,
+            Outcome::Done { disk: Some(disk), .. } => !folder.look("a").unwrap().is_unchanged_since(disk),
+            _ => false,
+        };
+        assert!(is_noticed && folder.text("a") == "new", "{mode:o}: {outcome:?}");
+    }
+}
+
+#[test]
 fn a_replaced_file_goes_into_history() {
     let folder = Folder::new();
     let expect = old(&folder, "dir/a", b"old");

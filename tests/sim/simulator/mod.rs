@@ -15,6 +15,7 @@
 //! | `fetching` | contents on their way from device to device, one part at a time |
 //! | `device` | an agent on its disk |
 //! | `world` | devices, time, and one step after the other |
+//! | `power` | what a power cut may take, and what it may not |
 //! | `judge` | the promises, checked all the time and in the end |
 //! | `run` | one run from its seed, twice the same |
 
@@ -27,6 +28,7 @@ pub mod judge;
 pub mod ledger;
 pub mod network;
 pub mod plan;
+pub mod power;
 pub mod random;
 pub mod run;
 pub mod user;

@@ -11,7 +11,6 @@ use p2psync::core::guard::GuardLimits;
 use p2psync::core::id::DeviceId;
 use p2psync::core::path::RelPath;
 use p2psync::fs::watch::WatchEvent;
-use p2psync::index::Mark;
 use p2psync::sync::{Input, Settings};
 
 use super::device::{Device, folder_id};
@@ -21,6 +20,7 @@ use super::film::Film;
 use super::ledger::Ledger;
 use super::network::{Arrival, Network};
 use super::plan::{Act, Event, Mode, NAMES, OddDisk, Plan};
+use super::power::Taken;
 use super::random::Random;
 use super::run::Report;
 use super::user::{FOLDER, OWN, OpenFile, Tree, User, tree};
@@ -116,6 +116,8 @@ pub struct World {
     displaced: Vec<(usize, u64, i64, u64)>,
     /// What each device has shown at which path, where rules are on trial.
     pub shown: BTreeSet<(usize, String, Vec<u8>)>,
+    /// New files that went with the power though other devices have them, and are not back yet.
+    pub taken: Vec<Taken>,
     /// What was written to such files: it has to come back as long as that life goes on.
     owed: Vec<(usize, u64, Vec<u8>)>,
     /// What lost indexes said to be gone from a path: device, path, content.
@@ -179,6 +181,7 @@ impl World {
             lies: plan.aim.lies,
             displaced: Vec::new(),
             shown: BTreeSet::new(),
+            taken: Vec::new(),
             owed: Vec::new(),
             forgotten: BTreeSet::new(),
             had_index_trouble: false,
@@ -260,7 +263,7 @@ impl World {
         self.network.leave(at, &mut self.random);
         let is_thrown_back = self.devices[at].lose_power(&mut self.random);
         self.forgive_late_writes(at);
-        let before = self.contents(at);
+        let (before, tree_before) = (self.contents(at), self.tree(at));
         if is_thrown_back {
             self.had_index_trouble = true;
             self.found_again.extend(before.iter().cloned());
@@ -277,7 +280,7 @@ impl World {
         let lost = disk.power_cut(mode, &mut |n| random.below(n));
         drop(disk);
         self.random = random;
-        self.excuse_unsynced(at, &before);
+        self.excuse_unsynced(at, &before, &tree_before);
         self.note(|| format!("device {at} loses power ({mode:?}), with it {lost:?}"), &[at as u64, lost.len() as u64]);
         self.film(at);
     }
@@ -345,6 +348,7 @@ impl World {
         if self.devices[at].disk.lock().is_unmounted() {
             return;
         }
+        self.note_back(at);
         let suspects = self.suspects(at);
         let before = if suspects.is_empty() { Tree::new() } else { self.tree(at) };
         let users = Arc::clone(&self.users);
@@ -355,36 +359,9 @@ impl World {
         drop(disk);
         drop(users);
         self.excuse_replaced(at, &suspects, &before);
+        self.excuse_taken(at);
         self.film(at);
         self.hear(at);
-    }
-
-    /// Files at a device that are suddenly empty or old, each with the content that other devices keep.
-    fn suspects(&self, at: usize) -> Vec<(String, ContentId)> {
-        let Some(agent) = self.devices[at].agent.as_ref().filter(|_| self.plan.aim.loses_unsynced) else {
-            return Vec::new();
-        };
-        let records = agent.folder.index().records_from(None, None, RECORDS_MAX).unwrap_or_default().into_iter();
-        let suspects = records.filter(|record| record.mark == Mark::Suspect);
-        suspects.filter_map(|r| Some((r.entry.path.to_string(), r.entry.kind.content()?.id))).collect()
-    }
-
-    /// Whoever puts something else in the place of such a file keeps that everywhere: he was told what it means.
-    fn excuse_replaced(&mut self, at: usize, suspects: &[(String, ContentId)], before: &Tree) {
-        if suspects.is_empty() {
-            return;
-        }
-        let after = self.tree(at);
-        let is_same = |path: &String| match (before.get(path), after.get(path)) {
-            (Some(old), Some(new)) => (old.inode, &old.bytes) == (new.inode, &new.bytes),
-            (old, new) => old.is_none() && new.is_none(),
-        };
-        let replaced = suspects.iter().filter(|(path, _)| !is_same(path));
-        let contents: BTreeSet<ContentId> = replaced.map(|(_, content)| *content).collect();
-        let mut users = self.users();
-        let wanted: Vec<Vec<u8>> = users.ledger.wanted().map(|(bytes, _)| bytes.clone()).collect();
-        let given_up = wanted.iter().filter(|bytes| contents.contains(&content_of(bytes).id));
-        given_up.for_each(|bytes| users.ledger.excuse(bytes));
     }
 
     pub fn tree(&self, at: usize) -> Tree {
@@ -1119,31 +1096,6 @@ impl World {
             }
         }
         self.owed.retain(|(device, ..)| *device != at);
-    }
-
-    /// What a user had not synced may be gone with the power, and of what was there a part may be left.
-    fn excuse_unsynced(&mut self, at: usize, before: &BTreeSet<Vec<u8>>) {
-        if !self.plan.aim.loses_unsynced {
-            return;
-        }
-        let (after, tree, now_ns) = (self.contents(at), self.tree(at), self.now_ns);
-        let mut users = self.users();
-        before.difference(&after).for_each(|bytes| users.ledger.lost_unsynced(bytes, at));
-        for bytes in &after {
-            if !users.ledger.is_known(bytes) {
-                users.ledger.wrote(bytes, at, "what the power cut left");
-                users.ledger.tore(bytes);
-            }
-        }
-        users.ledger.synced(at);
-        let torn: Vec<&String> =
-            tree.iter().filter(|(_, item)| users.ledger.is_torn(&item.bytes)).map(|(path, _)| path).collect();
-        let mut disk = self.devices[at].disk.lock();
-        for path in torn {
-            // Where even size and time are as they were, only reading all files again could tell; here the time shows it.
-            let _ = disk.user_set_mtime(&format!("{FOLDER}/{path}"), now_ns);
-        }
-        disk.sync_users();
     }
 
     /// All contents on a disk, in the tree and in history.
