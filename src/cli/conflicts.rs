@@ -35,7 +35,7 @@ fn text(conflicts: &[ConflictItem], user_dir: &Path, now_ms: i64) -> String {
     }
     let mut text = String::new();
     for item in conflicts {
-        let _ = writeln!(text, "{} in {}", output::clean(&item.original), output::clean(&item.folder));
+        let _ = writeln!(text, "{} in {}", output::name(&item.original), output::name(&item.folder));
         let mut table = Table::indented(2);
         match &item.live {
             Some(live) => table.row(side("the file", live, now_ms, item.mine.as_deref() == Some("original"))),
@@ -75,6 +75,7 @@ fn side(what: &str, side: &ConflictSide, now_ms: i64, is_mine: bool) -> [String;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::style::Style;
 
     #[test]
     fn conflict_copies_are_listed_with_what_to_do() {
@@ -91,7 +92,7 @@ mod tests {
             place: "/home/me/My Sync/a.conflict-20261122-140312-K3QZ7AB.txt".into(),
         };
         let gone = ConflictItem { live: None, ..item.clone() };
-        let shown = text(&[item, gone], Path::new("/home/me"), 60_000);
+        let shown = text(&[item.clone(), gone], Path::new("/home/me"), 60_000);
         for part in [
             "a.txt in P2PSync\n",
             "the file  desk",
@@ -103,6 +104,11 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
+        // A heading is a name, which no line breaks.
+        let long = ConflictItem { original: "Letters to the bank and to the landlord.odt".into(), ..item };
+        let narrow = Style { width: Some(40), colour: false };
+        let shown = narrow.flow(&text(&[long], Path::new("/home/me"), 60_000));
+        assert!(shown.starts_with("Letters to the bank and to the landlord.odt\nin P2PSync\n"), "{shown}");
         assert_eq!(text(&[], Path::new("/"), 0), "There are no conflict copies.\n");
     }
 }

@@ -62,7 +62,7 @@ fn text(items: &[HistoryItem], shown: &str, now_ms: i64) -> String {
     let Some(first) = items.first() else {
         return format!("There are no earlier versions of {shown}, neither here nor on a device that is connected.\n");
     };
-    let mut table = Table::new(&["ID", "CHANGED", "SIZE", "WHY KEPT", "WHEN", "BY", "PATH"]);
+    let mut table = Table::new(&["ID", "CHANGED", "SIZE", "WHY KEPT", "WHEN", "BY", "PATH"]).with_names(&["BY", "PATH"]);
     // Versions of one file have no need of its name.
     let is_one_file = items.iter().all(|item| item.path == first.path) && Path::new(shown).ends_with(&first.path);
     for item in items {
@@ -123,14 +123,14 @@ pub fn restore(context: &Context, given: &Path, at: Option<&str>, going: &GoingB
     if going.dry_run {
         for item in chosen {
             let (size, changed) = (output::bytes(item.bytes), output::local_time(item.mtime_ms));
-            output::print(&format!("{} would come back: {size}, as of {changed}\n", output::clean(&item.path)))?;
+            output::print(&format!("{} would come back: {size}, as of {changed}\n", output::name(&item.path)))?;
         }
         return Ok(());
     }
     let mut failed = 0;
     for item in chosen {
         let request = Request::Restore { path: WirePath(place_of(item)), when: When::Id(item.id.clone()) };
-        let name = output::clean(&item.path);
+        let name = output::name(&item.path);
         match bring(context, &request) {
             Ok(_) => {
                 let (size, changed) = (output::bytes(item.bytes), output::local_time(item.mtime_ms));

@@ -9,6 +9,7 @@ use anyhow::bail;
 use super::arguments_past::Waiting;
 use super::context::Context;
 use super::exit::{Exit, misuse};
+use super::flow::held;
 use super::history::parse_age;
 use super::output::{self, clean, count};
 use crate::api::client;
@@ -104,7 +105,7 @@ fn too_few(report: &WaitReport) -> Option<String> {
 
 fn text(report: &WaitReport, user_dir: &Path, now_ms: i64) -> String {
     let names: Vec<String> = report.peers.iter().filter(|peer| peer.holds).map(|peer| clean(&peer.name)).collect();
-    let path = output::short_path(Path::new(&report.path), user_dir);
+    let path = held(&output::short_path(Path::new(&report.path), user_dir));
     if !report.done {
         return format!("{path}: not on as many devices as you want\n{}", waits_for(report, now_ms));
     }
@@ -155,7 +156,7 @@ fn lacks(missing: u64, deleted: u64) -> String {
 }
 
 fn first_missing(peer: &WaitPeer) -> String {
-    peer.missing.first().map(|item| format!("{}, which {}", clean(&item.path), clean(&item.text))).unwrap_or_default()
+    peer.missing.first().map(|item| format!("{}, which {}", output::name(&item.path), clean(&item.text))).unwrap_or_default()
 }
 
 fn parse_peers(text: &str) -> anyhow::Result<Option<u32>> {
