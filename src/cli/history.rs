@@ -62,7 +62,8 @@ fn text(items: &[HistoryItem], shown: &str, now_ms: i64) -> String {
     let Some(first) = items.first() else {
         return format!("There are no earlier versions of {shown}, neither here nor on a device that is connected.\n");
     };
-    let mut table = Table::new(&["ID", "CHANGED", "SIZE", "WHY KEPT", "WHEN", "BY", "PATH"]).with_names(&["BY", "PATH"]);
+    let mut table =
+        Table::new(&["ID", "CHANGED", "SIZE", "WHY KEPT", "WHEN", "BY", "PATH"]).with_names(&["BY", "PATH"]);
     // Versions of one file have no need of its name.
     let is_one_file = items.iter().all(|item| item.path == first.path) && Path::new(shown).ends_with(&first.path);
     for item in items {

@@ -25,7 +25,12 @@ fn test(context: &Context, given: &Path, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         return output::print_json(&tested);
     }
-    output::print(&format!("{}: {}\n{}", output::name(&given.to_string_lossy()), clean(&tested.text), faults(&tested.faults)))
+    output::print(&format!(
+        "{}: {}\n{}",
+        output::name(&given.to_string_lossy()),
+        clean(&tested.text),
+        faults(&tested.faults)
+    ))
 }
 
 fn list(context: &Context, folder: Option<&str>, as_json: bool) -> anyhow::Result<()> {

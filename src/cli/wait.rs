@@ -156,7 +156,10 @@ fn lacks(missing: u64, deleted: u64) -> String {
 }
 
 fn first_missing(peer: &WaitPeer) -> String {
-    peer.missing.first().map(|item| format!("{}, which {}", output::name(&item.path), clean(&item.text))).unwrap_or_default()
+    peer.missing
+        .first()
+        .map(|item| format!("{}, which {}", output::name(&item.path), clean(&item.text)))
+        .unwrap_or_default()
 }
 
 fn parse_peers(text: &str) -> anyhow::Result<Option<u32>> {
