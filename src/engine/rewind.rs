@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::restore::Change;
 use super::shared::Shared;
 use super::way_back;
-use crate::core::conflict::original_of;
+use crate::core::conflict::{self, original_of};
 use crate::core::content::ContentId;
+use crate::core::entry::Entry;
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::index::{EVENTS_MAX, HistoryRow, IndexError, Reader, Record};
@@ -137,6 +138,11 @@ fn came_since(reader: &Reader, at_ms: i64) -> Result<BTreeSet<RelPath>, IndexErr
     Ok(came)
 }
 
+/// What the entry replaced under its own name.
+fn earlier(entry: &Entry) -> &[ContentId] {
+    if conflict::is_as_made(entry) { &[] } else { &entry.superseded }
+}
+
 impl Plan {
     /// A path of which versions went into history since: the earliest of them lay there at the time, unless it only came
     /// later. `is_new`: the log knows that nothing lay there before.
@@ -155,7 +161,7 @@ impl Plan {
             return;
         }
         let since: BTreeSet<ContentId> = rows.iter().filter(|row| is_younger(row)).filter_map(content_id).collect();
-        let earlier = record.map(|record| &record.entry.superseded[..]).unwrap_or_default();
+        let earlier = record.map(|record| earlier(&record.entry)).unwrap_or_default();
         match (live, is_new || earlier.iter().all(|id| since.contains(id))) {
             (Some(_), true) => self.steps.push(Step { path: path.clone(), deed: Deed::SetAside }),
             (None, true) => {}
@@ -175,12 +181,13 @@ impl Plan {
         // Where it was not noted since when it stands there, the file's own time has to do.
         let is_younger = record.placed_ms.unwrap_or(entry.mtime_ns / 1_000_000) > at_ms;
         let has_come = if record.placed_ms.is_some() { is_younger } else { is_younger || is_new };
-        if has_come && (entry.superseded.is_empty() || (is_new && record.placed_ms.is_some())) {
+        let earlier = earlier(entry);
+        if has_come && (earlier.is_empty() || (is_new && record.placed_ms.is_some())) {
             self.steps.push(Step { path: entry.path.clone(), deed: Deed::SetAside });
-        } else if !entry.superseded.is_empty() && is_younger && entry.author == own {
+        } else if !earlier.is_empty() && is_younger && entry.author == own {
             let text = "it was changed on this device, and what it was then is not in the history here";
             self.left.push((entry.path.clone(), text));
-        } else if !entry.superseded.is_empty() && is_younger {
+        } else if !earlier.is_empty() && is_younger {
             self.left.push((entry.path.clone(), "what it was then is not in the history of this device"));
         }
     }
@@ -285,7 +292,7 @@ mod tests {
     use super::*;
     use crate::core::content::Content;
     use crate::core::disk::{DiskKind, DiskState};
-    use crate::core::entry::{Entry, Kind};
+    use crate::core::entry::Kind;
     use crate::core::id::EpochId;
     use crate::engine::testing::path;
     use crate::index::{Index, Mark};
@@ -375,6 +382,25 @@ mod tests {
         let text = format!("changed on two devices at once; this device's version was kept as {copy}");
         index.log(200, "conflict", Some(&path("a.txt")), &text).unwrap();
         assert!(!told_of(&index));
+    }
+
+    #[test]
+    fn a_conflict_copy_that_came_since_is_set_aside_whatever_it_came_from() {
+        let mut index = Index::in_memory(EpochId(1)).unwrap();
+        let mtime_ns = 200_000_000_000;
+        let copy = conflict::conflict_name(&path("a.txt"), mtime_ns, OWN, None).unwrap();
+        let made = |text: &str, earlier: &[&str]| {
+            let superseded = earlier.iter().map(|t| Content::of_chunk(t.as_bytes()).id).collect();
+            let kind = Kind::File(Content::of_chunk(text.as_bytes()));
+            Entry { kind, author: OWN, superseded, mtime_ns, ..Entry::nothing(copy.clone()) }
+        };
+        let plan = |index: &Index| plan_at(index, 100_000, None, OWN).unwrap();
+        index.put(&made("mine", &["before"]), Some(disk(200_000)), Mark::Here, 200_000).unwrap();
+        assert_eq!(plan(&index).steps, [Step { path: copy.clone(), deed: Deed::SetAside }]);
+        // Changed since it was made: what it was then was a file of that name.
+        let edited = Entry { mtime_ns: 2 * mtime_ns, ..made("edited", &["mine", "before"]) };
+        index.put(&edited, Some(disk(400_000)), Mark::Here, 400_000).unwrap();
+        assert_eq!((plan(&index).steps, plan(&index).left.len()), (vec![], 1));
     }
 
     #[test]

@@ -216,7 +216,8 @@ impl Folder {
         match &work.goal {
             Goal::Adopt { rival, decision, copy } => {
                 if let (Some(copy), Some(disk)) = (copy, conflict) {
-                    self.put_conflict_copy(ours, copy, disk, now)?;
+                    let base = conflict::base(&ours.entry, &rival.entry);
+                    self.put_conflict_copy(ours, (copy, base), disk, now)?;
                 }
                 let entry = self.outcome_entry(&ours.entry, rival, *decision)?;
                 if let Some(content) = entry.kind.content() {
@@ -240,7 +241,7 @@ impl Folder {
             }
             Goal::Revive { copy } => {
                 if let (Some(copy), Some(disk)) = (copy, conflict) {
-                    self.put_conflict_copy(ours, copy, disk, now)?;
+                    self.put_conflict_copy(ours, (copy, None), disk, now)?;
                 }
                 let mut entry = self.revived_entry(&ours.entry)?;
                 if ours.is_held() {
@@ -524,6 +525,22 @@ mod tests {
         hear(&mut fixture, winner(&ours), 1);
         let action = answer(&mut fixture, &Outcome::NotStaged);
         assert!(matches!(displaced_to(action), Some(Displace::ConflictCopy(_))));
+    }
+
+    #[test]
+    fn a_conflict_copy_tells_what_both_came_from_where_both_have_replaced_it() {
+        let before = Content::of_chunk(&0u64.to_be_bytes()).id;
+        for (theirs, told) in [(vec![before], vec![before]), (vec![], vec![])] {
+            let mut fixture = Fixture::new(1);
+            fixture.feed(Input::Observed(vec![super::super::testing::seen(0, 9)]));
+            let ours = fixture.folder.ours(&path(0)).unwrap().entry;
+            assert_eq!(ours.superseded, [before]);
+            hear(&mut fixture, Entry { superseded: theirs, ..winner(&ours) }, 1);
+            let done = Outcome::Done { disk: Some(disk(9)), displaced: None, conflict: Some(disk(0)), rescued: None };
+            let Some(Displace::ConflictCopy(copy)) = displaced_to(answer(&mut fixture, &done)) else { panic!() };
+            let copy = fixture.folder.ours(&copy).unwrap().entry;
+            assert_eq!((copy.kind, copy.superseded), (ours.kind, told));
+        }
     }
 
     #[test]
