@@ -66,9 +66,13 @@ impl Folder {
         // A peer may have chosen the name: what is displaced there later is nothing to compare it with.
         self.index.put_brought(&entry, None, Some(disk), Mark::Here, now.wall_ms())?;
         self.index.set_todo(copy, true)?;
-        let text = format!("changed on two devices at once; this device's version was kept as {copy}");
-        self.report("conflict", Some(&loser.path), text, now)
+        self.report("conflict", Some(&loser.path), copied_text(copy), now)
     }
+}
+
+/// What the log says of a conflict copy that was made.
+pub fn copied_text(copy: &RelPath) -> String {
+    format!("changed on two devices at once; this device's version was kept as {copy}")
 }
 
 #[cfg(test)]
