@@ -143,6 +143,10 @@ fn waits_for(report: &WaitReport, now_ms: i64) -> String {
         };
         let _ = writeln!(text, "  {} ({seen}): {items}", clean(&peer.name));
     }
+    // All that was told of is there, but not all was told of yet.
+    if text.is_empty() && !report.done {
+        text.push_str("  changes here are still being looked at\n");
+    }
     text
 }
 
@@ -213,6 +217,9 @@ mod tests {
             text(&report(false), Path::new("/home/me"), 300_000),
             format!("~/docs: not on as many devices as you want\n{waits}")
         );
+        // Nobody lacks what was told of, but this device has not looked at all yet.
+        let looking = WaitReport { done: false, upto: None, ..report(true) };
+        assert_eq!(waits_for(&looking, 0), "  changes here are still being looked at\n");
         let mut away = report(false);
         away.peers[0].deleted_items = 2;
         assert!(
