@@ -47,14 +47,17 @@ fn text(conflicts: &[ConflictItem], user_dir: &Path, now_ms: i64) -> String {
             let base = ConflictSide { mtime_ms: base.mtime_ms, bytes: base.bytes, device: None };
             table.row(side("both came from", &base, now_ms, false));
         }
-        // As it can be pasted; an agent of another version may not tell where it lies.
-        let place = if item.place.is_empty() { item.path.clone() } else { paste(&item.place, user_dir) };
-        let _ = writeln!(text, "{table}  PATH: {}", output::quoted(&place));
+        let _ = writeln!(text, "{table}  PATH: {}", place(item, user_dir));
     }
     text.push_str(
         "\nSettle one with: p2psync conflicts resolve PATH --keep mine|theirs|both; --diff shows how the two differ.\n",
     );
     text
+}
+
+/// Where the copy lies, as it can be pasted. An agent of another version may not tell.
+pub fn place(item: &ConflictItem, user_dir: &Path) -> String {
+    output::quoted(&if item.place.is_empty() { item.path.clone() } else { paste(&item.place, user_dir) })
 }
 
 /// A place with a tilde for the home directory.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
@@ -73,7 +73,9 @@ pub fn problems(asker: Asker) -> anyhow::Result<Vec<FolderProblem>> {
 /// Conflict copies in all folders.
 pub fn conflicts(asker: Asker) -> anyhow::Result<Vec<ConflictItem>> {
     let of_folder = |view: &View| -> Result<Vec<ConflictItem>, IndexError> {
-        let records = view.reader.conflict_copies(CONFLICTS_MAX)?;
+        let mut records = view.reader.conflict_copies(CONFLICTS_MAX)?;
+        // One that was settled a moment ago is gone before the index knows.
+        records.retain(|record| !is_gone(&place_of(view, &record.entry.path)));
         let mut items = Vec::with_capacity(records.len());
         let mut originals: BTreeMap<RelPath, u32> = BTreeMap::new();
         for original in records.iter().filter_map(|record| conflict::original_of(&record.entry.path)) {
@@ -91,6 +93,16 @@ pub fn conflicts(asker: Asker) -> anyhow::Result<Vec<ConflictItem>> {
     all_folders(asker, of_folder)
 }
 
+fn place_of(view: &View, path: &RelPath) -> PathBuf {
+    view.folder.path.join(std::ffi::OsStr::from_bytes(path.as_bytes()))
+}
+
+/// True where nothing lies there, in a directory that can be looked into.
+fn is_gone(place: &Path) -> bool {
+    let is_missing = |path: &Path| path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+    is_missing(place) && place.parent().is_some_and(|above| !is_missing(above))
+}
+
 fn conflict_item(view: &View, copy: Entry, original: RelPath, is_only: bool) -> Result<ConflictItem, IndexError> {
     let asker = view.asker;
     let there = view.reader.record(&original)?.map(|record| record.entry);
@@ -102,7 +114,7 @@ fn conflict_item(view: &View, copy: Entry, original: RelPath, is_only: bool) -> 
         None | Some(false) if is_mine(&copy) => Some("copy"),
         _ => None,
     };
-    let place = view.folder.path.join(std::ffi::OsStr::from_bytes(copy.path.as_bytes()));
+    let place = place_of(view, &copy.path);
     let base = match &there {
         Some(entry) if is_only => base_of(view, &copy, entry)?,
         _ => None,
@@ -359,6 +371,11 @@ mod tests {
         assert_eq!((item.path.as_str(), item.original.as_str()), (copy.as_str(), "d/a.txt"));
         assert_eq!((item.mtime_ms, item.bytes, item.device.as_deref()), (9, 3, Some("desk")));
         assert_eq!(item.place, world.place(&copy).to_string_lossy());
+        // Where the directory itself is not there nothing is known; where it is, the copy was settled.
+        std::fs::create_dir_all(world.place("d")).unwrap();
+        assert_eq!(conflicts(world.asker()).unwrap(), []);
+        std::fs::write(world.place(&copy), "123").unwrap();
+        assert_eq!(conflicts(world.asker()).unwrap().len(), 1);
     }
 
     #[test]
