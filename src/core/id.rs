@@ -40,6 +40,8 @@ const DEVICE_CHARS: usize = 56;
 const GROUP_CHARS: usize = 7;
 /// Characters of the short form.
 const SHORT_CHARS: usize = 7;
+/// Bytes of an id that these stand for, and a little more.
+const SHORT_BYTES: usize = 5;
 
 impl DeviceId {
     /// Stands for "no device": the author of content that was simply found on a disk.
@@ -47,7 +49,7 @@ impl DeviceId {
 
     /// The first 7 characters, enough for people to tell their own devices apart.
     pub fn short(&self) -> String {
-        self.characters()[..SHORT_CHARS].iter().map(|b| *b as char).collect()
+        base32(&self.0[..SHORT_BYTES])[..SHORT_CHARS].iter().map(|b| *b as char).collect()
     }
 
     fn characters(&self) -> Vec<u8> {

@@ -117,8 +117,11 @@ impl RelPath {
 
 impl Ord for RelPath {
     fn cmp(&self, other: &Self) -> Ordering {
-        // As the keys compare, without making them.
-        match self.0.iter().zip(&other.0).find(|(a, b)| a != b) {
+        // As the keys compare, without making them. Neighbours mostly begin the same, so eight bytes at a time.
+        let (words, other_words) = (self.0.as_chunks::<8>().0, other.0.as_chunks::<8>().0);
+        let same = 8 * words.iter().zip(other_words).take_while(|(a, b)| a == b).count();
+        let rest = self.0.iter().zip(&other.0).skip(same);
+        match rest.into_iter().find(|(a, b)| a != b) {
             Some((b'/', _)) => Ordering::Less,
             Some((_, b'/')) => Ordering::Greater,
             Some((a, b)) => a.cmp(b),
@@ -253,7 +256,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn key_order_is_path_order(a in "[a-c/!-0]{1,8}", b in "[a-c/!-0]{1,8}") {
+        fn key_order_is_path_order(start in "[a-c]{0,20}", a in "[a-c/!-0]{1,12}", b in "[a-c/!-0]{1,12}") {
+            let (a, b) = (format!("{start}{a}"), format!("{start}{b}"));
             if let (Ok(a), Ok(b)) = (RelPath::parse(a.as_bytes()), RelPath::parse(b.as_bytes())) {
                 prop_assert_eq!(a.cmp(&b), a.key().cmp(&b.key()));
                 prop_assert_eq!(RelPath::from_key(&a.key()).unwrap(), a.clone());

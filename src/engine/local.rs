@@ -2,8 +2,8 @@
 
 use crate::core::content::Content;
 use crate::core::path::RelPath;
+use crate::fs::nearby::Nearby;
 use crate::fs::read::{RangeError, read_range, read_slot};
-use crate::fs::root::OpenRoot;
 use crate::index::{IndexError, Place, Reader};
 
 use super::shared::Shared;
@@ -15,7 +15,7 @@ const PLACES_TRIED_MAX: usize = 4;
 #[derive(Clone, Copy)]
 pub(super) struct Local<'a> {
     pub folder: &'a Shared,
-    pub root: &'a OpenRoot,
+    pub near: &'a Nearby<'a>,
     pub reader: &'a Reader,
 }
 
@@ -33,7 +33,7 @@ impl Local<'_> {
     }
 
     fn in_history(&self, chunk: Content) -> Option<Vec<u8>> {
-        let read = |slot: &RelPath, offset| read_slot(self.root, slot, offset, chunk_bytes(chunk)?).ok();
+        let read = |slot: &RelPath, offset| read_slot(self.near, slot, offset, chunk_bytes(chunk)?).ok();
         first_good(
             |limit| self.found(self.reader.history_places(chunk.id, limit)),
             |(row, offset)| read(&row.slot, *offset).filter(|bytes| chunk.verify(bytes).is_ok()),
@@ -42,7 +42,7 @@ impl Local<'_> {
 
     /// Reads a chunk from a file that is still what the index says. The bytes are not verified.
     pub fn at(&self, place: &Place, chunk: Content) -> Option<Vec<u8>> {
-        match read_range(self.root, &place.path, &place.disk, place.offset, chunk_bytes(chunk)?) {
+        match read_range(self.near, &place.path, &place.disk, place.offset, chunk_bytes(chunk)?) {
             Ok(bytes) => Some(bytes),
             Err(RangeError::Gone | RangeError::Changed) => {
                 self.look_again(&place.path);

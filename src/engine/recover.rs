@@ -287,6 +287,7 @@ mod tests {
     use crate::engine::shared::FolderHandle;
     use crate::engine::testing::{self, path};
     use crate::fs::apply::{ApplyContext, Step, apply_watched};
+    use crate::fs::nearby::Nearby;
     use crate::fs::stage;
     use crate::index::{Index, Mark};
 
@@ -389,7 +390,9 @@ mod tests {
 
         fn recover(&self) -> Vec<Vec<u8>> {
             let rows = recovered(&self.root, &self.index);
-            rows.iter().map(|row| read::read_slot(&self.root, &row.slot, 0, row.disk.size as usize).unwrap()).collect()
+            rows.iter()
+                .map(|row| read::read_slot(&Nearby::new(&self.root), &row.slot, 0, row.disk.size as usize).unwrap())
+                .collect()
         }
 
         fn first_slot(&self) -> (RelPath, DiskState) {

@@ -24,6 +24,7 @@ use super::local::Local;
 use super::shared::FolderHandle;
 use crate::core::content::LIST_BYTES_MAX;
 use crate::core::id::{DeviceId, FolderId};
+use crate::fs::nearby::Nearby;
 use crate::index::{IndexError, Reader};
 use crate::net::NetError;
 use crate::net::codec::{Encoded, encode};
@@ -205,7 +206,7 @@ impl Inner {
         let mut kept = kept.map_or_else(|| Kept::open(&folder), Ok);
         let unsent = match (&mut kept, folder.root.open()) {
             (Ok(Kept { reader, lists }), Ok(root)) => {
-                let local = Local { folder: &folder, root: &root, reader };
+                let local = Local { folder: &folder, near: &Nearby::new(&root), reader };
                 reader.in_one_view(|| turn.fill(&local, lists))
             }
             (kept, root) => {

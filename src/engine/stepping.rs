@@ -25,6 +25,7 @@ use crate::core::id::{DeviceId, FolderId, RunId};
 use crate::core::message::Message;
 use crate::core::path::RelPath;
 use crate::core::problem::Problem;
+use crate::fs::nearby::Nearby;
 use crate::fs::root::Root;
 use crate::fs::watch::WatchEvent;
 use crate::index::{HistoryRow, Index, IndexError, Reader};
@@ -195,7 +196,7 @@ impl Stepper {
     /// hint says where the peer believes a chunk to lie.
     pub fn serve(&self, reader: &Reader, content: Content, hint: Option<(RelPath, u64)>) -> Option<Vec<u8>> {
         let root = self.handle.root.open().ok()?;
-        let local = Local { folder: &self.handle, root: &root, reader };
+        let local = Local { folder: &self.handle, near: &Nearby::new(&root), reader };
         serve::one(&local, &WantedContent { content, hint }, &mut Lists::default())
     }
 

@@ -13,6 +13,7 @@ pub mod apply;
 pub mod error;
 mod hash;
 pub mod history;
+pub mod nearby;
 pub mod probe;
 pub mod read;
 pub mod root;

@@ -6,6 +6,7 @@ use rustix::io::Errno;
 
 use super::error::{is_absence, is_name_error, problem};
 use super::hash::{self, BUFFER_BYTES};
+use super::nearby::Nearby;
 use super::root::{Area, OpenRoot, special_file};
 use super::sys::{self, Place, Stat};
 use crate::core::content::{ChunkList, Content};
@@ -61,7 +62,18 @@ pub enum RangeError {
 ///
 /// `now_ns` is the time at the start; `buffer` is kept by the caller from file to file.
 pub fn examine(root: &OpenRoot, path: &RelPath, now_ns: i64, buffer: &mut Vec<u8>, stop: &AtomicBool) -> ReadOutcome {
-    examine_in(root, Area::Tree, path, now_ns, buffer, stop)
+    examine_near(&Nearby::new(root), path, now_ns, buffer, stop)
+}
+
+/// The same for one of several paths that come in their order.
+pub fn examine_near(
+    near: &Nearby,
+    path: &RelPath,
+    now_ns: i64,
+    buffer: &mut Vec<u8>,
+    stop: &AtomicBool,
+) -> ReadOutcome {
+    examine_in(near, Area::Tree, path, now_ns, buffer, stop)
 }
 
 /// The same for a slot of the history.
@@ -72,18 +84,18 @@ pub fn examine_slot(
     buffer: &mut Vec<u8>,
     stop: &AtomicBool,
 ) -> ReadOutcome {
-    examine_in(root, Area::History, slot, now_ns, buffer, stop)
+    examine_in(&Nearby::new(root), Area::History, slot, now_ns, buffer, stop)
 }
 
 fn examine_in(
-    root: &OpenRoot,
+    near: &Nearby,
     area: Area,
     path: &RelPath,
     now_ns: i64,
     buffer: &mut Vec<u8>,
     stop: &AtomicBool,
 ) -> ReadOutcome {
-    let found = root.place(area, path).and_then(|place| Ok((place.stat()?, place)));
+    let found = near.place(area, path).and_then(|place| Ok((place.stat()?, place)));
     let (stat, place) = match found {
         Ok(found) => found,
         Err(errno) if is_absence(errno) || is_name_error(errno) => return ReadOutcome::Gone,
@@ -105,7 +117,7 @@ fn examine_in(
 
 /// Reads a range of the file that the index describes; a file that is no longer that one is not read.
 pub fn read_range(
-    root: &OpenRoot,
+    near: &Nearby,
     path: &RelPath,
     expect: &DiskState,
     offset: u64,
@@ -114,16 +126,16 @@ pub fn read_range(
     if offset.checked_add(len as u64).is_none_or(|end| end > expect.size) {
         return Err(RangeError::Changed);
     }
-    read_range_in(root, Area::Tree, path, Some(expect), offset, len)
+    read_range_in(near, Area::Tree, path, Some(expect), offset, len)
 }
 
 /// Reads a range of a slot of the history.
-pub fn read_slot(root: &OpenRoot, slot: &RelPath, offset: u64, len: usize) -> Result<Vec<u8>, RangeError> {
-    read_range_in(root, Area::History, slot, None, offset, len)
+pub fn read_slot(near: &Nearby, slot: &RelPath, offset: u64, len: usize) -> Result<Vec<u8>, RangeError> {
+    read_range_in(near, Area::History, slot, None, offset, len)
 }
 
 fn read_range_in(
-    root: &OpenRoot,
+    near: &Nearby,
     area: Area,
     path: &RelPath,
     expect: Option<&DiskState>,
@@ -135,7 +147,7 @@ fn read_range_in(
         Errno::LOOP | Errno::AGAIN | Errno::NXIO => RangeError::Changed,
         other => RangeError::Failed(problem("read it", other)),
     };
-    let place = root.place(area, path).map_err(failed)?;
+    let place = near.place(area, path).map_err(failed)?;
     let file = place.open_to_read().map_err(failed)?;
     let look = || {
         match file.stat().map_err(failed)?.state {
@@ -303,19 +315,19 @@ mod tests {
         let folder = Folder::new();
         folder.write("a", b"0123456789");
         let seen = folder.look("a").unwrap();
-        let read = |offset, len| read_range(&folder.open, &path("a"), &seen, offset, len);
+        let read = |offset, len| read_range(&Nearby::new(&folder.open), &path("a"), &seen, offset, len);
         assert_eq!(read(3, 4).unwrap(), b"3456");
         assert_eq!(read(10, 0).unwrap(), b"");
         assert_eq!(read(8, 3), Err(RangeError::Changed));
         assert_eq!(read(u64::MAX, 2), Err(RangeError::Changed));
         let racy = DiskState { ctime_ns: 0, ..seen };
-        assert_eq!(read_range(&folder.open, &path("a"), &racy, 0, 2).unwrap(), b"01");
-        let gone = read_range(&folder.open, &path("b"), &seen, 0, 2);
+        assert_eq!(read_range(&Nearby::new(&folder.open), &path("a"), &racy, 0, 2).unwrap(), b"01");
+        let gone = read_range(&Nearby::new(&folder.open), &path("b"), &seen, 0, 2);
         assert_eq!(gone, Err(RangeError::Gone));
         std::fs::remove_file(folder.at("a")).unwrap();
         folder.write("other", b"");
         folder.write("a", b"9876543210");
         assert_eq!(read(3, 4), Err(RangeError::Changed));
-        assert_eq!(read_slot(&folder.open, &path("none"), 0, usize::MAX), Err(RangeError::Gone));
+        assert_eq!(read_slot(&Nearby::new(&folder.open), &path("none"), 0, usize::MAX), Err(RangeError::Gone));
     }
 }

@@ -210,7 +210,7 @@ impl OpenRoot {
         self.seen(place.stat(), path)
     }
 
-    fn seen(&self, stat: Result<Stat, Errno>, path: &RelPath) -> Result<Option<DiskState>, Problem> {
+    pub(super) fn seen(&self, stat: Result<Stat, Errno>, path: &RelPath) -> Result<Option<DiskState>, Problem> {
         let stat = match stat {
             Ok(stat) => stat,
             // A name that the file system cannot hold is not there.

@@ -31,6 +31,7 @@ impl Index {
                        since_ms = iif(kind = excluded.kind, since_ms, excluded.since_ms),
                        attempts = min(iif(kind = excluded.kind, attempts, 0) + 1, 4294967295),
                        kind = excluded.kind, text = excluded.text, retry_ms = excluded.retry_ms";
+            index.memo.note_problem();
             let params = params![path.key(), problem.kind.name(), cut_text(&problem.text), now_ms, retry_ms];
             index.execute(sql, params).map(drop)
         })
@@ -38,7 +39,13 @@ impl Index {
 
     /// The trouble at a path is over.
     pub fn clear_problem(&mut self, path: &RelPath) -> Result<(), IndexError> {
-        self.write(|index| index.execute("DELETE FROM problems WHERE path = ?1", [path.key()]).map(drop))
+        if !self.has_problems()? {
+            return Ok(());
+        }
+        self.write(|index| {
+            index.memo.forget_problems();
+            index.execute("DELETE FROM problems WHERE path = ?1", [path.key()]).map(drop)
+        })
     }
 }
 

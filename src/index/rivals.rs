@@ -28,13 +28,18 @@ impl Index {
             let entry = &rival.entry;
             let (peer, author) = (index.number_device(peer)?, index.number_device(entry.author)?);
             let (kind, content, depth, size) = kind_values(&entry.kind);
+            if entry.is_live() {
+                index.memo.rivals_went();
+            } else {
+                index.memo.note_rival_tombstone();
+            }
             // Not "or replace": that would take the old row away without the triggers that count. And not one statement for
-            // both: it would make SQLite ready to undo it, each time.
+            // both: it would make SQLite ready to undo it, each time. Mostly a path is new.
             let update = "UPDATE OR FAIL rivals SET kind = ?2, content = ?3, depth = ?4, size = ?5, mtime_ns = ?6,
                           weight_ns = ?7, version = ?8, author = ?9, superseded = ?10, meta = ?11, seq = ?13, held = ?14,
                           todo = 1 WHERE path = ?1 AND peer = ?12";
             let insert = concat!(
-                "INSERT OR FAIL INTO rivals (",
+                "INSERT OR IGNORE INTO rivals (",
                 rival_columns!(),
                 ", todo) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 1)"
             );
@@ -54,15 +59,26 @@ impl Index {
                 rival.seq.cast_signed(),
                 rival.held,
             ];
-            if index.execute(update, params)? == 0 { index.execute(insert, params).map(drop) } else { Ok(()) }
+            if index.execute(insert, params)? == 0 { index.execute(update, params).map(drop) } else { Ok(()) }
         })
     }
 
     /// Forgets a peer's rival at a path.
     pub fn drop_rival(&mut self, peer: DeviceId, path: &RelPath) -> Result<(), IndexError> {
         self.write(|index| {
+            index.memo.rivals_went();
             let Some(peer) = index.device_number(peer)? else { return Ok(()) };
             index.execute("DELETE FROM rivals WHERE path = ?1 AND peer = ?2", params![path.key(), peer]).map(drop)
+        })
+    }
+
+    /// Forgets this rival, unless its peer has said something newer since.
+    pub fn drop_rival_of(&mut self, rival: &Rival) -> Result<(), IndexError> {
+        self.write(|index| {
+            index.memo.rivals_went();
+            let Some(peer) = index.device_number(rival.peer)? else { return Ok(()) };
+            let params = params![rival.entry.path.key(), peer, rival.seq.cast_signed()];
+            index.execute("DELETE FROM rivals WHERE path = ?1 AND peer = ?2 AND seq = ?3", params).map(drop)
         })
     }
 
@@ -85,6 +101,7 @@ impl Index {
     }
 
     pub(super) fn drop_rivals_raw(&mut self, peer: DeviceId) -> Res<()> {
+        self.memo.rivals_went();
         let Some(peer) = self.device_number(peer)? else { return Ok(()) };
         self.execute("DELETE FROM rivals WHERE peer = ?1", [peer]).map(drop)
     }
@@ -163,7 +180,11 @@ mod tests {
         assert_eq!(index.rivals(&path("a")).unwrap(), [ours, others.clone()]);
         index.drop_rival(PEER, &path("a")).unwrap();
         index.drop_rival(DeviceId([1; 32]), &path("a")).unwrap();
-        assert_eq!(index.rivals(&path("a")).unwrap(), [others]);
+        assert_eq!(index.rivals(&path("a")).unwrap(), [others.clone()]);
+        index.drop_rival_of(&Rival { seq: 8, ..others.clone() }).unwrap();
+        assert_eq!(index.rivals(&path("a")).unwrap(), [others.clone()], "said since");
+        index.drop_rival_of(&others).unwrap();
+        assert_eq!(index.rivals(&path("a")).unwrap(), []);
     }
 
     #[test]

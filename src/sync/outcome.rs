@@ -232,6 +232,10 @@ impl Folder {
                     _ => self.link_of(rival),
                 };
                 self.index.put_brought(&entry, brought_by, disk, Mark::Here, now.wall_ms())?;
+                if decide::is_settled(&entry, &rival.entry, &self.found) {
+                    // Mostly it is the only one.
+                    self.index.drop_rival_of(rival)?;
+                }
                 self.finish_path(&entry)?;
                 self.tell_applied(&ours.entry, &entry, rival.peer, now)?;
                 if let Some(Action::Move { from, .. }) = &work.action {

@@ -266,6 +266,9 @@ impl Folder {
 
     /// Connected peers that hold the rival's content: the ones that said so first, then any other.
     fn sources(&self, rival: &Rival) -> Result<Vec<DeviceId>, IndexError> {
+        if let (Some((only, peer)), 1) = (self.peers.first_key_value(), self.peers.len()) {
+            return Ok(peer.hello.iter().map(|_| *only).collect());
+        }
         let said: Vec<DeviceId> = self
             .index
             .rivals(&rival.entry.path)?

@@ -13,6 +13,7 @@ use crate::core::id::DeviceId;
 use crate::core::problem::{Problem, ProblemKind};
 use crate::engine::local::Local;
 use crate::engine::shared::Shared;
+use crate::fs::nearby::Nearby;
 use crate::index::Reader;
 use crate::sync::{FetchError, FetchOrder, Staged};
 
@@ -190,6 +191,6 @@ fn in_folder<T>(
     work: impl FnOnce(&Context) -> Result<T, Problem>,
 ) -> Result<T, Problem> {
     let root = folder.root.open().map_err(|e| Problem::new(ProblemKind::Io, e.to_string()))?;
-    let local = Some(Local { folder, root: &root, reader });
+    let local = Some(Local { folder, near: &Nearby::new(&root), reader });
     work(&Context { folder, root: &root, local })
 }

@@ -14,6 +14,7 @@ use crate::core::id::DeviceId;
 use crate::core::problem::{Problem, ProblemKind};
 use crate::engine::local::Local;
 use crate::engine::shared::{FolderHandle, Shared};
+use crate::fs::nearby::Nearby;
 use crate::fs::root::OpenRoot;
 use crate::fs::stage::{self, StagedFile};
 use crate::index::Reader;
@@ -24,7 +25,7 @@ pub(super) type JobId = u64;
 
 /// Tasks that one opening of the folder serves: for a small file it costs more than the file. Few enough that the
 /// other worker finds something to do as well.
-const BATCH_TASKS_MAX: usize = 16;
+const BATCH_TASKS_MAX: usize = 32;
 /// Bytes copied at once from one staged file to another.
 const COPY_BYTES: usize = 1024 * 1024;
 
@@ -123,6 +124,7 @@ pub(super) fn run(folder: &FolderHandle, tasks: &Mutex<Receiver<Task>>, done: &S
         let root = folder.root.open().map_err(|e| Problem::new(ProblemKind::Io, e.to_string()));
         // Copying a large file takes long, and asks the index for nothing.
         let takes_long = batch.iter().any(|task| matches!(task, Task::Duplicate { .. }));
+        let near = root.as_ref().map(Nearby::new);
         let carry_out_all = || {
             // What came of small contents is told together: each telling wakes two threads.
             let mut untold = Vec::new();
@@ -132,10 +134,10 @@ pub(super) fn run(folder: &FolderHandle, tasks: &Mutex<Receiver<Task>>, done: &S
                 if !is_small && !untold.is_empty() && done.send(Event::Done(std::mem::take(&mut untold))).is_err() {
                     return false;
                 }
-                let result = match &root {
-                    Ok(root) => {
-                        let local = reader.as_ref().map(|reader| Local { folder, root, reader });
-                        carry_out(&Context { folder, root, local }, task)
+                let result = match &near {
+                    Ok(near) => {
+                        let local = reader.as_ref().map(|reader| Local { folder, near, reader });
+                        carry_out(&Context { folder, root: near.root(), local }, task)
                     }
                     Err(problem) => failed(task, problem),
                 };

@@ -13,6 +13,7 @@ use crate::core::problem::{Problem, ProblemKind};
 use crate::engine::hints::{Look, QUIET};
 use crate::engine::shared::Shared;
 use crate::fs::error::FsError;
+use crate::fs::nearby::Nearby;
 use crate::fs::read::{self, ReadOutcome};
 use crate::fs::root::OpenRoot;
 use crate::index::{Mark, Record};
@@ -230,10 +231,11 @@ fn read_batch(
     is_lost: &AtomicBool,
 ) {
     let is_few = batch.len() <= GIFT_ITEMS_MAX;
+    let near = Nearby::new(root);
     for Item { look, size } in batch {
         // Reading this one takes long, and what was read before is not to wait for it.
         let mut is_sent = size < BATCH_BYTES || report.flush();
-        let seen = if put_off_young(shared, root, &look, size) { None } else { examine(shared, root, &look, buffer) };
+        let seen = if put_off_young(shared, root, &look, size) { None } else { examine(shared, &near, &look, buffer) };
         match seen {
             Some(seen) => {
                 if is_few && let Seen::File { content, .. } = &seen {
@@ -263,8 +265,8 @@ fn put_off_young(shared: &Shared, root: &OpenRoot, look: &Look, size: u64) -> bo
 }
 
 /// Reads what stands at a claimed path; `None` where there is nothing to say yet and it is looked at again.
-fn examine(shared: &Shared, root: &OpenRoot, look: &Look, buffer: &mut Vec<u8>) -> Option<Seen> {
-    match read::examine(root, &look.path, shared.clock.wall_ns(), buffer, &shared.stop) {
+fn examine(shared: &Shared, near: &Nearby, look: &Look, buffer: &mut Vec<u8>) -> Option<Seen> {
+    match read::examine_near(near, &look.path, shared.clock.wall_ns(), buffer, &shared.stop) {
         ReadOutcome::Hashed(file) => {
             look_again_if_racy(shared, look, &file.disk);
             Some(Seen::File { disk: file.disk, content: file.content, lists: file.lists })

@@ -15,6 +15,7 @@ use crate::core::problem::{Problem, ProblemKind};
 use crate::engine::hints::{Job, Look};
 use crate::engine::rules::{self, Learning};
 use crate::engine::shared::{LookError, Shared};
+use crate::fs::nearby::Nearby;
 use crate::fs::root::OpenRoot;
 use crate::fs::walk;
 use crate::index::{Reader, Record};
@@ -25,6 +26,8 @@ const FAILED_AGAIN: Duration = Duration::from_secs(2);
 /// Pause after a look that found nothing new. Mostly what was heard is what the agent itself is putting into place, and
 /// more of it is looked at together for less; a user's edit meanwhile does not wait noticeably.
 const ECHO_PAUSE: Duration = Duration::from_millis(10);
+/// Hints sorted out with one view of the index: enough to share its cost, few enough that it stays short.
+const VIEW_LOOKS: usize = 64;
 
 /// The thread that does one job after the other.
 pub fn run(shared: &Shared) {
@@ -117,12 +120,18 @@ impl Looker<'_, '_, '_> {
     /// Those looks of which something is to be made: what has vanished, and the rest.
     fn sort_out<'l>(&self, looks: &'l [Look]) -> Result<(Vec<&'l Look>, Vec<&'l Look>), LookError> {
         let (mut gone, mut there) = (Vec::new(), Vec::new());
-        for look in looks {
-            match self.news(look)? {
-                News::None => {}
-                News::Gone => gone.push(look),
-                News::There => there.push(look),
-            }
+        let near = Nearby::new(self.root);
+        for looks in looks.chunks(VIEW_LOOKS) {
+            self.reader.in_one_view(|| {
+                looks.iter().try_for_each(|look| {
+                    match self.news(look, &near)? {
+                        News::None => {}
+                        News::Gone => gone.push(look),
+                        News::There => there.push(look),
+                    }
+                    Ok::<(), LookError>(())
+                })
+            })?;
         }
         Ok((gone, there))
     }
@@ -152,26 +161,28 @@ impl Looker<'_, '_, '_> {
 
     /// A first look at a hint. Mostly there is nothing to be done: the file is as the index has it, since the agent
     /// itself has put it there.
-    fn news(&self, look: &Look) -> Result<News, LookError> {
+    fn news(&self, look: &Look, near: &Nearby) -> Result<News, LookError> {
         if look.requested || is_applying(self.shared, &look.path) {
-            let is_gone = matches!(self.root.look(&look.path), Ok(None));
+            let is_gone = matches!(near.look(&look.path), Ok(None));
             return Ok(if is_gone { News::Gone } else { News::There });
         }
         if !self.shared.hints.claim(look) {
             // Whoever is at it sees to it that it is looked at again.
             return Ok(News::None);
         }
-        let news = match self.root.look(&look.path) {
+        let news = match near.look(&look.path) {
             Ok(None) => Ok(News::Gone),
-            Ok(Some(state)) if state.kind != DiskKind::Directory => self.reader.in_one_view(|| {
-                let record = self.reader.record(&look.path)?;
-                let is_known = is_unchanged(record.as_ref(), &state) && self.reader.problem(&look.path)?.is_none();
-                Ok(if is_known { News::None } else { News::There })
-            }),
+            Ok(Some(state)) if state.kind != DiskKind::Directory => self.is_known(&look.path, &state),
             _ => Ok(News::There),
         };
         self.shared.hints.release([&look.path]);
         news
+    }
+
+    fn is_known(&self, path: &RelPath, state: &DiskState) -> Result<News, LookError> {
+        let record = self.reader.record(path)?;
+        let is_known = is_unchanged(record.as_ref(), state) && self.reader.problem(path)?.is_none();
+        Ok(if is_known { News::None } else { News::There })
     }
 
     /// The topmost directory above a path that the index does not know as one.

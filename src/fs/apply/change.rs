@@ -25,7 +25,7 @@ impl Batch<'_> {
         // With the mode at once: cut off before the next step, it is found as it should be.
         match target.mkdir(mode) {
             Ok(()) => {}
-            Err(Errno::EXIST) => return Err(self.taken(path)),
+            Err(Errno::EXIST) => return Err(self.taken(&target, path)),
             Err(errno) => return Err(failed(name_problem("make the directory", errno))),
         }
         self.touch(Area::Tree, path);
@@ -126,7 +126,7 @@ impl Batch<'_> {
         (self.at)(Step::Checked, to);
         match self.rename(from, &source, &target, expect) {
             Ok(()) => {}
-            Err(Errno::EXIST) => return Err(self.taken(to)),
+            Err(Errno::EXIST) => return Err(self.taken(&target, to)),
             Err(Errno::NOENT) => return Err(Stop::Changed),
             Err(errno) => return Err(failed(name_problem("rename it", errno))),
         }

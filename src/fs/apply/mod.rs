@@ -224,11 +224,11 @@ impl Batch<'_> {
     }
 
     /// The outcome where a name turned out to be taken.
-    fn taken(&self, path: &RelPath) -> Stop {
-        let is_found = || self.root.place(Area::Tree, path).and_then(|place| place.stat()).is_ok();
-        match self.root.look(path) {
+    fn taken(&self, place: &Place, path: &RelPath) -> Stop {
+        match self.look(place, path) {
+            Err(stop) => stop,
             // By the exact bytes nothing is there, so another spelling of the name is, unless it has gone meanwhile.
-            Ok(None) if self.root.folds() && is_found() => failed(Problem::new(
+            Ok(None) if self.root.folds() && place.stat().is_ok() => failed(Problem::new(
                 ProblemKind::Name,
                 "this disk takes its name for that of another file beside it; rename one of the two",
             )),

@@ -40,13 +40,11 @@ impl Batch<'_> {
     /// Puts something where nothing stands.
     pub fn place_new(&mut self, path: &RelPath, fresh: &Fresh) -> Result<Outcome, Stop> {
         let target = self.target(path)?;
-        if self.look(&target, path)?.is_some() {
-            return Err(Stop::Changed);
-        }
         (self.at)(Step::Checked, path);
+        // It takes no name that is taken, so that no look before it is needed.
         match sys::rename_fresh(&fresh.place(self.root), &target) {
             Ok(()) => {}
-            Err(Errno::EXIST) => return Err(self.taken(path)),
+            Err(Errno::EXIST) => return Err(self.taken(&target, path)),
             Err(errno) => return Err(failed(name_problem("put it at its place", errno))),
         }
         (self.at)(Step::Swapped, path);
