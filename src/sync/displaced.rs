@@ -1,7 +1,7 @@
 //! What became of what an action took out of its place: a version in history, or a conflict copy.
 
 use crate::core::action::Slot;
-use crate::core::content::ContentId;
+use crate::core::conflict;
 use crate::core::disk::DiskState;
 use crate::core::entry::{Entry, MODE_MASK, Meta, Stamp};
 use crate::core::id::DeviceId;
@@ -42,15 +42,17 @@ impl Folder {
         self.index.add_history(&row)
     }
 
-    /// The losing version under its own name, with what both came from for whoever merges them: the same entry on every device that holds it, but for the version.
+    /// The losing version under its own name, with what both came from for whoever merges them: the same entry on every
+    /// device that holds it, but for the version.
     pub(super) fn put_conflict_copy(
         &mut self,
-        ours: &Record,
-        (copy, base): (&RelPath, Option<ContentId>),
+        (ours, winner): (&Record, Option<&Entry>),
+        copy: &RelPath,
         disk: DiskState,
         now: Now,
     ) -> Result<(), IndexError> {
         let loser = &ours.entry;
+        let base = winner.and_then(|winner| conflict::base(loser, winner));
         let before = self.ours(copy)?;
         let epoch = self.epoch()?;
         let stamp = Stamp { count: (before.entry.meta.stamp.count + 1).min(COUNT_MAX), epoch };

@@ -2,7 +2,6 @@
 
 use crate::core::action::{Action, Outcome, Slot, WorkId};
 use crate::core::conflict;
-use crate::core::content::ContentId;
 use crate::core::decide::{self, Decision};
 use crate::core::disk::DiskState;
 use crate::core::entry::Entry;
@@ -216,8 +215,7 @@ impl Folder {
         match &work.goal {
             Goal::Adopt { rival, decision, copy } => {
                 if let (Some(copy), Some(disk)) = (copy, conflict) {
-                    let base = conflict::base(&ours.entry, &rival.entry);
-                    self.put_conflict_copy(ours, (copy, base), disk, now)?;
+                    self.put_conflict_copy((ours, Some(&rival.entry)), copy, disk, now)?;
                 }
                 let entry = self.outcome_entry(&ours.entry, rival, *decision)?;
                 if let Some(content) = entry.kind.content() {
@@ -245,13 +243,12 @@ impl Folder {
             }
             Goal::Revive { copy } => {
                 if let (Some(copy), Some(disk)) = (copy, conflict) {
-                    self.put_conflict_copy(ours, (copy, None), disk, now)?;
+                    self.put_conflict_copy((ours, None), copy, disk, now)?;
                 }
                 let mut entry = self.revived_entry(&ours.entry)?;
                 if ours.is_held() {
                     // Its copy is here. Where those bytes turn up under this name again they are no news.
-                    let replaced: Vec<ContentId> = ours.entry.kind.content_id().into_iter().collect();
-                    entry.superseded = entry.superseded_with(&replaced);
+                    entry.superseded = entry.superseded_with(ours.entry.kind.content_id().as_slice());
                 }
                 self.index.put(&entry, disk, Mark::Here, now.wall_ms())?;
                 self.finish_path(&entry)?;
