@@ -137,7 +137,21 @@ impl Folder {
         if ours.mark == Mark::Missing && ours.entry.kind == Kind::File(content) {
             self.announce_deletion(&ours, true, now)?;
         }
+        // All that has vanished has turned up. The directories that it left need not wait for anything more.
+        if self.vanished.is_empty() && self.are_directories_missing_only()? {
+            self.missing_since_ms = self.missing_since_ms.map(|_| now.mono_ms.saturating_sub(DELETE_SETTLE_MS));
+        }
         Ok(())
+    }
+
+    fn are_directories_missing_only(&self) -> Result<bool, IndexError> {
+        let missing = self.index.missing(SETTLE_BATCH)?;
+        for path in &missing {
+            if !self.ours(path)?.entry.kind.is_directory() {
+                return Ok(false);
+            }
+        }
+        Ok(missing.len() < SETTLE_BATCH)
     }
 
     /// A new file has turned up: those that have vanished may come next.
@@ -260,6 +274,36 @@ mod tests {
             }
             assert!(!fixture.folder.ours(&above).unwrap().entry.is_live());
         }
+    }
+
+    #[test]
+    fn a_renamed_directory_is_gone_as_soon_as_all_that_was_in_it_has_turned_up() {
+        let mut fixture = Fixture::new(1);
+        let directory = Seen::Directory(DiskState { kind: DiskKind::Directory, ..disk(90) });
+        let at = |name: &str| RelPath::parse(name.as_bytes()).unwrap();
+        let feed = |fixture: &mut Fixture, all: &[(&str, &Seen)]| {
+            let observed = all.iter().map(|(name, seen)| Observation { path: at(name), seen: (*seen).clone() });
+            fixture.feed(Input::Observed(observed.collect()));
+        };
+        let (one, two) = (seen(1, 91).seen, seen(2, 92).seen);
+        feed(&mut fixture, &[("a", &directory), ("a/1", &one), ("a/2", &two)]);
+        fixture.wait(2 * DELETE_SETTLE_MS);
+        feed(&mut fixture, &[("a", &Seen::Absent), ("a/1", &Seen::Absent), ("a/2", &Seen::Absent)]);
+        feed(&mut fixture, &[("b", &directory), ("b/1", &one)]);
+        fixture.wait(1);
+        assert!(fixture.folder.ours(&at("a")).unwrap().entry.is_live());
+        feed(&mut fixture, &[("b/2", &two)]);
+        fixture.wait(1);
+        assert!(!fixture.folder.ours(&at("a")).unwrap().entry.is_live());
+
+        // A file that is still missing may be on its way, and so may what is in a directory that vanished with it.
+        feed(&mut fixture, &[("b/1", &Seen::Absent)]);
+        fixture.feed(absent(0));
+        feed(&mut fixture, &[("c", &one)]);
+        fixture.wait(1);
+        assert!(fixture.folder.ours(&path(0)).unwrap().entry.is_live());
+        fixture.wait(2 * DELETE_SETTLE_MS);
+        assert!(!fixture.folder.ours(&path(0)).unwrap().entry.is_live());
     }
 
     #[test]

@@ -112,7 +112,7 @@ struct Looker<'a, 'scope, 'env> {
     rules: Arc<Rules>,
     queue: Queue<'scope, 'env>,
     report: Report<'env>,
-    /// The last directory that was compared with all that is below it. Looks come in the order of paths.
+    /// The last path that was compared with all that is below it. Looks come in the order of paths.
     swept: Option<RelPath>,
 }
 
@@ -207,7 +207,11 @@ impl Looker<'_, '_, '_> {
         }
         let path = look.path.clone();
         match self.claimed(look) {
-            Ok(Below::Nothing) => Ok(()),
+            Ok(Below::Unminded) => Ok(()),
+            Ok(Below::Nothing) => {
+                self.swept = Some(path);
+                Ok(())
+            }
             Ok(Below::Compare) => {
                 self.report.flush();
                 sweep::sweep(self.shared, self.root, self.reader, Some(&path), &mut self.queue, &mut self.report)?;
@@ -248,7 +252,7 @@ impl Looker<'_, '_, '_> {
             put_off(self.shared, Look::hinted(look.path.clone()));
         }
         let below = match found {
-            _ if is_ignored => Below::Nothing,
+            _ if is_ignored => Below::Unminded,
             Some(_) if is_directory => Below::Compare,
             _ if self.reader.has_live_below(&look.path)? => Below::Compare,
             _ => Below::Nothing,
@@ -297,7 +301,7 @@ impl Looker<'_, '_, '_> {
         } else {
             self.shared.hints.release([&look.path]);
         }
-        Ok(Below::Nothing)
+        Ok(Below::Unminded)
     }
 }
 
@@ -322,6 +326,9 @@ enum News {
 
 /// Whether what is below a path has to be compared with the index as well.
 enum Below {
+    /// Nothing is there, neither on the disk nor in the index.
     Nothing,
+    /// What is there is none of the folder's business, or cannot be looked at.
+    Unminded,
     Compare,
 }
