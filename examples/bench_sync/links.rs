@@ -105,14 +105,18 @@ fn send_one(all: &mut [Device], places: &Path, bytes: u64, line: &mut Line) -> a
     data::is_same(&all[0].folder, &all[1].folder)
 }
 
-/// The same over a line that loses packets.
-pub fn lossy(program: &Path, dir: &Path, bytes: u64) -> anyhow::Result<Line> {
+/// The same over a line that loses packets; `forced` is the congestion control that the agents get on it, whatever they
+/// ask for.
+pub fn lossy(program: &Path, dir: &Path, bytes: u64, forced: Option<&str>) -> anyhow::Result<Line> {
     let places = tempfile::Builder::new().prefix("bench-lossy-").tempdir_in(dir)?;
     let between =
         Namespaces::open(Quality { bytes_per_second: FAR_RATE, delay: FAR_DELAY, lost_of_1000: FAR_LOST_OF_1000 })?;
     let plain = between.plain_seconds(bytes)?;
     // What most systems have, or what is next to it; the agents ask for another one.
     between.set_congestion_control("cubic").or_else(|_| between.set_congestion_control("reno"))?;
+    if let Some(forced) = forced {
+        between.force_congestion_control(forced)?;
+    }
     let by_loss = between.plain_seconds(bytes / BY_LOSS_SHARE)? * BY_LOSS_SHARE as f64;
     let mut all = Vec::new();
     for (side, address) in ADDRESSES.iter().enumerate() {
@@ -122,7 +126,11 @@ pub fn lossy(program: &Path, dir: &Path, bytes: u64) -> anyhow::Result<Line> {
         all.push(device);
     }
     Device::pair(&all[0], &all[1])?;
-    let mut line = Line::new("lossy", "one file over 100 Mbit/s and 40 ms, of which each way loses 1 packet of 100");
+    let (name, what) = match forced {
+        None => ("lossy", "one file over 100 Mbit/s and 40 ms, of which each way loses 1 packet of 100"),
+        Some(_) => ("lossy-cubic", "the same where no other congestion control than cubic can be had"),
+    };
+    let mut line = Line::new(name, what);
     send_one(&mut all, places.path(), bytes, &mut line)?;
     line.more("plain_tcp_seconds", plain);
     line.more("plain_tcp_with_cubic_or_reno_seconds", by_loss);

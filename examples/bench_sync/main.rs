@@ -42,7 +42,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(3);
 #[derive(Parser)]
 struct Arguments {
     /// What to measure: big, small, tree, append, patch, insert, move, copy, dup, delete, latency, rescan, idle, swarm, far, lossy,
-    /// churn, scale; all of them where none is named
+    /// lossy-cubic, churn, scale; all of them where none is named
     workloads: Vec<String>,
     /// Print one JSON object for each workload
     #[arg(long)]
@@ -110,7 +110,10 @@ fn main() -> anyhow::Result<()> {
         bench.repeat(|| links::far(&bench.program, &bench.dir, bench.scaled(64 << 20)))?;
     }
     if bench.is_wanted("lossy") {
-        bench.repeat(|| links::lossy(&bench.program, &bench.dir, bench.scaled(64 << 20)))?;
+        bench.repeat(|| links::lossy(&bench.program, &bench.dir, bench.scaled(64 << 20), None))?;
+    }
+    if bench.is_wanted("lossy-cubic") {
+        bench.repeat(|| links::lossy(&bench.program, &bench.dir, bench.scaled(64 << 20), Some("cubic")))?;
     }
     if bench.is_wanted("churn") {
         bench.repeat(|| special::churn(&mut bench.pair()?))?;

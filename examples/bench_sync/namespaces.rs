@@ -43,6 +43,8 @@ pub struct Namespaces {
 
 /// Address of each side.
 pub const ADDRESSES: [&str; 2] = ["10.77.0.1", "10.77.0.2"];
+/// The network that they are in.
+const NETWORK: &str = "10.77.0.0/24";
 
 impl Namespaces {
     pub fn open(quality: Quality) -> anyhow::Result<Self> {
@@ -79,6 +81,13 @@ impl Namespaces {
         self.names.iter().try_for_each(|side| {
             within_namespace(side, move || Ok(std::fs::write("/proc/sys/net/ipv4/tcp_congestion_control", name)?))
         })
+    }
+
+    /// What connections on both sides get, whatever they ask for.
+    pub fn force_congestion_control(&self, name: &str) -> anyhow::Result<()> {
+        self.names
+            .iter()
+            .try_for_each(|side| ip(&["-n", side, "route", "replace", NETWORK, "dev", "line", "congctl", "lock", name]))
     }
 
     /// Seconds for so many bytes over one plain connection.

@@ -183,6 +183,6 @@ pub fn frame(frame: &Frame) {
             }
         }
         Frame::Close(reason) => shown(reason, REASON_CHARS_MAX),
-        Frame::Ping(_) | Frame::Pong(_) | Frame::Unknown(_) => {}
+        Frame::Lanes(_) | Frame::Ping(_) | Frame::Pong(_) | Frame::Unknown(_) => {}
     }
 }

@@ -11,7 +11,8 @@ use p2psync::core::message::{
 use p2psync::core::path::{self, RelPath};
 use p2psync::core::version::{COUNT_MAX, EPOCHS_MAX, VersionVector};
 use p2psync::net::bounds::{FOLDERS_MAX, GIFT_BYTES_MAX, GIFT_ITEMS_MAX, NAME_CHARS_MAX, REASON_CHARS_MAX, clean_text};
-use p2psync::net::frame::{Chunks, DeviceHello, Frame, Gift, Have, Request, WantedContent};
+use p2psync::net::frame::{Chunks, DeviceHello, Frame, Gift, Have, Lanes, Request, WantedContent};
+use p2psync::net::lane::LaneKey;
 
 /// Bytes that values are drawn from; zeros when they are used up.
 pub struct Draw<'a>(pub &'a [u8]);
@@ -273,7 +274,10 @@ impl<'a> Draw<'a> {
                 let contents = self.list(GIFT_ITEMS_MAX, given);
                 Frame::Gift(Gift { folder: self.folder_id(), contents })
             }
-            _ => Frame::Unknown(self.byte().max(20)),
+            11 if self.flag() => {
+                Frame::Lanes(Lanes { key: LaneKey(self.array()), wanted: u16::from_be_bytes(self.array()) })
+            }
+            _ => Frame::Unknown(self.byte().max(21)),
         }
     }
 }

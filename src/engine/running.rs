@@ -148,7 +148,7 @@ impl Running {
         let (gone, id) = (self.server.clone(), self.handle.id.clone());
         let fetcher = || self.fetcher.clone();
         let (chunks, not_here, expects) = (fetcher(), fetcher(), fetcher());
-        let (up, down, have) = (fetcher(), fetcher(), fetcher());
+        let (up, down, have, lost) = (fetcher(), fetcher(), fetcher(), fetcher());
         let (asked, answered, given) = (self.handle.clone(), self.handle.clone(), self.handle.clone());
         FolderPorts {
             inputs: self.handle.inputs.clone(),
@@ -167,6 +167,7 @@ impl Running {
             expects: Arc::new(move |peer, request| expects.expects(peer, request)),
             ask_past: Arc::new(move |peer, ask| elsewhere::answer(&asked, peer, ask)),
             past: Arc::new(move |peer, past| answered.elsewhere.take(peer, past)),
+            lane_lost: Arc::new(move |peer| lost.lane_lost(peer)),
             link_up: Arc::new(move |peer| up.link_up(peer)),
             link_down: Arc::new(move |peer| {
                 down.link_down(peer);

@@ -296,7 +296,7 @@ impl Turn {
 
 /// True where compressing takes less time than it saves.
 fn is_slow(link: &LinkHandle) -> bool {
-    let measured = link.outbox.speed().per_second();
+    let measured = link.outbox.flow().per_second();
     let cap = link.pace.upload.rate();
     measured.into_iter().chain(cap).min().is_some_and(|rate| rate < COMPRESS_BELOW)
 }

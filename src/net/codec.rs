@@ -6,12 +6,14 @@
 
 use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
 
 use super::bounds::{
     BODY_BYTES_MAX, FILL_BYTES_MAX, FOLDERS_MAX, FRAME_BYTES_MAX, HAVE_RANGES_MAX, HELLO_FRAME_BYTES_MAX,
     NAME_CHARS_MAX, REASON_CHARS_MAX, REQUEST_ITEMS_MAX, clean_text,
 };
-use super::frame::{DeviceHello, Frame, Request, WantedContent};
+use super::frame::{DeviceHello, Frame, Lanes, Request, WantedContent};
+use super::lane::{LANE_KEY_BYTES, LaneKey};
 use super::wire::{
     self, FieldError, List, WireAck, WireBatch, WireDeviceHello, WireDigest, WireFound, WireHave, WireHello,
     WireHelloMore, WireNotHere, WireRepair, WireRequest, WireWanted, found, raw_counts,
@@ -56,6 +58,7 @@ const PAST: u8 = 17;
 const GIFT: u8 = 18;
 /// As [`CHUNKS`], compressed.
 pub(super) const PACKED: u8 = 19;
+const LANES: u8 = 20;
 
 /// Deepest nesting of MessagePack that is read; the deepest frame has 6.
 const NESTING_MAX: usize = 32;
@@ -109,6 +112,7 @@ pub fn encode(frame: &Frame) -> Result<Encoded, CodecError> {
         Frame::Gift(gift) => (GIFT, wire_gift::pack(gift).map_err(|e| field_error("gift", e))?),
         Frame::AskPast(ask) => (ASK_PAST, pack("question about the past", &WireAskPast::from(ask))?),
         Frame::Past(past) => (PAST, pack("past", &WirePast::from(past))?),
+        Frame::Lanes(Lanes { key, wanted }) => (LANES, pack("lanes", &(serde_bytes::Bytes::new(&key.0), wanted))?),
         Frame::Ping(n) => (PING, n.to_be_bytes().to_vec()),
         Frame::Pong(n) => (PONG, n.to_be_bytes().to_vec()),
         Frame::Close(reason) => (CLOSE, clean_text(reason, REASON_CHARS_MAX).into_bytes()),
@@ -155,6 +159,10 @@ pub fn decode(mut frame: Bytes) -> Result<Frame, CodecError> {
         PAST => {
             let past = unpack::<WirePast<'_>>("past", &frame)?.try_into();
             past.map(Frame::Past).map_err(|e| field_error("past", e))
+        }
+        LANES => {
+            let (key, wanted): (ByteArray<LANE_KEY_BYTES>, u16) = unpack("lanes", &frame)?;
+            Ok(Frame::Lanes(Lanes { key: LaneKey(key.into_array()), wanted }))
         }
         PING => Ok(Frame::Ping(number("ping", frame)?)),
         PONG => Ok(Frame::Pong(number("pong", frame)?)),

@@ -13,7 +13,8 @@ use crate::core::message::{Ack, Announced, BUCKETS, Batch, Cursor, DigestReport,
 use crate::core::path::{PATH_BYTES_MAX, RelPath};
 use crate::core::version::{COUNT_MAX, VersionVector};
 use crate::net::bounds::{encoded_entry_bytes_bound, fit};
-use crate::net::frame::{Chunks, Gift, Have};
+use crate::net::frame::{Chunks, Gift, Have, Lanes};
+use crate::net::lane::LaneKey;
 use crate::net::wire_chunks::GATHER_BYTES_MAX;
 
 fn bytes_of(encoded: &Encoded) -> Bytes {
@@ -132,7 +133,8 @@ fn frame() -> impl Strategy<Value = Frame> {
     let small = prop_oneof![
         any::<u64>().prop_map(Frame::Ping),
         any::<u64>().prop_map(Frame::Pong),
-        (20u8..).prop_map(Frame::Unknown)
+        (any::<[u8; 16]>(), any::<u16>()).prop_map(|(key, wanted)| Frame::Lanes(Lanes { key: LaneKey(key), wanted })),
+        (21u8..).prop_map(Frame::Unknown)
     ];
     prop_oneof![
         hello,
@@ -168,7 +170,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_never_panics(kind in 0u8..16, flag in 0u8..3, body in vec(any::<u8>(), 0..300)) {
+    fn garbage_never_panics(kind in 0u8..22, flag in 0u8..3, body in vec(any::<u8>(), 0..300)) {
         let _ = decode([&[kind, flag][..], &body].concat().into());
         let _ = decode([&[kind][..], &body].concat().into());
         // Plausible beginnings get deeper into the decoder.
@@ -423,6 +425,8 @@ fn the_bytes_of_frames_never_change() {
         hex(&Frame::Folder(folder(), batch(vec![entry(b"a", 7)]))),
         "00000029030092a764656661756c74950102919c07c3c4016103c0c0000091920107c090940000c0c0cd1388c2"
     );
+    let lanes = Frame::Lanes(Lanes { key: LaneKey([7; 16]), wanted: 3 });
+    assert_eq!(hex(&lanes), format!("000000151492c410{}03", "07".repeat(16)));
     assert_eq!(hex(&Frame::Ping(258)), "000000090b0000000000000102");
     let chunks = Chunks { request: 3, items: vec![(1, Bytes::from_static(b"hi"))] };
     assert_eq!(hex(&Frame::Chunks(chunks)), "0000000d09000000030001000000026869");

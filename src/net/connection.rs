@@ -57,6 +57,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Self { stream, buffer: BytesMut::new(), large: None, frame_bytes_max: HELLO_FRAME_BYTES_MAX, traffic }
     }
 
+    /// Of a further connection, on which nobody says hello.
+    pub fn of_lane(stream: R, traffic: Arc<Traffic>) -> Self {
+        Self { frame_bytes_max: FRAME_BYTES_MAX, ..Self::new(stream, traffic) }
+    }
+
     /// The next frame; the first one has to be a hello. [`NetError::Closed`] where the peer ended the connection.
     ///
     /// Can be cancelled at any time without losing bytes.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::lane::LaneKey;
 use crate::core::content::Content;
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::message::Message;
@@ -27,6 +28,7 @@ pub enum Frame {
     Gift(Gift),
     AskPast(AskPast),
     Past(Past),
+    Lanes(Lanes),
     Ping(u64),
     Pong(u64),
     /// The last frame, with the reason for people.
@@ -87,6 +89,15 @@ pub struct Have {
 pub struct Gift {
     pub folder: FolderId,
     pub contents: Vec<Bytes>,
+}
+
+/// Says that further connections can be had beside this one, and how many of them the sender would like. Sent by the side
+/// that was dialled, to the other, which opens them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lanes {
+    /// By which they are known to belong to this connection.
+    pub key: LaneKey,
+    pub wanted: u16,
 }
 
 /// Asks what the other side's history has of a path.

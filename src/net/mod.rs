@@ -6,6 +6,7 @@
 
 pub mod announcement;
 pub mod bounds;
+pub mod bulk;
 pub mod codec;
 pub mod connection;
 pub mod dial;
@@ -14,6 +15,7 @@ pub mod error;
 pub mod frame;
 pub mod identity;
 pub mod interfaces;
+pub mod lane;
 pub mod outbox;
 pub mod pace;
 pub mod pairing;

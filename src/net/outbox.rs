@@ -1,18 +1,17 @@
 //! What waits to be sent to a peer: control frames overtake bulk, and both are bounded.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::io::AsyncWrite;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
+use tokio::sync::{Semaphore, TryAcquireError, mpsc};
 use tokio::time::Instant;
 
 use super::NetError;
+use super::bulk::{Bulk, Counts, Queued};
 use super::codec::{Encoded, encode};
 use super::connection::FrameWriter;
 use super::frame::Frame;
 use super::pace::LinkPace;
-use super::speed::Speed;
 
 /// Most bytes of control frames that wait: several full index batches. A peer that lets more pile up is too slow.
 pub const CONTROL_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -20,8 +19,6 @@ pub const CONTROL_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const CONTROL_FRAMES_MAX: usize = 4096;
 /// Most bytes of chunks that wait: enough to keep a fast link busy while the next are read from disk.
 pub const BULK_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How often a frame that waits for its pace looks whether the cap is still the same.
-const PACE_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What a frame is counted as at least, so that many small ones are bounded too.
 const FRAME_COST_MIN: usize = 1024;
 
@@ -32,23 +29,15 @@ pub struct Outbox {
     bulk: mpsc::UnboundedSender<Queued>,
     control_room: Arc<Semaphore>,
     bulk_room: Arc<Semaphore>,
-    speed: Arc<Speed>,
+    counts: Arc<Counts>,
 }
 
 /// The other end of an [`Outbox`], for [`write_loop`].
 pub struct OutboxReader {
     control: mpsc::Receiver<Queued>,
-    bulk: mpsc::UnboundedReceiver<Queued>,
+    bulk: Bulk,
     control_room: Arc<Semaphore>,
     bulk_room: Arc<Semaphore>,
-    pace: LinkPace,
-    speed: Arc<Speed>,
-}
-
-/// A frame that gives back its room when it has been sent.
-struct Queued {
-    frame: Encoded,
-    _room: OwnedSemaphorePermit,
 }
 
 /// An empty outbox with its reader.
@@ -63,16 +52,14 @@ pub fn paced_outbox(pace: LinkPace) -> (Outbox, OutboxReader) {
     let (bulk, bulk_reader) = mpsc::unbounded_channel();
     let control_room = Arc::new(Semaphore::new(CONTROL_BYTES_MAX));
     let bulk_room = Arc::new(Semaphore::new(BULK_BYTES_MAX));
-    let speed = Arc::<Speed>::default();
+    let counts = Arc::<Counts>::default();
     let reader = OutboxReader {
         control: control_reader,
-        bulk: bulk_reader,
+        bulk: Bulk::new(bulk_reader, counts.clone(), pace),
         control_room: control_room.clone(),
         bulk_room: bulk_room.clone(),
-        pace,
-        speed: speed.clone(),
     };
-    (Outbox { control, bulk, control_room, bulk_room, speed }, reader)
+    (Outbox { control, bulk, control_room, bulk_room, counts }, reader)
 }
 
 impl Outbox {
@@ -104,21 +91,27 @@ impl Outbox {
     /// Queues a bulk frame, waiting for room. Bulk frames keep their order, control frames overtake them.
     pub async fn bulk(&self, frame: Encoded) -> Result<(), NetError> {
         let room = self.bulk_room.clone().acquire_many_owned(cost(&frame)).await.map_err(|_| NetError::Closed)?;
-        self.bulk.send(Queued { frame, _room: room }).map_err(|_| NetError::Closed)
+        self.put(Queued { frame, _room: room })
     }
 
     /// Queues a bulk frame if there is room for it now; gives it back where there is none.
     pub fn bulk_now(&self, frame: Encoded) -> Result<Option<Encoded>, NetError> {
         match self.bulk_room.clone().try_acquire_many_owned(cost(&frame)) {
-            Ok(room) => self.bulk.send(Queued { frame, _room: room }).map(|()| None).map_err(|_| NetError::Closed),
+            Ok(room) => self.put(Queued { frame, _room: room }).map(|()| None),
             Err(TryAcquireError::NoPermits) => Ok(Some(frame)),
             Err(TryAcquireError::Closed) => Err(NetError::Closed),
         }
     }
 
-    /// How fast the link has taken bulk frames lately.
-    pub fn speed(&self) -> &Speed {
-        &self.speed
+    fn put(&self, queued: Queued) -> Result<(), NetError> {
+        // Before it can be taken.
+        self.counts.put();
+        self.bulk.send(queued).map_err(|_| NetError::Closed)
+    }
+
+    /// How bulk frames flow.
+    pub fn flow(&self) -> &Counts {
+        &self.counts
     }
 
     /// Says goodbye: what is queued before as control is still sent, then the connection ends.
@@ -128,39 +121,22 @@ impl Outbox {
 }
 
 impl OutboxReader {
-    /// How long bulk frames have to wait for their pace.
-    fn bulk_wait(&self) -> Option<Duration> {
-        self.pace.upload.wait(Instant::now().into_std())
+    /// The bulk frames, for further connections to take some of them.
+    pub fn bulk(&self) -> Bulk {
+        self.bulk.clone()
     }
 
     fn try_next(&mut self) -> Option<Queued> {
-        if let Ok(queued) = self.control.try_recv() {
-            return Some(queued);
-        }
-        if self.bulk_wait().is_some() {
-            return None;
-        }
-        self.bulk.try_recv().ok().map(|queued| self.spend(queued))
+        self.control.try_recv().ok().or_else(|| self.bulk.try_next())
     }
 
     async fn next(&mut self) -> Option<Queued> {
-        loop {
-            // A cap may have been lifted meanwhile.
-            let wait = self.bulk_wait().map(|wait| wait.min(PACE_LOOK_EVERY));
-            let queued = tokio::select! {
-                biased;
-                Some(queued) = self.control.recv() => return Some(queued),
-                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => continue,
-                Some(queued) = self.bulk.recv(), if wait.is_none() => queued,
-                else => return None,
-            };
-            return Some(self.spend(queued));
+        tokio::select! {
+            biased;
+            Some(queued) = self.control.recv() => Some(queued),
+            Some(queued) = self.bulk.next() => Some(queued),
+            else => None,
         }
-    }
-
-    fn spend(&self, queued: Queued) -> Queued {
-        self.pace.upload.spend(queued.frame.byte_count() as u64, Instant::now().into_std());
-        queued
     }
 }
 
@@ -190,7 +166,7 @@ pub async fn write_loop<W: AsyncWrite + Unpin>(
         };
         let begun = Instant::now();
         writer.write(&queued.frame).await?;
-        reader.speed.note(queued.frame.byte_count(), begun.elapsed());
+        reader.bulk.note(queued.frame.byte_count(), begun.elapsed());
         if queued.frame.is_close() {
             break;
         }

@@ -30,6 +30,8 @@ use crate::core::id::DeviceId;
 
 /// Protocol name of a connection between paired devices.
 const ALPN_SYNC: &[u8] = b"p2psync/1";
+/// Protocol name of a further connection between paired devices, beside a running one.
+const ALPN_LANE: &[u8] = b"p2psync-lane/1";
 /// Protocol name of a connection that pairs two devices.
 const ALPN_PAIR: &[u8] = b"p2psync-pair/1";
 /// How long a handshake may take: a stranger shall not hold resources for longer.
@@ -58,6 +60,8 @@ pub struct Tls {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
     Sync,
+    /// To join a connection for syncing that is up.
+    Lane,
     Pair,
 }
 
@@ -84,9 +88,9 @@ impl Tls {
         let own = identity.device_id();
         let spki = [&SPKI_PREFIX[..], &own.0].concat();
         let certified = Arc::new(CertifiedKey::new(vec![CertificateDer::from(spki)], key));
-        let server = |rule, alpn| server_config(&provider, &certified, KeyVerifier { own, rule }, alpn);
-        let sync_server = server(Rule::Trusted(trusted.clone()), ALPN_SYNC)?;
-        let pair_server = server(Rule::Anyone, ALPN_PAIR)?;
+        let server = |rule, names: &[&[u8]]| server_config(&provider, &certified, KeyVerifier { own, rule }, names);
+        let sync_server = server(Rule::Trusted(trusted.clone()), &[ALPN_SYNC, ALPN_LANE])?;
+        let pair_server = server(Rule::Anyone, &[ALPN_PAIR])?;
         let pairing_open = AtomicBool::new(false);
         Ok(Self { own, provider, certified, trusted, sync_server, pair_server, pairing_open })
     }
@@ -122,11 +126,20 @@ pub async fn accept(stream: TcpStream, tls: &Tls) -> Result<Secured, NetError> {
 
 /// The dialling side of a handshake: `expect` is who must answer, `None` to pair with whoever does.
 pub async fn connect(stream: TcpStream, expect: Option<DeviceId>, tls: &Tls) -> Result<Secured, NetError> {
-    let stream = BufReader::with_capacity(WIRE_BUFFER_BYTES, stream);
     let (rule, alpn) = match expect {
         Some(device) => (Rule::Only(device, tls.trusted.clone()), ALPN_SYNC),
         None => (Rule::Anyone, ALPN_PAIR),
     };
+    connect_for(stream, rule, alpn, tls).await
+}
+
+/// The same for a further connection with a peer.
+pub async fn connect_lane(stream: TcpStream, peer: DeviceId, tls: &Tls) -> Result<Secured, NetError> {
+    connect_for(stream, Rule::Only(peer, tls.trusted.clone()), ALPN_LANE, tls).await
+}
+
+async fn connect_for(stream: TcpStream, rule: Rule, alpn: &[u8], tls: &Tls) -> Result<Secured, NetError> {
+    let stream = BufReader::with_capacity(WIRE_BUFFER_BYTES, stream);
     let config = client_config(tls, KeyVerifier { own: tls.own, rule }, alpn)?;
     // Never sent (SNI is off); the interface asks for some name.
     let name = ServerName::try_from("p2psync").map_err(|e| NetError::Handshake(e.to_string()))?;
@@ -154,6 +167,7 @@ fn secured(stream: TlsStream<Wire>) -> Result<Secured, NetError> {
     };
     let purpose = match state.alpn_protocol() {
         Some(ALPN_SYNC) => Purpose::Sync,
+        Some(ALPN_LANE) => Purpose::Lane,
         Some(ALPN_PAIR) => Purpose::Pair,
         _ => return Err(failed("no protocol was agreed on")),
     };
@@ -171,14 +185,14 @@ fn server_config(
     provider: &Arc<CryptoProvider>,
     certified: &Arc<CertifiedKey>,
     verifier: KeyVerifier,
-    alpn: &[u8],
+    names: &[&[u8]],
 ) -> Result<Arc<ServerConfig>, NetError> {
     let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|e| NetError::Handshake(e.to_string()))?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified.clone())));
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = names.iter().map(|name| name.to_vec()).collect();
     // Every connection proves both keys anew: a ticket would outlive the removal of a peer.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -12,6 +12,7 @@ mod crash_power;
 mod first_sync;
 mod harness;
 mod interrupted;
+mod lanes;
 mod manners;
 mod meant;
 mod moves;

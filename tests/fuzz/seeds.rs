@@ -18,8 +18,9 @@ use p2psync::core::version::VersionVector;
 use p2psync::fs::history::{Shown, slot_name};
 use p2psync::net::announcement::Announcement;
 use p2psync::net::codec::{decode, encode};
-use p2psync::net::frame::{AskPast, Chunks, DeviceHello, Frame, Gift, Have, Past, Request, WantedContent};
+use p2psync::net::frame::{AskPast, Chunks, DeviceHello, Frame, Gift, Have, Lanes, Past, Request, WantedContent};
 use p2psync::net::identity::Identity;
+use p2psync::net::lane::LaneKey;
 use p2psync::net::pairing::{Greeting, write_greeting};
 use p2psync::net::pairing_code::{Nameplate, PairingCode};
 use p2psync::net::wire_chunks::encode_packed;
@@ -292,6 +293,7 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("gift", Frame::Gift(Gift { folder: folder(), contents: vec![Bytes::from_static(b"small")] })),
         ("ask-past", Frame::AskPast(AskPast { id: 7, folder: folder(), path: None })),
         ("past", Frame::Past(Past { id: 7, folder: folder(), versions: Vec::new() })),
+        ("lanes", Frame::Lanes(Lanes { key: LaneKey([7; 16]), wanted: 3 })),
         ("ping", Frame::Ping(1)),
         ("pong", Frame::Pong(u64::MAX)),
         ("close", Frame::Close("bye".into())),

@@ -40,6 +40,8 @@ impl Fetching {
             }
             self.wants.refused(content, peer, false);
         }
+        // The last first: each goes to the front of the queue.
+        self.open.take_lost(now).into_iter().rev().for_each(|content| self.wants.requeue(content));
         let is_spare = |content, peer| self.wants.has_spare_source(content, peer, can_ask);
         for (peer, content) in self.open.take_late(now, is_spare) {
             self.wants.refused(content, peer, false);

@@ -126,6 +126,11 @@ impl Fetcher {
         self.tell(Event::LinkDown(peer));
     }
 
+    /// What a peer has not answered yet may have been lost on its way.
+    pub fn lane_lost(&self, peer: DeviceId) {
+        self.open.lane_lost(peer, Instant::now());
+    }
+
     /// True where this folder has asked the peer with this request: how an answer finds its folder.
     pub fn expects(&self, peer: DeviceId, request: u32) -> bool {
         self.open.expects(peer, request)

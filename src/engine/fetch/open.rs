@@ -29,6 +29,14 @@ const REQUEST_LIFE_WITH_OTHERS: Duration = Duration::from_secs(60);
 /// source has nothing else to give.
 const LATE: Duration = Duration::from_secs(3);
 
+/// After one of several connections was lost its answers are waited for this long, should they come over another one, and
+/// then asked for anew where a later request is being answered.
+const LOST: Duration = Duration::from_secs(3);
+
+/// What was passed over for so long by answers to later requests is asked for anew: the connection that it should come over
+/// hangs, while others go on.
+const PASSED_OVER: Duration = Duration::from_secs(30);
+
 /// Ids of requests are unique in the whole agent, so that an answer finds its folder.
 static NEXT_REQUEST: AtomicU32 = AtomicU32::new(1);
 
@@ -41,12 +49,18 @@ struct State {
     requests: HashMap<(DeviceId, u32), OpenRequest>,
     /// When a peer last sent something that it had been asked for.
     heard: HashMap<DeviceId, Instant>,
+    /// The latest request to each peer that it has answered a part of. Requests are answered in their order.
+    latest: HashMap<DeviceId, u32>,
 }
 
 struct OpenRequest {
     asked: Instant,
     /// `None` for what has been answered.
     items: Vec<Option<Content>>,
+    /// When a connection was lost over which the answer may have come.
+    lane_lost: Option<Instant>,
+    /// When it was seen that a later request is being answered.
+    passed_over: Option<Instant>,
 }
 
 impl OpenRequests {
@@ -54,7 +68,7 @@ impl OpenRequests {
     pub fn add(&self, peer: DeviceId, items: &[Content], now: Instant) -> u32 {
         let id = NEXT_REQUEST.fetch_add(1, Ordering::Relaxed);
         let items = items.iter().copied().map(Some).collect();
-        self.lock().requests.insert((peer, id), OpenRequest { asked: now, items });
+        self.lock().requests.insert((peer, id), OpenRequest { asked: now, items, lane_lost: None, passed_over: None });
         id
     }
 
@@ -81,6 +95,10 @@ impl OpenRequests {
             let most = if content.depth == 0 { content.size } else { LIST_BYTES_MAX as u64 };
             (content, if bytes.len() as u64 > most { Bytes::new() } else { bytes })
         };
+        if state.requests.contains_key(&(peer, chunks.request)) {
+            let latest = state.latest.entry(peer).or_default();
+            *latest = chunks.request.max(*latest);
+        }
         let sent: usize = chunks.items.iter().map(|(_, bytes)| bytes.len()).sum();
         let items = chunks.items.into_iter();
         let mut taken: Vec<(Content, Bytes)> =
@@ -106,6 +124,32 @@ impl OpenRequests {
         taken.into_iter().flat_map(|(_, r)| r.items).flatten().collect()
     }
 
+    /// One of several connections with a peer was lost: answers that it has sent may not come.
+    pub fn lane_lost(&self, peer: DeviceId, now: Instant) {
+        let mut state = self.lock();
+        state.requests.iter_mut().filter(|((to, _), _)| *to == peer).for_each(|(_, r)| r.lane_lost = Some(now));
+    }
+
+    /// Gives up on answers that were lost with a connection, or hang with one. Most that were asked for by then still come
+    /// over the others: only what has been passed over is lost, or all where nothing comes any more.
+    pub fn take_lost(&self, now: Instant) -> Vec<Content> {
+        let mut state = self.lock();
+        let State { requests, heard, latest } = &mut *state;
+        let is_over = |since: Option<Instant>, time| since.is_some_and(|at| now.saturating_duration_since(at) >= time);
+        let is_lost = |(peer, id): &(DeviceId, u32), request: &mut OpenRequest| {
+            if latest.get(peer).is_some_and(|latest| latest > id) {
+                request.passed_over.get_or_insert(now);
+            }
+            let is_silent = is_over(heard.get(peer).copied().or(request.lane_lost), LOST);
+            let is_passed_over = request.passed_over.is_some();
+            is_over(request.passed_over, PASSED_OVER)
+                || is_over(request.lane_lost, LOST) && (is_passed_over || is_silent)
+        };
+        let mut taken: Vec<_> = requests.extract_if(is_lost).collect();
+        taken.sort_by_key(|((_, id), r)| (r.asked, *id));
+        taken.into_iter().flat_map(|(_, r)| r.items).flatten().collect()
+    }
+
     /// Gives up on what has waited too long: who was asked for what. `has_other` says where another than the peer that
     /// was asked can be; there it is not waited for as long.
     pub fn take_overdue(
@@ -114,7 +158,7 @@ impl OpenRequests {
         has_other: impl Fn(Content, DeviceId) -> bool,
     ) -> Vec<(DeviceId, Content)> {
         let mut state = self.lock();
-        let State { requests, heard } = &mut *state;
+        let State { requests, heard, .. } = &mut *state;
         let mut overdue = Vec::new();
         requests.retain(|(peer, _), request| {
             let since = heard.get(peer).copied().unwrap_or(request.asked).max(request.asked);
@@ -192,6 +236,45 @@ mod tests {
         assert_eq!(open.count(PEER), 1);
         assert_eq!(open.take_chunks(PEER, too_long, now), [(wanted[1], Bytes::new())]);
         assert_eq!((open.count(PEER), open.expects(PEER, id)), (0, false));
+    }
+
+    #[test]
+    fn after_a_connection_was_lost_only_what_was_passed_over_is_asked_for_anew() {
+        let open = OpenRequests::default();
+        let start = Instant::now();
+        let wanted: Vec<Content> = (0..4u8).map(|n| Content::of_chunk(&[n])).collect();
+        let ids: Vec<u32> = wanted.iter().map(|content| open.add(PEER, &[*content], start)).collect();
+        let others = open.add(OTHER, &wanted[..1], start);
+        open.lane_lost(PEER, start);
+        let soon = start + LOST / 2;
+        assert_eq!(open.take_chunks(PEER, chunks(ids[0], &[(0, &[0])]), soon).len(), 1);
+        assert_eq!(open.take_lost(soon), []);
+        // The third is answered, the second was not.
+        assert_eq!(open.take_chunks(PEER, chunks(ids[2], &[(0, &[2])]), start + LOST).len(), 1);
+        let later = open.add(PEER, &wanted[..1], start + LOST);
+        assert_eq!(open.take_lost(start + LOST), [wanted[1]]);
+        assert!(!open.expects(PEER, ids[1]) && open.expects(PEER, ids[3]) && open.expects(OTHER, others));
+        // Nothing comes any more.
+        assert_eq!(open.take_lost(start + LOST * 2), [wanted[3]]);
+        assert!(open.expects(PEER, later));
+    }
+
+    #[test]
+    fn what_hangs_while_later_requests_are_answered_is_asked_for_anew_after_a_while() {
+        let open = OpenRequests::default();
+        let start = Instant::now();
+        let wanted: Vec<Content> = (0..3u8).map(|n| Content::of_chunk(&[n])).collect();
+        let ids: Vec<u32> = wanted.iter().map(|content| open.add(PEER, &[*content], start)).collect();
+        assert_eq!(open.take_lost(start + PASSED_OVER), []);
+        // That something is not there is told before other answers, and passes none of them over.
+        assert_eq!(open.take_not_here(PEER, ids[2], &[0], start), [wanted[2]]);
+        assert_eq!(open.take_lost(start), []);
+        let ids = [ids[0], ids[1], open.add(PEER, &wanted[2..], start)];
+        assert_eq!(open.take_chunks(PEER, chunks(ids[1], &[(0, &[1])]), start).len(), 1);
+        assert_eq!(open.take_lost(start), []);
+        assert_eq!(open.take_lost(start + PASSED_OVER - Duration::from_millis(1)), []);
+        assert_eq!(open.take_lost(start + PASSED_OVER), [wanted[0]]);
+        assert!(open.expects(PEER, ids[2]));
     }
 
     #[test]

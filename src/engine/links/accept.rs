@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 
 use super::common::{Common, in_words};
 use super::manager::LinkEvent;
-use super::{pairing, session};
+use super::{lanes, pairing, session};
 use crate::net::NetError;
 use crate::net::socket;
 use crate::net::tls::{self, Purpose};
@@ -102,6 +102,10 @@ pub async fn take_in(
     socket::tune(&stream);
     match tls::accept(stream, &common.tls).await {
         Ok(secured) if secured.purpose == Purpose::Pair => pairing::answer(&common, secured).await,
+        Ok(secured) if secured.purpose == Purpose::Lane => {
+            is_known.store(true, Ordering::Release);
+            lanes::admit(&common, secured).await;
+        }
         Ok(secured) => {
             is_known.store(true, Ordering::Release);
             let peer = secured.peer;

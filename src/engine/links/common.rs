@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::book::AddressBook;
+use super::lanes::Door;
 use super::pairing::Pairing;
 use super::session::LinkError;
 use super::{FolderPorts, LinkConfig, LinkStatus, LinkTable};
@@ -21,6 +22,7 @@ use crate::net::bounds::{FOLDERS_MAX, NAME_CHARS_MAX, clean_text};
 use crate::net::connection::Traffic;
 use crate::net::frame::{DeviceHello, PROTOCOL_VERSION};
 use crate::net::identity::Identity;
+use crate::net::lane::LANES_ALL_MAX;
 use crate::net::pace::Paces;
 use crate::net::random_bytes;
 use crate::net::tls::{Tls, Trusted};
@@ -48,6 +50,10 @@ pub struct Common {
     pub pairing: Mutex<Option<Pairing>>,
     /// Caps on what goes over links.
     pub paces: Paces,
+    /// Of each link that was dialled by its peer.
+    pub doors: Mutex<BTreeMap<DeviceId, Door>>,
+    /// For the lanes of all links.
+    pub lanes_room: Arc<Semaphore>,
     config: RwLock<Arc<LinkConfig>>,
     trusted: Arc<RwLock<BTreeSet<DeviceId>>>,
     folders: RwLock<BTreeMap<FolderId, Running>>,
@@ -120,6 +126,8 @@ impl Common {
             announce_now: Notify::new(),
             pairing: Mutex::new(None),
             paces: Paces::default(),
+            doors: Mutex::default(),
+            lanes_room: Arc::new(Semaphore::new(LANES_ALL_MAX)),
             config: RwLock::new(Arc::new(config)),
             trusted,
             folders: RwLock::default(),

@@ -7,6 +7,7 @@
 //! | `accept` | half-open connections, bounded |
 //! | `dial`, `book` | trying the addresses of a peer; where those come from |
 //! | `session` | one link from hello to goodbye |
+//! | `lanes`, `growth` | its further connections, and when there are to be more |
 //! | `queue`, `room` | its messages while they wait for their folder, and what they take meanwhile |
 //! | `announce` | announcements out and in |
 //! | `pairing` | showing a code, typing one |
@@ -16,6 +17,11 @@ mod announce;
 mod book;
 mod common;
 mod dial;
+mod error;
+mod growth;
+mod lanes;
+#[cfg(test)]
+mod lanes_tests;
 mod manager;
 mod pairing;
 mod queue;
@@ -116,6 +122,8 @@ pub struct FolderPorts {
     pub expects: ExpectsPort,
     pub ask_past: AskPastPort,
     pub past: PastPort,
+    /// What a peer was asked for may have been lost on its way.
+    pub lane_lost: LinkPort,
     pub link_up: LinkPort,
     pub link_down: LinkPort,
 }

@@ -17,6 +17,7 @@ use tokio_rustls::TlsStream;
 
 use super::LinkHandle;
 use super::common::{Common, Offers, in_words, wall_ms};
+use super::lanes::{LaneEvent, Lanes, RoundTrip};
 use super::queue::Queue;
 use crate::core::id::{DeviceId, FolderId};
 use crate::core::message::Message;
@@ -26,49 +27,23 @@ use crate::net::frame::{Chunks, DeviceHello, Frame, Request};
 use crate::net::outbox::{OutboxReader, write_loop};
 use crate::net::tls::{Secured, Wire};
 
+pub use super::error::LinkError;
+pub(super) use super::error::NO_LONGER_PAIRED;
+
 /// How long the exchange of hellos may take.
 const HELLO_SECONDS: u64 = 10;
 /// How long a goodbye may take: it is a courtesy.
 const GOODBYE: Duration = Duration::from_millis(200);
 
+/// So many pings go out at first, sooner than others: one of them comes before the link is busy.
+const FIRST_PINGS: u64 = 4;
+const FIRST_PING_EVERY: Duration = Duration::from_millis(250);
+
 /// Memory in bytes that the messages of one link take while they wait for their folders: several folders' full queues.
 pub(super) const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// Why the link with a removed device ends; both sides read it.
-pub(super) const NO_LONGER_PAIRED: &str = "the two devices are no longer paired";
 /// Greatest difference of clocks that is told, in ms: a hundred years.
 const CLOCK_AHEAD_MS_MAX: i64 = 100 * 366 * 24 * 3600 * 1000;
-
-/// Why a link did not come about, or ended.
-#[derive(Debug, thiserror::Error)]
-pub enum LinkError {
-    #[error(transparent)]
-    Net(#[from] NetError),
-    #[error("the other device ended the connection: {0}")]
-    Goodbye(String),
-    /// The other device has removed this one.
-    #[error("the other device ended the connection: {NO_LONGER_PAIRED}")]
-    Unpaired,
-    /// This device has removed the other one.
-    #[error("{NO_LONGER_PAIRED}")]
-    Removed,
-    #[error("the other device asks for too much at once")]
-    Greedy,
-    #[error("cannot find the address of {host}")]
-    Resolve { host: String, source: std::io::Error },
-}
-
-impl LinkError {
-    /// What a close frame says: one of its sentences has a meaning beyond its words.
-    fn closed(reason: String) -> Self {
-        if reason == NO_LONGER_PAIRED { LinkError::Unpaired } else { LinkError::Goodbye(reason) }
-    }
-
-    /// Whether the other device does not know this one, or no longer.
-    pub fn is_unpaired(&self) -> bool {
-        matches!(self, LinkError::Unpaired | LinkError::Net(NetError::NotTrusted))
-    }
-}
 
 /// A connection to a peer that has said hello.
 pub struct Established {
@@ -134,8 +109,9 @@ pub async fn run(
     predecessor: Option<oneshot::Receiver<()>>,
     common: Arc<Common>,
 ) -> String {
-    let Established { peer, address, hello, clock_ahead_ms, told, mut reader, writer, traffic, .. } = link;
+    let Established { peer, address, dialled_by_us, hello, clock_ahead_ms, told, mut reader, writer, traffic } = link;
     let mut writing = JoinSet::new();
+    let bulk = queue.bulk();
     writing.spawn(write_loop(queue, writer));
     if let Some(ended) = predecessor {
         // The sender is never used, only dropped.
@@ -143,10 +119,12 @@ pub async fn run(
     }
     let (theirs, active, leaving) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let waiting = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
-    let mut session = Session { peer, handle, told, theirs, active, leaving, common, waiting };
+    let dial = dialled_by_us.then_some(address);
+    let lanes = Lanes::open(peer, dial, handle.clone(), bulk, traffic.clone(), common.clone());
+    let mut session = Session { peer, handle, told, theirs, active, leaving, common, waiting, lanes };
     session.begin(address, traffic, &hello);
     session.common.note_clock(peer, clock_ahead_ms);
-    let handle = session.handle.clone();
+    let (handle, round_trip) = (session.handle.clone(), session.lanes.round_trip.clone());
     let (reason, is_unpaired) = tokio::select! {
         reason = handle.ending() => (reason, false),
         Err(error) = session.read(&mut reader, hello) => (in_words(&error), error.is_unpaired()),
@@ -154,9 +132,10 @@ pub async fn run(
             Ok(Err(error)) => (in_words(&error), LinkError::from(error).is_unpaired()),
             _ => (in_words(&NetError::Closed), false),
         },
-        error = ping(&handle) => (in_words(&error), false),
+        error = ping(&handle, &round_trip) => (in_words(&error), false),
     };
     handle.set_over();
+    session.lanes.cut();
     let goodbye = async {
         if handle.outbox.close(&reason).is_ok() {
             let _ = tokio::time::timeout(GOODBYE, writing.join_next()).await;
@@ -168,12 +147,13 @@ pub async fn run(
 }
 
 /// Keeps the link alive; returns when that is no longer possible.
-async fn ping(handle: &LinkHandle) -> NetError {
+async fn ping(handle: &LinkHandle, round_trip: &RoundTrip) -> NetError {
     for count in 0.. {
-        tokio::time::sleep(PING_EVERY).await;
+        round_trip.sent(count);
         if let Err(error) = handle.outbox.control(&Frame::Ping(count)) {
             return error;
         }
+        tokio::time::sleep(if count < FIRST_PINGS { FIRST_PING_EVERY } else { PING_EVERY }).await;
     }
     NetError::Closed
 }
@@ -191,6 +171,7 @@ struct Session {
     common: Arc<Common>,
     /// Room in bytes for messages that their folder has not taken in yet.
     waiting: Arc<Semaphore>,
+    lanes: Lanes,
 }
 
 struct Active {
@@ -226,6 +207,11 @@ impl Session {
         loop {
             tokio::select! {
                 frame = reader.next() => self.take(frame?).await?,
+                event = self.lanes.next() => match event {
+                    LaneEvent::Answer(frame) => self.take(frame).await?,
+                    LaneEvent::Lost => self.active.values().for_each(|active| (active.ports.lane_lost)(self.peer)),
+                    LaneEvent::Misused => return Err(LinkError::Misused),
+                },
                 // The sender lives in `common`, as long as this.
                 Ok(()) = changed.changed() => self.tell()?,
             }
@@ -265,7 +251,9 @@ impl Session {
             }
             Frame::Ping(count) => self.handle.outbox.control(&Frame::Pong(count))?,
             Frame::Close(reason) => return Err(LinkError::closed(reason)),
-            Frame::Pong(_) | Frame::Unknown(_) => {}
+            Frame::Lanes(lanes) => self.lanes.told(&lanes),
+            Frame::Pong(count) => self.lanes.round_trip.answered(count),
+            Frame::Unknown(_) => {}
         }
         Ok(())
     }

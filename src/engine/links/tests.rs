@@ -23,23 +23,24 @@ use crate::sync::Input;
 /// Longest time that anything here may take.
 const BOUND: Duration = Duration::from_secs(20);
 
-struct Device {
-    id: DeviceId,
-    identity: Arc<Identity>,
-    config: LinkConfig,
+pub(super) struct Device {
+    pub id: DeviceId,
+    pub identity: Arc<Identity>,
+    pub config: LinkConfig,
     table: LinkTable,
-    links: Links,
+    pub links: Links,
 }
 
 /// Requests that a peer could not serve, with their items.
 type NotHere = Arc<Mutex<Vec<(u32, Vec<u16>)>>>;
 
 /// What a folder hears, in order.
-struct Folder {
+pub(super) struct Folder {
     inputs: mpsc::Receiver<Event>,
     served: Arc<AtomicUsize>,
-    chunks: Arc<Mutex<Vec<u32>>>,
+    pub chunks: Arc<Mutex<Vec<u32>>>,
     not_here: NotHere,
+    pub lost: Arc<AtomicUsize>,
 }
 
 fn base_config(name: &str) -> LinkConfig {
@@ -89,9 +90,11 @@ impl Device {
         self.links.set_config(self.config.clone());
     }
 
-    fn run_folder(&self, name: &str) -> Folder {
+    pub fn run_folder(&self, name: &str) -> Folder {
         let (sender, inputs) = mpsc::channel(64);
-        let folder = Folder { inputs, served: Arc::default(), chunks: Arc::default(), not_here: Arc::default() };
+        let (served, chunks, not_here, lost) = Default::default();
+        let folder = Folder { inputs, served, chunks, not_here, lost };
+        let lost = folder.lost.clone();
         let (served, chunks, not_here) = (folder.served.clone(), folder.chunks.clone(), folder.not_here.clone());
         let ports = FolderPorts {
             inputs: sender,
@@ -106,6 +109,9 @@ impl Device {
             expects: Arc::new(|_, request| request == 7),
             ask_past: Arc::new(|_, _| {}),
             past: Arc::new(|_, _| {}),
+            lane_lost: Arc::new(move |_| {
+                lost.fetch_add(1, SeqCst);
+            }),
             link_up: Arc::new(|_| {}),
             link_down: Arc::new(|_| {}),
         };
@@ -113,22 +119,22 @@ impl Device {
         folder
     }
 
-    fn link(&self, peer: DeviceId) -> Option<LinkHandle> {
+    pub fn link(&self, peer: DeviceId) -> Option<LinkHandle> {
         self.table.read().unwrap().get(&peer).cloned()
     }
 
-    async fn linked(&self, peer: DeviceId) -> LinkHandle {
+    pub async fn linked(&self, peer: DeviceId) -> LinkHandle {
         until(|| self.link(peer)).await
     }
 
-    fn status_of(&self, peer: DeviceId) -> LinkStatus {
+    pub fn status_of(&self, peer: DeviceId) -> LinkStatus {
         self.links.status().into_iter().find(|s| s.peer == peer).unwrap()
     }
 }
 
 impl Folder {
     /// The next input in words.
-    async fn next(&mut self) -> String {
+    pub async fn next(&mut self) -> String {
         match tokio::time::timeout(BOUND, self.inputs.recv()).await.expect("an input comes in time") {
             Some(Event::Input(Input::Connected(_))) => "connected".into(),
             Some(Event::Input(Input::Lost(_))) => "lost".into(),
@@ -140,7 +146,7 @@ impl Folder {
 }
 
 /// Polls until there is something.
-async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+pub(super) async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
     let polling = async {
         loop {
             if let Some(found) = look() {
@@ -153,7 +159,7 @@ async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Two devices that share a folder; the first dials.
-async fn pair_of_devices() -> (Device, Device) {
+pub(super) async fn pair_of_devices() -> (Device, Device) {
     let (mut a, mut b) = (Device::start("a").await, Device::start("b").await);
     b.share(a.id, None, &["photos"]);
     a.share(b.id, Some(b.links.address()), &["photos"]);

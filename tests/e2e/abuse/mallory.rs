@@ -17,6 +17,7 @@ use p2psync::net::codec::encode;
 use p2psync::net::connection::FrameReader;
 use p2psync::net::frame::{Chunks, DeviceHello, Frame, Request};
 use p2psync::net::identity::Identity;
+use p2psync::net::lane::{self, LaneKey};
 use p2psync::net::tls::{self, Tls};
 use p2psync::net::{NetError, random_bytes};
 use tokio::io::AsyncWriteExt;
@@ -67,6 +68,8 @@ pub struct Seen {
     pub not_here: HashMap<u32, usize>,
     pub requests: usize,
     pub pongs: u64,
+    /// By which lanes join the link.
+    pub lane_key: Option<LaneKey>,
     /// The reason, once the link is over.
     pub over: Option<String>,
     store: HashMap<Content, Bytes>,
@@ -94,6 +97,16 @@ impl Mallory {
         self.runtime.block_on(async {
             let stream = from(ELSEWHERE, address).await.unwrap();
             tls::connect(stream, Some(victim), &self.tls).await
+        })
+    }
+
+    /// A further connection that has joined a link by this key.
+    pub fn lane(&self, agent: &Agent, key: LaneKey) -> Result<tls::Secured, NetError> {
+        let victim: DeviceId = agent.id().parse().unwrap();
+        let address: SocketAddr = agent.listen.parse().unwrap();
+        self.runtime.block_on(async {
+            let mut secured = tls::connect_lane(from(ELSEWHERE, address).await.unwrap(), victim, &self.tls).await?;
+            lane::join(&mut secured.stream, key).await.map(|()| secured)
         })
     }
 
@@ -282,6 +295,10 @@ impl Seen {
             }
             Frame::Close(reason) => {
                 self.over = Some(reason);
+                None
+            }
+            Frame::Lanes(lanes) => {
+                self.lane_key = Some(lanes.key);
                 None
             }
             Frame::Folder(..)

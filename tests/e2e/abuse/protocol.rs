@@ -6,7 +6,8 @@ use p2psync::core::id::{EpochId, RunId};
 use p2psync::core::message::{Ack, BUCKETS, Batch, DigestReport, Exception, Hello, Message, Reason};
 use p2psync::core::path::RelPath;
 use p2psync::core::version::COUNT_MAX;
-use p2psync::net::frame::{Chunks, Frame, Request, WantedContent};
+use p2psync::net::frame::{Chunks, Frame, Lanes, Request, WantedContent};
+use p2psync::net::lane::{LANES_MAX, LaneKey};
 
 use super::mallory::{Link, bytes_of, folder, hello, write_frames};
 use super::{assert_small, assert_unharmed, three};
@@ -67,6 +68,35 @@ fn a_peer_that_breaks_the_protocol_is_thrown_out_and_harms_nobody() {
     }
     assert_unharmed(&victim, &honest, "offences");
     assert!(victim.status().unwrap().peers.iter().any(|p| p.name == "honest" && p.connected));
+}
+
+#[test]
+fn a_peer_that_misuses_further_connections_gets_none_or_is_thrown_out_and_harms_nobody() {
+    let world = World::new();
+    let (victim, honest, mallory) = three(&world);
+    let stranger = LaneKey([0; 16]);
+    assert!(mallory.lane(&victim, stranger).is_err(), "there is no link");
+    let link = mallory.link(&victim);
+    link.wait("the victim tells how lanes join", |seen| seen.lane_key.is_some());
+    let key = link.seen().lane_key.unwrap();
+    for _ in 0..30 {
+        assert!(mallory.lane(&victim, stranger).is_err(), "the key is guessed");
+    }
+    let lanes: Vec<_> = (0..LANES_MAX).map(|_| mallory.lane(&victim, key).unwrap()).collect();
+    assert!(mallory.lane(&victim, key).is_err(), "one too many");
+    // The victim was dialled: it does not dial at anybody's bidding.
+    (0..1000).for_each(|_| link.send(&Frame::Lanes(Lanes { key: stranger, wanted: u16::MAX })));
+    // Chunks that nobody asked for are dropped; any other frame ends the link with all its lanes.
+    let offences = [
+        bytes_of(&Frame::Chunks(Chunks { request: 1, items: vec![(0, Bytes::from(vec![1; 1 << 20]))] })),
+        bytes_of(&Frame::Chunks(Chunks { request: 2, items: Vec::new() })),
+        bytes_of(&hello(&[FOLDER])),
+    ];
+    let write = |(lane, bytes)| mallory.runtime.block_on(write_frames(lane, vec![bytes]));
+    let _open: Vec<_> = lanes.into_iter().zip(offences).map(write).collect();
+    is_thrown_out(&link, "a hello on a lane");
+    assert!(mallory.lane(&victim, key).is_err(), "the link is gone");
+    assert_unharmed(&victim, &honest, "lanes");
 }
 
 #[test]
