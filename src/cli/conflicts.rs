@@ -35,7 +35,7 @@ fn text(conflicts: &[ConflictItem], user_dir: &Path, now_ms: i64) -> String {
     }
     let mut text = String::new();
     for item in conflicts {
-        let _ = writeln!(text, "{} in {}", output::clean(&item.original), output::clean(&item.folder));
+        let _ = writeln!(text, "{} in {}", output::name(&item.original), output::name(&item.folder));
         let mut table = Table::indented(2);
         match &item.live {
             Some(live) => table.row(side("the file", live, now_ms, item.mine.as_deref() == Some("original"))),
@@ -47,14 +47,17 @@ fn text(conflicts: &[ConflictItem], user_dir: &Path, now_ms: i64) -> String {
             let base = ConflictSide { mtime_ms: base.mtime_ms, bytes: base.bytes, device: None };
             table.row(side("both came from", &base, now_ms, false));
         }
-        // As it can be pasted; an agent of another version may not tell where it lies.
-        let place = if item.place.is_empty() { item.path.clone() } else { paste(&item.place, user_dir) };
-        let _ = writeln!(text, "{table}  PATH: {}", output::quoted(&place));
+        let _ = writeln!(text, "{table}  PATH: {}", place(item, user_dir));
     }
     text.push_str(
         "\nSettle one with: p2psync conflicts resolve PATH --keep mine|theirs|both; --diff shows how the two differ.\n",
     );
     text
+}
+
+/// Where the copy lies, as it can be pasted. An agent of another version may not tell.
+pub fn place(item: &ConflictItem, user_dir: &Path) -> String {
+    output::quoted(&if item.place.is_empty() { item.path.clone() } else { paste(&item.place, user_dir) })
 }
 
 /// A place with a tilde for the home directory.
@@ -75,6 +78,7 @@ fn side(what: &str, side: &ConflictSide, now_ms: i64, is_mine: bool) -> [String;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::style::Style;
 
     #[test]
     fn conflict_copies_are_listed_with_what_to_do() {
@@ -91,7 +95,7 @@ mod tests {
             place: "/home/me/My Sync/a.conflict-20261122-140312-K3QZ7AB.txt".into(),
         };
         let gone = ConflictItem { live: None, ..item.clone() };
-        let shown = text(&[item, gone], Path::new("/home/me"), 60_000);
+        let shown = text(&[item.clone(), gone], Path::new("/home/me"), 60_000);
         for part in [
             "a.txt in P2PSync\n",
             "the file  desk",
@@ -103,6 +107,11 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
+        // A heading is a name, which no line breaks.
+        let long = ConflictItem { original: "Letters to the bank and to the landlord.odt".into(), ..item };
+        let narrow = Style { width: Some(40), colour: false };
+        let shown = narrow.flow(&text(&[long], Path::new("/home/me"), 60_000));
+        assert!(shown.starts_with("Letters to the bank and to the landlord.odt\nin P2PSync\n"), "{shown}");
         assert_eq!(text(&[], Path::new("/"), 0), "There are no conflict copies.\n");
     }
 }

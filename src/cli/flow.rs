@@ -15,12 +15,26 @@ const VERBS: [&str; 5] = ["is", "has", "runs", "on", "for"];
 const PROGRAMS: [&str; 5] = ["p2psync", "sudo", "systemctl", "loginctl", "rm"];
 /// Letters of the longest of these words.
 const WORD_LETTERS_MAX: usize = 9;
+/// Stands for a blank that no line is broken at, within the name of a file. No text from elsewhere holds it, as `clean`
+/// writes it as an escape.
+pub const HELD: char = '\u{1f}';
 /// Longer lines of sentences are hard to read, however wide the terminal is; columns of tables may have more.
 pub const PROSE_WIDTH_MAX: usize = 120;
 
 /// Columns that a text takes on a terminal: colours take none, and some letters two.
 pub fn columns(text: &str) -> usize {
-    Span::raw(letters(text).into_iter().map(|letter| letter.1).collect::<String>()).width()
+    let shown = |letter: Letter| if letter.1 == HELD { ' ' } else { letter.1 };
+    Span::raw(letters(text).into_iter().map(shown).collect::<String>()).width()
+}
+
+/// The text with its blanks held, so that no line is broken within it. `released` makes them blanks again.
+pub fn held(text: &str) -> String {
+    text.replace(' ', HELD.encode_utf8(&mut [0; 4]))
+}
+
+/// The text as it is shown, with its held blanks as blanks.
+pub fn released(text: &str) -> String {
+    text.replace(HELD, " ")
 }
 
 /// The text with no line longer than `width` (sentences: than `PROSE_WIDTH_MAX`), where it has blanks to break at. What a line goes on with stands below its
@@ -66,7 +80,9 @@ fn flowed_line(line: &str, width: usize) -> String {
     if first.trim().is_empty() && (is_command(rest) || is_set_in_for_copying(indent, rest)) {
         return line.to_owned();
     }
-    if width < indent + LAST_COLUMN_MIN {
+    // A name that is held together may have room on a line of its own.
+    let is_too_long = |unit: &&str| unit.contains(HELD) && indent + columns(unit) > width;
+    if width < indent + LAST_COLUMN_MIN || (!first.trim().is_empty() && units(rest).iter().any(is_too_long)) {
         return format!("{}{end}", by_columns(text.trim_end(), width));
     }
     // A comment has to stay one.
@@ -373,6 +389,20 @@ mod tests {
         // What opens nowhere closes nothing.
         assert_eq!(wrap("the boys' own 'n' more", 3), ["the", "boys'", "own", "'n'", "more"]);
         assert_eq!(gaps("a  'b  c'  \"d  e\" 'f  g"), [1, 9, 20]);
+    }
+
+    #[test]
+    fn names_with_blanks_stay_whole_in_columns_and_sentences() {
+        let name = held("Letters to  the bank, 2nd.odt");
+        let row = format!("9f2c41d07ae3  10 bytes  deleted  {name}");
+        assert_eq!(columns(&name), 29);
+        let expected = "9f2c41d07ae3  10 bytes  deleted\n    Letters to  the bank, 2nd.odt";
+        for width in [40, 55] {
+            assert_eq!(released(&flowed(&row, width)), expected, "{width}");
+        }
+        assert_eq!(released(&flowed(&row, 62)), released(&row));
+        let text = format!("{name} is back: 10 bytes, as of today");
+        assert_eq!(released(&flowed(&text, 40)), "Letters to  the bank, 2nd.odt is back:\n10 bytes, as of today");
     }
 
     #[test]

@@ -135,7 +135,7 @@ fn list(context: &Context, as_json: bool) -> anyhow::Result<()> {
     if config.folders.is_empty() {
         return output::print("There are no folders yet. Add one: p2psync folder add PATH\n");
     }
-    let mut table = Table::new(&["LABEL", "ID", "PATH", "SHARED WITH", ""]);
+    let mut table = Table::new(&["LABEL", "ID", "PATH", "SHARED WITH", ""]).with_names(&["LABEL", "PATH"]);
     for folder in &config.folders {
         let place = output::short_path(&folder.path, context.home.user_dir());
         let notes = notes(folder, context.now_ms);

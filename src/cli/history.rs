@@ -17,7 +17,7 @@ use super::folder::explain;
 use super::output::{self, Table};
 use super::{history_space, undo};
 use crate::api::client;
-use crate::api::{HistoryItem, Reply, Request, RewindTo, When, WirePath};
+use crate::api::{HistoryItem, Reply, Request, RewindItem, RewindReport, RewindTo, WaitItem, When, WirePath};
 use crate::core::path::RelPath;
 use crate::engine;
 
@@ -62,7 +62,8 @@ fn text(items: &[HistoryItem], shown: &str, now_ms: i64) -> String {
     let Some(first) = items.first() else {
         return format!("There are no earlier versions of {shown}, neither here nor on a device that is connected.\n");
     };
-    let mut table = Table::new(&["ID", "CHANGED", "SIZE", "WHY KEPT", "WHEN", "BY", "PATH"]);
+    let mut table =
+        Table::new(&["ID", "CHANGED", "SIZE", "WHY KEPT", "WHEN", "BY", "PATH"]).with_names(&["BY", "PATH"]);
     // Versions of one file have no need of its name.
     let is_one_file = items.iter().all(|item| item.path == first.path) && Path::new(shown).ends_with(&first.path);
     for item in items {
@@ -120,32 +121,55 @@ pub fn restore(context: &Context, given: &Path, at: Option<&str>, going: &GoingB
     if chosen.is_empty() {
         return Err(misuse(no_version(&items, &when, &path, &shown)));
     }
-    if going.dry_run {
-        for item in chosen {
-            let (size, changed) = (output::bytes(item.bytes), output::local_time(item.mtime_ms));
-            output::print(&format!("{} would come back: {size}, as of {changed}\n", output::clean(&item.path)))?;
+    let folder = config.folder_at(&path).map(|folder| folder.label.clone()).unwrap_or_default();
+    let mut report = RewindReport {
+        folder,
+        path: path.to_string_lossy().into_owned(),
+        dry_run: going.dry_run,
+        ..RewindReport::default()
+    };
+    for item in chosen {
+        let done = match going.dry_run {
+            true => Ok(()),
+            false => {
+                bring(context, &Request::Restore { path: WirePath(place_of(item)), when: When::Id(item.id.clone()) })
+            }
+        };
+        note(&mut report, item, done, going)?;
+    }
+    if going.json {
+        output::print_json(&report)?;
+    }
+    match report.failed.len() as u64 {
+        0 => Ok(()),
+        failed => bail!("{} could not be brought back", output::count(failed, "file", "files")),
+    }
+}
+
+/// Tells what became of a version, or keeps it for those who want JSON.
+fn note(
+    report: &mut RewindReport,
+    item: &HistoryItem,
+    done: anyhow::Result<()>,
+    going: &GoingBack,
+) -> anyhow::Result<()> {
+    let name = output::name(&item.path);
+    if let Err(error) = done {
+        let text = output::error_text(&error);
+        if !going.json {
+            output::tell(&format!("p2psync: {name}: {text}\n"));
         }
+        report.failed.push(WaitItem { path: item.path.clone(), text });
         return Ok(());
     }
-    let mut failed = 0;
-    for item in chosen {
-        let request = Request::Restore { path: WirePath(place_of(item)), when: When::Id(item.id.clone()) };
-        let name = output::clean(&item.path);
-        match bring(context, &request) {
-            Ok(_) => {
-                let (size, changed) = (output::bytes(item.bytes), output::local_time(item.mtime_ms));
-                output::print(&format!("{name} is back: {size}, as of {changed}\n"))?;
-            }
-            Err(error) => {
-                failed += 1;
-                output::tell(&format!("p2psync: {name}: {error}\n"));
-            }
-        }
+    report.bring_back += 1;
+    report.items.push(RewindItem { path: item.path.clone(), what: "bring_back".to_owned(), text: None });
+    if going.json {
+        return Ok(());
     }
-    if failed > 0 {
-        bail!("{} could not be brought back", output::count(failed, "file", "files"));
-    }
-    Ok(())
+    let (size, changed) = (output::bytes(item.bytes), output::local_time(item.mtime_ms));
+    let verb = if going.dry_run { "would come back" } else { "is back" };
+    output::print(&format!("{name} {verb}: {size}, as of {changed}\n"))
 }
 
 /// What another device has may be large and far away.

@@ -42,7 +42,8 @@ fn usage_text(all: &[HistoryUsage], now_ms: i64) -> String {
     if all.is_empty() {
         return "There is no history yet.\n".to_owned();
     }
-    let mut table = Table::new(&["FOLDER", "VERSIONS", "SIZE", "AT MOST", "OLDEST", "KEPT FOR"]);
+    let mut table =
+        Table::new(&["FOLDER", "VERSIONS", "SIZE", "AT MOST", "OLDEST", "KEPT FOR"]).with_names(&["FOLDER"]);
     for one in all {
         let most = one.limit_bytes.map_or(String::new(), output::bytes);
         let oldest = one.oldest_ms.map_or(String::new(), |ms| output::ago(ms, now_ms));

@@ -25,7 +25,12 @@ fn test(context: &Context, given: &Path, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         return output::print_json(&tested);
     }
-    output::print(&format!("{}: {}\n{}", clean(&given.to_string_lossy()), clean(&tested.text), faults(&tested.faults)))
+    output::print(&format!(
+        "{}: {}\n{}",
+        output::name(&given.to_string_lossy()),
+        clean(&tested.text),
+        faults(&tested.faults)
+    ))
 }
 
 fn list(context: &Context, folder: Option<&str>, as_json: bool) -> anyhow::Result<()> {
@@ -39,7 +44,7 @@ fn list(context: &Context, folder: Option<&str>, as_json: bool) -> anyhow::Resul
 }
 
 fn listing(rules: &IgnoreRules) -> String {
-    let mut table = Table::new(&["RULE", "FROM"]);
+    let mut table = Table::new(&["RULE", "FROM"]).with_names(&["RULE"]);
     for rule in &rules.rules {
         let from = match (&rule.file, rule.line, rule.source.as_str()) {
             (Some(file), Some(line), _) => format!("line {line} of {}", clean(file)),

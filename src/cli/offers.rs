@@ -113,16 +113,18 @@ fn ask(context: &Context, offer: &Offer, usual: &Path, dialogue: &mut Dialogue) 
     for _ in 0..QUESTIONS_MAX {
         dialogue.say(&format!("{from} shares '{label}'. Put it where? [{shown}] ('-' leaves it out) "))?;
         let Some(answer) = dialogue.hear()? else { return Ok(None) };
+        // Who answers as if it were a question for yes or no means no directory of that name.
         let place = match answer.trim() {
             "-" => return Ok(None),
-            "" => usual.to_owned(),
+            word if is_no(word) => return Ok(None),
+            word if word.is_empty() || is_yes(word) => usual.to_owned(),
             given => place(context, given)?,
         };
         let agreed = match ground(&place) {
             Ok(Ground::Free) => true,
             Ok(Ground::Holds(items)) => {
                 dialogue.say(&format!("{} Go on? [y/N] ", merging(context, offer, &place, items)))?;
-                dialogue.hear()?.is_some_and(|word| matches!(word.trim().to_lowercase().as_str(), "y" | "yes"))
+                dialogue.hear()?.is_some_and(|word| is_yes(word.trim()))
             }
             Ok(Ground::Taken) => {
                 dialogue.say(&format!("{} is not a directory.\n", clean(&place.to_string_lossy())))?;
@@ -142,6 +144,14 @@ fn ask(context: &Context, offer: &Offer, usual: &Path, dialogue: &mut Dialogue) 
         }
     }
     Ok(None)
+}
+
+fn is_yes(word: &str) -> bool {
+    ["y", "yes"].iter().any(|yes| word.eq_ignore_ascii_case(yes))
+}
+
+fn is_no(word: &str) -> bool {
+    ["n", "no"].iter().any(|no| word.eq_ignore_ascii_case(no))
 }
 
 /// Takes part in a folder at this place: shared with those that offer it, and nobody else. What lies there stays.
@@ -302,6 +312,17 @@ mod tests {
         // Who is here already is not asked for again, and the end of the input leaves out.
         let (again, said) = talk(&context, &[offer("p", "Photos"), offer("m", "Music")], "");
         assert!(again.is_empty() && !said.contains("Photos") && said.contains("Music"), "{said}");
+    }
+
+    #[test]
+    fn yes_and_no_are_answers_and_no_names_of_directories() {
+        let (_dir, context) = context();
+        let (accepted, said) = talk(&context, &[offer("p", "Photos"), offer("m", "Music")], "Y\nno\n");
+        assert_eq!(
+            accepted.iter().map(|folder| &folder.path).collect::<Vec<_>>(),
+            [&context.home.user_dir().join("Photos")]
+        );
+        assert!(said.contains("Left out. Later: p2psync folder accept Music"), "{said}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::flow::columns;
+use super::flow::{HELD, columns, held};
 use super::style::Style;
 use crate::api::PeerStatus;
 
@@ -86,8 +86,13 @@ pub fn clean(text: &str) -> String {
     escape(text, |_| false)
 }
 
+/// The name of a file in a sentence that `print` or `tell` shows: clean, and never broken between two lines.
+pub fn name(text: &str) -> String {
+    held(&clean(text))
+}
+
 fn clean_lines(text: &str) -> String {
-    escape(text, |c| c == '\n')
+    escape(text, |c| c == '\n' || c == HELD)
 }
 
 /// What would do something to the terminal, or make a name look like another by turning the direction of writing.
@@ -212,22 +217,37 @@ pub fn quoted(word: &str) -> String {
 pub struct Table {
     indent: usize,
     has_headings: bool,
+    /// Headings of the columns that hold names, which are not broken between two lines.
+    names: Vec<&'static str>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// A table with these headings.
     pub fn new<const N: usize>(headings: &[&str; N]) -> Self {
-        Self { indent: 0, has_headings: true, rows: vec![headings.iter().map(|h| (*h).to_owned()).collect()] }
+        let headings = headings.iter().map(|h| (*h).to_owned()).collect();
+        Self { has_headings: true, rows: vec![headings], ..Self::default() }
     }
 
     /// A table without headings, set in by some blanks.
     pub fn indented(indent: usize) -> Self {
-        Self { indent, has_headings: false, rows: Vec::new() }
+        Self { indent, ..Self::default() }
+    }
+
+    /// The columns under these headings hold names, paths or patterns: what may be copied.
+    pub fn with_names(mut self, headings: &[&'static str]) -> Self {
+        self.names.extend(headings);
+        self
     }
 
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.iter().map(|cell| clean(cell)).collect());
+        let headings = self.rows.first().filter(|_| self.has_headings);
+        let is_name = |column: usize| {
+            headings.and_then(|headings| headings.get(column)).is_some_and(|heading| self.names.contains(&&heading[..]))
+        };
+        let shown = |(column, cell): (usize, &String)| if is_name(column) { name(cell) } else { clean(cell) };
+        let row = cells.iter().enumerate().map(shown).collect();
+        self.rows.push(row);
     }
 }
 
@@ -359,6 +379,18 @@ mod tests {
         let mut table = Table::new(&["NAME", "CLOCK", "STATE"]);
         table.row(["文字".into(), String::new(), "connected".into()]);
         assert_eq!(table.to_string(), "NAME  STATE\n文字  connected\n");
+    }
+
+    #[test]
+    fn names_in_columns_are_whole_on_a_narrow_terminal_and_as_they_are_for_a_program() {
+        let mut table = Table::new(&["ID", "WHEN", "PATH"]).with_names(&["PATH"]);
+        table.row(["9f2c41d07ae3".into(), "2 days ago".into(), "Letters to the bank\u{1f}2.odt".into()]);
+        let plain = "ID            WHEN        PATH\n9f2c41d07ae3  2 days ago  Letters to the bank\\u{1f}2.odt\n";
+        assert_eq!(Style::PLAIN.flow(&table.to_string()), plain);
+        let narrow = Style { width: Some(40), colour: false };
+        let expected =
+            "ID            WHEN        PATH\n9f2c41d07ae3  2 days ago\n    Letters to the bank\\u{1f}2.odt\n";
+        assert_eq!(narrow.flow(&table.to_string()), expected);
     }
 
     #[test]

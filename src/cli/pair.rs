@@ -211,9 +211,10 @@ fn paired(name: &str, device_id: &str, folders: &[String], own: &Status) -> Stri
     };
     let (there, here) = (short(device_id), short(&own.device_id));
     format!(
-        "Paired with {} ({there}), which knows this device as {} ({here}).\n{shared}",
-        clean(name),
-        clean(&own.name)
+        // The other may have to call it otherwise, where the name is taken there.
+        "Paired with {} ({there}). This device is {} ({here}).\n{shared}",
+        output::name(name),
+        output::name(&own.name)
     )
 }
 
@@ -338,7 +339,7 @@ mod tests {
     fn both_devices_are_named_after_pairing() {
         let own = Status { name: "desk".into(), device_id: "AAAAAAA-BBBBBBB".into(), ..Status::default() };
         let text = paired("lap\x1btop", "CCCCCCC-DDDDDDD", &["Photos".into()], &own);
-        assert!(text.starts_with("Paired with lap\\u{1b}top (CCCCCCC), which knows this device as desk (AAAAAAA).\n"));
+        assert!(text.starts_with("Paired with lap\\u{1b}top (CCCCCCC). This device is desk (AAAAAAA).\n"));
         assert!(text.contains("Shared with it: Photos."));
     }
 

@@ -97,7 +97,7 @@ fn list(context: &Context, as_json: bool) -> anyhow::Result<()> {
     if config.peers.is_empty() {
         return output::print("There are no peers yet. Pair with another device: p2psync pair\n");
     }
-    let mut table = Table::new(&["NAME", "ID", "STATE", "ADDRESS", "VERSION", "CLOCK"]);
+    let mut table = Table::new(&["NAME", "ID", "STATE", "ADDRESS", "VERSION", "CLOCK"]).with_names(&["NAME"]);
     let mut notes = String::new();
     for peer in &config.peers {
         let found = find(&peer.id);

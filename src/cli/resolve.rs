@@ -80,7 +80,8 @@ fn find(context: &Context, given: &Path) -> anyhow::Result<Conflict> {
         fitting.truncate(1);
     }
     if fitting.len() > 1 {
-        let copies: Vec<String> = fitting.iter().map(|c| format!("  {}", output::quoted(&c.path))).collect();
+        let copies = fitting.iter().map(|c| format!("  {}", conflicts::place(c, context.home.user_dir())));
+        let copies: Vec<String> = copies.collect();
         let text = format!("{} has several conflict copies; say which one:\n{}", clean(&shown), copies.join("\n"));
         return Err(misuse(text));
     }

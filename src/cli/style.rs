@@ -49,7 +49,7 @@ impl Style {
 
     /// The text with its long lines broken between words, where it is for a person.
     pub fn flow(&self, text: &str) -> String {
-        self.width.map_or_else(|| text.to_owned(), |width| flow::flowed(text, width))
+        flow::released(&self.width.map_or_else(|| text.to_owned(), |width| flow::flowed(text, width)))
     }
 
     pub fn paint(&self, tone: Tone, text: &str) -> String {
@@ -64,7 +64,8 @@ impl Style {
         format!("\x1b[{code}m{text}\x1b[0m")
     }
 
-    /// The text after `first`, broken at blanks; later lines begin below it. `first` may hold colours.
+    /// The text after `first`, broken at blanks; later lines begin below it. `first` may hold colours. Goes through
+    /// `flow` when it is printed, as all sentences do.
     pub fn hanging(&self, first: &str, text: &str) -> String {
         let indent = columns(first);
         let Some(width) = self.width else { return format!("{first}{text}\n") };

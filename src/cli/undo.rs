@@ -10,7 +10,7 @@ use anyhow::bail;
 use super::arguments_past::GoingBack;
 use super::context::{Context, find_folder};
 use super::exit::misuse;
-use super::output::{self, clean, count};
+use super::output::{self, clean, count, name};
 use crate::api::client::{self, ClientError};
 use crate::api::{Reply, Request, RewindReport, RewindTo, WirePath};
 use crate::config::Config;
@@ -138,7 +138,7 @@ fn text(report: &RewindReport, now_ms: i64) -> String {
             "set_aside" => "into the history",
             _ => "renamed to",
         };
-        let _ = writeln!(text, "  {}: {what} {}", clean(&item.path), clean(item.text.as_deref().unwrap_or_default()));
+        let _ = writeln!(text, "  {}: {what} {}", name(&item.path), name(item.text.as_deref().unwrap_or_default()));
     }
     let shown = report.items.iter().filter(|item| item.what != "left").count().min(SHOWN_MAX) as u64;
     let rest = (report.bring_back + report.set_aside + report.rename).saturating_sub(shown);
@@ -149,10 +149,10 @@ fn text(report: &RewindReport, now_ms: i64) -> String {
         let _ = writeln!(text, "{} as now:", count(report.left, "file stays", "files stay"));
     }
     for item in report.items.iter().filter(|item| item.what == "left").take(SHOWN_MAX) {
-        let _ = writeln!(text, "  {}: {}", clean(&item.path), clean(item.text.as_deref().unwrap_or_default()));
+        let _ = writeln!(text, "  {}: {}", name(&item.path), clean(item.text.as_deref().unwrap_or_default()));
     }
     for item in report.failed.iter().take(SHOWN_MAX) {
-        let _ = writeln!(text, "  failed: {}: {}", clean(&item.path), clean(&item.text));
+        let _ = writeln!(text, "  failed: {}: {}", name(&item.path), clean(&item.text));
     }
     if !report.dry_run {
         text.push_str("'p2psync undo --revert' takes this back.\n");

@@ -9,6 +9,7 @@ use anyhow::bail;
 use super::arguments_past::Waiting;
 use super::context::Context;
 use super::exit::{Exit, misuse};
+use super::flow::held;
 use super::history::parse_age;
 use super::output::{self, clean, count};
 use crate::api::client;
@@ -104,7 +105,7 @@ fn too_few(report: &WaitReport) -> Option<String> {
 
 fn text(report: &WaitReport, user_dir: &Path, now_ms: i64) -> String {
     let names: Vec<String> = report.peers.iter().filter(|peer| peer.holds).map(|peer| clean(&peer.name)).collect();
-    let path = output::short_path(Path::new(&report.path), user_dir);
+    let path = held(&output::short_path(Path::new(&report.path), user_dir));
     if !report.done {
         return format!("{path}: not on as many devices as you want\n{}", waits_for(report, now_ms));
     }
@@ -142,6 +143,10 @@ fn waits_for(report: &WaitReport, now_ms: i64) -> String {
         };
         let _ = writeln!(text, "  {} ({seen}): {items}", clean(&peer.name));
     }
+    // All that was told of is there, but not all was told of yet.
+    if text.is_empty() && !report.done {
+        text.push_str("  changes here are still being looked at\n");
+    }
     text
 }
 
@@ -155,7 +160,10 @@ fn lacks(missing: u64, deleted: u64) -> String {
 }
 
 fn first_missing(peer: &WaitPeer) -> String {
-    peer.missing.first().map(|item| format!("{}, which {}", clean(&item.path), clean(&item.text))).unwrap_or_default()
+    peer.missing
+        .first()
+        .map(|item| format!("{}, which {}", output::name(&item.path), clean(&item.text)))
+        .unwrap_or_default()
 }
 
 fn parse_peers(text: &str) -> anyhow::Result<Option<u32>> {
@@ -209,6 +217,9 @@ mod tests {
             text(&report(false), Path::new("/home/me"), 300_000),
             format!("~/docs: not on as many devices as you want\n{waits}")
         );
+        // Nobody lacks what was told of, but this device has not looked at all yet.
+        let looking = WaitReport { done: false, upto: None, ..report(true) };
+        assert_eq!(waits_for(&looking, 0), "  changes here are still being looked at\n");
         let mut away = report(false);
         away.peers[0].deleted_items = 2;
         assert!(

@@ -58,6 +58,16 @@ impl Limits {
             _ => self.usual,
         }
     }
+
+    /// Minutes from this minute of the day until the quiet hours begin or end, at least one.
+    pub fn minutes_to_change(&self, minute: u16) -> Option<u16> {
+        let (hours, _) = self.quiet?;
+        let until = |edge: u16| match (edge + MINUTES_PER_DAY - minute % MINUTES_PER_DAY) % MINUTES_PER_DAY {
+            0 => MINUTES_PER_DAY,
+            minutes => minutes,
+        };
+        Some(until(hours.from_minute).min(until(hours.to_minute)))
+    }
 }
 
 impl Hours {
@@ -183,5 +193,9 @@ mod tests {
         let caps = |bytes| Caps { upload_bytes_s: Some(bytes), download_bytes_s: None };
         let limits = Limits { usual: caps(9), quiet: Some((parse_hours("08:00-18:00").unwrap(), caps(1))) };
         assert_eq!((limits.at(9 * 60), limits.at(20 * 60)), (caps(1), caps(9)));
+        let next = |minute| limits.minutes_to_change(minute).unwrap();
+        // At the end of each wait the caps are others.
+        assert_eq!([next(0), next(8 * 60), next(17 * 60 + 59), next(18 * 60)], [8 * 60, 10 * 60, 1, 14 * 60]);
+        assert_eq!(Limits::default().minutes_to_change(5), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Names of conflict copies.
+//! Names of conflict copies, and what both sides of a conflict came from.
 //!
 //! A name is made from the losing version alone, so that two devices that hold it make the same file, which then
 //! merges: `report.odt` becomes `report.conflict-20261122-140312-K3QZ7AB.odt`.
@@ -6,6 +6,7 @@
 use sha2::{Digest, Sha256};
 
 use super::content::ContentId;
+use super::entry::Entry;
 use super::id::{DeviceId, hex};
 use super::path::{COMPONENT_BYTES_MAX, PathError, RelPath};
 
@@ -44,6 +45,23 @@ pub fn conflict_name(
     let room = COMPONENT_BYTES_MAX - tag.len() - extension.len();
     let stem = if stem.len() <= room { stem.to_vec() } else { shortened(stem, name, room) };
     path.with_file_name(&[&stem, &tag[..], extension].concat())
+}
+
+/// The content that both came from: the latest that both replaced. None where they do not agree which that is, or where
+/// nothing proves that they came from the same.
+pub fn base(loser: &Entry, winner: &Entry) -> Option<ContentId> {
+    let latest = |of: &Entry, other: &Entry| of.superseded.iter().copied().find(|id| other.superseded.contains(id));
+    let is_now = |id: &ContentId| [loser, winner].iter().any(|entry| entry.kind.content_id() == Some(*id));
+    latest(loser, winner).filter(|id| latest(winner, loser) == Some(*id) && !is_now(id))
+}
+
+/// True for a conflict copy as it was made. What such a copy replaced lay under the name of its original, and is what
+/// both sides came from.
+pub fn is_as_made(copy: &Entry) -> bool {
+    let Some(original) = original_of(&copy.path).filter(|_| copy.is_live()) else { return false };
+    [None, copy.kind.content_id()]
+        .into_iter()
+        .any(|id| conflict_name(&original, copy.mtime_ns, copy.author, id).is_ok_and(|name| name == copy.path))
 }
 
 /// An ordinary name beside the file that `path` is a conflict copy's original of: `report (laptop).odt`, and with a
@@ -263,6 +281,25 @@ mod tests {
             ".conflict-20261122-140312-K3QZ7AB",
         ] {
             assert_eq!(original_of(&path(name.as_bytes())), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn both_came_from_the_latest_that_both_have_replaced() {
+        let ids = |ids: &[u8]| ids.iter().map(|n| ContentId([*n; 32])).collect::<Vec<_>>();
+        let entry = |superseded: &[u8]| Entry { superseded: ids(superseded), ..Entry::nothing(path(b"a")) };
+        for (loser, winner, found) in [
+            (&[2, 1][..], &[3, 2, 1][..], Some(2)),
+            (&[1], &[1], Some(1)),
+            // Made on both on their own, one of them edited.
+            (&[1], &[], None),
+            (&[2], &[1], None),
+            // They do not agree which was the later one.
+            (&[2, 1], &[1, 2], None),
+        ] {
+            let found = found.map(|n| ContentId([n; 32]));
+            assert_eq!(base(&entry(loser), &entry(winner)), found, "{loser:?} {winner:?}");
+            assert_eq!(base(&entry(winner), &entry(loser)), found);
         }
     }
 

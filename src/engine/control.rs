@@ -358,7 +358,9 @@ impl Control {
         // What it had before is a courtesy: pairing has worked without it.
         let again = tokio::task::spawn_blocking(move || again::folders(&home, &asked, &device, &offered_here)).await;
         let is_shared = |id: &FolderId| config.folder(id).is_some_and(|f| config.shares(f, &paired.device));
-        let folders = here.into_iter().filter(|(id, _)| is_shared(id)).map(|(_, label)| label).collect();
+        // As it is called here, for that is what commands know.
+        let label = |id: FolderId| config.folder(&id).map(|folder| folder.label.clone());
+        let folders = here.into_iter().filter(|(id, _)| is_shared(id)).filter_map(|(id, _)| label(id)).collect();
         let offers = offered.into_iter().map(|(id, label)| FolderOffer { id: id.to_string(), label }).collect();
         let again = again.unwrap_or_default();
         Reply::Paired { device_id: paired.device.to_string(), name, folders, offers, again }

@@ -3,11 +3,16 @@
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+
 use super::metered;
 use crate::config::{Caps, Config};
 
-/// How often battery, network and quiet hours are looked at, where the config minds them.
+/// How often battery and network are looked at, where the config minds them.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// The longest until the next look where only the time of day matters: the clock may be set, and the machine may sleep.
+const TIME_LOOK_MAX: Duration = Duration::from_secs(600);
 /// The least time until the next look, so that a clock that stands still makes no busy loop.
 const LOOK_SOONEST: Duration = Duration::from_millis(200);
 /// Where Linux tells of batteries and chargers.
@@ -30,17 +35,32 @@ pub async fn resting(config: &Config) -> Option<String> {
 pub fn next_look(config: &Config, now_ms: i64) -> Option<Duration> {
     let ends = config.folders.iter().filter_map(|folder| folder.paused_until_ms).filter(|until| now_ms < *until).min();
     let until_end = ends.map(|until| Duration::from_millis((until - now_ms).unsigned_abs()));
-    let manners = &config.manners;
-    let minds_more = manners.pause_on_battery || manners.pause_on_metered || config.limits.quiet.is_some();
-    // The wall clock may jump, and the machine may sleep.
-    let regular = (minds_more || until_end.is_some()).then_some(LOOK_EVERY);
-    until_end.into_iter().chain(regular).min().map(|wait| wait.max(LOOK_SOONEST))
+    let until_change = until_quiet_changes(config, &zoned(now_ms));
+    let by_time = until_end.into_iter().chain(until_change).min().map(|wait| wait.min(TIME_LOOK_MAX));
+    let minds_more = config.manners.pause_on_battery || config.manners.pause_on_metered;
+    let regular = minds_more.then_some(LOOK_EVERY);
+    by_time.into_iter().chain(regular).min().map(|wait| wait.max(LOOK_SOONEST))
+}
+
+/// Until the quiet hours begin or end next.
+fn until_quiet_changes(config: &Config, now: &Zoned) -> Option<Duration> {
+    let minutes = config.limits.minutes_to_change(minute_of_day(now))?;
+    // The minute that now is has begun already.
+    let begun = Duration::from_millis((now.timestamp().as_millisecond().rem_euclid(60_000)).unsigned_abs());
+    Some(Duration::from_secs(u64::from(minutes) * 60).saturating_sub(begun))
+}
+
+fn zoned(now_ms: i64) -> Zoned {
+    Timestamp::from_millisecond(now_ms).unwrap_or_default().to_zoned(TimeZone::system())
+}
+
+fn minute_of_day(now: &Zoned) -> u16 {
+    u16::try_from(i16::from(now.hour()) * 60 + i16::from(now.minute())).unwrap_or_default()
 }
 
 /// The caps that hold now.
 pub fn caps(config: &Config) -> Caps {
-    let now = jiff::Zoned::now();
-    config.limits.at(u16::try_from(i16::from(now.hour()) * 60 + i16::from(now.minute())).unwrap_or_default())
+    config.limits.at(minute_of_day(&Zoned::now()))
 }
 
 /// True where the machine has a battery that is being drained and no charger that delivers.
@@ -94,6 +114,36 @@ mod tests {
     fn supply(dir: &Path, name: &str, facts: &[(&str, &str)]) {
         std::fs::create_dir_all(dir.join(name)).unwrap();
         facts.iter().for_each(|(key, value)| std::fs::write(dir.join(name).join(key), format!("{value}\n")).unwrap());
+    }
+
+    #[test]
+    fn what_only_the_time_of_day_changes_is_looked_at_when_it_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = crate::home::Home::at(dir.path(), dir.path().into());
+        let config = |text: &str| {
+            std::fs::write(home.config_file(), text).unwrap();
+            crate::config::load(&home).unwrap()
+        };
+        let now_ms = 1_795_444_127_500;
+        assert_eq!(next_look(&config(""), now_ms), None);
+        let quiet = config("[limits]\nquiet_hours = \"08:00-18:00\"\nquiet_upload_kib_s = 100\n");
+        let at = |time: &str| {
+            let local: jiff::civil::DateTime = time.parse().unwrap();
+            until_quiet_changes(&quiet, &local.to_zoned(TimeZone::UTC).unwrap()).unwrap()
+        };
+        assert_eq!(at("2026-11-23T07:59:30.25"), Duration::from_millis(29_750));
+        assert_eq!(at("2026-11-23T18:00:00"), Duration::from_secs(14 * 3600));
+        // Not every half a minute, but before long, for clocks are set and machines sleep.
+        let soon = next_look(&quiet, now_ms).unwrap();
+        assert!(soon <= TIME_LOOK_MAX);
+        let mut paused = config("[[folder]]\nid = \"docs\"\npath = \"~/docs\"\n");
+        paused.folders[0].paused_until_ms = Some(now_ms + 45_000);
+        assert_eq!(next_look(&paused, now_ms), Some(Duration::from_secs(45)));
+        assert_eq!(next_look(&paused, now_ms + 45_000), None);
+        paused.folders[0].paused_until_ms = Some(now_ms + 86_400_000);
+        assert_eq!(next_look(&paused, now_ms), Some(TIME_LOOK_MAX));
+        let battery = config("[manners]\npause_on_battery = true\n");
+        assert_eq!(next_look(&battery, now_ms), Some(LOOK_EVERY));
     }
 
     #[test]

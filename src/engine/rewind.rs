@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::restore::Change;
 use super::shared::Shared;
 use super::way_back;
-use crate::core::conflict::original_of;
+use crate::core::conflict::{self, original_of};
 use crate::core::content::ContentId;
+use crate::core::entry::Entry;
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::index::{EVENTS_MAX, HistoryRow, IndexError, Reader, Record};
+use crate::sync::copied_text;
 
 /// Steps of one plan: more are done directory by directory.
 pub const STEPS_MAX: usize = 100_000;
@@ -60,9 +62,6 @@ pub struct Burst {
     pub to_ms: i64,
 }
 
-/// What stands before a copy's name in the log.
-const WORDS_KEPT: &str = " kept as ";
-
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
@@ -86,11 +85,11 @@ pub fn plan_at(reader: &Reader, at_ms: i64, below: Option<&RelPath>, own: Device
     for row in rows {
         displaced.entry(row.path.clone()).or_default().push(row);
     }
-    let came = came_since(reader, at_ms)?;
+    let came = Came::since(reader, at_ms)?;
     let mut plan = Plan { since_ms: Some(at_ms), ..Plan::default() };
     for (path, rows) in &displaced {
         let record = reader.record(path)?;
-        plan.take_back(path, rows, record.as_ref(), at_ms, came.contains(path));
+        plan.take_back(path, rows, record.as_ref(), at_ms, came.has(path));
     }
     let (mut after, mut gone) = (None, Vec::new());
     loop {
@@ -116,25 +115,39 @@ pub fn plan_at(reader: &Reader, at_ms: i64, below: Option<&RelPath>, own: Device
 }
 
 /// Paths of which the first that the log knows after a time is that something came where nothing was.
-fn came_since(reader: &Reader, at_ms: i64) -> Result<BTreeSet<RelPath>, IndexError> {
-    let (mut came, mut others) = (BTreeSet::new(), BTreeSet::new());
-    for event in reader.last_events(EVENTS_MAX)?.into_iter().filter(|event| event.at_ms > at_ms) {
-        let Some(path) = event.path else { continue };
-        match &event.kind[..] {
-            "added" | "received" if !others.contains(&path) => drop(came.insert(path)),
-            // The copy came, and the log names it at the end. Names may hold these words too, so only what is a name for a
-            // copy of this very path counts; a name that is not UTF-8 is not found, and its own time has to do.
-            "conflict" => {
-                let ends = event.text.match_indices(WORDS_KEPT).map(|(at, words)| &event.text[at + words.len()..]);
-                let copies = ends.filter_map(|copy| RelPath::parse(copy.as_bytes()).ok());
-                let copy = copies.into_iter().find(|copy| original_of(copy).as_ref() == Some(&path));
-                came.extend(copy.filter(|copy| !others.contains(copy)));
+#[derive(Default)]
+struct Came {
+    paths: BTreeSet<RelPath>,
+    others: BTreeSet<RelPath>,
+    /// What the log says of the conflict copies that were made. Their names are not taken from there, where they are only
+    /// words: a path that the index or the history has is looked for.
+    copied: BTreeSet<String>,
+}
+
+impl Came {
+    fn since(reader: &Reader, at_ms: i64) -> Result<Self, IndexError> {
+        let mut came = Self::default();
+        for event in reader.last_events(EVENTS_MAX)?.into_iter().filter(|event| event.at_ms > at_ms) {
+            let Some(path) = event.path else { continue };
+            match &event.kind[..] {
+                "added" | "received" if !came.others.contains(&path) => drop(came.paths.insert(path)),
+                "conflict" => drop(came.copied.insert(event.text)),
+                "changed" | "updated" | "deleted" if !came.has(&path) => drop(came.others.insert(path)),
+                _ => {}
             }
-            "changed" | "updated" | "deleted" if !came.contains(&path) => drop(others.insert(path)),
-            _ => {}
         }
+        Ok(came)
     }
-    Ok(came)
+
+    fn has(&self, path: &RelPath) -> bool {
+        let is_copy = || original_of(path).is_some() && self.copied.contains(&copied_text(path));
+        self.paths.contains(path) || (!self.others.contains(path) && is_copy())
+    }
+}
+
+/// What the entry replaced under its own name.
+fn earlier(entry: &Entry) -> &[ContentId] {
+    if conflict::is_as_made(entry) { &[] } else { &entry.superseded }
 }
 
 impl Plan {
@@ -155,7 +168,7 @@ impl Plan {
             return;
         }
         let since: BTreeSet<ContentId> = rows.iter().filter(|row| is_younger(row)).filter_map(content_id).collect();
-        let earlier = record.map(|record| &record.entry.superseded[..]).unwrap_or_default();
+        let earlier = record.map(|record| earlier(&record.entry)).unwrap_or_default();
         match (live, is_new || earlier.iter().all(|id| since.contains(id))) {
             (Some(_), true) => self.steps.push(Step { path: path.clone(), deed: Deed::SetAside }),
             (None, true) => {}
@@ -164,34 +177,30 @@ impl Plan {
     }
 
     /// A path of which nothing went into history since, though something was noted of it.
-    fn take_away(&mut self, record: &Record, at_ms: i64, came: &BTreeSet<RelPath>, own: DeviceId) {
+    fn take_away(&mut self, record: &Record, at_ms: i64, came: &Came, own: DeviceId) {
         let entry = &record.entry;
         // What was found when the folder was first looked through may have lain there for long.
         let is_found = entry.author == DeviceId::NONE && record.placed_ms.is_none();
         if !entry.is_live() || !record.is_held() || entry.kind.is_directory() || is_found {
             return;
         }
-        let is_new = came.contains(&entry.path);
+        let is_new = came.has(&entry.path);
         // Where it was not noted since when it stands there, the file's own time has to do.
         let is_younger = record.placed_ms.unwrap_or(entry.mtime_ns / 1_000_000) > at_ms;
         let has_come = if record.placed_ms.is_some() { is_younger } else { is_younger || is_new };
-        if has_come && (entry.superseded.is_empty() || (is_new && record.placed_ms.is_some())) {
+        let earlier = earlier(entry);
+        if has_come && (earlier.is_empty() || (is_new && record.placed_ms.is_some())) {
             self.steps.push(Step { path: entry.path.clone(), deed: Deed::SetAside });
-        } else if !entry.superseded.is_empty() && is_younger && entry.author == own {
+        } else if !earlier.is_empty() && is_younger && entry.author == own {
             let text = "it was changed on this device, and what it was then is not in the history here";
             self.left.push((entry.path.clone(), text));
-        } else if !entry.superseded.is_empty() && is_younger {
+        } else if !earlier.is_empty() && is_younger {
             self.left.push((entry.path.clone(), "what it was then is not in the history of this device"));
         }
     }
 
     /// Names that are gone without anything in history: what had them was renamed, or deleted by the user here.
-    fn rename_back(
-        &mut self,
-        reader: &Reader,
-        gone: Vec<(RelPath, ContentId)>,
-        came: &BTreeSet<RelPath>,
-    ) -> Result<(), IndexError> {
+    fn rename_back(&mut self, reader: &Reader, gone: Vec<(RelPath, ContentId)>, came: &Came) -> Result<(), IndexError> {
         let mut free: BTreeMap<ContentId, Vec<usize>> = BTreeMap::new();
         for (number, step) in self.steps.iter().enumerate().filter(|(_, step)| step.deed == Deed::SetAside) {
             let content = reader.record(&step.path)?.and_then(|record| record.entry.kind.content_id());
@@ -203,7 +212,7 @@ impl Plan {
             let renamed = free.get_mut(&id).and_then(Vec::pop).and_then(|number| self.steps.get_mut(number));
             match renamed {
                 Some(step) => step.deed = Deed::Rename(path),
-                None if !came.contains(&path) => {
+                None if !came.has(&path) => {
                     self.left.push((path, "it was deleted on this device and is not in the history here"));
                 }
                 None => {}
@@ -285,7 +294,7 @@ mod tests {
     use super::*;
     use crate::core::content::Content;
     use crate::core::disk::{DiskKind, DiskState};
-    use crate::core::entry::{Entry, Kind};
+    use crate::core::entry::Kind;
     use crate::core::id::EpochId;
     use crate::engine::testing::path;
     use crate::index::{Index, Mark};
@@ -372,9 +381,58 @@ mod tests {
             renamed || plan.left.iter().any(|(at, _)| *at == copy)
         };
         assert!(told_of(&index));
-        let text = format!("changed on two devices at once; this device's version was kept as {copy}");
-        index.log(200, "conflict", Some(&path("a.txt")), &text).unwrap();
+        index.log(200, "conflict", Some(&path("a.txt")), &copied_text(&copy)).unwrap();
         assert!(!told_of(&index));
+    }
+
+    #[test]
+    fn a_conflict_copy_is_known_whatever_its_name_is_and_only_where_there_is_one() {
+        let copy_of = |name: &[u8]| {
+            let original = RelPath::parse(name).unwrap();
+            let copy = conflict::conflict_name(&original, 0, OWN, None).unwrap();
+            (original, copy)
+        };
+        let long = "a".repeat(250);
+        for name in [&b"a.txt"[..], b"d/plan kept as it was.txt", b"caf\xe9 kept as .txt", long.as_bytes()] {
+            let mut index = Index::in_memory(EpochId(1)).unwrap();
+            let (original, copy) = copy_of(name);
+            let put = |index: &mut Index, path: &RelPath| {
+                let kind = Kind::File(Content::of_chunk(b"x"));
+                // Its own time says that it had lain there for long.
+                let entry = Entry { kind, author: OWN, ..Entry::nothing(path.clone()) };
+                index.put(&entry, Some(disk(50)), Mark::Own, 200).unwrap();
+            };
+            put(&mut index, &original);
+            put(&mut index, &copy);
+            index.log(200, "conflict", Some(&original), &copied_text(&copy)).unwrap();
+            let came = Came::since(&index, 100).unwrap();
+            assert!(came.has(&copy) && !came.has(&original), "{copy}");
+            // Words within a name make no copy of another path.
+            assert!(!came.has(&copy_of(b"it was.txt").1) && !came.has(&copy_of(b".txt").1), "{copy}");
+            // Changed since it came.
+            index.log(300, "changed", Some(&copy), "changed here").unwrap();
+            assert!(Came::since(&index, 100).unwrap().has(&copy));
+            assert!(!Came::since(&index, 250).unwrap().has(&copy));
+        }
+    }
+
+    #[test]
+    fn a_conflict_copy_that_came_since_is_set_aside_whatever_it_came_from() {
+        let mut index = Index::in_memory(EpochId(1)).unwrap();
+        let mtime_ns = 200_000_000_000;
+        let copy = conflict::conflict_name(&path("a.txt"), mtime_ns, OWN, None).unwrap();
+        let made = |text: &str, earlier: &[&str]| {
+            let superseded = earlier.iter().map(|t| Content::of_chunk(t.as_bytes()).id).collect();
+            let kind = Kind::File(Content::of_chunk(text.as_bytes()));
+            Entry { kind, author: OWN, superseded, mtime_ns, ..Entry::nothing(copy.clone()) }
+        };
+        let plan = |index: &Index| plan_at(index, 100_000, None, OWN).unwrap();
+        index.put(&made("mine", &["before"]), Some(disk(200_000)), Mark::Here, 200_000).unwrap();
+        assert_eq!(plan(&index).steps, [Step { path: copy.clone(), deed: Deed::SetAside }]);
+        // Changed since it was made: what it was then was a file of that name.
+        let edited = Entry { mtime_ns: 2 * mtime_ns, ..made("edited", &["mine", "before"]) };
+        index.put(&edited, Some(disk(400_000)), Mark::Here, 400_000).unwrap();
+        assert_eq!((plan(&index).steps, plan(&index).left.len()), (vec![], 1));
     }
 
     #[test]

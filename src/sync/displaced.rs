@@ -1,6 +1,7 @@
 //! What became of what an action took out of its place: a version in history, or a conflict copy.
 
 use crate::core::action::Slot;
+use crate::core::conflict;
 use crate::core::disk::DiskState;
 use crate::core::entry::{Entry, MODE_MASK, Meta, Stamp};
 use crate::core::id::DeviceId;
@@ -41,32 +42,39 @@ impl Folder {
         self.index.add_history(&row)
     }
 
-    /// The losing version under its own name: the same entry on every device that holds it, but for the version.
+    /// The losing version under its own name, with what both came from for whoever merges them: the same entry on every
+    /// device that holds it, but for the version.
     pub(super) fn put_conflict_copy(
         &mut self,
-        ours: &Record,
+        (ours, winner): (&Record, Option<&Entry>),
         copy: &RelPath,
         disk: DiskState,
         now: Now,
     ) -> Result<(), IndexError> {
         let loser = &ours.entry;
+        let base = winner.and_then(|winner| conflict::base(loser, winner));
         let before = self.ours(copy)?;
         let epoch = self.epoch()?;
         let stamp = Stamp { count: (before.entry.meta.stamp.count + 1).min(COUNT_MAX), epoch };
         let touched = loser.kind.content_id().filter(|_| disk.mtime_ns != loser.mtime_ns).map(|id| (disk.mtime_ns, id));
-        let entry = Entry {
+        let mut entry = Entry {
             path: copy.clone(),
             version: before.entry.version.with(epoch, self.index.next_seq()),
             superseded: before.entry.superseded,
             meta: Meta { stamp, mode: Some((disk.kind, disk.mode & MODE_MASK)), touched },
             ..loser.clone()
         };
+        entry.superseded = entry.superseded_with(base.as_slice());
         // A peer may have chosen the name: what is displaced there later is nothing to compare it with.
         self.index.put_brought(&entry, None, Some(disk), Mark::Here, now.wall_ms())?;
         self.index.set_todo(copy, true)?;
-        let text = format!("changed on two devices at once; this device's version was kept as {copy}");
-        self.report("conflict", Some(&loser.path), text, now)
+        self.report("conflict", Some(&loser.path), copied_text(copy), now)
     }
+}
+
+/// What the log says of a conflict copy that was made.
+pub fn copied_text(copy: &RelPath) -> String {
+    format!("changed on two devices at once; this device's version was kept as {copy}")
 }
 
 #[cfg(test)]

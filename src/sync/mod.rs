@@ -65,6 +65,7 @@ use crate::core::version::COUNT_MAX;
 use crate::index::{HistoryRow, Index, IndexError, Record};
 use crate::sabotage::{self, Bug};
 
+pub use displaced::copied_text;
 pub use io::{FetchError, FetchOrder, Input, Now, Observation, Output, Seen, Settings, Staged};
 pub use rollback::NOTE_HISTORY_UNSURE;
 

@@ -2,7 +2,6 @@
 
 use crate::core::action::{Action, Outcome, Slot, WorkId};
 use crate::core::conflict;
-use crate::core::content::ContentId;
 use crate::core::decide::{self, Decision};
 use crate::core::disk::DiskState;
 use crate::core::entry::Entry;
@@ -216,7 +215,7 @@ impl Folder {
         match &work.goal {
             Goal::Adopt { rival, decision, copy } => {
                 if let (Some(copy), Some(disk)) = (copy, conflict) {
-                    self.put_conflict_copy(ours, copy, disk, now)?;
+                    self.put_conflict_copy((ours, Some(&rival.entry)), copy, disk, now)?;
                 }
                 let entry = self.outcome_entry(&ours.entry, rival, *decision)?;
                 if let Some(content) = entry.kind.content() {
@@ -241,13 +240,12 @@ impl Folder {
             }
             Goal::Revive { copy } => {
                 if let (Some(copy), Some(disk)) = (copy, conflict) {
-                    self.put_conflict_copy(ours, copy, disk, now)?;
+                    self.put_conflict_copy((ours, None), copy, disk, now)?;
                 }
                 let mut entry = self.revived_entry(&ours.entry)?;
                 if ours.is_held() {
                     // Its copy is here. Where those bytes turn up under this name again they are no news.
-                    let replaced: Vec<ContentId> = ours.entry.kind.content_id().into_iter().collect();
-                    entry.superseded = entry.superseded_with(&replaced);
+                    entry.superseded = entry.superseded_with(ours.entry.kind.content_id().as_slice());
                 }
                 self.index.put(&entry, disk, Mark::Here, now.wall_ms())?;
                 self.finish_path(&entry)?;
@@ -525,6 +523,22 @@ mod tests {
         hear(&mut fixture, winner(&ours), 1);
         let action = answer(&mut fixture, &Outcome::NotStaged);
         assert!(matches!(displaced_to(action), Some(Displace::ConflictCopy(_))));
+    }
+
+    #[test]
+    fn a_conflict_copy_tells_what_both_came_from_where_both_have_replaced_it() {
+        let before = Content::of_chunk(&0u64.to_be_bytes()).id;
+        for (theirs, told) in [(vec![before], vec![before]), (vec![], vec![])] {
+            let mut fixture = Fixture::new(1);
+            fixture.feed(Input::Observed(vec![super::super::testing::seen(0, 9)]));
+            let ours = fixture.folder.ours(&path(0)).unwrap().entry;
+            assert_eq!(ours.superseded, [before]);
+            hear(&mut fixture, Entry { superseded: theirs, ..winner(&ours) }, 1);
+            let done = Outcome::Done { disk: Some(disk(9)), displaced: None, conflict: Some(disk(0)), rescued: None };
+            let Some(Displace::ConflictCopy(copy)) = displaced_to(answer(&mut fixture, &done)) else { panic!() };
+            let copy = fixture.folder.ours(&copy).unwrap().entry;
+            assert_eq!((copy.kind, copy.superseded), (ours.kind, told));
+        }
     }
 
     #[test]

@@ -10,8 +10,11 @@ use super::{Folder, Now, Output};
 
 /// A changed folder is compared once it has been quiet for this long.
 const QUIET_MS: u64 = 1000;
-/// A report that was not answered is repeated after this long.
+/// A report that was not answered is repeated after this long, and later ones after twice as long each: the peer may not
+/// have what it wants back, and nobody tells until when.
 const ANSWER_MS: u64 = 10_000;
+/// Times that the wait for an answer doubles; after that it is about ten minutes.
+const DOUBLINGS_MAX: u32 = 6;
 /// Buckets are exchanged at most this often with one peer, should digests not become equal.
 const REPAIR_MS: u64 = 60_000;
 /// Buckets exchanged at once; what is still unequal has its turn after [`REPAIR_MS`].
@@ -28,6 +31,8 @@ pub(super) struct Proof {
     settled: Option<(u64, u64)>,
     /// When a report was last sent, and for which sequence numbers.
     asked: Option<(u64, u64, u64)>,
+    /// How many reports for them had no answer before.
+    unanswered: u32,
     repaired_ms: Option<u64>,
 }
 
@@ -44,6 +49,8 @@ impl Folder {
         }
         self.send_report(peer, ours, theirs, false)?;
         if let Some(link) = self.peers.get_mut(&peer) {
+            let is_repeated = link.proof.asked.is_some_and(|at| (at.0, at.1) == (ours, theirs));
+            link.proof.unanswered = if is_repeated { link.proof.unanswered.saturating_add(1) } else { 0 };
             link.proof.asked = Some((ours, theirs, now.mono_ms));
         }
         Ok(())
@@ -59,7 +66,7 @@ impl Folder {
         let now_at = proof.settled?;
         let is_same = |at: &(u64, u64, u64)| (at.0, at.1) == now_at;
         let proved = proof.proved.filter(is_same).map(|p| p.2 + self.settings.reconcile_ms);
-        let asked = proof.asked.filter(is_same).map(|a| a.2 + ANSWER_MS);
+        let asked = proof.asked.filter(is_same).map(|a| a.2 + (ANSWER_MS << proof.unanswered.min(DOUBLINGS_MAX)));
         let earliest = match (proved, asked) {
             (Some(proved), Some(asked)) => proved.max(asked),
             (one, other) => one.or(other).unwrap_or(0),
@@ -76,8 +83,14 @@ impl Folder {
         let last_seq = self.index.state()?.last_seq;
         let theirs_applied =
             row.cursor.is_some_and(|c| c.seq == their_last) && self.index.rivals_of(peer, 1)?.is_empty();
+        let theirs_applied = theirs_applied && !self.wants_back()?;
         let ours_applied = row.applied == last_seq && self.index.exceptions(peer, 1)?.is_empty();
         Ok((theirs_applied && ours_applied).then_some((last_seq, their_last)))
+    }
+
+    /// True while this device lacks something that it said it has: the peers count it, and the digest here does not.
+    fn wants_back(&self) -> Result<bool, IndexError> {
+        Ok(!self.index.rivals_of(self.settings.device, 1)?.is_empty())
     }
 
     fn send_report(&mut self, peer: DeviceId, seq: u64, seen: u64, is_answer: bool) -> Result<(), IndexError> {
@@ -92,7 +105,7 @@ impl Folder {
         let theirs_applied = self.index.rivals_of(peer, 1)?.is_empty();
         let is_current = row.cursor.is_some_and(|c| c.epoch == report.epoch && c.seq == report.seq);
         // A report about another moment proves nothing; the next one will.
-        if !is_current || report.seen != last_seq || !theirs_applied {
+        if !is_current || report.seen != last_seq || !theirs_applied || self.wants_back()? {
             return Ok(());
         }
         if !report.is_answer {
@@ -134,5 +147,62 @@ impl Folder {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Fixture, PEERS_EPOCH, path};
+    use super::*;
+    use crate::core::id::RunId;
+    use crate::core::message::{Ack, Batch};
+
+    /// A folder of one file with a peer that has applied it.
+    fn settled() -> Fixture {
+        let mut fixture = Fixture::new(1);
+        fixture.hear(Message::Index(Batch {
+            epoch: PEERS_EPOCH,
+            run: RunId(2),
+            entries: Vec::new(),
+            upto: 1,
+            more: false,
+        }));
+        let (epoch, last) = (fixture.folder.epoch().unwrap(), fixture.folder.index().state().unwrap().last_seq);
+        fixture.hear(Message::Ack(Ack { epoch, received: last, applied: last, exceptions: Vec::new() }));
+        fixture
+    }
+
+    fn hear_unequal(fixture: &mut Fixture) {
+        let seen = fixture.folder.index().state().unwrap().last_seq;
+        let buckets = vec![0; BUCKETS];
+        fixture.sent.clear();
+        fixture.hear(Message::Digest(DigestReport { epoch: PEERS_EPOCH, seq: 1, seen, buckets, is_answer: false }));
+    }
+
+    #[test]
+    fn what_is_wanted_back_here_is_no_difference_to_be_repaired() {
+        let mut fixture = settled();
+        hear_unequal(&mut fixture);
+        assert!(fixture.sent.iter().any(|message| matches!(message, Message::Repair { .. })));
+        let mut fixture = settled();
+        let gone = fixture.folder.ours(&path(0)).unwrap();
+        fixture.folder.want_back(gone).unwrap();
+        hear_unequal(&mut fixture);
+        let told = |message: &Message| matches!(message, Message::Repair { .. } | Message::Digest(_));
+        assert!(!fixture.sent.iter().any(told));
+        // Nor is it asked for.
+        fixture.wait(ANSWER_MS);
+        assert!(!fixture.sent.iter().any(told));
+    }
+
+    #[test]
+    fn a_peer_that_does_not_answer_is_asked_less_and_less_often() {
+        let mut fixture = settled();
+        fixture.sent.clear();
+        for _ in 0..20 * 60 {
+            fixture.wait(1000);
+        }
+        let asked = fixture.sent.iter().filter(|message| matches!(message, Message::Digest(_))).count();
+        assert!((5..=8).contains(&asked), "{asked}");
     }
 }

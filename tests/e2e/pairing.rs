@@ -179,7 +179,7 @@ fn a_link_pairs_without_multicast_and_the_folders_offered_are_taken_at_once() {
     assert!(joined.contains("Pairing with a (") && joined.contains("Paired with a ("), "{joined}");
     assert!(joined.contains("My Photos is in ~/My Photos from now on, shared with a."), "{joined}");
     let (went_well, said) = finish("a", child, output);
-    assert!(went_well && said.contains("Paired with b (") && said.contains("this device as a ("), "{said}");
+    assert!(went_well && said.contains("Paired with b (") && said.contains("This device is a ("), "{said}");
     wait_connected(&a, &b);
     wait_until("the photo arrives", || match std::fs::read(b.base.join("My Photos/beach.jpg")) {
         Ok(bytes) if bytes == b"sand" => Ok(()),

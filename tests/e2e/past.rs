@@ -291,6 +291,8 @@ fn a_version_that_only_another_device_has_is_listed_and_comes_back() {
     let path = a.at("notes");
     let listed = a.ok(&["history", path.to_str().unwrap()]);
     assert!(listed.contains("(on b)"), "{listed}");
+    let plan = go_back(&a, &["restore", path.to_str().unwrap(), "--dry-run"]);
+    assert!((plan.dry_run, plan.bring_back, plan.failed.len()) == (true, 1, 0) && plan.items[0].path == "notes");
     let said = a.ok(&["restore", path.to_str().unwrap()]);
     assert!(said.contains("notes is back"), "{said}");
     wait_settled(&[&a, &b]);

@@ -111,11 +111,11 @@ impl FolderText<'_> {
         let listed = folder.problems.iter().take(PROBLEMS_LISTED_MAX);
         self.line("Problems", &output::number(folder.problems_total));
         for problem in listed {
-            let first = format!("{}{}  ", label(false, ""), clean(&problem.path));
+            let first = format!("{}{}  ", label(false, ""), output::name(&problem.path));
             let is_long = self.style.width.is_some_and(|width| first.chars().count() > width / 2);
             match is_long {
                 true => {
-                    self.line("", &clean(&problem.path));
+                    self.line("", &output::name(&problem.path));
                     self.line("", &format!("  {}", clean(&problem.text)));
                 }
                 false => {
@@ -146,7 +146,7 @@ fn transfer(item: &TransferItem) -> String {
     let from: Vec<String> = item.from.iter().map(|name| clean(name)).collect();
     let from = if from.is_empty() { String::new() } else { format!(", from {}", from.join(" and ")) };
     let (done, all) = (output::bytes(item.done_bytes), output::bytes(item.bytes));
-    format!("{}  {percent} %, {done} of {all}{from}", clean(&item.path))
+    format!("{}  {percent} %, {done} of {all}{from}", output::name(&item.path))
 }
 
 /// A peer's connection, traffic, trouble and offers.

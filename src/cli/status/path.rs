@@ -15,7 +15,7 @@ pub fn text(found: &PathStatus, place: &str, now_ms: i64, style: Style) -> Strin
     };
     let folder = if found.folder.is_empty() { String::new() } else { format!(" in {}", clean(&found.folder)) };
     let since = found.since_ms.map(|ms| format!(", first seen {}", output::ago(ms, now_ms))).unwrap_or_default();
-    let mut text = format!("{}{folder}: {}{since}\n", clean(place), style.paint(tone, &clean(&state)));
+    let mut text = format!("{}{folder}: {}{since}\n", output::name(place), style.paint(tone, &clean(&state)));
     for sentence in &found.explanation {
         text.push_str(&style.hanging("", &clean(sentence)));
     }

@@ -26,7 +26,7 @@ pub fn run(context: &Context, path: Option<&Path>, json: bool) -> anyhow::Result
         for item in items {
             match json {
                 true => output::print_raw(&json_item(item, count == 0)?)?,
-                false => output::print_raw(&text(item, &label(&config, &item.folder), context.now_ms, style))?,
+                false => output::print(&text(item, &label(&config, &item.folder), context.now_ms, style))?,
             }
             count += 1;
         }
@@ -84,7 +84,7 @@ fn label(config: &Config, id: &str) -> String {
 }
 
 fn text(item: &UnsyncedItem, label: &str, now_ms: i64, style: Style) -> String {
-    let path = if item.path.is_empty() { label.to_owned() } else { format!("{label}/{}", clean(&item.path)) };
+    let path = if item.path.is_empty() { label.to_owned() } else { output::name(&format!("{label}/{}", item.path)) };
     let tone = if item.state == "problem" || item.state == "conflict" { Tone::Bad } else { Tone::Busy };
     let peer = item.peer.as_ref().map(|name| format!(" at {}", clean(name))).unwrap_or_default();
     let since = item.since_ms.map(|ms| format!(", first seen {}", output::ago(ms, now_ms))).unwrap_or_default();

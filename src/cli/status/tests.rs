@@ -43,11 +43,11 @@ fn every_state_is_told_in_a_few_lines() {
 #[test]
 fn every_state_is_told_in_full() {
     for (name, status) in all() {
-        let narrow = full::text(&status, &home(), NOW_MS, NARROW);
+        let narrow = NARROW.flow(&full::text(&status, &home(), NOW_MS, NARROW));
         assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
         insta::assert_snapshot!(format!("full_{name}_80"), narrow);
     }
-    insta::assert_snapshot!("full_busy_120", full::text(&samples::busy(), &home(), NOW_MS, WIDE));
+    insta::assert_snapshot!("full_busy_120", WIDE.flow(&full::text(&samples::busy(), &home(), NOW_MS, WIDE)));
     let coloured = Style { width: Some(80), colour: true };
     let text = full::text(&samples::busy(), &home(), NOW_MS, coloured);
     assert!(text.contains("\x1b[33m120 files") && text.matches("\x1b[0m").count() * 2 == text.matches("\x1b[").count());
@@ -58,7 +58,7 @@ fn every_state_is_told_in_full() {
 fn the_picture_in_the_docs_shows_a_status_as_it_is() {
     const COLUMNS: u16 = 100;
     let style = Style { width: Some(COLUMNS.into()), colour: true };
-    let text = full::text(&samples::everyday(), &home(), NOW_MS, style);
+    let text = style.flow(&full::text(&samples::everyday(), &home(), NOW_MS, style));
     picture::assert_in_docs("status.svg", &picture::svg(&picture::screen(&text, COLUMNS)));
 }
 

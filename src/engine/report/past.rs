@@ -1,7 +1,8 @@
 //! What was: earlier versions in history, conflict copies, the log.
 
+use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
@@ -72,11 +73,19 @@ pub fn problems(asker: Asker) -> anyhow::Result<Vec<FolderProblem>> {
 /// Conflict copies in all folders.
 pub fn conflicts(asker: Asker) -> anyhow::Result<Vec<ConflictItem>> {
     let of_folder = |view: &View| -> Result<Vec<ConflictItem>, IndexError> {
-        let records = view.reader.conflict_copies(CONFLICTS_MAX)?;
+        let mut records = view.reader.conflict_copies(CONFLICTS_MAX)?;
+        // One that was settled a moment ago is gone before the index knows.
+        records.retain(|record| !is_gone(&place_of(view, &record.entry.path)));
         let mut items = Vec::with_capacity(records.len());
+        let mut originals: BTreeMap<RelPath, u32> = BTreeMap::new();
+        for original in records.iter().filter_map(|record| conflict::original_of(&record.entry.path)) {
+            *originals.entry(original).or_default() += 1;
+        }
         for record in records {
             if let Some(original) = conflict::original_of(&record.entry.path) {
-                items.push(conflict_item(view, record.entry, original)?);
+                // Of several, this one may have lost to another copy, which came from something else.
+                let is_only = originals.get(&original) == Some(&1);
+                items.push(conflict_item(view, record.entry, original, is_only)?);
             }
         }
         Ok(items)
@@ -84,7 +93,17 @@ pub fn conflicts(asker: Asker) -> anyhow::Result<Vec<ConflictItem>> {
     all_folders(asker, of_folder)
 }
 
-fn conflict_item(view: &View, copy: Entry, original: RelPath) -> Result<ConflictItem, IndexError> {
+fn place_of(view: &View, path: &RelPath) -> PathBuf {
+    view.folder.path.join(std::ffi::OsStr::from_bytes(path.as_bytes()))
+}
+
+/// True where nothing lies there, in a directory that can be looked into.
+fn is_gone(place: &Path) -> bool {
+    let is_missing = |path: &Path| path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+    is_missing(place) && place.parent().is_some_and(|above| !is_missing(above))
+}
+
+fn conflict_item(view: &View, copy: Entry, original: RelPath, is_only: bool) -> Result<ConflictItem, IndexError> {
     let asker = view.asker;
     let there = view.reader.record(&original)?.map(|record| record.entry);
     let live = there.as_ref().filter(|entry| entry.is_live());
@@ -95,10 +114,10 @@ fn conflict_item(view: &View, copy: Entry, original: RelPath) -> Result<Conflict
         None | Some(false) if is_mine(&copy) => Some("copy"),
         _ => None,
     };
-    let place = view.folder.path.join(std::ffi::OsStr::from_bytes(copy.path.as_bytes()));
+    let place = place_of(view, &copy.path);
     let base = match &there {
-        Some(entry) => base_of(view, &copy, entry)?,
-        None => None,
+        Some(entry) if is_only => base_of(view, &copy, entry)?,
+        _ => None,
     };
     Ok(ConflictItem {
         folder: view.folder.label.clone(),
@@ -118,12 +137,14 @@ fn conflict_item(view: &View, copy: Entry, original: RelPath) -> Result<Conflict
     })
 }
 
-/// The version that both came from. Where the file had several versions since, none is given: the wrong one would have
-/// a merge take back what was changed on one side.
+/// The version that both came from, as the device noted that made the copy. None is given where that is not certain: the
+/// wrong one would have a merge take back what was changed on one side.
 fn base_of(view: &View, copy: &Entry, there: &Entry) -> Result<Option<ConflictBase>, IndexError> {
-    let (copied, now) = (copy.kind.content_id(), there.kind.content_id());
-    let mut earlier = there.superseded.iter().filter(|id| Some(**id) != copied && Some(**id) != now);
-    let (Some(id), None) = (earlier.next(), earlier.next()) else { return Ok(None) };
+    let ([id], true) = (&copy.superseded[..], conflict::is_as_made(copy)) else { return Ok(None) };
+    // The copy lost to what lay there then, of which this has to be a later version.
+    if there.kind.content_id() == Some(*id) || !there.superseded.contains(id) {
+        return Ok(None);
+    }
     let versions = view.reader.history_of(&there.path)?;
     let row = versions.into_iter().find(|row| row.content.is_some_and(|content| content.id == *id));
     Ok(row.map(|row| ConflictBase {
@@ -350,6 +371,43 @@ mod tests {
         assert_eq!((item.path.as_str(), item.original.as_str()), (copy.as_str(), "d/a.txt"));
         assert_eq!((item.mtime_ms, item.bytes, item.device.as_deref()), (9, 3, Some("desk")));
         assert_eq!(item.place, world.place(&copy).to_string_lossy());
+        // Where the directory itself is not there nothing is known; where it is, the copy was settled.
+        std::fs::create_dir_all(world.place("d")).unwrap();
+        assert_eq!(conflicts(world.asker()).unwrap(), []);
+        std::fs::write(world.place(&copy), "123").unwrap();
+        assert_eq!(conflicts(world.asker()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_both_sides_of_a_conflict_came_from_is_told_only_where_the_copy_knows_it() {
+        let mut world = World::running(&[]);
+        let id = |text: &[u8]| content(text).content_id().unwrap();
+        let row = displaced(&mut world, "1", "d/a.txt", 100);
+        let kept = HistoryRow { content: content(b"before").content(), ..row };
+        world.index.add_history(&kept).unwrap();
+        let here = crate::index::Mark::Here;
+        let there = Entry { superseded: vec![id(b"lost"), id(b"before")], ..file("d/a.txt", b"won") };
+        world.index.put(&there, Some(slot_disk(3)), here, 1).unwrap();
+        let copy_at = |mtime_ns: i64, author: DeviceId| {
+            let name = conflict::conflict_name(&rel("d/a.txt"), mtime_ns, author, None).unwrap();
+            Entry { author, mtime_ns, ..file(&name.to_string(), b"lost") }
+        };
+        let base = |world: &World| conflicts(world.asker()).unwrap()[0].base.as_ref().map(|base| base.id.clone());
+        // Made by an agent that proved nothing: the only earlier version may be one of the winner's alone.
+        let copy = copy_at(9_000_000_000, DESK);
+        world.index.put(&copy, Some(slot_disk(4)), here, 2).unwrap();
+        assert_eq!(base(&world), None);
+        let proved = Entry { superseded: vec![id(b"before")], ..copy.clone() };
+        world.index.put(&proved, Some(slot_disk(4)), here, 3).unwrap();
+        assert_eq!(base(&world), Some(version_id(&kept)));
+        // Edited since it was made.
+        let edited = Entry { mtime_ns: 99_000_000_000, ..proved.clone() };
+        world.index.put(&edited, Some(slot_disk(4)), here, 4).unwrap();
+        assert_eq!(base(&world), None);
+        // Of two copies, one may have lost to the other.
+        world.index.put(&proved, Some(slot_disk(4)), here, 5).unwrap();
+        world.index.put(&copy_at(8_000_000_000, ME), Some(slot_disk(4)), here, 6).unwrap();
+        assert_eq!(base(&world), None);
     }
 
     #[test]

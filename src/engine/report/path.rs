@@ -576,6 +576,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_of_this_device_alone_is_not_said_to_be_deleted_elsewhere() {
+        let mut world = world();
+        let disk = world.look("a");
+        world.in_sync(DESK);
+        world.index.set_disk(&rel("a"), disk, Mark::Own, NOW_MS).unwrap();
+        check(&world, "a", "local", &["[desk: false has another version]"]);
+        let never = crate::core::entry::Entry::nothing(rel("a"));
+        world.index.put(&never, disk, Mark::Own, NOW_MS).unwrap();
+        world.in_sync(DESK);
+        check(&world, "a", "local", &["[desk: false does not have it]"]);
+    }
+
+    #[test]
     fn marks_are_explained() {
         let mut world = world();
         world.index.set_note(NOTE_HELD, Some("most of the folder vanished")).unwrap();

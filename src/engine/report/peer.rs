@@ -7,7 +7,7 @@ use crate::api::PathPeerStatus;
 use crate::config::Peer;
 use crate::core::entry::{Entry, Kind};
 use crate::core::message::Reason;
-use crate::index::{IndexError, PeerRow};
+use crate::index::{IndexError, Mark, PeerRow};
 
 const NS_PER_MS: i64 = 1_000_000;
 
@@ -111,6 +111,10 @@ fn stage(view: &View, peer: &Peer, known: &Known, row: Option<&PeerRow>) -> Resu
             Reason::Held => (Stage::Stuck, "keeps it until its user confirms the deletion"),
             Reason::Problem => (Stage::Stuck, "has a problem with it; 'p2psync status' there says more"),
         });
+    }
+    // What stands here is this device's alone, and the record tells of what the others have.
+    if matches!(record.mark, Mark::Own | Mark::Reverted) && record.disk.is_some() {
+        return Ok((Stage::Other, if record.entry.is_live() { "has another version" } else { "does not have it" }));
     }
     Ok(match row {
         Some(row) if row.cursor.is_some() && row.applied >= record.seq && record.entry.is_live() => {
