@@ -123,6 +123,11 @@ impl Folder {
         })
     }
 
+    /// Forgets the rival that led to this entry. Mostly it is the only one, and need not be looked for.
+    pub(super) fn drop_if_settled(&mut self, rival: &Rival, entry: &Entry) -> Result<(), IndexError> {
+        if decide::is_settled(entry, &rival.entry, &self.found) { self.index.drop_rival_of(rival) } else { Ok(()) }
+    }
+
     /// The file may be here under a name that it is leaving: then it is renamed, and no bytes are read at all.
     fn plan_move(&mut self, ours: &Record, rival: &Rival, decision: Decision) -> Result<Option<Looked>, IndexError> {
         let Some(content) = rival.entry.kind.content() else { return Ok(None) };

@@ -344,11 +344,6 @@ impl Folder {
         Ok(are_left)
     }
 
-    /// Forgets the rival that led to this entry. Mostly it is the only one, and need not be looked for.
-    pub(super) fn drop_if_settled(&mut self, rival: &Rival, entry: &Entry) -> Result<(), IndexError> {
-        if decide::is_settled(entry, &rival.entry, &self.found) { self.index.drop_rival_of(rival) } else { Ok(()) }
-    }
-
     pub(super) fn begin(&mut self, ours: Record, goal: Goal) -> Result<WorkId, IndexError> {
         let id = self.next_work;
         self.next_work += 1;
