@@ -70,7 +70,7 @@ const CAUGHT: [(Bug, u64); 23] = [
     (Bug::AppliedBeforeScan, 2_000_031_941),
     (Bug::CursorAhead, 2_000_000_005),
     (Bug::RequeueForgotten, 2_000_000_054),
-    (Bug::SightingForgotten, 2_000_007_452),
+    (Bug::SightingForgotten, 2_000_003_252),
     (Bug::SurpriseForgotten, 2_000_000_535),
     (Bug::IgnoredIsDeleted, 2_000_000_050),
     (Bug::NoCheckAroundSwap, 2_000_000_005),
