@@ -52,7 +52,6 @@ mod vanish;
 mod want;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
 
 use crate::core::action::WorkId;
 use crate::core::content::{Content, ContentId};
@@ -145,8 +144,8 @@ pub struct Folder {
     vanished: BTreeMap<u64, RelPath>,
     /// Files that are back under names where they count for old, by inode and content; see `leftover`.
     returned: BTreeSet<(u64, ContentId)>,
-    /// What was noted in that time may not have been on the disk when the power failed, ms since 1970; see `power`.
-    unwritten_ms: Option<RangeInclusive<i64>>,
+    /// What may not have been on the disk when the power failed; see `power`.
+    unwritten: Option<power::Unwritten>,
     /// New directories that are missing after a power cut.
     unwritten_directories: BTreeSet<RelPath>,
     /// Files and links that such a scan has found where they were not before, by inode and content.
@@ -216,7 +215,7 @@ impl Folder {
             unseen_waits: BTreeMap::new(),
             vanished: BTreeMap::new(),
             returned: BTreeSet::new(),
-            unwritten_ms: None,
+            unwritten: None,
             unwritten_directories: BTreeSet::new(),
             turned_up: BTreeSet::new(),
             half_done: BTreeMap::new(),
@@ -353,7 +352,7 @@ impl Folder {
             Input::ScanStarted { suspicious } => {
                 self.scans += 1;
                 self.suspicious_below = if suspicious { self.first_of_boot()? } else { 0 };
-                self.look_for_power_cut(suspicious)?;
+                self.look_for_power_cut(suspicious, now)?;
                 self.recheck_ignored(now)?;
                 if self.announces_changes() {
                     self.announce_own(now)?;

@@ -232,7 +232,7 @@ impl Folder {
                 self.vanished.insert(inode, path.clone());
             }
         }
-        if self.may_be_unwritten(&ours) {
+        if self.may_be_unwritten(&ours, now) {
             if !ours.entry.kind.is_directory() {
                 return self.want_unwritten(ours, now);
             }

@@ -18,38 +18,56 @@ use super::{Folder, NOTE_LAST_SCAN_MS, Now};
 /// What was noted so long before the last trace of the run that the power ended may not have been on the disk, in ms:
 /// systems write back within half a minute, unless they are busy or told to spare the battery.
 const WRITE_BACK_MS: i64 = 60_000;
-/// When the last trace of the run that the power ended was made, ms since 1970, until a scan has seen all: what is looked
-/// at meanwhile leaves traces too.
+/// When the last trace of the run that the power ended was made, and when the first scan after it began, ms since 1970,
+/// until one has seen all: what is looked at meanwhile leaves traces too.
 const NOTE_POWER_CUT_MS: &str = "power_cut_ms";
+
+/// What may have gone with the power: what was noted from a time on, but for what was looked at since.
+pub(super) struct Unwritten {
+    from_ms: i64,
+    begun_ms: i64,
+}
 
 impl Folder {
     /// A scan begins. After a power cut, what was noted last before it may have gone with it.
-    pub(super) fn look_for_power_cut(&mut self, suspicious: bool) -> Result<(), IndexError> {
-        self.unwritten_ms = None;
+    pub(super) fn look_for_power_cut(&mut self, suspicious: bool, now: Now) -> Result<(), IndexError> {
+        self.unwritten = None;
         if !suspicious {
             return Ok(());
         }
-        let noted = |key: &str| Ok(self.index.note(key)?.and_then(|text| text.parse::<i64>().ok()));
-        let last = match noted(NOTE_POWER_CUT_MS)? {
-            Some(last) => Some(last),
-            None => self.index.last_changed_ms(self.suspicious_below)?.max(noted(NOTE_LAST_SCAN_MS)?),
+        let note = self.index.note(NOTE_POWER_CUT_MS)?;
+        let noted = note.and_then(|note| {
+            let (last, begun) = note.split_once(' ')?;
+            Some((last.parse().ok()?, begun.parse().ok()?))
+        });
+        let (last, begun_ms): (i64, i64) = match noted {
+            Some(noted) => noted,
+            None => {
+                let scanned_ms = self.index.note(NOTE_LAST_SCAN_MS)?.and_then(|text| text.parse().ok());
+                let changed_ms = self.index.last_changed_ms(self.suspicious_below)?;
+                let Some(last) = changed_ms.max(scanned_ms) else { return Ok(()) };
+                self.index.set_note(NOTE_POWER_CUT_MS, Some(&format!("{last} {}", now.wall_ms())))?;
+                (last, now.wall_ms())
+            }
         };
-        self.index.set_note(NOTE_POWER_CUT_MS, last.map(|last| last.to_string()).as_deref())?;
-        self.unwritten_ms = last.map(|last| last.saturating_sub(WRITE_BACK_MS)..=last);
+        self.unwritten = Some(Unwritten { from_ms: last.saturating_sub(WRITE_BACK_MS), begun_ms });
         Ok(())
     }
 
     /// A scan has seen all that the power cut has left.
     pub(super) fn forget_power_cut(&mut self) -> Result<(), IndexError> {
-        self.unwritten_ms = None;
+        self.unwritten = None;
         self.index.set_note(NOTE_POWER_CUT_MS, None)
     }
 
     /// True where what is missing may never have come to the disk. What came from peers was made durable; a conflict copy
     /// is still the file that its user wrote.
-    pub(super) fn may_be_unwritten(&self, ours: &Record) -> bool {
-        // What was looked at since was on the disk.
-        let is_recent = self.unwritten_ms.as_ref().is_some_and(|unwritten| unwritten.contains(&ours.changed_ms));
+    pub(super) fn may_be_unwritten(&self, ours: &Record, now: Now) -> bool {
+        let is_recent = self.unwritten.as_ref().is_some_and(|unwritten| {
+            // What was looked at since was on the disk. A time still to come is of a clock that was ahead.
+            let was_seen = (unwritten.begun_ms..=now.wall_ms()).contains(&ours.changed_ms);
+            ours.changed_ms >= unwritten.from_ms && !was_seen
+        });
         let is_own = ours.mark == Mark::Here && ours.brought_by.is_none_or(|by| by == DeviceId::NONE);
         let takes_back = self.settings.direction == Direction::Both;
         is_recent && is_own && takes_back && ours.seq < self.suspicious_below && !self.has_turned_up(ours)
@@ -82,7 +100,7 @@ impl Folder {
     /// Something is there under a name where it was not before. Where it had just been missing under another, the power
     /// cut has undone a rename, and only its new name has gone.
     pub(super) fn note_turned_up(&mut self, disk: DiskState, kind: &Kind, now: Now) -> Result<(), IndexError> {
-        let Some(content) = kind.content_id().filter(|_| self.unwritten_ms.is_some() && !kind.is_directory()) else {
+        let Some(content) = kind.content_id().filter(|_| self.unwritten.is_some() && !kind.is_directory()) else {
             return Ok(());
         };
         if self.turned_up.len() < VANISHED_MAX {
