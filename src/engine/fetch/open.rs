@@ -41,8 +41,8 @@ const PAUSES: u32 = 2;
 const PAUSE_FADES: u32 = 16;
 
 /// What was passed over for so long by answers to later requests is asked for anew: the connection that it should come over
-/// hangs, while others go on.
-const PASSED_OVER: Duration = Duration::from_secs(30);
+/// hangs, while others go on. A chunk of the largest size takes as long at 9 kB/s.
+const PASSED_OVER: Duration = Duration::from_secs(120);
 
 /// Ids of requests are unique in the whole agent, so that an answer finds its folder.
 static NEXT_REQUEST: AtomicU32 = AtomicU32::new(1);

@@ -235,8 +235,12 @@ impl Lanes {
             self.wanted = wanted;
             self.leaves.retain(|leave| Arc::strong_count(leave) > 1 && !leave.is_told());
             self.leaves.iter().skip(wanted).for_each(|leave| leave.tell());
-            return;
         }
+        self.want(wanted);
+    }
+
+    /// So many lanes there are to be; the side that dials learns it also where they get fewer, or it would dial on.
+    fn want(&mut self, wanted: usize) {
         match (self.dial, self.key) {
             (Some(_), _) => self.dial_up_to(wanted),
             (None, Some(key)) => {
