@@ -189,6 +189,7 @@ impl Lanes {
                 Some(dialled) = self.dialling.join_next() => match dialled {
                     Ok(Ok(joined)) => {
                         self.start(joined);
+                        self.leave_if_unwanted();
                         self.dial_more();
                     }
                     Ok(Err(error)) => self.failed(&error),
@@ -291,6 +292,13 @@ impl Lanes {
         tracing::debug!(peer = %self.peer.short(), lanes = self.running.len(), "a further connection");
     }
 
+    /// A lane that was dialled came when fewer were wanted than before.
+    fn leave_if_unwanted(&self) {
+        if self.running.len() > self.wanted {
+            self.leaves.last().into_iter().for_each(|leave| leave.tell());
+        }
+    }
+
     fn lost(&mut self, error: &NetError) -> LaneEvent {
         self.failed(error);
         LaneEvent::Lost
@@ -298,12 +306,12 @@ impl Lanes {
 
     fn failed(&mut self, error: &NetError) {
         tracing::debug!(peer = %self.peer.short(), "a further connection failed: {}", in_words(error));
-        self.wanted = self.running.len();
+        self.wanted = self.running.len() + self.dialling.len();
         self.growth.failed(Instant::now());
     }
 
     fn count(&self) {
-        self.handle.outbox.flow().set_lanes(self.running.len());
+        self.handle.outbox.set_lanes(self.running.len());
     }
 }
 
