@@ -30,6 +30,11 @@ impl<'a> Nearby<'a> {
         Self { root, last: RefCell::default() }
     }
 
+    /// Lets go of the directory, after what has taken long.
+    pub fn forget(&self) {
+        self.last.take();
+    }
+
     pub fn root(&self) -> &'a OpenRoot {
         self.root
     }
@@ -74,6 +79,8 @@ mod tests {
         let handle = |name: &str| near.place(Area::Tree, &path(name)).unwrap().dir;
         assert!(std::sync::Arc::ptr_eq(&handle("a/x"), &handle("a/y")));
         assert!(!std::sync::Arc::ptr_eq(&handle("a/x"), &handle("b/x")));
+        near.forget();
+        assert_eq!(size("a/x"), Some(1));
         assert_eq!((size("missing/x"), size("a/x/z")), (None, None));
     }
 }

@@ -256,6 +256,14 @@ impl Reader {
         self.rows(sql, [rows_max(limit)], |_, row| path_at(row, 0))
     }
 
+    /// True where anything below the directory is live or on this disk.
+    pub fn has_any_below(&self, dir: &RelPath) -> Result<bool, IndexError> {
+        let (from, to) = dir.keys_below();
+        let sql = "SELECT 1 FROM entries WHERE path > ?1 AND path < ?2
+                   AND (kind <> 0 OR disk_kind IS NOT NULL) LIMIT 1";
+        Ok(self.first(sql, params![from, to], |_, _| Ok(()))?.is_some())
+    }
+
     /// How many entries have this mark.
     pub fn count_marked(&self, mark: Mark) -> Result<u64, IndexError> {
         let sql = match mark {

@@ -52,6 +52,7 @@ mod vanish;
 mod want;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use crate::core::action::WorkId;
 use crate::core::content::{Content, ContentId};
@@ -144,8 +145,8 @@ pub struct Folder {
     vanished: BTreeMap<u64, RelPath>,
     /// Files that are back under names where they count for old, by inode and content; see `leftover`.
     returned: BTreeSet<(u64, ContentId)>,
-    /// What was noted from then on may not have been on the disk when the power failed, ms since 1970; see `power`.
-    unwritten_from_ms: Option<i64>,
+    /// What was noted in that time may not have been on the disk when the power failed, ms since 1970; see `power`.
+    unwritten_ms: Option<RangeInclusive<i64>>,
     /// New directories that are missing after a power cut.
     unwritten_directories: BTreeSet<RelPath>,
     /// Files and links that such a scan has found where they were not before, by inode and content.
@@ -215,7 +216,7 @@ impl Folder {
             unseen_waits: BTreeMap::new(),
             vanished: BTreeMap::new(),
             returned: BTreeSet::new(),
-            unwritten_from_ms: None,
+            unwritten_ms: None,
             unwritten_directories: BTreeSet::new(),
             turned_up: BTreeSet::new(),
             half_done: BTreeMap::new(),

@@ -133,7 +133,10 @@ impl Folder {
             }
             return Ok(());
         }
-        if ours.seq < self.suspicious_below && is_suspect(&ours.entry, &kind) && !self.is_rename_undone(&ours)? {
+        // Another file than was known there, which has its own name again, is no damage to that one.
+        let is_other = ours.disk.is_some_and(|known| known.inode != disk.inode);
+        let is_in_doubt = ours.seq < self.suspicious_below && is_suspect(&ours.entry, &kind);
+        if is_in_doubt && !(is_other && self.is_rename_undone(&ours)?) {
             self.note_returned(disk.inode, &kind)?;
             return self.suspect(path, disk, now);
         }
@@ -233,7 +236,9 @@ impl Folder {
             if !ours.entry.kind.is_directory() {
                 return self.want_unwritten(ours, now);
             }
-            self.unwritten_directories.insert(path.clone());
+            if self.unwritten_directories.len() < VANISHED_MAX {
+                self.unwritten_directories.insert(path.clone());
+            }
         }
         self.index.set_disk(path, None, Mark::Missing, now.wall_ms())?;
         if self.missing_since_ms.replace(now.mono_ms).is_none() {
@@ -305,7 +310,8 @@ impl Folder {
         if !complete {
             return Ok(());
         }
-        (self.suspicious_below, self.unwritten_from_ms) = (0, None);
+        self.forget_power_cut()?;
+        self.suspicious_below = 0;
         self.after_crash = false;
         self.forget_half_done();
         self.awaited.clear();

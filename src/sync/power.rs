@@ -18,23 +18,38 @@ use super::{Folder, NOTE_LAST_SCAN_MS, Now};
 /// What was noted so long before the last trace of the run that the power ended may not have been on the disk, in ms:
 /// systems write back within half a minute, unless they are busy or told to spare the battery.
 const WRITE_BACK_MS: i64 = 60_000;
+/// When the last trace of the run that the power ended was made, ms since 1970, until a scan has seen all: what is looked
+/// at meanwhile leaves traces too.
+const NOTE_POWER_CUT_MS: &str = "power_cut_ms";
 
 impl Folder {
     /// A scan begins. After a power cut, what was noted last before it may have gone with it.
     pub(super) fn look_for_power_cut(&mut self, suspicious: bool) -> Result<(), IndexError> {
-        self.unwritten_from_ms = None;
-        if suspicious {
-            let changed_ms = self.index.last_changed_ms(self.suspicious_below)?;
-            let scanned_ms = self.index.note(NOTE_LAST_SCAN_MS)?.and_then(|text| text.parse().ok());
-            self.unwritten_from_ms = changed_ms.max(scanned_ms).map(|last: i64| last.saturating_sub(WRITE_BACK_MS));
+        self.unwritten_ms = None;
+        if !suspicious {
+            return Ok(());
         }
+        let noted = |key: &str| Ok(self.index.note(key)?.and_then(|text| text.parse::<i64>().ok()));
+        let last = match noted(NOTE_POWER_CUT_MS)? {
+            Some(last) => Some(last),
+            None => self.index.last_changed_ms(self.suspicious_below)?.max(noted(NOTE_LAST_SCAN_MS)?),
+        };
+        self.index.set_note(NOTE_POWER_CUT_MS, last.map(|last| last.to_string()).as_deref())?;
+        self.unwritten_ms = last.map(|last| last.saturating_sub(WRITE_BACK_MS)..=last);
         Ok(())
+    }
+
+    /// A scan has seen all that the power cut has left.
+    pub(super) fn forget_power_cut(&mut self) -> Result<(), IndexError> {
+        self.unwritten_ms = None;
+        self.index.set_note(NOTE_POWER_CUT_MS, None)
     }
 
     /// True where what is missing may never have come to the disk. What came from peers was made durable; a conflict copy
     /// is still the file that its user wrote.
     pub(super) fn may_be_unwritten(&self, ours: &Record) -> bool {
-        let is_recent = self.unwritten_from_ms.is_some_and(|from| ours.changed_ms >= from);
+        // What was looked at since was on the disk.
+        let is_recent = self.unwritten_ms.as_ref().is_some_and(|unwritten| unwritten.contains(&ours.changed_ms));
         let is_own = ours.mark == Mark::Here && ours.brought_by.is_none_or(|by| by == DeviceId::NONE);
         let takes_back = self.settings.direction == Direction::Both;
         is_recent && is_own && takes_back && ours.seq < self.suspicious_below && !self.has_turned_up(ours)
@@ -67,8 +82,7 @@ impl Folder {
     /// Something is there under a name where it was not before. Where it had just been missing under another, the power
     /// cut has undone a rename, and only its new name has gone.
     pub(super) fn note_turned_up(&mut self, disk: DiskState, kind: &Kind, now: Now) -> Result<(), IndexError> {
-        let Some(content) = kind.content_id().filter(|_| self.unwritten_from_ms.is_some() && !kind.is_directory())
-        else {
+        let Some(content) = kind.content_id().filter(|_| self.unwritten_ms.is_some() && !kind.is_directory()) else {
             return Ok(());
         };
         if self.turned_up.len() < VANISHED_MAX {
@@ -114,6 +128,7 @@ mod tests {
     use super::super::{FetchError, Input, Observation, Seen, Staged};
     use super::*;
     use crate::core::action::{Action, Outcome, WorkId};
+    use crate::core::content::Content;
     use crate::core::disk::DiskKind;
     use crate::core::id::RunId;
     use crate::core::message::{Hello, Message};
@@ -219,6 +234,51 @@ mod tests {
         fixture.wait(1000);
         fixture.wait(1000);
         assert!((0..3).all(|n| is_deleted(&fixture, &path(n))));
+    }
+
+    fn emptied(n: u64, inode: u64) -> Observation {
+        let (disk, content) = (DiskState { size: 0, ..disk(inode) }, Content::of_chunk(b""));
+        Observation { path: path(n), seen: Seen::File { disk, content, lists: Vec::new() } }
+    }
+
+    #[test]
+    fn two_names_of_one_damaged_file_are_both_in_doubt() {
+        let mut fixture = Fixture::new(1);
+        fixture.feed(Input::Observed(vec![seen(1, 7), seen(2, 7)]));
+        let mut fixture = after_power_cut(fixture, 1000);
+        fixture.feed(Input::Observed(vec![emptied(1, 7), emptied(2, 7)]));
+        finish(&mut fixture);
+        assert!((1..3).all(|n| fixture.folder.ours(&path(n)).unwrap().mark == Mark::Suspect));
+    }
+
+    #[test]
+    fn a_scan_that_was_cut_short_does_not_change_what_may_have_gone() {
+        let mut fixture = Fixture::new(1);
+        fixture.feed(Input::Observed(vec![seen(1, 1), seen(2, 2)]));
+        let mut fixture = after_power_cut(fixture, 1000);
+        fixture.wait(10 * 60_000);
+        fixture.feed(Input::Observed(vec![emptied(2, 2)]));
+        fixture.feed(Input::ScanFinished { complete: false });
+        fixture.feed(Input::ScanStarted { suspicious: true });
+        fixture.feed(Input::Observed(vec![absent(&path(1))]));
+        finish(&mut fixture);
+        assert!(!is_deleted(&fixture, &path(1)));
+        // The next power cut is another one.
+        assert_eq!(fixture.folder.index.note(NOTE_POWER_CUT_MS).unwrap(), None);
+    }
+
+    #[test]
+    fn what_was_seen_since_the_power_came_back_is_deleted_by_whoever_deletes_it() {
+        let mut fixture = Fixture::new(1);
+        fixture.wait(10 * 60_000);
+        fixture.feed(Input::Observed(vec![seen(1, 1)]));
+        let mut fixture = after_power_cut(fixture, 1000);
+        let Observation { seen: Seen::File { disk, content, lists }, .. } = seen(0, 0) else { unreachable!() };
+        let touched = Seen::File { disk: DiskState { ctime_ns: 6, ..disk }, content, lists };
+        fixture.feed(Input::Observed(vec![Observation { path: path(0), seen: touched }]));
+        fixture.feed(Input::Observed(vec![absent(&path(0))]));
+        finish(&mut fixture);
+        assert!(is_deleted(&fixture, &path(0)));
     }
 
     #[test]

@@ -144,20 +144,22 @@ impl Folder {
             self.announce_deletion(&ours, true, now)?;
         }
         // All that has vanished has turned up. The directories that it left need not wait for anything more.
-        if self.vanished.is_empty() && self.are_directories_missing_only()? {
+        if self.vanished.is_empty() && self.unseen_waits.is_empty() && self.are_directories_missing_only()? {
             self.missing_since_ms = self.missing_since_ms.map(|_| now.mono_ms.saturating_sub(DELETE_SETTLE_MS));
         }
         Ok(())
     }
 
     fn are_directories_missing_only(&self) -> Result<bool, IndexError> {
-        let missing = self.index.missing(SETTLE_BATCH)?;
+        // So many that the user may be asked about them are not counted before all that is new has been.
+        let most = self.settings.guard.entries_min.min(SETTLE_BATCH as u64) as usize;
+        let missing = self.index.missing(most)?;
         for path in &missing {
             if !self.ours(path)?.entry.kind.is_directory() {
                 return Ok(false);
             }
         }
-        Ok(missing.len() < SETTLE_BATCH)
+        Ok(missing.len() < most)
     }
 
     /// A new file has turned up: those that have vanished may come next.

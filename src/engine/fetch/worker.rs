@@ -142,6 +142,9 @@ pub(super) fn run(folder: &FolderHandle, tasks: &Mutex<Receiver<Task>>, done: &S
                     Err(problem) => failed(task, problem),
                 };
                 untold.push(result);
+                if !is_small {
+                    near.iter().for_each(Nearby::forget);
+                }
                 is_small || done.send(Event::Done(std::mem::take(&mut untold))).is_ok()
             });
             is_heard && (untold.is_empty() || done.send(Event::Done(untold)).is_ok())

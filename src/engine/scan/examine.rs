@@ -245,6 +245,9 @@ fn read_batch(
             }
             None => shared.hints.release([&look.path]),
         }
+        if size >= BATCH_BYTES {
+            near.forget();
+        }
         if !is_sent || shared.stop.load(Ordering::Relaxed) {
             is_lost.store(true, Ordering::Relaxed);
         }

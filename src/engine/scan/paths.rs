@@ -122,16 +122,20 @@ impl Looker<'_, '_, '_> {
         let (mut gone, mut there) = (Vec::new(), Vec::new());
         let near = Nearby::new(self.root);
         for looks in looks.chunks(VIEW_LOOKS) {
-            self.reader.in_one_view(|| {
-                looks.iter().try_for_each(|look| {
-                    match self.news(look, &near)? {
-                        News::None => {}
-                        News::Gone => gone.push(look),
-                        News::There => there.push(look),
-                    }
-                    Ok::<(), LookError>(())
-                })
-            })?;
+            // All are claimed before the view: what it does not see yet is looked at again by whoever writes it.
+            let claims: Vec<Claim> = looks.iter().map(|look| self.claim(look)).collect();
+            let all: Result<Vec<News>, LookError> = self
+                .reader
+                .in_one_view(|| looks.iter().zip(&claims).map(|(look, claim)| self.news(look, claim, &near)).collect());
+            let ours = looks.iter().zip(&claims).filter(|(_, claim)| matches!(claim, Claim::Ours));
+            self.shared.hints.release(ours.map(|(look, _)| &look.path));
+            for (look, news) in looks.iter().zip(all?) {
+                match news {
+                    News::None => {}
+                    News::Gone => gone.push(look),
+                    News::There => there.push(look),
+                }
+            }
         }
         Ok((gone, there))
     }
@@ -161,22 +165,27 @@ impl Looker<'_, '_, '_> {
 
     /// A first look at a hint. Mostly there is nothing to be done: the file is as the index has it, since the agent
     /// itself has put it there.
-    fn news(&self, look: &Look, near: &Nearby) -> Result<News, LookError> {
-        if look.requested || is_applying(self.shared, &look.path) {
-            let is_gone = matches!(near.look(&look.path), Ok(None));
-            return Ok(if is_gone { News::Gone } else { News::There });
-        }
-        if !self.shared.hints.claim(look) {
-            // Whoever is at it sees to it that it is looked at again.
+    fn news(&self, look: &Look, claim: &Claim, near: &Nearby) -> Result<News, LookError> {
+        if matches!(claim, Claim::Others) {
             return Ok(News::None);
         }
-        let news = match near.look(&look.path) {
+        match near.look(&look.path) {
             Ok(None) => Ok(News::Gone),
-            Ok(Some(state)) if state.kind != DiskKind::Directory => self.is_known(&look.path, &state),
+            Ok(Some(state)) if matches!(claim, Claim::Ours) && state.kind != DiskKind::Directory => {
+                self.is_known(&look.path, &state)
+            }
             _ => Ok(News::There),
-        };
-        self.shared.hints.release([&look.path]);
-        news
+        }
+    }
+
+    fn claim(&self, look: &Look) -> Claim {
+        if look.requested || is_applying(self.shared, &look.path) {
+            Claim::Needless
+        } else if self.shared.hints.claim(look) {
+            Claim::Ours
+        } else {
+            Claim::Others
+        }
     }
 
     fn is_known(&self, path: &RelPath, state: &DiskState) -> Result<News, LookError> {
@@ -209,6 +218,7 @@ impl Looker<'_, '_, '_> {
         match self.claimed(look) {
             Ok(Below::Unminded) => Ok(()),
             Ok(Below::Nothing) => {
+                super::look_at_problems(self.shared, self.reader, Some(&path))?;
                 self.swept = Some(path);
                 Ok(())
             }
@@ -254,7 +264,7 @@ impl Looker<'_, '_, '_> {
         let below = match found {
             _ if is_ignored => Below::Unminded,
             Some(_) if is_directory => Below::Compare,
-            _ if self.reader.has_live_below(&look.path)? => Below::Compare,
+            _ if self.reader.has_any_below(&look.path)? => Below::Compare,
             _ => Below::Nothing,
         };
         match found.filter(|_| !is_ignored || look.requested) {
@@ -322,6 +332,15 @@ enum News {
     /// Nothing stands there.
     Gone,
     There,
+}
+
+/// Whether a path may be compared with the index.
+enum Claim {
+    Ours,
+    /// Whoever is at it sees to it that it is looked at again.
+    Others,
+    /// It is looked at, or put off, whatever the index has.
+    Needless,
 }
 
 /// Whether what is below a path has to be compared with the index as well.

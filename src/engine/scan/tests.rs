@@ -354,6 +354,23 @@ fn a_hint_in_an_unknown_directory_leads_to_all_of_it() {
 }
 
 #[test]
+fn trouble_with_what_was_in_a_directory_goes_with_it() {
+    let world = World::new();
+    world.write("d/x", b"");
+    let _socket = std::os::unix::net::UnixListener::bind(world.at("d/p")).unwrap();
+    rest();
+    assert!(world.scan());
+    assert!(world.reader().problem(&path("d/p")).unwrap().is_some());
+    std::fs::remove_file(world.at("d/x")).unwrap();
+    world.look(&[Look::hinted(path("d/x"))]);
+    std::fs::remove_dir_all(world.at("d")).unwrap();
+    world.look(&[Look::hinted(path("d")), Look::hinted(path("d/p"))]);
+    let Job::Paths(looks) = world.handle.hints.next(&world.handle.stop) else { panic!("nothing to look at") };
+    world.look(&looks);
+    assert_eq!(world.reader().problem(&path("d/p")).unwrap(), None);
+}
+
+#[test]
 fn a_path_with_an_action_under_way_or_another_look_is_put_off() {
     let world = World::new();
     world.write("a", b"");
