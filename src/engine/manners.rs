@@ -11,8 +11,9 @@ use crate::config::{Caps, Config};
 
 /// How often battery and network are looked at, where the config minds them.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// The longest until the next look where only the time of day matters: the clock may be set, and the machine may sleep.
-const TIME_LOOK_MAX: Duration = Duration::from_secs(600);
+/// The longest until the next look where only the time of day matters: the clock may be set, and the machine may sleep,
+/// which no wait counts. A pause ends this much too late at most.
+const TIME_LOOK_MAX: Duration = Duration::from_secs(60);
 /// The least time until the next look, so that a clock that stands still makes no busy loop.
 const LOOK_SOONEST: Duration = Duration::from_millis(200);
 /// Where Linux tells of batteries and chargers.

@@ -13,7 +13,7 @@ use crate::core::content::ContentId;
 use crate::core::entry::Entry;
 use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
-use crate::index::{EVENTS_MAX, HistoryRow, IndexError, Reader, Record};
+use crate::index::{EVENTS_MAX, HistoryRow, IndexError, Reader, Record, cut_text};
 use crate::sync::copied_text;
 
 /// Steps of one plan: more are done directory by directory.
@@ -140,7 +140,7 @@ impl Came {
     }
 
     fn has(&self, path: &RelPath) -> bool {
-        let is_copy = || original_of(path).is_some() && self.copied.contains(&copied_text(path));
+        let is_copy = || original_of(path).is_some() && self.copied.contains(cut_text(&copied_text(path)));
         self.paths.contains(path) || (!self.others.contains(path) && is_copy())
     }
 }
@@ -393,7 +393,11 @@ mod tests {
             (original, copy)
         };
         let long = "a".repeat(250);
-        for name in [&b"a.txt"[..], b"d/plan kept as it was.txt", b"caf\xe9 kept as .txt", long.as_bytes()] {
+        // What is logged of it is cut.
+        let deep = format!("{}a.txt", format!("{}/", "d".repeat(200)).repeat(20));
+        let names =
+            [&b"a.txt"[..], b"d/plan kept as it was.txt", b"caf\xe9 kept as .txt", long.as_bytes(), deep.as_bytes()];
+        for name in names {
             let mut index = Index::in_memory(EpochId(1)).unwrap();
             let (original, copy) = copy_of(name);
             let put = |index: &mut Index, path: &RelPath| {

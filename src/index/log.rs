@@ -62,8 +62,8 @@ impl Reader {
     }
 }
 
-/// The first part of a text that is too long to keep.
-pub(super) fn cut_text(text: &str) -> &str {
+/// What is kept of a text: its first part where it is too long.
+pub fn cut_text(text: &str) -> &str {
     let end = (0..=TEXT_BYTES_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or(0)]
 }

@@ -37,7 +37,7 @@ mod transaction;
 #[cfg(feature = "testing")]
 pub use copy::{Snapshot, Template};
 pub use error::IndexError;
-pub use log::{EVENTS_MAX, TEXT_BYTES_MAX};
+pub use log::{EVENTS_MAX, TEXT_BYTES_MAX, cut_text};
 pub use open::{Index, Reader};
 pub use tallies::Tally;
 

@@ -1,7 +1,7 @@
 //! What waits of the bulk frames for one peer, and goes over whichever of its connections is free.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, mpsc};
@@ -33,10 +33,48 @@ pub struct Bulk {
 #[derive(Debug, Default)]
 pub struct Counts {
     waiting: AtomicUsize,
-    /// Connections besides the main one.
-    lanes: AtomicUsize,
     begun: Notify,
     speed: Speed,
+    busy: StdMutex<Busy>,
+}
+
+/// Connections that have something to send right now.
+#[derive(Debug, Default)]
+struct Busy {
+    connections: usize,
+    /// Until when the time in which there were any has been counted.
+    counted: Option<Instant>,
+}
+
+/// A frame that a connection takes; however that ends.
+pub(super) struct Sending<'a> {
+    counts: &'a Counts,
+    bytes: usize,
+}
+
+impl Sending<'_> {
+    /// The connection has taken so many bytes.
+    pub fn sent(mut self, bytes: usize) {
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        let mut busy = self.counts.busy();
+        let took = busy.count();
+        busy.connections -= 1;
+        self.counts.speed.note(self.bytes, took);
+    }
+}
+
+impl Busy {
+    /// How long some connection was busy since the last time.
+    fn count(&mut self) -> Duration {
+        let now = Instant::now();
+        let since = self.counted.replace(now).filter(|_| self.connections > 0);
+        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
 }
 
 impl Counts {
@@ -49,8 +87,7 @@ impl Counts {
 
     /// Bytes per second that the link takes lately, over all its connections, once enough was sent to tell.
     pub fn per_second(&self) -> Option<u64> {
-        let connections = 1 + self.lanes.load(Ordering::Relaxed) as u64;
-        self.speed.per_second().map(|each| each.saturating_mul(connections))
+        self.speed.per_second()
     }
 
     /// True while frames wait that no connection has taken: where no cap holds them up, each connection has all that it
@@ -59,14 +96,13 @@ impl Counts {
         self.waiting.load(Ordering::Acquire) > 0
     }
 
-    /// From now on there are so many connections besides the main one.
-    pub fn set_lanes(&self, lanes: usize) {
-        self.lanes.store(lanes, Ordering::Relaxed);
-    }
-
     /// Returns when there is something to send after a time in which nothing waited.
     pub async fn begun(&self) {
         self.begun.notified().await;
+    }
+
+    fn busy(&self) -> MutexGuard<'_, Busy> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,9 +133,15 @@ impl Bulk {
         Some(self.taken(queued))
     }
 
-    /// So many bytes were taken by a connection within so much time.
-    pub(super) fn note(&self, bytes: usize, took: Duration) {
-        self.counts.speed.note(bytes, took);
+    /// A connection begins to take a frame.
+    pub(super) fn sending(&self) -> Sending<'_> {
+        let mut busy = self.counts.busy();
+        let took = busy.count();
+        busy.connections += 1;
+        if !took.is_zero() {
+            self.counts.speed.note(0, took);
+        }
+        Sending { counts: &self.counts, bytes: 0 }
     }
 
     fn wait(&self) -> Option<Duration> {
@@ -110,5 +152,41 @@ impl Bulk {
         self.counts.waiting.fetch_sub(1, Ordering::AcqRel);
         self.pace.upload.spend(queued.frame.byte_count() as u64, Instant::now().into_std());
         queued
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::outbox::outbox;
+
+    const FRAME: usize = 100_000;
+    const TOOK: Duration = Duration::from_millis(100);
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_count_for_the_speed_of_a_link_only_while_they_send() {
+        let (outbox, reader) = outbox();
+        let bulk = reader.bulk();
+        outbox.set_lanes(7);
+        for _ in 0..50 {
+            let one = bulk.sending();
+            tokio::time::advance(TOOK).await;
+            one.sent(FRAME);
+            // Nothing is to be sent.
+            tokio::time::advance(TOOK).await;
+        }
+        assert_eq!(outbox.flow().per_second(), Some(1_000_000));
+        for _ in 0..200 {
+            let (one, two) = (bulk.sending(), bulk.sending());
+            tokio::time::advance(TOOK / 2).await;
+            // One that is cut meanwhile.
+            drop(bulk.sending());
+            tokio::time::advance(TOOK / 2).await;
+            one.sent(FRAME);
+            two.sent(FRAME);
+        }
+        let both = outbox.flow().per_second().unwrap();
+        // A frame may count before its time does.
+        assert!((1_900_000..=2_200_000).contains(&both), "{both}");
     }
 }

@@ -30,6 +30,8 @@ const UNUSED: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How long the other side may take to say whether a lane has joined.
 const JOIN_SECONDS: u64 = 10;
+/// How long a lane waits for the end of the stream after the other side's goodbye, which it follows at once.
+const ENDING: Duration = Duration::from_secs(10);
 /// Sent by the side that was dialled once the lane has joined its link.
 const JOINED: u8 = 1;
 
@@ -159,6 +161,9 @@ impl Lane {
                 Frame::Ping(_) | Frame::Unknown(_) => {}
                 Frame::Close(_) => {
                     self.leave.tell();
+                    // A connection that is closed while something on it is unread takes with it what was sent last.
+                    let ignoring = async { while reader.next().await.is_ok() {} };
+                    let _ = tokio::time::timeout(ENDING, ignoring).await;
                     return Ok(());
                 }
                 _ => return Err(LaneEnd::Misused),
@@ -180,9 +185,9 @@ impl Lane {
             match next {
                 Next::Answer(queued) => {
                     self.touch();
-                    let begun = Instant::now();
+                    let sending = bulk.sending();
                     writer.write(&queued.frame).await?;
-                    bulk.note(queued.frame.byte_count(), begun.elapsed());
+                    sending.sent(queued.frame.byte_count());
                 }
                 Next::Nothing if self.unused() < UNUSED => {
                     writer.write(&encode(&Frame::Ping(pings)).map_err(NetError::from)?).await?;
@@ -234,7 +239,7 @@ mod tests {
     use super::*;
     use crate::core::id::DeviceId;
     use crate::net::frame::Chunks;
-    use crate::net::outbox::{Outbox, OutboxReader, outbox, paced_outbox};
+    use crate::net::outbox::{Outbox, OutboxReader, outbox, paced_outbox, write_loop};
     use crate::net::pace::Paces;
 
     const PIPE_BYTES: usize = 16 * 1024;
@@ -309,21 +314,28 @@ mod tests {
         let paces = Paces::default();
         paces.set((Some(100_000), None), &BTreeMap::new());
         let (a, mut b) = (End::with(paced_outbox(paces.of(&DeviceId([1; 32])))), End::new());
+        let (a0, b0) = duplex(PIPE_BYTES);
         let ((a1, b1), (a2, b2)) = (duplex(PIPE_BYTES), duplex(PIPE_BYTES));
         // Two million bytes, and what stands around them.
         a.send(0..100);
         let begun = Instant::now();
         let (from, to) = ((a.lane(a1), a.lane(a2)), (b.lane(b1), b.lane(b2)));
+        let main = write_loop(a.reader, FrameWriter::new(a0, Arc::default()));
+        let (mut main_reader, mut over_main) = (FrameReader::of_lane(b0, Arc::default()), 0);
         let receiving = async {
             for _ in 0..100 {
-                b.answers.1.recv().await;
+                tokio::select! {
+                    _ = b.answers.1.recv() => {}
+                    frame = main_reader.next() => over_main += usize::from(frame.is_ok()),
+                }
             }
             begun.elapsed().as_secs()
         };
         tokio::select! {
-            _ = async { tokio::join!(from.0, from.1, to.0, to.1) } => panic!("they end before all has come"),
+            _ = async { tokio::join!(from.0, from.1, to.0, to.1, main) } => panic!("they end before all has come"),
             seconds = receiving => assert!((19..=20).contains(&seconds), "{seconds}"),
         }
+        assert!((1..100).contains(&over_main), "{over_main}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -342,6 +354,26 @@ mod tests {
         // All that a lane has taken has come; the rest waits for the connections that are left.
         let left = |end: &End| std::iter::from_fn(|| end.reader.bulk().try_next()).count();
         assert_eq!((at_b.len() + left(&a), at_a.len() + left(&b)), (50, 50));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_the_other_sides_goodbye_a_lane_reads_to_the_end_and_does_not_wait_for_ever() {
+        for is_ended in [true, false] {
+            let a = End::new();
+            let (a1, mut b1) = duplex(PIPE_BYTES);
+            let mut running = std::pin::pin!(a.lane(a1));
+            for frame in [Frame::Close(String::new()), Frame::Ping(1), Frame::Ping(2)] {
+                b1.write_all(&encode(&frame).unwrap().parts().concat()).await.unwrap();
+            }
+            assert!(tokio::time::timeout(ENDING / 2, &mut running).await.is_err());
+            let left = b1.read(&mut [0; PIPE_BYTES]).await.unwrap();
+            assert!(left > 0, "its own goodbye");
+            let begun = Instant::now();
+            let far = (!is_ended).then_some(b1);
+            assert!(matches!(running.await, LaneEnd::Closed));
+            assert_eq!(begun.elapsed() < Duration::from_secs(1), is_ended);
+            drop(far);
+        }
     }
 
     #[tokio::test]

@@ -1,16 +1,16 @@
 //! What waits to be sent to a peer: control frames overtake bulk, and both are bounded.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::AsyncWrite;
 use tokio::sync::{Semaphore, TryAcquireError, mpsc};
-use tokio::time::Instant;
 
 use super::NetError;
 use super::bulk::{Bulk, Counts, Queued};
 use super::codec::{Encoded, encode};
 use super::connection::FrameWriter;
 use super::frame::Frame;
+use super::lane::LANES_MAX;
 use super::pace::LinkPace;
 
 /// Most bytes of control frames that wait: several full index batches. A peer that lets more pile up is too slow.
@@ -19,6 +19,10 @@ pub const CONTROL_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const CONTROL_FRAMES_MAX: usize = 4096;
 /// Most bytes of chunks that wait: enough to keep a fast link busy while the next are read from disk.
 pub const BULK_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Connections for which that is enough: an answer may take 1 MiB.
+const CONNECTIONS_FED: usize = 4;
+/// How much more may wait for each further one: 8 MiB in all.
+const BULK_BYTES_EACH: usize = 1024 * 1024;
 /// What a frame is counted as at least, so that many small ones are bounded too.
 const FRAME_COST_MIN: usize = 1024;
 
@@ -29,6 +33,8 @@ pub struct Outbox {
     bulk: mpsc::UnboundedSender<Queued>,
     control_room: Arc<Semaphore>,
     bulk_room: Arc<Semaphore>,
+    /// Room for bulk frames beyond `BULK_BYTES_MAX`.
+    further_room: Arc<Mutex<usize>>,
     counts: Arc<Counts>,
 }
 
@@ -59,7 +65,7 @@ pub fn paced_outbox(pace: LinkPace) -> (Outbox, OutboxReader) {
         control_room: control_room.clone(),
         bulk_room: bulk_room.clone(),
     };
-    (Outbox { control, bulk, control_room, bulk_room, counts }, reader)
+    (Outbox { control, bulk, control_room, bulk_room, further_room: Arc::default(), counts }, reader)
 }
 
 impl Outbox {
@@ -114,6 +120,19 @@ impl Outbox {
         &self.counts
     }
 
+    /// From now on there are so many connections besides the main one.
+    pub fn set_lanes(&self, lanes: usize) {
+        let further = (1 + lanes.min(LANES_MAX)).saturating_sub(CONNECTIONS_FED) * BULK_BYTES_EACH;
+        let mut now = self.further_room.lock().unwrap_or_else(PoisonError::into_inner);
+        if further >= *now {
+            self.bulk_room.add_permits(further - *now);
+            *now = further;
+        } else {
+            // What is taken is left until another time.
+            *now -= self.bulk_room.forget_permits(*now - further);
+        }
+    }
+
     /// Says goodbye: what is queued before as control is still sent, then the connection ends.
     pub fn close(&self, reason: &str) -> Result<(), NetError> {
         self.control(&Frame::Close(reason.into()))
@@ -164,9 +183,9 @@ pub async fn write_loop<W: AsyncWrite + Unpin>(
                 }
             }
         };
-        let begun = Instant::now();
+        let sending = reader.bulk.sending();
         writer.write(&queued.frame).await?;
-        reader.bulk.note(queued.frame.byte_count(), begun.elapsed());
+        sending.sent(queued.frame.byte_count());
         if queued.frame.is_close() {
             break;
         }
@@ -188,9 +207,26 @@ mod tests {
     use bytes::Bytes;
     use std::collections::BTreeMap;
     use tokio::io::duplex;
+    use tokio::time::Instant;
 
     fn chunk(request: u32, bytes: usize) -> Encoded {
         encode(&Frame::Chunks(Chunks { request, items: vec![(0, Bytes::from(vec![0; bytes]))] })).unwrap()
+    }
+
+    #[tokio::test]
+    async fn more_may_wait_where_there_are_more_connections_and_no_more_than_eight_take() {
+        let (outbox, _reader) = outbox();
+        let room = || outbox.bulk_room.available_permits();
+        for (lanes, more) in [(3, 0), (4, 1), (7, 4), (100, 4), (5, 2), (0, 0), (7, 4)] {
+            outbox.set_lanes(lanes);
+            assert_eq!(room(), BULK_BYTES_MAX + more * BULK_BYTES_EACH, "{lanes}");
+        }
+        let taken = outbox.bulk_room.clone().acquire_many_owned(room() as u32 - 1000).await.unwrap();
+        outbox.set_lanes(0);
+        assert_eq!(room(), 0);
+        drop(taken);
+        outbox.set_lanes(0);
+        assert_eq!(room(), BULK_BYTES_MAX);
     }
 
     #[tokio::test]

@@ -24,7 +24,7 @@ impl Fetching {
         if self.wants.is_said_to_hold(content, peer) {
             self.wants.drop_partner(peer);
         }
-        self.wants.refused(content, peer, false);
+        self.wants.given_up(content, peer);
     }
 
     /// What has waited too long for its answer is asked of others: soon where there are any, or else when there is no
@@ -38,20 +38,22 @@ impl Fetching {
             if self.wants.drop_partner(peer) {
                 self.jobs.values_mut().for_each(|job| job.is_poor(peer));
             }
-            self.wants.refused(content, peer, false);
+            self.wants.given_up(content, peer);
         }
         // The last first: each goes to the front of the queue.
-        self.open.take_lost(now).into_iter().rev().for_each(|content| self.wants.requeue(content));
+        for (peer, content) in self.open.take_lost(now).into_iter().rev() {
+            self.wants.lost(content, peer, can_ask);
+        }
         let is_spare = |content, peer| self.wants.has_spare_source(content, peer, can_ask);
         for (peer, content) in self.open.take_late(now, is_spare) {
-            self.wants.refused(content, peer, false);
+            self.wants.given_up(content, peer);
         }
     }
 
     /// What a peer was asked for on a link that is gone is asked for anew.
     pub(super) fn requeue(&mut self, peer: DeviceId) {
         // The last first: each goes to the front of the queue.
-        self.open.take_peer(peer).into_iter().rev().for_each(|content| self.wants.requeue(content));
+        self.open.take_peer(peer).into_iter().rev().for_each(|content| self.wants.cut(content, peer));
     }
 
     /// Asks peers for what is wanted, as far as there is room.

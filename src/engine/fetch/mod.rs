@@ -9,6 +9,7 @@ mod ask;
 mod choice;
 mod copies;
 mod download;
+mod given_up;
 mod haves;
 mod job;
 mod open;

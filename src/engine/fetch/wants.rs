@@ -38,6 +38,8 @@ pub(super) struct Want {
     /// Which large content it is a chunk of, and where in it.
     pub place: Option<(JobId, u64)>,
     pub failed: BTreeSet<DeviceId>,
+    /// On whose links it was lost once.
+    lost: BTreeSet<DeviceId>,
     /// Who sent something else.
     pub liar: Option<DeviceId>,
     pub state: State,
@@ -109,6 +111,7 @@ impl Wants {
                 sources: Vec::new(),
                 hint,
                 failed: BTreeSet::new(),
+                lost: BTreeSet::new(),
                 liar: None,
                 state: State::Queued,
             }
@@ -183,15 +186,23 @@ impl Wants {
         rooms.ask(peer, content, cost);
     }
 
-    /// Bytes have come: to whom they are to be brought. `None` where nobody wants them any more.
+    /// Bytes have come: to whom they are to be brought. `None` where nobody wants them any more, or another peer was asked
+    /// for them meanwhile.
     pub fn arrived(&mut self, content: Content, peer: DeviceId, bytes: Bytes) -> Option<Vec<Target>> {
         let want = self.wants.get_mut(&content)?;
-        if !matches!(want.state, State::Asked(asked) if asked == peer) {
-            return None;
-        }
+        let in_flight = self.in_flight.entry(peer).or_default();
+        let is_late = match want.state {
+            State::Asked(asked) if asked == peer => false,
+            State::Queued if *in_flight + cost(content) <= WINDOW_BYTES * 2 => true,
+            _ => return None,
+        };
         if want.targets.is_empty() {
             self.drop_want(content);
             return None;
+        }
+        if is_late {
+            *in_flight += cost(content);
+            self.queue.iter().position(|queued| *queued == content).and_then(|at| self.queue.remove(at));
         }
         *self.came.entry(peer).or_default() += bytes.len() as u64;
         want.state = State::Writing { peer, bytes, targets: want.targets.len() };
@@ -222,13 +233,47 @@ impl Wants {
         self.requeue(content);
     }
 
+    /// A peer was asked for this and is no longer waited for: another one is. Nothing changes where it has come late, or
+    /// another one was asked.
+    pub fn given_up(&mut self, content: Content, peer: DeviceId) {
+        if self.is_asked(content, peer) {
+            self.refused(content, peer, false);
+        }
+    }
+
+    /// What a peer was asked for was lost on its way: it is asked for anew. Where that happens again, or another peer can be
+    /// asked, this one counts as not giving it.
+    pub fn lost(&mut self, content: Content, peer: DeviceId, can_ask: impl Fn(DeviceId) -> bool) {
+        if !self.is_asked(content, peer) {
+            return;
+        }
+        let has_other = self.has_other(content, peer, can_ask);
+        let is_first = self.wants.get_mut(&content).is_some_and(|want| want.lost.insert(peer));
+        if is_first && !has_other {
+            self.requeue(content);
+        } else {
+            self.refused(content, peer, false);
+        }
+    }
+
+    /// The link on which a peer was asked for something is gone.
+    pub fn cut(&mut self, content: Content, peer: DeviceId) {
+        if self.is_asked(content, peer) {
+            self.requeue(content);
+        }
+    }
+
+    fn is_asked(&self, content: Content, peer: DeviceId) -> bool {
+        self.wants.get(&content).is_some_and(|want| matches!(want.state, State::Asked(asked) if asked == peer))
+    }
+
     /// True where another peer than this one may have it and can be asked.
     pub fn has_other(&self, content: Content, peer: DeviceId, can_ask: impl Fn(DeviceId) -> bool) -> bool {
         let is_other = |s: &Source, want: &Want| s.peer != peer && !want.failed.contains(&s.peer) && can_ask(s.peer);
         self.wants.get(&content).is_some_and(|want| want.sources.iter().any(|s| is_other(s, want)))
     }
 
-    /// The link on which something was asked for is gone.
+    /// It is asked for anew.
     pub fn requeue(&mut self, content: Content) {
         self.release(content);
         let Some(want) = self.wants.get_mut(&content) else { return };
@@ -364,6 +409,47 @@ mod tests {
         wants.forget(1);
         all.iter().for_each(|content| wants.requeue(*content));
         assert!(wants.is_empty());
+    }
+
+    #[test]
+    fn what_comes_late_is_used_where_no_other_was_asked_meanwhile() {
+        let mut wants = Wants::default();
+        let all: Vec<Content> = (0..4).map(|n| chunk(n, 1024)).collect();
+        all.iter().for_each(|content| want(&mut wants, *content, 1, &sources(&[A, B])));
+        assert_eq!(items(&wants.assign(|peer| (peer == A).then_some(0)).0, A), 4);
+        all[..3].iter().for_each(|content| wants.given_up(*content, A));
+        // Asked of another one, waiting, and asked for as before.
+        assert_eq!(items(&wants.assign(|_| Some(0)).0, B), 3);
+        all[1..3].iter().for_each(|content| wants.cut(*content, B));
+        assert!(wants.arrived(all[0], A, Bytes::new()).is_none());
+        assert!(wants.arrived(all[1], A, Bytes::new()).is_some());
+        assert!(wants.arrived(all[1], A, Bytes::new()).is_none());
+        assert!(wants.arrived(all[3], A, Bytes::new()).is_some());
+        // What has come is not asked for again, whoever is given up.
+        wants.given_up(all[1], A);
+        assert_eq!(items(&wants.assign(|_| Some(0)).0, B), 1);
+        [all[1], all[3]].iter().for_each(|content| assert!(wants.written(*content).is_none()));
+        for content in [all[0], all[2]] {
+            assert!(wants.arrived(content, B, Bytes::new()).is_some() && wants.written(content).is_none());
+        }
+        assert!(wants.is_empty());
+    }
+
+    #[test]
+    fn a_peer_on_whose_links_things_get_lost_again_is_given_up() {
+        let mut wants = Wants::default();
+        let (one, two) = (chunk(1, 1024), chunk(2, 1024));
+        want(&mut wants, one, 1, &sources(&[A]));
+        want(&mut wants, two, 2, &sources(&[A, B]));
+        assert_eq!(items(&wants.assign(|peer| (peer == A).then_some(0)).0, A), 2);
+        [one, two].iter().for_each(|content| wants.lost(*content, A, |_| true));
+        let (asked, hopeless) = wants.assign(|_| Some(0));
+        assert_eq!((items(&asked, A), items(&asked, B), hopeless.len()), (1, 1, 0));
+        wants.lost(one, A, |_| true);
+        // The other peer is gone meanwhile; a first loss is not held against it.
+        wants.lost(two, B, |_| false);
+        let (asked, hopeless) = wants.assign(|_| Some(0));
+        assert_eq!((items(&asked, B), hopeless.len()), (1, 1));
     }
 
     #[test]

@@ -189,6 +189,7 @@ impl Lanes {
                 Some(dialled) = self.dialling.join_next() => match dialled {
                     Ok(Ok(joined)) => {
                         self.start(joined);
+                        self.leave_if_unwanted();
                         self.dial_more();
                     }
                     Ok(Err(error)) => self.failed(&error),
@@ -235,8 +236,12 @@ impl Lanes {
             self.wanted = wanted;
             self.leaves.retain(|leave| Arc::strong_count(leave) > 1 && !leave.is_told());
             self.leaves.iter().skip(wanted).for_each(|leave| leave.tell());
-            return;
         }
+        self.want(wanted);
+    }
+
+    /// So many lanes there are to be; the side that dials learns it also where they get fewer, or it would dial on.
+    fn want(&mut self, wanted: usize) {
         match (self.dial, self.key) {
             (Some(_), _) => self.dial_up_to(wanted),
             (None, Some(key)) => {
@@ -287,6 +292,13 @@ impl Lanes {
         tracing::debug!(peer = %self.peer.short(), lanes = self.running.len(), "a further connection");
     }
 
+    /// A lane that was dialled came when fewer were wanted than before.
+    fn leave_if_unwanted(&self) {
+        if self.running.len() > self.wanted {
+            self.leaves.last().into_iter().for_each(|leave| leave.tell());
+        }
+    }
+
     fn lost(&mut self, error: &NetError) -> LaneEvent {
         self.failed(error);
         LaneEvent::Lost
@@ -294,12 +306,12 @@ impl Lanes {
 
     fn failed(&mut self, error: &NetError) {
         tracing::debug!(peer = %self.peer.short(), "a further connection failed: {}", in_words(error));
-        self.wanted = self.running.len();
+        self.wanted = self.running.len() + self.dialling.len();
         self.growth.failed(Instant::now());
     }
 
     fn count(&self) {
-        self.handle.outbox.flow().set_lanes(self.running.len());
+        self.handle.outbox.set_lanes(self.running.len());
     }
 }
 

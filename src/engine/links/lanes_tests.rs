@@ -69,6 +69,24 @@ async fn the_device_that_dialled_opens_as_many_lanes_as_the_other_wants_and_no_m
 }
 
 #[tokio::test]
+async fn lanes_that_are_dialled_and_no_longer_wanted_when_they_come_leave_with_a_goodbye() {
+    let (a, b) = pair_of_devices().await;
+    let (mut at_a, mut at_b) = (a.run_folder("photos"), b.run_folder("photos"));
+    assert_eq!((at_a.next().await, at_b.next().await), ("connected".into(), "connected".into()));
+    ask_for(&b, &a, u16::MAX).await;
+    ask_for(&b, &a, 0).await;
+    let dialling = async {
+        while lanes(&a) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), dialling).await.expect("it dials");
+    wait_lanes(&a, 0).await;
+    wait_lanes(&b, 0).await;
+    assert_eq!((at_a.lost.load(SeqCst), at_b.lost.load(SeqCst)), (0, 0));
+}
+
+#[tokio::test]
 async fn the_device_that_was_dialled_does_not_dial_at_the_other_ones_bidding() {
     let (a, b) = pair_of_devices().await;
     let _folders = (a.run_folder("photos"), b.run_folder("photos"));
