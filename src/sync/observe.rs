@@ -133,10 +133,7 @@ impl Folder {
             }
             return Ok(());
         }
-        // Another file than was known there, which has its own name again, is no damage to that one.
-        let is_other = ours.disk.is_some_and(|known| known.inode != disk.inode);
-        let is_in_doubt = ours.seq < self.suspicious_below && is_suspect(&ours.entry, &kind);
-        if is_in_doubt && !(is_other && self.is_rename_undone(&ours)?) {
+        if self.is_in_doubt(&ours, &kind) && !self.is_swap_undone(&ours, &disk)? {
             self.note_returned(disk.inode, &kind)?;
             return self.suspect(path, disk, now);
         }
@@ -201,6 +198,10 @@ impl Folder {
             return self.fix_metadata(&entry, disk);
         }
         self.index.set_disk(path, Some(disk), Mark::Here, now.wall_ms())
+    }
+
+    fn is_in_doubt(&self, ours: &Record, kind: &Kind) -> bool {
+        ours.seq < self.suspicious_below && is_suspect(&ours.entry, kind)
     }
 
     fn observe_absent(&mut self, path: &RelPath, ours: Record, now: Now) -> Result<(), IndexError> {

@@ -82,6 +82,11 @@ impl Folder {
         Ok(twins.iter().any(is_it))
     }
 
+    /// True where another file than was known stands at a path, and that one has its own name again: no damage to it.
+    pub(super) fn is_swap_undone(&self, ours: &Record, disk: &DiskState) -> Result<bool, IndexError> {
+        Ok(ours.disk.is_some_and(|known| known.inode != disk.inode) && self.is_rename_undone(ours)?)
+    }
+
     /// Wants back what has gone with the power. Peers hear that it is not here: two devices that have both lost theirs would
     /// wait for each other otherwise.
     pub(super) fn want_unwritten(&mut self, gone: Record, now: Now) -> Result<(), IndexError> {
