@@ -8,7 +8,6 @@
 use crate::core::direction::Direction;
 use crate::core::disk::DiskState;
 use crate::core::entry::{Entry, Kind};
-use crate::core::id::DeviceId;
 use crate::core::path::RelPath;
 use crate::index::{IndexError, Mark, Record};
 
@@ -60,17 +59,20 @@ impl Folder {
         self.index.set_note(NOTE_POWER_CUT_MS, None)
     }
 
-    /// True where what is missing may never have come to the disk. What came from peers was made durable; a conflict copy
-    /// is still the file that its user wrote.
+    /// True where what is missing may never have come to the disk. What came from peers was made durable, but the directory
+    /// that a user had made for it a moment before may not have been.
     pub(super) fn may_be_unwritten(&self, ours: &Record, now: Now) -> bool {
         let is_recent = self.unwritten.as_ref().is_some_and(|unwritten| {
             // What was looked at since was on the disk. A time still to come is of a clock that was ahead.
             let was_seen = (unwritten.begun_ms..=now.wall_ms()).contains(&ours.changed_ms);
             ours.changed_ms >= unwritten.from_ms && !was_seen
         });
-        let is_own = ours.mark == Mark::Here && ours.brought_by.is_none_or(|by| by == DeviceId::NONE);
         let takes_back = self.settings.direction == Direction::Both;
-        is_recent && is_own && takes_back && ours.seq < self.suspicious_below && !self.has_turned_up(ours)
+        is_recent
+            && ours.mark == Mark::Here
+            && takes_back
+            && ours.seq < self.suspicious_below
+            && !self.has_turned_up(ours)
     }
 
     /// True where the very file that was last seen at a path is known under another one: a rename had just begun to be
@@ -226,6 +228,20 @@ mod tests {
     }
 
     #[test]
+    fn a_file_from_a_peer_may_have_gone_with_the_directory_that_it_was_put_into() {
+        let mut fixture = Fixture::new(1);
+        fixture.feed(Input::Observed(vec![seen(1, 1)]));
+        let placed = fixture.folder.ours(&path(1)).unwrap();
+        fixture.folder.index.remove(&path(1)).unwrap();
+        let wall_ms = fixture.now.wall_ms();
+        fixture.folder.index.put_brought(&placed.entry, Some(PEER), placed.disk, Mark::Here, wall_ms).unwrap();
+        let mut fixture = after_power_cut(fixture, 1000);
+        fixture.feed(Input::Observed(vec![absent(&path(1))]));
+        finish(&mut fixture);
+        assert!(!is_deleted(&fixture, &path(1)));
+    }
+
+    #[test]
     fn a_new_file_that_went_with_the_power_and_that_nobody_has_is_given_up() {
         let mut fixture = Fixture::new(1);
         fixture.feed(Input::Observed(vec![seen(1, 1)]));
@@ -242,21 +258,17 @@ mod tests {
     }
 
     #[test]
-    fn an_old_file_and_one_from_a_peer_and_one_that_goes_after_the_scan_are_deleted() {
+    fn an_old_file_and_one_that_goes_after_the_scan_are_deleted() {
         let mut fixture = Fixture::new(1);
         fixture.wait(10 * 60_000);
         fixture.feed(Input::Observed(vec![seen(1, 1), seen(2, 2)]));
-        let placed = fixture.folder.ours(&path(1)).unwrap();
-        fixture.folder.index.remove(&path(1)).unwrap();
-        let wall_ms = fixture.now.wall_ms();
-        fixture.folder.index.put_brought(&placed.entry, Some(PEER), placed.disk, Mark::Here, wall_ms).unwrap();
         let mut fixture = after_power_cut(fixture, 1000);
-        fixture.feed(Input::Observed(vec![absent(&path(0)), absent(&path(1))]));
+        fixture.feed(Input::Observed(vec![absent(&path(0))]));
         finish(&mut fixture);
         fixture.feed(Input::Observed(vec![absent(&path(2))]));
         fixture.wait(1000);
         fixture.wait(1000);
-        assert!((0..3).all(|n| is_deleted(&fixture, &path(n))));
+        assert!([0, 2].iter().all(|n| is_deleted(&fixture, &path(*n))));
     }
 
     fn emptied(n: u64, inode: u64) -> Observation {
