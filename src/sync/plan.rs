@@ -12,6 +12,7 @@ use crate::sabotage::{self, Bug};
 
 use super::above::Above;
 use super::direction::displaced;
+use super::edited::{shows_mtime, visible_mode};
 use super::want::{Goal, Looked};
 use super::{FetchOrder, Folder, Now, Output};
 
@@ -329,16 +330,16 @@ pub(super) fn until_looked_at(disk: DiskState, entry: &Entry) -> DiskState {
     match disk.kind {
         _ if shows(disk, entry) => disk,
         // Nothing but its mode tells one from another.
-        DiskKind::Directory => DiskState { mode: super::edited::visible_mode(disk.kind, entry.mode()), ..disk },
+        DiskKind::Directory => DiskState { mode: visible_mode(disk.kind, entry.mode()), ..disk },
         _ => DiskState { ctime_ns: 0, ..disk },
     }
 }
 
 /// True where the disk shows the mode and mtime that the entry asks for.
 pub(super) fn shows(disk: DiskState, entry: &Entry) -> bool {
-    let visible = |mode| super::edited::visible_mode(disk.kind, mode);
+    let visible = |mode| visible_mode(disk.kind, mode);
     let mode_fits = disk.kind == DiskKind::Symlink || visible(disk.mode) == visible(entry.mode());
-    mode_fits && (disk.kind == DiskKind::Directory || disk.mtime_ns == entry.disk_mtime_ns())
+    mode_fits && (disk.kind == DiskKind::Directory || shows_mtime(disk.mtime_ns, entry.disk_mtime_ns()))
 }
 
 fn set_metadata(entry: &Entry, expect: DiskState) -> Action {
