@@ -486,6 +486,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_user_alone_has_below_a_directory_counts_though_nothing_there_is_live() {
+        let mut index = index();
+        index.put(&tombstone("d/x"), disk(1), Mark::Own, 0).unwrap();
+        put(&mut index, &tombstone("e/x"));
+        let found = |dir| (index.has_live_below(&path(dir)).unwrap(), index.has_any_below(&path(dir)).unwrap());
+        assert_eq!((found("d"), found("e")), ((false, true), (false, false)));
+    }
+
+    #[test]
     fn a_directory_counts_as_occupied_while_anything_below_it_is_live() {
         let mut index = index();
         for entry in [of_kind("d", Kind::Directory), file("d/e/f", b""), file("d!", b"")] {
